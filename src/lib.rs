@@ -1,1 +1,15 @@
-//! tagalong
+//! `tagalong`: a caching sidecar proxy for HTTP APIs that name versions with ETags.
+//!
+//! The path of a request, one module a stage:
+//!
+//! ```text
+//! accept → guard → identify → look up → decide::reuse → fetch (collapse, upstream) → decide::absorb → store → respond
+//!           │         │                      │                      │                        │
+//!        Refused  PresentedRequest        Decision               Answer                   Change          Reply
+//! ```
+
+pub mod clock;
+pub mod config;
+pub mod headers;
+pub mod stored_response;
+pub mod sync_token;

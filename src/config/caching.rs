@@ -1,0 +1,109 @@
+//! What the operator decides about caching: inputs of every decision in `decide`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How far the trust in the origin's caching headers goes (`caching.md`, introduction).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// Safe also before an origin that forgets `Vary`: requests with `Cookie`, responses with `Set-Cookie`, and request
+    /// fields that steer an origin without being part of the key get special care.
+    #[default]
+    Guarded,
+    /// RFC 9111 and nothing else.
+    Rfc9111,
+}
+
+/// When a stored response may answer without asking the origin (design, section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Consistency {
+    /// Never without validation.
+    Strong,
+    /// Fresh, and rules 1 to 3 of coverage hold: read-your-writes and monotonic reads for all callers as one session.
+    #[default]
+    Session,
+    /// Fresh, and no write that went through this sidecar can have touched it (rule 3).
+    BoundedStaleness,
+}
+
+/// Which stale responses may answer while the origin cannot be reached (design, section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenDisconnected {
+    /// Only those for which rules 1 to 3 hold.
+    Consistent,
+    /// Those for which rule 3 holds: what is merely unverified is served and marked.
+    #[default]
+    UnlessOutdated,
+    /// Any, save those under `must-revalidate` and its kin.
+    Available,
+}
+
+/// Everything that the pure decisions need to know from the configuration of one upstream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CachingRules {
+    /// How far the trust in the origin's headers goes.
+    pub sharing: Sharing,
+    /// When a stored response may answer without asking.
+    pub consistency: Consistency,
+    /// Which stale responses may answer while the origin cannot be reached.
+    pub when_disconnected: WhenDisconnected,
+    /// Lifetime of a 200 (203, 206, 300, …) that names none itself; `None` leaves it to heuristics or to zero.
+    pub freshness: Option<Duration>,
+    /// Lifetime of a 404 that names none itself.
+    pub freshness_not_found: Option<Duration>,
+    /// Whether `Last-Modified` may be turned into a heuristic lifetime (RFC 9111 §4.2.2). Never for App Configuration.
+    pub heuristics: bool,
+    /// Whether the credential sent upstream is the sidecar's own: then RFC 9111 §3.5 does not apply, because no caller's
+    /// `Authorization` made the response.
+    pub owns_credential: bool,
+    /// How long past its freshness lifetime a response may still answer while the origin cannot be reached.
+    pub stale_limit: Duration,
+    /// Whether callers' `Cache-Control` and `Pragma` are honoured (`caching.md` rule 24).
+    pub honour_request_directives: bool,
+    /// Bodies larger than this many bytes stream through and are not stored.
+    pub max_stored_body_bytes: u64,
+    /// Whether `CDN-Cache-Control` decides where it is valid (RFC 9213; `caching.md` rule 22).
+    pub targeted_cache_control: bool,
+    /// Whether a 409 or 412 to a write outdates what it names: true for App Configuration (`caching.md` rule 17).
+    pub conflicts_outdate: bool,
+}
+
+impl CachingRules {
+    /// The rules of `caching.md` and nothing else, as `--profile generic --sharing rfc9111` runs them.
+    #[must_use]
+    pub fn rfc9111() -> Self {
+        Self {
+            sharing: Sharing::Rfc9111,
+            consistency: Consistency::Session,
+            when_disconnected: WhenDisconnected::UnlessOutdated,
+            freshness: None,
+            freshness_not_found: None,
+            heuristics: true,
+            owns_credential: false,
+            stale_limit: Duration::from_secs(24 * 60 * 60),
+            honour_request_directives: true,
+            max_stored_body_bytes: 4 * 1024 * 1024,
+            targeted_cache_control: true,
+            conflicts_outdate: false,
+        }
+    }
+
+    /// The rules of the App Configuration profile: configured lifetimes, no heuristics, own credential.
+    #[must_use]
+    pub fn app_configuration() -> Self {
+        Self {
+            sharing: Sharing::Guarded,
+            freshness: Some(Duration::from_secs(30)),
+            freshness_not_found: Some(Duration::from_secs(5)),
+            heuristics: false,
+            owns_credential: true,
+            targeted_cache_control: false,
+            conflicts_outdate: true,
+            ..Self::rfc9111()
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The configuration: types, defaults, ranges, and where each value came from.
+
+pub mod caching;

@@ -1,0 +1,35 @@
+//! The request as the cache sees it (RFC 9111 §4 "presented request"): parsed once by `identify`, read by every decision.
+
+use http::{HeaderMap, Method};
+
+use crate::headers::cache_control::RequestDirectives;
+use crate::headers::conditional::Preconditions;
+use crate::headers::range::RangeRequest;
+use crate::stored_response::CacheKey;
+
+/// A request that the cache may answer or learn from.
+#[derive(Clone, Debug)]
+pub struct PresentedRequest {
+    /// What it asks for.
+    pub key: CacheKey,
+    /// The method as received; `GET` and `HEAD` may be answered from the store.
+    pub method: Method,
+    /// All end-to-end request fields as received (hop-by-hop ones removed): selecting header fields are found here.
+    pub fields: HeaderMap,
+    /// The caller's `Cache-Control`, or `Pragma` in its absence. Default when the operator does not honour them.
+    pub directives: RequestDirectives,
+    /// The caller's conditions (RFC 9110 §13.1).
+    pub preconditions: Preconditions,
+    /// The caller's `Range`, if it is one that a cache may act on.
+    pub range: Option<RangeRequest>,
+    /// The request carried `Authorization` that goes upstream (RFC 9111 §3.5).
+    pub authorized: bool,
+}
+
+impl PresentedRequest {
+    /// Whether the store may answer this method: `GET` or `HEAD`.
+    #[must_use]
+    pub fn is_retrieval(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+}

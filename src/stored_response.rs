@@ -1,0 +1,113 @@
+//! What the cache keeps: data only. Who may store it is `decide::storable`'s business, who may reuse it `decide::reuse`'s.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::clock::Timestamp;
+use crate::sync_token::coverage::Coverage;
+
+/// Which stored responses a request may be answered with, before variants: upstream, identity under which the response was
+/// obtained, and canonical target, as one byte string (design, section 4). Opaque to the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey(Bytes);
+
+impl CacheKey {
+    /// Puts a key together. `upstream` and `partition` are short names without NUL; `canonical_target` may hold any byte.
+    #[must_use]
+    pub fn new(upstream: &str, partition: &str, canonical_target: &str) -> Self {
+        let mut bytes = Vec::with_capacity(upstream.len() + partition.len() + canonical_target.len() + 2);
+        bytes.extend_from_slice(upstream.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(partition.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(canonical_target.as_bytes());
+        Self(bytes.into())
+    }
+
+    /// The whole key as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The canonical target: what follows the second NUL.
+    #[must_use]
+    pub fn canonical_target(&self) -> &str {
+        let mut nul_positions = self.0.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+        let start = nul_positions.nth(1).map_or(self.0.len(), |at| at + 1);
+        std::str::from_utf8(&self.0[start..]).unwrap_or_default()
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for CacheKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The selecting header fields of a stored response (RFC 9111 §4.1), names and normalised values packed into one byte string.
+/// Empty when the response had no `Vary`. Made and compared by `headers::vary`; opaque to the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SelectingKey(pub Bytes);
+
+/// The header fields of a stored response, packed into one allocation instead of a `HeaderMap`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredFields {
+    packed: Bytes,
+}
+
+/// What a stored response's fields say about its reuse, worked out once when it is stored or freshened, so that the hot
+/// path compares numbers instead of parsing text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Freshness lifetime (RFC 9111 §4.2.1).
+    pub freshness_lifetime: Duration,
+    /// `corrected_initial_age` (RFC 9111 §4.2.3): age at the time of `response_time`.
+    pub initial_age: Duration,
+    /// `no-cache` without field names, or a lifetime that demands it: validate on each use.
+    pub no_cache: bool,
+    /// `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache`: never served stale.
+    pub must_revalidate: bool,
+    /// `public`: a response to a request with `Cookie` may be shared under `Sharing::Guarded`.
+    pub public: bool,
+    /// Window of `stale-while-revalidate` past the lifetime (RFC 5861 §3); zero when absent.
+    pub stale_while_revalidate: Duration,
+    /// Window of `stale-if-error` past the lifetime (RFC 5861 §4); `None` when absent.
+    pub stale_if_error: Option<Duration>,
+    /// The lifetime is a heuristic (RFC 9111 §4.2.2).
+    pub heuristic: bool,
+}
+
+/// Which bytes of a representation a stored 206 holds (RFC 9110 §14.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredRange {
+    /// Position of the first byte held.
+    pub first_byte: u64,
+    /// Length of the complete representation in bytes.
+    pub complete_length_bytes: u64,
+}
+
+/// A response that the store holds. Immutable: freshening makes a new one that shares the body.
+#[derive(Clone, Debug)]
+pub struct StoredResponse {
+    /// The status as received; 206 only together with `range`.
+    pub status: StatusCode,
+    /// The header fields, without hop-by-hop ones.
+    pub fields: StoredFields,
+    /// The complete body, or the bytes that `range` names.
+    pub body: Bytes,
+    /// Selecting header fields of the request that fetched it.
+    pub selecting: SelectingKey,
+    /// When the request was sent (RFC 9111 §4.2.3).
+    pub request_time: Timestamp,
+    /// When the head of the response had arrived.
+    pub response_time: Timestamp,
+    /// What is known to be included in it (design, section 3).
+    pub covers: Coverage,
+    /// What its fields say about reuse.
+    pub policy: StoredPolicy,
+    /// Set for a stored partial response.
+    pub range: Option<StoredRange>,
+}

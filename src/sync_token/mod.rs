@@ -1,0 +1,3 @@
+//! Sync tokens: their grammar, their aggregate over all callers, and which stored responses they outdate.
+
+pub mod coverage;
