@@ -1,1 +1,5 @@
 //! Header fields, parsed once into types. One file per field or family of fields.
+
+pub mod access_key;
+pub mod hmac_authorization;
+pub mod request_date;

@@ -1,0 +1,179 @@
+//! An access key: the id and the shared secret of HMAC-SHA256 authentication, and the only code that uses the secret.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// Why a text is no access key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AccessKeyError {
+    /// No `:` between id and secret.
+    #[error("an access key is written ID:SECRET; put a colon between the id and the base64 secret")]
+    NoSeparator,
+    /// The id is empty or contains a character that the `Authorization` field cannot carry in it.
+    #[error(
+        "the id of an access key must be visible ASCII without '&', ',' or spaces; copy it from the connection string"
+    )]
+    Id,
+    /// The secret is not base64, or empty.
+    #[error("the secret of an access key must be non-empty base64; copy it from the connection string")]
+    Secret,
+}
+
+/// Secret bytes: printed as `***`, overwritten with zeros when dropped.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes ownership of secret bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Decodes standard base64.
+    ///
+    /// # Errors
+    /// [`AccessKeyError::Secret`] when the text is not base64 or decodes to nothing.
+    pub fn from_base64(text: &str) -> Result<Self, AccessKeyError> {
+        let bytes = STANDARD.decode(text.trim_ascii()).map_err(|_| AccessKeyError::Secret)?;
+        if bytes.is_empty() { Err(AccessKeyError::Secret) } else { Ok(Self::new(bytes)) }
+    }
+
+    /// The secret bytes. Never log them, never put them into an error.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The id and secret with which requests are signed.
+#[derive(Debug, Clone)]
+pub struct AccessKey {
+    id: String,
+    secret: Secret,
+}
+
+impl AccessKey {
+    /// A key from its parts.
+    ///
+    /// # Errors
+    /// [`AccessKeyError::Id`] when the `Authorization` field could not carry the id.
+    pub fn new(id: impl Into<String>, secret: Secret) -> Result<Self, AccessKeyError> {
+        let id = id.into();
+        let carried = |byte: u8| byte.is_ascii_graphic() && byte != b'&' && byte != b',';
+        if id.is_empty() || !id.bytes().all(carried) {
+            Err(AccessKeyError::Id)
+        } else {
+            Ok(Self { id, secret })
+        }
+    }
+
+    /// The id, which is public: it travels in the clear as `Credential`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The signature of a string to sign: base64(HMAC-SHA256(secret, text)).
+    #[must_use]
+    pub fn sign(&self, string_to_sign: &[u8]) -> String {
+        STANDARD.encode(self.mac(string_to_sign).finalize().into_bytes())
+    }
+
+    /// Whether `signature` is that of `string_to_sign`, compared in constant time.
+    #[must_use]
+    pub fn verify(&self, string_to_sign: &[u8], signature: &str) -> bool {
+        STANDARD
+            .decode(signature)
+            .is_ok_and(|presented| self.mac(string_to_sign).verify_slice(&presented).is_ok())
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104 §3)")]
+    fn mac(&self, string_to_sign: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("any length is a key");
+        mac.update(string_to_sign);
+        mac
+    }
+}
+
+impl std::str::FromStr for AccessKey {
+    type Err = AccessKeyError;
+
+    /// `ID:BASE64SECRET`. Ids of real stores contain colons (`a1b2-l0-s0:AbC`), base64 does not: the last colon splits.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (id, secret) = text.trim_ascii().rsplit_once(':').ok_or(AccessKeyError::NoSeparator)?;
+        Self::new(id, Secret::from_base64(secret)?)
+    }
+}
+
+/// The value of `x-ms-content-sha256` for a body: base64(SHA-256(body)).
+#[must_use]
+pub fn content_sha256(body: &[u8]) -> String {
+    STANDARD.encode(Sha256::digest(body))
+}
+
+/// [`content_sha256`] of an empty body.
+pub const EMPTY_CONTENT_SHA256: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let key: AccessKey = "test-id:c2VjcmV0".parse().unwrap();
+        let printed = format!("{key:?} {:?}", key.clone().secret);
+        assert!(printed.contains("***") && printed.contains("test-id"), "{printed}");
+        assert!(
+            !printed.contains("c2VjcmV0") && !printed.contains("secret\"") && !printed.contains("115"),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn the_last_colon_splits_id_and_secret() {
+        let key: AccessKey = "a1b2-l0-s0:AbC:c2VjcmV0".parse().unwrap();
+        assert_eq!((key.id(), key.secret.expose()), ("a1b2-l0-s0:AbC", &b"secret"[..]));
+    }
+
+    #[test]
+    fn refuses_what_is_no_key() {
+        for (text, error) in [
+            ("no-colon", AccessKeyError::NoSeparator),
+            ("id:", AccessKeyError::Secret),
+            ("id:not base64!", AccessKeyError::Secret),
+            (":c2VjcmV0", AccessKeyError::Id),
+            ("a&b:c2VjcmV0", AccessKeyError::Id),
+            ("a b:c2VjcmV0", AccessKeyError::Id),
+        ] {
+            assert_eq!(text.parse::<AccessKey>().unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_right_signature_verifies() {
+        let key: AccessKey = "id:c2VjcmV0".parse().unwrap();
+        let signature = key.sign(b"text");
+        assert!(key.verify(b"text", &signature));
+        assert!(!key.verify(b"other", &signature));
+        for wrong in ["", "AAAA", "not base64", signature.trim_end_matches('=')] {
+            assert!(!key.verify(b"text", wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hashes_the_empty_body_as_documented() {
+        assert_eq!(content_sha256(b""), EMPTY_CONTENT_SHA256);
+    }
+}

@@ -1,0 +1,292 @@
+//! `Authorization: HMAC-SHA256 Credential=…&SignedHeaders=…&Signature=…` (Azure App Configuration, "HMAC
+//! authentication"): grammar, string to sign, signing and verification.
+//!
+//! The string to sign is, byte for byte and without a line feed at its end:
+//!
+//! ```text
+//! METHOD LF request-target-as-on-the-request-line LF values of the signed headers, in the order listed, joined by ";"
+//! ```
+
+use http::header::{AUTHORIZATION, DATE, HOST};
+use http::{HeaderMap, HeaderName};
+use std::time::Duration;
+use subtle::ConstantTimeEq as _;
+
+use super::access_key::{AccessKey, content_sha256};
+use super::request_date::parse_signing_date;
+use crate::clock::Timestamp;
+
+/// The authentication scheme.
+pub const SCHEME: &str = "HMAC-SHA256";
+/// The field with the date of a signed request; it wins over `Date` when both are signed.
+pub const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
+/// The field with the base64 SHA-256 of the request body.
+pub const X_MS_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-ms-content-sha256");
+/// How far the date of a signed request may lie from the verifier's clock, either way.
+pub const MAXIMUM_CLOCK_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Why a request is not authenticated. [`AuthorizationError::description`] is the text on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorizationError {
+    /// No `Authorization` of this scheme.
+    #[error("the request is not signed; use a connection string with an access key")]
+    Missing,
+    /// No `SignedHeaders` parameter.
+    #[error("Authorization has no SignedHeaders; list x-ms-date;host;x-ms-content-sha256")]
+    SignedHeadersMissing,
+    /// `SignedHeaders` contains something that is no field name.
+    #[error("SignedHeaders has an empty or invalid name; separate names with single semicolons")]
+    SignedHeadersInvalid,
+    /// A field that is listed, or must be listed, is absent.
+    #[error("the signed header '{0}' is missing; sign and send it")]
+    HeaderNotFound(String),
+    /// The signed date is no date.
+    #[error("the signed date cannot be read; send x-ms-date as an HTTP date in GMT")]
+    DateInvalid,
+    /// The signed date is more than [`MAXIMUM_CLOCK_DIFFERENCE`] away.
+    #[error("the signed date is more than 15 minutes away from this clock; set the clocks right")]
+    Expired,
+    /// `Credential` is absent or names no known access key.
+    #[error("the credential is unknown; check the Id of the connection string")]
+    CredentialUnknown,
+    /// No `Signature` parameter.
+    #[error("Authorization has no Signature; sign the request")]
+    SignatureMissing,
+    /// The signature is not that of this request under this key.
+    #[error("the signature does not fit the request; check the Secret of the connection string{}", .0.map_or("", SignatureHint::advice))]
+    SignatureInvalid(Option<SignatureHint>),
+    /// The body does not hash to `x-ms-content-sha256`.
+    #[error("the body does not hash to x-ms-content-sha256; sign the bytes that are sent")]
+    ContentHashInvalid,
+}
+
+/// What is known about a signature that does not fit: a client built its string to sign from something else than it sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureHint {
+    /// The target was signed without its leading `/`: the endpoint of the connection string ends in a slash.
+    TrailingSlash,
+    /// The host was signed in capitals but sent in lower case.
+    HostCase,
+}
+
+impl SignatureHint {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::TrailingSlash => "; remove the slash at the end of Endpoint in the connection string",
+            Self::HostCase => "; write the host of Endpoint in lower case",
+        }
+    }
+}
+
+impl AuthorizationError {
+    /// The `error_description` on the wire; `None` when the challenge is sent without one.
+    #[must_use]
+    pub fn description(&self) -> Option<String> {
+        let text = match self {
+            Self::Missing => return None,
+            Self::SignedHeadersMissing => "SignedHeaders parameter is required",
+            Self::SignedHeadersInvalid => "Invalid SignedHeaders parameter",
+            Self::HeaderNotFound(name) => {
+                return Some(format!("Required signing request header '{name}' not found"));
+            }
+            Self::DateInvalid => "Invalid access token date",
+            Self::Expired => "The access token has expired",
+            Self::CredentialUnknown => "Invalid Credential",
+            Self::SignatureMissing => "Signature is required",
+            Self::SignatureInvalid(_) => "Invalid Signature",
+            Self::ContentHashInvalid => "Invalid request content hash",
+        };
+        Some(text.to_owned())
+    }
+
+    /// The value of `WWW-Authenticate` that answers this error.
+    #[must_use]
+    pub fn challenge(&self) -> String {
+        self.description().map_or_else(
+            || SCHEME.to_owned(),
+            |text| {
+                // A listed header name may hold any token character, but neither quote nor backslash (RFC 9110 §5.6.2).
+                format!("{SCHEME} error=\"invalid_token\", error_description=\"{text}\"")
+            },
+        )
+    }
+}
+
+/// The parts of a request that a signature covers.
+#[derive(Debug, Clone, Copy)]
+pub struct SignedRequest<'a> {
+    /// The method; signed in upper case.
+    pub method: &'a str,
+    /// The request target exactly as on the request line: path, `?` and query.
+    pub target: &'a str,
+    /// The header section, `Authorization` included.
+    pub headers: &'a HeaderMap,
+    /// `:authority` of HTTP/2, which stands in for an absent `Host`.
+    pub authority: Option<&'a str>,
+}
+
+/// A request whose signature fits. Its body is still to be compared: [`Verified::check_content`].
+#[derive(Debug)]
+#[must_use = "the body is not covered until check_content has seen it"]
+pub struct Verified<'k> {
+    /// The key that signed the request.
+    pub key: &'k AccessKey,
+    /// Set when the signature fits only with the host in capitals.
+    pub hint: Option<SignatureHint>,
+    content_sha256: String,
+}
+
+impl Verified<'_> {
+    /// Compares the body with the signed hash.
+    ///
+    /// # Errors
+    /// [`AuthorizationError::ContentHashInvalid`] when they differ.
+    pub fn check_content(&self, body: &[u8]) -> Result<(), AuthorizationError> {
+        let equal = content_sha256(body).as_bytes().ct_eq(self.content_sha256.as_bytes());
+        if equal.into() { Ok(()) } else { Err(AuthorizationError::ContentHashInvalid) }
+    }
+}
+
+/// The parameters of an `Authorization` of this scheme, as they stand in the field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HmacAuthorization<'a> {
+    /// The id of the access key.
+    pub credential: Option<&'a str>,
+    /// The names of the signed fields, joined by `;`.
+    pub signed_headers: Option<&'a str>,
+    /// The base64 signature.
+    pub signature: Option<&'a str>,
+}
+
+impl<'a> HmacAuthorization<'a> {
+    /// Reads a field value; `None` when it is of another scheme. Parameters are separated by `&` or, as in some published
+    /// samples, by `,`; each is split at its first `=`, because signatures end in one; the first of a name counts.
+    #[must_use]
+    pub fn parse(value: &'a str) -> Option<Self> {
+        let (scheme, parameters) = value.trim_ascii().split_once(' ').unwrap_or((value, ""));
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return None;
+        }
+        let mut parsed = Self::default();
+        for (name, value) in
+            parameters.split(['&', ',']).filter_map(|parameter| parameter.trim_ascii().split_once('='))
+        {
+            let slot = match name {
+                _ if name.eq_ignore_ascii_case("Credential") => &mut parsed.credential,
+                _ if name.eq_ignore_ascii_case("SignedHeaders") => &mut parsed.signed_headers,
+                _ if name.eq_ignore_ascii_case("Signature") => &mut parsed.signature,
+                _ => continue,
+            };
+            slot.get_or_insert(value);
+        }
+        Some(parsed)
+    }
+}
+
+/// The bytes that a signature covers, from the values of the signed fields in their order.
+#[must_use]
+pub fn string_to_sign<'v>(method: &str, target: &str, values: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {
+    let mut text = method.to_ascii_uppercase().into_bytes();
+    text.push(b'\n');
+    text.extend_from_slice(target.as_bytes());
+    text.push(b'\n');
+    for (index, value) in values.into_iter().enumerate() {
+        if index > 0 {
+            text.push(b';');
+        }
+        text.extend_from_slice(value);
+    }
+    text
+}
+
+/// The value of `Authorization` that signs a request with `x-ms-date`, `Host` and `x-ms-content-sha256`, which must be sent
+/// as given here.
+#[must_use]
+pub fn authorization(
+    key: &AccessKey,
+    method: &str,
+    target: &str,
+    date: &str,
+    host: &str,
+    content_sha256: &str,
+) -> String {
+    let text = string_to_sign(method, target, [date.as_bytes(), host.as_bytes(), content_sha256.as_bytes()]);
+    let (id, signature) = (key.id(), key.sign(&text));
+    format!("{SCHEME} Credential={id}&SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature={signature}")
+}
+
+/// Verifies the signature of a request, in the order in which the service checks: signed headers, date, clock, credential,
+/// signature. The caller then compares the body with [`Verified::check_content`].
+///
+/// A signature made over the host in capitals is accepted (and marked), since one SDK signs what its user wrote but sends
+/// lower case; no other deviation is.
+///
+/// # Errors
+/// [`AuthorizationError`] with the text that the service answers.
+pub fn verify<'k>(
+    request: &SignedRequest<'_>,
+    now: Timestamp,
+    key_of: impl FnOnce(&str) -> Option<&'k AccessKey>,
+) -> Result<Verified<'k>, AuthorizationError> {
+    use AuthorizationError as Error;
+
+    let field =
+        request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or(Error::Missing)?;
+    let presented = HmacAuthorization::parse(field).ok_or(Error::Missing)?;
+
+    let listed =
+        presented.signed_headers.filter(|list| !list.is_empty()).ok_or(Error::SignedHeadersMissing)?;
+    let names = listed
+        .split(';')
+        .map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::SignedHeadersInvalid))
+        .collect::<Result<Vec<_>, _>>()?;
+    let values = names.iter().map(|name| request.value(name)).collect::<Result<Vec<_>, _>>()?;
+    let value_of = |name: &HeaderName| {
+        names.iter().position(|listed| listed == name).and_then(|index| values.get(index)).map(Vec::as_slice)
+    };
+    let date = value_of(&X_MS_DATE).or_else(|| value_of(&DATE)).ok_or_else(|| not_found(&X_MS_DATE))?;
+    let host = value_of(&HOST).ok_or_else(|| not_found(&HOST))?;
+    let content_sha256 = value_of(&X_MS_CONTENT_SHA256).ok_or_else(|| not_found(&X_MS_CONTENT_SHA256))?;
+
+    let signed_at = std::str::from_utf8(date).ok().and_then(parse_signing_date).ok_or(Error::DateInvalid)?;
+    if now.since(signed_at).max(signed_at.since(now)) > MAXIMUM_CLOCK_DIFFERENCE {
+        return Err(Error::Expired);
+    }
+    let key = presented.credential.and_then(key_of).ok_or(Error::CredentialUnknown)?;
+    let signature = presented.signature.filter(|text| !text.is_empty()).ok_or(Error::SignatureMissing)?;
+
+    let signs = |target: &str, signed_host: &[u8]| {
+        let signed =
+            names.iter().zip(&values).map(|(name, value)| if *name == HOST { signed_host } else { value });
+        key.verify(&string_to_sign(request.method, target, signed), signature)
+    };
+    let content_sha256 = String::from_utf8_lossy(content_sha256).into_owned();
+    if signs(request.target, host) {
+        return Ok(Verified { key, hint: None, content_sha256 });
+    }
+    let capitals = host.to_ascii_uppercase();
+    if signs(request.target, &capitals) {
+        return Ok(Verified { key, hint: Some(SignatureHint::HostCase), content_sha256 });
+    }
+    let without_slash = request.target.strip_prefix('/').is_some_and(|target| signs(target, host));
+    Err(Error::SignatureInvalid(without_slash.then_some(SignatureHint::TrailingSlash)))
+}
+
+impl SignedRequest<'_> {
+    /// The value of a signed field, its lines joined by commas (RFC 9110 §5.3).
+    fn value(&self, name: &HeaderName) -> Result<Vec<u8>, AuthorizationError> {
+        let lines: Vec<&[u8]> = self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+        match (lines.is_empty(), self.authority) {
+            (false, _) => Ok(lines.join(&b","[..])),
+            (true, Some(authority)) if *name == HOST => Ok(authority.as_bytes().to_vec()),
+            (true, _) => Err(not_found(name)),
+        }
+    }
+}
+
+fn not_found(name: &HeaderName) -> AuthorizationError {
+    AuthorizationError::HeaderNotFound(name.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests;
