@@ -3,3 +3,4 @@
 pub mod access_key;
 pub mod hmac_authorization;
 pub mod request_date;
+pub mod http_date;
