@@ -2,5 +2,5 @@
 
 pub mod access_key;
 pub mod hmac_authorization;
-pub mod request_date;
 pub mod http_date;
+pub mod request_date;
