@@ -11,5 +11,6 @@
 pub mod clock;
 pub mod config;
 pub mod headers;
+pub mod profile;
 pub mod stored_response;
 pub mod sync_token;

@@ -1,0 +1,9 @@
+//! Azure App Configuration: the types of its API, shared by the proxy's profile and by the emulator.
+
+pub mod api_version;
+pub mod filter;
+pub mod key_value;
+pub mod media_type;
+pub mod query;
+pub mod resource;
+pub mod select;

@@ -1,0 +1,3 @@
+//! What one kind of API knows about itself.
+
+pub mod app_configuration;
