@@ -1,5 +1,8 @@
 //! What the cache keeps: data only. Who may store it is `decide::storable`'s business, who may reuse it `decide::reuse`'s.
 
+mod fields;
+mod well_known;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +10,7 @@ use http::StatusCode;
 
 use crate::clock::Timestamp;
 use crate::sync_token::coverage::Coverage;
+pub use fields::StoredFields;
 
 /// Which stored responses a request may be answered with, before variants: upstream, identity under which the response was
 /// obtained, and canonical target, as one byte string (design, section 4). Opaque to the store.
@@ -51,12 +55,6 @@ impl std::borrow::Borrow<[u8]> for CacheKey {
 /// Empty when the response had no `Vary`. Made and compared by `headers::vary`; opaque to the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SelectingKey(pub Bytes);
-
-/// The header fields of a stored response, packed into one allocation instead of a `HeaderMap`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredFields {
-    packed: Bytes,
-}
 
 /// What a stored response's fields say about its reuse, worked out once when it is stored or freshened, so that the hot
 /// path compares numbers instead of parsing text.
