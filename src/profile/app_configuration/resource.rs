@@ -150,7 +150,7 @@ pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
         .filter(|(name, value)| match *name {
             "label" if named_one => !matches!(*value, "" | "\0"),
             "key" | "label" | "name" => !value.is_empty() && !value.starts_with('*'),
-            "$select" => !matches!(value.trim_ascii(), "" | "*"),
+            "$select" => !value.trim_ascii().is_empty() && Selection::canonical(value) != "*",
             _ => true,
         })
         .map(|(name, value)| match name {
