@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Drives the real App Configuration clients and providers, unmodified, against tagalong.
+
+    tests/sdk/run.py [--target emulator|sidecar] [--binary PATH] [--only NAME]...
+
+It installs the pinned clients (requirements.txt into .venv, package-lock.json into node_modules), starts the servers
+on free loopback ports, runs every script of `python/` and `javascript/`, and prints `N passed, N failed` last. It
+exits 0 only if nothing failed.
+
+--target emulator   the clients talk to `tagalong emulator`, which verifies their HMAC signatures
+--target sidecar    `tagalong run` stands between: the same scenarios must hold, those in which a client would fall
+                    into a trap of its own excepted, which the sidecar must disarm instead
+--binary PATH       the tagalong binary; built with cargo unless given
+--only NAME         run only scripts whose path contains NAME
+--skip-install      take the installed clients as they are
+
+The environment's proxy settings are withheld from the clients: everything here stays on loopback.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+PYTHON = HERE / ".venv" / "bin" / "python"
+SCRIPTS = [
+    "python/client.py",
+    "python/client_async.py",
+    "python/hazards.py",
+    "python/provider.py",
+    "javascript/client.js",
+    "javascript/hazards.js",
+    "javascript/provider.js",
+]
+CREDENTIAL_ID = "test-id"
+# The fact sheet's example: 32 ASCII bytes that say what they are.
+SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
+SCRIPT_LIMIT_SECONDS = 300
+START_LIMIT_SECONDS = 30
+PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+
+
+def without_proxies():
+    """The environment, less what would send loopback traffic elsewhere."""
+    return {name: value for name, value in os.environ.items() if name.lower() not in PROXY_VARIABLES}
+
+
+def install():
+    """Installs both sets of clients, unless what is pinned is what is there."""
+    stamp, wanted = HERE / ".venv" / "installed.txt", (HERE / "requirements.txt").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(HERE / ".venv", ignore_errors=True)
+        venv.create(HERE / ".venv", with_pip=True)
+        pip = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", HERE / "requirements.txt"]
+        subprocess.run(pip, check=True)
+        stamp.write_text(wanted)
+    stamp, wanted = HERE / "node_modules" / ".installed.json", (HERE / "package-lock.json").read_text()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=HERE, check=True)
+        stamp.write_text(wanted)
+
+
+def build():
+    """Builds the binary and returns its path as cargo reports it."""
+    command = ["cargo", "build", "--bin", "tagalong", "--message-format=json-render-diagnostics"]
+    output = subprocess.run(command, cwd=HERE.parent.parent, check=True, stdout=subprocess.PIPE).stdout
+    messages = map(json.loads, output.splitlines())
+    return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "tagalong")
+
+
+def free_ports(count):
+    """Loopback ports that nothing listens on at the moment."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def server(arguments, ready_url, log):
+    """Runs the binary until the block ends; enters the block once `ready_url` answers."""
+    process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, env=without_proxies())
+    try:
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while not answers(ready_url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{' '.join(map(str, arguments))}\ndid not start; its output is in {log.name}")
+            time.sleep(0.02)
+        yield
+        if process.poll() is not None:
+            raise SystemExit(f"{arguments[1]} ended by itself ({process.returncode}); its output is in {log.name}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(url):
+    """Whether something there speaks HTTP and says 2xx."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def start(target, binary, directory, stack):
+    """Starts what `target` needs; returns the environment of the scripts."""
+    origin_port, admin_port, sidecar_port, sidecar_admin_port = free_ports(4)
+    origin, admin = f"http://127.0.0.1:{origin_port}", f"http://127.0.0.1:{admin_port}"
+    emulator = [binary, "emulator", "--listen", f"127.0.0.1:{origin_port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
+    # Lagging replicas on purpose: a client that loses its tokens on the way sees its own writes undone.
+    emulator += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", "200ms"]
+    log = stack.enter_context(open(directory / "emulator.log", "wb"))
+    stack.enter_context(server(emulator, admin + "/__emulator/counts", log))
+    endpoint = origin
+    if target == "sidecar":
+        endpoint = f"http://127.0.0.1:{sidecar_port}"
+        connection_string = directory / "connection-string"
+        connection_string.touch(mode=0o600)
+        connection_string.write_text(f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}")
+        sidecar = [binary, "run", "--listen", f"127.0.0.1:{sidecar_port}", "--upstream", origin]
+        sidecar += ["--admin-listen", f"127.0.0.1:{sidecar_admin_port}", "--profile", "app-configuration"]
+        sidecar += ["--credential", "hmac", "--connection-string-file", connection_string]
+        log = stack.enter_context(open(directory / "sidecar.log", "wb"))
+        stack.enter_context(server(sidecar, f"http://127.0.0.1:{sidecar_admin_port}/readyz", log))
+    return without_proxies() | {
+        "TAGALONG_ENDPOINT": endpoint,
+        "TAGALONG_ADMIN": admin,
+        "TAGALONG_ID": CREDENTIAL_ID,
+        "TAGALONG_SECRET": SECRET,
+        "TAGALONG_TARGET": target,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def run(script, environment):
+    """Runs one script and passes its lines on; returns (passed, failed)."""
+    interpreter = PYTHON if script.startswith("python/") else "node"
+    command = [interpreter, HERE / script]
+    try:
+        ended = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SCRIPT_LIMIT_SECONDS
+        )
+        output, code = ended.stdout, ended.returncode
+    except subprocess.TimeoutExpired as late:
+        output, code = (late.stdout or b"").decode(errors="replace"), f"none within {SCRIPT_LIMIT_SECONDS} s"
+    print(output, end="", flush=True)
+    lines = output.splitlines()
+    passed = sum(line.startswith("ok ") for line in lines)
+    failed = sum(line.startswith("FAILED ") for line in lines)
+    # A script that died half-way or ran nothing has failed, whatever it had printed by then.
+    if f"done {passed + failed}" not in lines or passed + failed == 0 or (code != 0) != (failed > 0):
+        print(f"FAILED {script}: did not finish properly (exit status {code})", flush=True)
+        failed += 1
+    return passed, failed
+
+
+def main():
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", choices=["emulator", "sidecar"], default="emulator")
+    parser.add_argument("--binary", type=pathlib.Path)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--skip-install", action="store_true")
+    options = parser.parse_args()
+    if not options.skip_install:
+        install()
+    binary = options.binary.resolve() if options.binary else build()
+    scripts = [s for s in SCRIPTS if not options.only or any(part in s for part in options.only)]
+    passed = failed = 0
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="tagalong-sdk-"))
+    with contextlib.ExitStack() as stack:
+        environment = start(options.target, binary, directory, stack)
+        for script in scripts:
+            outcome = run(script, environment)
+            passed, failed = passed + outcome[0], failed + outcome[1]
+    if failed:
+        print(f"the servers' output is in {directory}")
+    else:
+        shutil.rmtree(directory)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
