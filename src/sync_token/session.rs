@@ -1,0 +1,404 @@
+//! All local callers as one session towards one upstream endpoint: `observed` and the write log behind one lock, with what
+//! the hot path needs mirrored in atomics.
+//!
+//! Invariant: whoever learns news from upstream records it here BEFORE passing the answer on, and whoever sends a request
+//! upstream takes its [`Snapshot`] here before the first byte. Both happen under the lock, so a snapshot is a consistent cut.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Notify;
+
+use super::aggregate::{Aggregate, Presented};
+use super::clauses::Clauses;
+use super::coverage::{Coverage, CoverageVerdict, UncoveredReason};
+use super::token::{self, PresentedToken};
+use super::write_log::{WriteId, WriteLog};
+
+/// The field that carries tokens both ways.
+pub const SYNC_TOKEN: HeaderName = HeaderName::from_static(token::FIELD_NAME);
+
+/// What a request takes along upstream, and what its answer will cover.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What the answer will be known to include.
+    pub covers: Coverage,
+    /// The one `Sync-Token` line to send; `None` while the origin has never sent a token.
+    pub sync_token: Option<HeaderValue>,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The origin said so, or said something from which it follows (2xx, 3xx; 409 and 412 for App Configuration).
+    Happened,
+    /// The origin refused it, or it never left.
+    DidNotHappen,
+    /// Nobody knows: no answer, 5xx, 408.
+    Unknown,
+}
+
+/// The state shared by all callers of one upstream endpoint. `F` is the profile's footprint of a write.
+#[derive(Debug)]
+pub struct Session<F> {
+    clauses: Clauses,
+    state: Mutex<State<F>>,
+    observed_version: AtomicU64,
+    closed_position: AtomicU64,
+    open_writes: AtomicU64,
+    lines: ArcSwap<Lines>,
+    write_closed: Notify,
+}
+
+#[derive(Debug)]
+struct State<F> {
+    aggregate: Aggregate,
+    writes: WriteLog<F>,
+    sent_order: u64,
+}
+
+/// The two printed forms of the aggregate, made when it changes and not when it is used.
+#[derive(Debug, Default)]
+struct Lines {
+    version: u64,
+    request: Option<HeaderValue>,
+    response: Option<HeaderValue>,
+}
+
+impl<F> Default for Session<F> {
+    fn default() -> Self {
+        Self::new(Clauses::ALL)
+    }
+}
+
+impl<F> Session<F> {
+    /// A session that has observed nothing. `clauses` is [`Clauses::ALL`] outside tests.
+    #[must_use]
+    pub fn new(clauses: Clauses) -> Self {
+        Self {
+            clauses,
+            state: Mutex::new(State { aggregate: Aggregate::default(), writes: WriteLog::default(), sent_order: 0 }),
+            observed_version: AtomicU64::new(0),
+            closed_position: AtomicU64::new(0),
+            open_writes: AtomicU64::new(0),
+            lines: ArcSwap::default(),
+            write_closed: Notify::new(),
+        }
+    }
+
+    /// The clauses of the coverage rule that are on.
+    #[must_use]
+    pub const fn clauses(&self) -> Clauses {
+        self.clauses
+    }
+
+    /// Merges the tokens of an upstream answer (any method, any status) into `observed`.
+    pub fn observe(&self, fields: &HeaderMap) {
+        let mut lines = fields.get_all(SYNC_TOKEN).iter().peekable();
+        if lines.peek().is_none() {
+            return;
+        }
+        let received = token::parse_response(lines.map(HeaderValue::as_bytes));
+        let mut state = self.lock();
+        if state.aggregate.observe(&received) {
+            self.publish(&state);
+        }
+    }
+
+    /// The mistake of merging what a caller presents, for the test that shows why it is one.
+    pub fn merge_callers_tokens(&self, presented: &[PresentedToken]) {
+        let forged: Vec<_> = presented
+            .iter()
+            .filter_map(|token| token::SyncToken::new(token.id(), token.value(), u64::MAX >> 12).ok())
+            .collect();
+        let mut state = self.lock();
+        if state.aggregate.observe(&forged) {
+            self.publish(&state);
+        }
+    }
+
+    /// What the `Sync-Token` lines of a caller's request demand (rule 2).
+    #[must_use]
+    pub fn requirement(&self, fields: &HeaderMap) -> Presented {
+        let mut lines = fields.get_all(SYNC_TOKEN).iter();
+        let Some(first) = lines.next() else { return Presented::Known { required_version: 0 } };
+        let published = self.lines.load();
+        if published.request.as_ref() == Some(first) && lines.next().is_none() {
+            // The usual case: the caller returns exactly what the last answer carried.
+            return Presented::Known { required_version: published.version };
+        }
+        drop(published);
+        let presented = token::parse_request(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
+        if !self.clauses.callers_never_merged {
+            self.merge_callers_tokens(&presented);
+        }
+        self.lock().aggregate.requirement(presented)
+    }
+
+    /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
+    /// the two steps in which they are learned; the answer to that step must not be stored.
+    #[must_use]
+    pub fn snapshot(&self, in_place_of_ours: &[PresentedToken]) -> Snapshot {
+        let mut state = self.lock();
+        state.sent_order += 1;
+        let covers = Coverage {
+            observed_version: state.aggregate.version(),
+            closed_position: state.writes.snapshot_position(self.clauses),
+            sent_order: state.sent_order,
+        };
+        let sync_token = if in_place_of_ours.is_empty() {
+            self.lines.load().request.clone()
+        } else {
+            HeaderValue::from_maybe_shared(state.aggregate.request_line(in_place_of_ours)).ok()
+        };
+        Snapshot { covers, sync_token }
+    }
+
+    /// The mistake of counting what was received as covered, for the test that shows why it is one.
+    #[must_use]
+    pub fn covers_as_received(&self, covers: Coverage) -> Coverage {
+        if self.clauses.sent_not_received {
+            return covers;
+        }
+        Coverage { observed_version: self.observed_version.load(Ordering::SeqCst), ..covers }
+    }
+
+    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join.
+    #[must_use]
+    pub fn verdict(
+        &self,
+        covers: Coverage,
+        presented: &Presented,
+        touches: impl Fn(&F) -> bool,
+    ) -> CoverageVerdict {
+        // `open_writes` first: a write that closes in between has set the position before it left this count.
+        let quiet = self.open_writes.load(Ordering::SeqCst) == 0
+            && self.closed_position.load(Ordering::SeqCst) == covers.closed_position;
+        if !quiet
+            && self.clauses.covers_writes
+            && let Some(reason) = self.lock().writes.outdates(covers, self.clauses, touches)
+        {
+            return CoverageVerdict::Outdated(reason);
+        }
+        match presented {
+            Presented::Unknown(_) if self.clauses.covers_presented => {
+                CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken)
+            }
+            Presented::Known { required_version }
+                if self.clauses.covers_presented && covers.observed_version < *required_version =>
+            {
+                CoverageVerdict::Unverified(UncoveredReason::SyncToken)
+            }
+            _ if self.clauses.covers_observed && !self.covers_observed(covers) => {
+                CoverageVerdict::Unverified(UncoveredReason::SyncToken)
+            }
+            _ => CoverageVerdict::Covered,
+        }
+    }
+
+    /// The `Sync-Token` line of every answer to a caller, if the origin has ever sent a token.
+    #[must_use]
+    pub fn response_line(&self) -> Option<HeaderValue> {
+        self.lines.load().response.clone()
+    }
+
+    /// Opens a write, before its first byte is sent.
+    pub fn open_write(&self, footprint: F) -> WriteId {
+        let mut state = self.lock();
+        let id = state.writes.open(footprint);
+        self.mirror_writes(&state);
+        id
+    }
+
+    /// Closes a write; says whether it stays open for the settle time instead: without tokens an unknown write may land late
+    /// and nothing would tell. Then the caller of this function closes it again, as happened, when that time has passed.
+    pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
+        let mut state = self.lock();
+        match outcome {
+            WriteOutcome::Unknown if self.clauses.unknown_stays_open && state.aggregate.tokens().is_empty() => {
+                return WriteClosed::StaysOpen;
+            }
+            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
+            WriteOutcome::Happened | WriteOutcome::Unknown => state.writes.close(id, widen),
+            WriteOutcome::DidNotHappen => state.writes.forget(id),
+        }
+        self.mirror_writes(&state);
+        drop(state);
+        self.write_closed.notify_waiters();
+        WriteClosed::Closed
+    }
+
+    /// Closes a write that stayed open for the settle time.
+    pub fn settle_write(&self, id: WriteId) {
+        let mut state = self.lock();
+        state.writes.close(id, |footprint| footprint);
+        self.mirror_writes(&state);
+        drop(state);
+        self.write_closed.notify_waiters();
+    }
+
+    /// Waits until no other open write satisfies `touches`. The caller bounds the wait.
+    pub async fn others_closed(&self, id: WriteId, touches: impl Fn(&F) -> bool) {
+        loop {
+            // Registered before looking, so that a close in between is not missed.
+            let mut closed = std::pin::pin!(self.write_closed.notified());
+            closed.as_mut().enable();
+            if !self.lock().writes.another_is_open(id, &touches) {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    /// Forgets everything that was observed: a store restored from a backup may count lower. Coverage taken before never
+    /// holds again; the write log stays, because it does not depend on tokens.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        state.aggregate.reset();
+        self.publish(&state);
+    }
+
+    fn covers_observed(&self, covers: Coverage) -> bool {
+        // An overflowed aggregate publishes a version that no snapshot can have.
+        covers.observed_version == self.observed_version.load(Ordering::SeqCst)
+    }
+
+    fn publish(&self, state: &State<F>) {
+        let aggregate = &state.aggregate;
+        let line = |text: String| if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() };
+        self.lines.store(std::sync::Arc::new(Lines {
+            version: aggregate.version(),
+            request: line(aggregate.request_line(&[])),
+            response: line(aggregate.response_line()),
+        }));
+        let version = if aggregate.overflowed() { u64::MAX } else { aggregate.version() };
+        self.observed_version.store(version, Ordering::SeqCst);
+    }
+
+    fn mirror_writes(&self, state: &State<F>) {
+        self.closed_position.store(state.writes.closed_position(), Ordering::SeqCst);
+        self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
+        // Nothing under this lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a write has closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum WriteClosed {
+    /// It has.
+    Closed,
+    /// Its outcome is unknown and the origin sends no tokens: call [`Session::settle_write`] after the settle time.
+    StaysOpen,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(line: &str) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        fields.insert(SYNC_TOKEN, HeaderValue::from_str(line).expect("a field value"));
+        fields
+    }
+
+    fn verdict(session: &Session<&'static str>, covers: Coverage, caller: &HeaderMap) -> CoverageVerdict {
+        session.verdict(covers, &session.requirement(caller), |footprint| *footprint == "k")
+    }
+
+    const UNVERIFIED: CoverageVerdict = CoverageVerdict::Unverified(UncoveredReason::SyncToken);
+
+    #[test]
+    fn what_was_sent_counts_and_not_what_was_received() {
+        let session = Session::<&str>::default();
+        let snapshot = session.snapshot(&[]);
+        assert_eq!(snapshot.sync_token, None);
+        session.observe(&fields("a=new;sn=7"));
+        assert_eq!(verdict(&session, snapshot.covers, &HeaderMap::new()), UNVERIFIED);
+        let next = session.snapshot(&[]);
+        assert_eq!(next.sync_token, Some(HeaderValue::from_static("a=new")));
+        assert_eq!(verdict(&session, next.covers, &HeaderMap::new()), CoverageVerdict::Covered);
+        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=new;sn=7")));
+    }
+
+    #[test]
+    fn an_unknown_value_of_a_caller_leaves_nothing_covered_until_it_was_learned() {
+        let session = Session::<&str>::default();
+        session.observe(&fields("a=new;sn=7"));
+        let covers = session.snapshot(&[]).covers;
+        let unknown = CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken);
+        assert_eq!(verdict(&session, covers, &fields("a=new")), CoverageVerdict::Covered);
+        assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), unknown);
+        session.observe(&fields("a=from-elsewhere;sn=9"));
+        assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), UNVERIFIED);
+        let learned = session.snapshot(&[]).covers;
+        assert_eq!(verdict(&session, learned, &fields("a=from-elsewhere")), CoverageVerdict::Covered);
+        assert_eq!(verdict(&session, learned, &fields("a=new")), CoverageVerdict::Covered, "an older value too");
+    }
+
+    #[test]
+    fn a_tokenless_unknown_write_stays_open_until_it_settles() {
+        let session = Session::<&str>::default();
+        let covers = session.snapshot(&[]).covers;
+        let write = session.open_write("k");
+        assert_eq!(session.close_write(write, WriteOutcome::Unknown, |f| f), WriteClosed::StaysOpen);
+        let open = CoverageVerdict::Outdated(UncoveredReason::OpenWrite);
+        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), open);
+        session.settle_write(write);
+        let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
+        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), CoverageVerdict::Covered);
+    }
+
+    #[test]
+    fn with_tokens_an_unknown_write_closes_as_happened() {
+        let session = Session::<&str>::default();
+        session.observe(&fields("a=new;sn=7"));
+        let covers = session.snapshot(&[]).covers;
+        let write = session.open_write("k");
+        assert_eq!(session.close_write(write, WriteOutcome::Unknown, |f| f), WriteClosed::Closed);
+        let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
+    }
+
+    #[test]
+    fn after_a_reset_no_older_coverage_holds() {
+        let session = Session::<&str>::default();
+        session.observe(&fields("a=new;sn=7"));
+        let covers = session.snapshot(&[]).covers;
+        session.reset();
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), UNVERIFIED);
+        assert_eq!(session.response_line(), None);
+        session.observe(&fields("a=restored;sn=2"));
+        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=restored;sn=2")));
+    }
+
+    #[test]
+    fn with_too_many_ids_nothing_is_covered() {
+        let session = Session::<&str>::default();
+        for number in 0..=super::super::aggregate::MAX_IDS {
+            session.observe(&fields(&format!("id{number}=v;sn=1")));
+        }
+        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), UNVERIFIED);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_others_ends_when_the_last_of_them_closes() {
+        let session = std::sync::Arc::new(Session::<&str>::default());
+        let mine = session.open_write("k");
+        let other = session.open_write("k");
+        let elsewhere = session.open_write("other");
+        let mut waiting = std::pin::pin!(session.others_closed(mine, |footprint| *footprint == "k"));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        let _ = session.close_write(elsewhere, WriteOutcome::Happened, |f| f);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        let _ = session.close_write(other, WriteOutcome::DidNotHappen, |f| f);
+        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
+    }
+}
