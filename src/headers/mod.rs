@@ -1,6 +1,7 @@
 //! Header fields, parsed once into types. One file per field or family of fields.
 
 pub mod access_key;
+pub mod cache_control;
 pub mod hmac_authorization;
 pub mod http_date;
 pub mod request_date;
