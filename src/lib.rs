@@ -8,6 +8,7 @@
 //!        Refused  PresentedRequest        Decision               Answer                   Change          Reply
 //! ```
 
+pub mod body;
 pub mod clock;
 pub mod config;
 pub mod headers;

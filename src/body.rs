@@ -1,0 +1,98 @@
+//! Bodies as they flow through: towards callers, and upstream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// Why a body that was under way stopped. The connection on which it was passed on is closed before the body's end, so that
+/// the receiver sees that it is incomplete (`caching.md` rule 25).
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream's answer broke off: shorter than its `Content-Length`, an unterminated chunk, a closed connection.
+    #[error("the upstream's body broke off: {0}")]
+    Upstream(hyper::Error),
+    /// The upstream sent nothing for too long.
+    #[error("the upstream sent no more of its body within {seconds} s; raise body_stall_deadline if it is that slow")]
+    UpstreamStalled {
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// The caller's request body broke off or is malformed.
+    #[error("the caller's body broke off: {0}")]
+    Caller(hyper::Error),
+    /// The caller took too long to send its body.
+    #[error("the caller's body did not arrive within {seconds} s; raise deadlines.request_body if callers are that slow")]
+    CallerTooSlow {
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// The caller's body is larger than permitted.
+    #[error("the caller's body is larger than {limit_bytes} bytes; raise limits.request_body if that is wanted")]
+    CallerTooLarge {
+        /// The limit that was hit.
+        limit_bytes: u64,
+    },
+    /// The flight that fed this body ended without finishing it.
+    #[error("the exchange with the upstream was given up")]
+    Abandoned,
+}
+
+/// A body that streams through without being held.
+pub type StreamingBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A body in memory, or one that streams through.
+#[derive(Debug, Default)]
+pub enum FlowingBody {
+    /// No body at all.
+    #[default]
+    Empty,
+    /// All of it, in memory.
+    Full(Bytes),
+    /// Piece by piece.
+    Streaming(StreamingBody),
+}
+
+impl From<Bytes> for FlowingBody {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+}
+
+impl Body for FlowingBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Streaming(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Streaming(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streaming(body) => body.size_hint(),
+        }
+    }
+}
