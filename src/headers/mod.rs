@@ -2,6 +2,9 @@
 
 pub mod access_key;
 pub mod cache_control;
+pub mod conditional;
+pub mod entity_tag;
 pub mod hmac_authorization;
 pub mod http_date;
+pub mod range;
 pub mod request_date;
