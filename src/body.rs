@@ -15,7 +15,9 @@ pub enum BodyError {
     #[error("the upstream's body broke off: {0}")]
     Upstream(hyper::Error),
     /// The upstream sent nothing for too long.
-    #[error("the upstream sent no more of its body within {seconds} s; raise body_stall_deadline if it is that slow")]
+    #[error(
+        "the upstream sent no more of its body within {seconds} s; raise body_stall_deadline if it is that slow"
+    )]
     UpstreamStalled {
         /// The deadline that passed.
         seconds: u64,
@@ -24,13 +26,17 @@ pub enum BodyError {
     #[error("the caller's body broke off: {0}")]
     Caller(hyper::Error),
     /// The caller took too long to send its body.
-    #[error("the caller's body did not arrive within {seconds} s; raise deadlines.request_body if callers are that slow")]
+    #[error(
+        "the caller's body did not arrive within {seconds} s; raise deadlines.request_body if callers are that slow"
+    )]
     CallerTooSlow {
         /// The deadline that passed.
         seconds: u64,
     },
     /// The caller's body is larger than permitted.
-    #[error("the caller's body is larger than {limit_bytes} bytes; raise limits.request_body if that is wanted")]
+    #[error(
+        "the caller's body is larger than {limit_bytes} bytes; raise limits.request_body if that is wanted"
+    )]
     CallerTooLarge {
         /// The limit that was hit.
         limit_bytes: u64,

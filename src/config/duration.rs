@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer};
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no duration; write a whole number and a unit (ms, s, m, h or d), for example 250ms, 30s or 1m30s")]
+#[error(
+    "'{text}' is no duration; write a whole number and a unit (ms, s, m, h or d), for example 250ms, 30s or 1m30s"
+)]
 pub struct DurationError {
     text: String,
 }
@@ -87,7 +89,9 @@ mod tests {
 
     #[test]
     fn everything_else_is_refused_with_an_example() {
-        for text in ["", "30", "s", "-1s", "1.5s", "1 s", "1S", "1y", "99999999999999999999s", "999999999999999999d"] {
+        for text in
+            ["", "30", "s", "-1s", "1.5s", "1 s", "1S", "1y", "99999999999999999999s", "999999999999999999d"]
+        {
             let error = parse_duration(text).expect_err(text);
             assert!(error.to_string().contains("for example 250ms"), "{error}");
         }

@@ -3,6 +3,6 @@
 pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
-pub mod token;
 pub mod session;
+pub mod token;
 pub mod write_log;

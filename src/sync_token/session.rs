@@ -79,7 +79,11 @@ impl<F> Session<F> {
     pub fn new(clauses: Clauses) -> Self {
         Self {
             clauses,
-            state: Mutex::new(State { aggregate: Aggregate::default(), writes: WriteLog::default(), sent_order: 0 }),
+            state: Mutex::new(State {
+                aggregate: Aggregate::default(),
+                writes: WriteLog::default(),
+                sent_order: 0,
+            }),
             observed_version: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
@@ -217,7 +221,9 @@ impl<F> Session<F> {
     pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
         let mut state = self.lock();
         match outcome {
-            WriteOutcome::Unknown if self.clauses.unknown_stays_open && state.aggregate.tokens().is_empty() => {
+            WriteOutcome::Unknown
+                if self.clauses.unknown_stays_open && state.aggregate.tokens().is_empty() =>
+            {
                 return WriteClosed::StaysOpen;
             }
             WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
@@ -267,7 +273,8 @@ impl<F> Session<F> {
 
     fn publish(&self, state: &State<F>) {
         let aggregate = &state.aggregate;
-        let line = |text: String| if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() };
+        let line =
+            |text: String| if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() };
         self.lines.store(std::sync::Arc::new(Lines {
             version: aggregate.version(),
             request: line(aggregate.request_line(&[])),
@@ -339,7 +346,11 @@ mod tests {
         assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), UNVERIFIED);
         let learned = session.snapshot(&[]).covers;
         assert_eq!(verdict(&session, learned, &fields("a=from-elsewhere")), CoverageVerdict::Covered);
-        assert_eq!(verdict(&session, learned, &fields("a=new")), CoverageVerdict::Covered, "an older value too");
+        assert_eq!(
+            verdict(&session, learned, &fields("a=new")),
+            CoverageVerdict::Covered,
+            "an older value too"
+        );
     }
 
     #[test]
@@ -353,7 +364,10 @@ mod tests {
         session.settle_write(write);
         let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
         assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
-        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), CoverageVerdict::Covered);
+        assert_eq!(
+            verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()),
+            CoverageVerdict::Covered
+        );
     }
 
     #[test]

@@ -83,7 +83,11 @@ impl<F> WriteLog<F> {
         {
             self.evicted_position = evicted.position;
         }
-        self.closed.push_back(ClosedWrite { id, position: self.closed_position, footprint: widen(footprint) });
+        self.closed.push_back(ClosedWrite {
+            id,
+            position: self.closed_position,
+            footprint: widen(footprint),
+        });
     }
 
     /// Closes a write that did not happen: it outdates nothing.
@@ -107,8 +111,10 @@ impl<F> WriteLog<F> {
     ) -> Option<UncoveredReason> {
         if !clauses.snapshot_counts_closed {
             // The mistake under test: whatever had opened before the snapshot counts as included.
-            let later = self.closed.iter().map(|write| (write.id, &write.footprint)).chain(self.open_writes());
-            let outdated = later.into_iter().any(|(id, footprint)| id.0 > covers.closed_position && touches(footprint));
+            let later =
+                self.closed.iter().map(|write| (write.id, &write.footprint)).chain(self.open_writes());
+            let outdated =
+                later.into_iter().any(|(id, footprint)| id.0 > covers.closed_position && touches(footprint));
             return outdated.then_some(UncoveredReason::OwnWrite);
         }
         if self.open.values().any(&touches) {
