@@ -13,5 +13,6 @@ pub mod clock;
 pub mod config;
 pub mod headers;
 pub mod profile;
+pub mod store;
 pub mod stored_response;
 pub mod sync_token;
