@@ -12,6 +12,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod headers;
+pub mod presented_request;
 pub mod profile;
 pub mod store;
 pub mod stored_response;
