@@ -1,0 +1,298 @@
+//! How fifty requests become one: flights, and who may board them (RFC 9111 §4, RFC 9211 `collapsed`).
+//!
+//! A flight is one exchange with the upstream for one cache key, run by a task of its own that outlives the caller who
+//! caused it. A later request boards the current flight only if the flight's coverage satisfies what that request requires;
+//! otherwise it waits, with all others like it, for the one queued flight, whose snapshot is taken when it departs: after all
+//! of them asked. A queued flight departs when the current one lands, or when it has waited long enough, so that nobody waits
+//! without bound behind an answer that he may not use.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::stored_response::CacheKey;
+use crate::sync_token::coverage::Coverage;
+
+/// All flights of one upstream. `L` is what a landing brings, cheap to clone.
+#[derive(Debug)]
+pub struct Flights<L> {
+    routes: Mutex<HashMap<CacheKey, Route<L>>>,
+}
+
+#[derive(Debug)]
+struct Route<L> {
+    current: Flight<L>,
+    queued: Option<Flight<L>>,
+}
+
+/// `covers` is set when the flight departs. Only those who wait hold receivers of `landing`, so that counting them tells
+/// whether anybody does.
+#[derive(Debug)]
+struct Flight<L> {
+    covers: Arc<OnceLock<Coverage>>,
+    landing: watch::Sender<Option<L>>,
+}
+
+/// Where a request sits after boarding.
+#[derive(Debug)]
+pub enum Seat<L> {
+    /// It leads a flight: take the snapshot with [`Leader::depart`], exchange, and [`Leader::land`].
+    Lead(Leader<L>),
+    /// It waits for somebody else's.
+    Follow(Follower<L>),
+}
+
+/// Leads one flight. Dropped without landing, it lets its followers ask for themselves.
+#[derive(Debug)]
+pub struct Leader<L> {
+    flights: Arc<Flights<L>>,
+    key: CacheKey,
+    covers: Arc<OnceLock<Coverage>>,
+    landing: watch::Sender<Option<L>>,
+    waits_for: Option<watch::Receiver<Option<L>>>,
+}
+
+/// Waits for a flight to land.
+#[derive(Debug)]
+pub struct Follower<L> {
+    landed: watch::Receiver<Option<L>>,
+}
+
+impl<L> Default for Flights<L> {
+    fn default() -> Self {
+        Self { routes: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl<L: Clone> Flights<L> {
+    /// Boards the current flight for `key` if `satisfies` its coverage, else the queued one, else leads a new one.
+    ///
+    /// `snapshot` is called under the lock if the request is to lead at once, so that nobody can board before the coverage
+    /// is known.
+    pub fn board(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        satisfies: impl FnOnce(Coverage) -> bool,
+        snapshot: impl FnOnce() -> Coverage,
+    ) -> Seat<L> {
+        let mut routes = self.lock();
+        let Some(route) = routes.get_mut(key) else {
+            let (leader, flight) = self.assemble(key, None);
+            let _first = leader.covers.set(snapshot());
+            routes.insert(key.clone(), Route { current: flight, queued: None });
+            return Seat::Lead(leader);
+        };
+        // A flight that has not departed will take its snapshot after this request asked: anybody may board.
+        if route.current.covers.get().is_none_or(|covers| satisfies(*covers)) {
+            return Seat::Follow(Follower { landed: route.current.landing.subscribe() });
+        }
+        if let Some(queued) = &route.queued {
+            return Seat::Follow(Follower { landed: queued.landing.subscribe() });
+        }
+        let (leader, flight) = self.assemble(key, Some(route.current.landing.subscribe()));
+        route.queued = Some(flight);
+        Seat::Lead(leader)
+    }
+
+    /// Flights under way, queued ones not counted.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn assemble(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        waits_for: Option<watch::Receiver<Option<L>>>,
+    ) -> (Leader<L>, Flight<L>) {
+        let landing = watch::Sender::new(None);
+        let covers = Arc::new(OnceLock::new());
+        let flight = Flight { covers: Arc::clone(&covers), landing: landing.clone() };
+        (Leader { flights: Arc::clone(self), key: key.clone(), covers, landing, waits_for }, flight)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Route<L>>> {
+        // Nothing under this lock can panic half way through a change.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L: Clone> Leader<L> {
+    /// The coverage, taken now if the flight was queued: waits first until the flight ahead has landed, or `patience` is
+    /// over. From here on requests may board by coverage.
+    pub async fn depart(
+        &mut self,
+        patience: Duration,
+        snapshot: impl FnOnce() -> Coverage,
+    ) -> Coverage {
+        if let Some(mut ahead) = self.waits_for.take() {
+            // Landed, given up, or too slow: in each case this flight departs.
+            let _outcome = tokio::time::timeout(patience, ahead.wait_for(Option::is_some)).await;
+            let mut routes = self.flights.lock();
+            let covers = *self.covers.get_or_init(snapshot);
+            if let Some(route) = routes.get_mut(&self.key)
+                && let Some(queued) = route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers))
+            {
+                // Out of patience: the flight ahead goes on for those on board, and is no longer offered.
+                route.current = queued;
+            }
+            return covers;
+        }
+        *self.covers.get_or_init(snapshot)
+    }
+
+    /// Hands the landing to everyone on board and lets the next flight depart.
+    pub fn land(self, landing: L) {
+        self.landing.send_replace(Some(landing));
+    }
+
+    /// Resolves when nobody waits for this flight any more.
+    pub async fn abandoned(&self) {
+        self.landing.closed().await;
+    }
+
+    /// One more seat, for the request that caused this flight.
+    #[must_use]
+    pub fn follow(&self) -> Follower<L> {
+        Follower { landed: self.landing.subscribe() }
+    }
+}
+
+impl<L> Drop for Leader<L> {
+    fn drop(&mut self) {
+        let mut routes = self.flights.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(route) = routes.get_mut(&self.key) else { return };
+        if Arc::ptr_eq(&route.current.covers, &self.covers) {
+            match route.queued.take() {
+                // Its leader is woken by the landing, or by this channel closing, and takes its snapshot then.
+                Some(queued) => route.current = queued,
+                None => {
+                    routes.remove(&self.key);
+                }
+            }
+        } else {
+            route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers));
+        }
+    }
+}
+
+impl<L: Clone> Follower<L> {
+    /// What the flight brought; `None` if it was given up, and the follower has to ask for itself.
+    pub async fn landed(mut self) -> Option<L> {
+        self.landed.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn key() -> CacheKey {
+        CacheKey::new("main", "", "/kv/a")
+    }
+
+    fn sent(order: u64) -> Coverage {
+        Coverage { sent_order: order, ..Coverage::default() }
+    }
+
+    fn board(flights: &Arc<Flights<u32>>, satisfies: bool) -> Seat<u32> {
+        flights.board(&key(), |_| satisfies, || sent(1))
+    }
+
+    fn lead(seat: Seat<u32>) -> Leader<u32> {
+        match seat {
+            Seat::Lead(leader) => leader,
+            Seat::Follow(_) => panic!("follows where it should lead"),
+        }
+    }
+
+    fn follow(seat: Seat<u32>) -> Follower<u32> {
+        match seat {
+            Seat::Follow(follower) => follower,
+            Seat::Lead(_) => panic!("leads where it should follow"),
+        }
+    }
+
+    #[tokio::test]
+    async fn those_whom_the_coverage_satisfies_share_one_landing() {
+        let flights = Arc::new(Flights::default());
+        let leader = lead(board(&flights, true));
+        let followers: Vec<_> = (0..50).map(|_| follow(board(&flights, true))).collect();
+        assert_eq!(flights.under_way(), 1);
+        leader.land(7);
+        for follower in followers {
+            assert_eq!(follower.landed().await, Some(7));
+        }
+        assert_eq!(flights.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_others_share_the_one_queued_flight_whose_snapshot_comes_last() {
+        let flights = Arc::new(Flights::default());
+        let first = lead(board(&flights, true));
+        let mut queued = lead(board(&flights, false));
+        let waiting = follow(board(&flights, false));
+        let late = {
+            let mut departing = std::pin::pin!(queued.depart(PATIENCE, || sent(2)));
+            assert!(futures_util::poll!(departing.as_mut()).is_pending(), "waits for the flight ahead");
+            first.land(1);
+            // Boards between the landing and the departure: the snapshot is still to come.
+            let late = follow(board(&flights, false));
+            assert_eq!(departing.await, sent(2));
+            late
+        };
+        // After the departure only by coverage.
+        let _next = lead(board(&flights, false));
+        let satisfied = follow(board(&flights, true));
+        queued.land(2);
+        for follower in [waiting, late, satisfied] {
+            assert_eq!(follower.landed().await, Some(2));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queued_flight_departs_when_its_patience_is_over() {
+        let flights = Arc::new(Flights::default());
+        let slow = lead(board(&flights, true));
+        let slow_follower = follow(board(&flights, true));
+        let mut queued = lead(board(&flights, false));
+        assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
+        let follower = follow(board(&flights, true));
+        slow.land(1);
+        assert_eq!(slow_follower.landed().await, Some(1));
+        let another = follow(board(&flights, true));
+        queued.land(2);
+        assert_eq!((follower.landed().await, another.landed().await), (Some(2), Some(2)));
+        assert_eq!(flights.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_is_given_up_leaves_nobody_waiting() {
+        let flights = Arc::new(Flights::default());
+        let leader = lead(board(&flights, true));
+        let follower = follow(board(&flights, true));
+        let mut queued = lead(board(&flights, false));
+        drop(leader);
+        assert_eq!(follower.landed().await, None);
+        assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
+        drop(queued);
+        assert_eq!(flights.under_way(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_nobody_waits_for_knows_it() {
+        let flights = Arc::new(Flights::default());
+        let leader = lead(board(&flights, true));
+        let own = leader.follow();
+        let other = follow(board(&flights, true));
+        let mut abandoned = std::pin::pin!(leader.abandoned());
+        drop(own);
+        assert!(futures_util::poll!(abandoned.as_mut()).is_pending());
+        drop(other);
+        assert!(futures_util::poll!(abandoned.as_mut()).is_ready());
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections over the network: TCP, TLS by rustls with HTTP/2 by ALPN, and the proxy that the environment names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::Uri;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::dial::{Dial, UpstreamIo};
+use crate::config::{UpstreamProxy, UpstreamTls};
+
+/// Why the upstream's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read or holds no such thing.
+    #[error("cannot read {what} from {path}: {source}; check the path, the permissions and that it is PEM", path = path.display())]
+    Pem {
+        /// What was looked for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The certificate authority, client certificate or key is not usable.
+    #[error("cannot use {what} from {path}: {source}; check that it is a valid X.509 PEM file", path = path.display())]
+    Certificate {
+        /// What was refused.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: rustls::Error,
+    },
+    /// One of a client certificate's two files is not configured.
+    #[error("a client certificate needs both tls.client_certificate_file and tls.client_key_file; set both or none")]
+    HalfClientCertificate,
+    /// The cryptography library refuses its own defaults.
+    #[error("TLS cannot be set up: {0}; report this with your version")]
+    Protocol(rustls::Error),
+}
+
+/// Dials over the network.
+#[derive(Clone, Debug)]
+pub struct NetworkDial {
+    direct: HttpsConnector<HttpConnector>,
+    proxies: Arc<Matcher>,
+    tls: Arc<ClientConfig>,
+    http2: bool,
+}
+
+impl NetworkDial {
+    /// A dialler with the roots of the system, the bundled ones and the configured one.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file that cannot be used.
+    pub fn new(tls: &UpstreamTls, proxy: &UpstreamProxy, http2: bool) -> Result<Self, TlsError> {
+        let tls = Arc::new(client_config(tls)?);
+        let proxies = match proxy {
+            UpstreamProxy::Environment => Matcher::from_env(),
+            UpstreamProxy::None => Matcher::builder().build(),
+            UpstreamProxy::Url(url) => Matcher::builder().all(url.to_string()).build(),
+        };
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        Ok(Self { direct: https(&tls, http2, tcp), proxies: Arc::new(proxies), tls, http2 })
+    }
+}
+
+impl Dial for NetworkDial {
+    fn dial(&self, uri: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
+        // A proxy is asked for a tunnel only: plain HTTP goes straight to the upstream, which is on this machine or its
+        // network, and never through a proxy that could read the credential.
+        let proxy = (uri.scheme_str() == Some("https")).then(|| self.proxies.intercept(&uri)).flatten();
+        if let Some(proxy) = proxy {
+            let mut tcp = HttpConnector::new();
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
+            if let Some(authorization) = proxy.basic_auth() {
+                tunnel = tunnel.with_auth(authorization.clone());
+            }
+            let connecting = https(&self.tls, self.http2, tunnel).call(uri);
+            return Box::pin(async move { boxed(connecting.await) });
+        }
+        let connecting = self.direct.clone().call(uri);
+        Box::pin(async move { boxed(connecting.await) })
+    }
+}
+
+type NetworkStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
+impl UpstreamIo for NetworkStream {
+    fn connected(&self) -> Connected {
+        self.inner().connected()
+    }
+}
+
+fn boxed(
+    connected: Result<MaybeHttpsStream<TokioIo<TcpStream>>, impl Into<Box<dyn std::error::Error + Send + Sync>>>,
+) -> io::Result<Box<dyn UpstreamIo>> {
+    match connected {
+        Ok(stream) => Ok(Box::new(TokioIo::new(stream))),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+fn https<C>(tls: &Arc<ClientConfig>, http2: bool, connector: C) -> HttpsConnector<C> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(ClientConfig::clone(tls)).https_or_http();
+    if http2 {
+        builder.enable_all_versions().wrap_connector(connector)
+    } else {
+        builder.enable_http1().wrap_connector(connector)
+    }
+}
+
+fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    // Roots of the system that cannot be read are left out: the bundled ones remain.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &tls.ca_file {
+        for certificate in certificates("certificate authorities", path)? {
+            roots.add(certificate).map_err(|source| TlsError::Certificate {
+                what: "a certificate authority",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Protocol)?
+        .with_root_certificates(roots);
+    match (&tls.client_certificate_file, &tls.client_key_file) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(chain), Some(key)) => {
+            let private_key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
+                what: "the client's private key",
+                path: key.to_owned(),
+                source,
+            })?;
+            let chain_certificates = certificates("the client's certificate", chain)?;
+            builder.with_client_auth_cert(chain_certificates, private_key).map_err(|source| TlsError::Certificate {
+                what: "the client's certificate",
+                path: chain.to_owned(),
+                source,
+            })
+        }
+        _ => Err(TlsError::HalfClientCertificate),
+    }
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = |source| TlsError::Pem { what, path: path.to_owned(), source };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    if found.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(found) }
+}
