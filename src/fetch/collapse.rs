@@ -122,11 +122,7 @@ impl<L: Clone> Flights<L> {
 impl<L: Clone> Leader<L> {
     /// The coverage, taken now if the flight was queued: waits first until the flight ahead has landed, or `patience` is
     /// over. From here on requests may board by coverage.
-    pub async fn depart(
-        &mut self,
-        patience: Duration,
-        snapshot: impl FnOnce() -> Coverage,
-    ) -> Coverage {
+    pub async fn depart(&mut self, patience: Duration, snapshot: impl FnOnce() -> Coverage) -> Coverage {
         if let Some(mut ahead) = self.waits_for.take() {
             // Landed, given up, or too slow: in each case this flight departs.
             let _outcome = tokio::time::timeout(patience, ahead.wait_for(Option::is_some)).await;

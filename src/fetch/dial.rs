@@ -56,12 +56,15 @@ impl ConnectionUse {
     /// Whether the connection was reused and broke before it gave one byte of the answer to its last request.
     #[must_use]
     pub fn broke_on_reuse_without_answer(&self) -> bool {
-        self.shared.requests.load(Ordering::Relaxed) > 1 && self.shared.answer_bytes.load(Ordering::Relaxed) == 0
+        self.shared.requests.load(Ordering::Relaxed) > 1
+            && self.shared.answer_bytes.load(Ordering::Relaxed) == 0
     }
 
     fn wrote(&self) {
         // The first write after a read begins a new request (HTTP/1.1 without pipelining, which hyper never does).
-        if self.shared.reading.swap(false, Ordering::Relaxed) || self.shared.requests.load(Ordering::Relaxed) == 0 {
+        if self.shared.reading.swap(false, Ordering::Relaxed)
+            || self.shared.requests.load(Ordering::Relaxed) == 0
+        {
             self.shared.requests.fetch_add(1, Ordering::Relaxed);
             self.shared.answer_bytes.store(0, Ordering::Relaxed);
         }
@@ -82,7 +85,11 @@ pub struct UpstreamConnection {
 }
 
 impl AsyncRead for UpstreamConnection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(context, buffer);
         self.usage.read((buffer.filled().len() - before) as u64);
@@ -91,7 +98,11 @@ impl AsyncRead for UpstreamConnection {
 }
 
 impl AsyncWrite for UpstreamConnection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.usage.wrote();
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
@@ -139,7 +150,11 @@ impl hyper::rt::Read for HyperConnection {
 }
 
 impl hyper::rt::Write for HyperConnection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
@@ -191,9 +206,9 @@ impl tower_service::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (dialling, deadline) = (self.dial.dial(uri), self.deadline);
         Box::pin(async move {
-            let io = tokio::time::timeout(deadline, dialling)
-                .await
-                .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect deadline"))??;
+            let io = tokio::time::timeout(deadline, dialling).await.map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect deadline")
+            })??;
             Ok(HyperConnection(TokioIo::new(UpstreamConnection { io, usage: ConnectionUse::default() })))
         })
     }

@@ -91,14 +91,20 @@ mod tests {
         assert_eq!(hint(429, &all), Some(Duration::from_millis(50)));
         assert_eq!(hint(503, &all[..2]), Some(Duration::from_millis(60)));
         assert_eq!(hint(429, &all[..1]), Some(Duration::from_secs(9)));
-        assert_eq!(hint(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]), Some(Duration::from_secs(10)));
+        assert_eq!(
+            hint(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(hint(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:27 GMT")]), Some(Duration::ZERO));
         for bad in ["soon", "-1", "1.5", ""] {
             assert_eq!(hint(429, &[("retry-after", bad)]), None, "{bad:?}");
         }
         assert_eq!(hint(429, &[]), None);
         assert_eq!(hint(500, &all), None, "only 429 and 503 throttle");
-        assert_eq!(hint(429, &[("retry-after", "99999999999999999999")]), Some(Duration::from_secs(u64::MAX)));
+        assert_eq!(
+            hint(429, &[("retry-after", "99999999999999999999")]),
+            Some(Duration::from_secs(u64::MAX))
+        );
     }
 
     #[test]

@@ -186,13 +186,15 @@ impl UpstreamClient {
             }
             Ok(Err(error)) => {
                 let usage = usage();
-                let departure = if usage.is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
+                let departure =
+                    if usage.is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
                 let retry = usage.is_some_and(|usage| usage.broke_on_reuse_without_answer());
                 let reason = deepest(&error).0;
                 Err(Failure { error: ExchangeError::Broken { reason, departure }, retry })
             }
             Err(_) => {
-                let departure = if usage().is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
+                let departure =
+                    if usage().is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
                 Err(Failure { error: ExchangeError::TimedOut { deadline, departure }, retry: false })
             }
         }

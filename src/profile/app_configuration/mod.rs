@@ -7,3 +7,4 @@ pub mod media_type;
 pub mod query;
 pub mod resource;
 pub mod select;
+pub mod touches;

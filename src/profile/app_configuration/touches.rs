@@ -1,0 +1,152 @@
+//! Which resources a write can have touched: rule 3 of coverage for App Configuration (fact sheet, hazard 19).
+//!
+//! A write to one key-value changes that key-value and every list, key list, label list and revision list whose filters it
+//! may satisfy, before or after the write. Tags are not known from the request, so a tag filter is taken to match. A write
+//! that is not understood touches everything.
+
+use super::query::Query;
+use super::resource::Resource;
+
+/// What a write may have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// One key-value: its content by `/kv/{key}`, or whether it is locked by `/locks/{key}`.
+    KeyValue {
+        /// The key.
+        key: String,
+        /// The label; `None` is no label.
+        label: Option<String>,
+    },
+    /// One snapshot.
+    Snapshot {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody can tell.
+    Anything,
+}
+
+impl Write {
+    /// What an unsafe request to this target may change.
+    #[must_use]
+    pub fn of(path: &str, query: Option<&str>) -> Self {
+        let resource =
+            Query::parse(query.unwrap_or_default()).ok().and_then(|query| Resource::parse(path, &query).ok());
+        match resource {
+            Some(Resource::KeyValue { key, label, .. } | Resource::Lock { key, label }) => {
+                Self::KeyValue { key, label }
+            }
+            Some(Resource::Snapshot { name }) => Self::Snapshot { name },
+            _ => Self::Anything,
+        }
+    }
+
+    /// Whether the write can have changed what a `GET` of `resource` shows.
+    #[must_use]
+    pub fn touches(&self, resource: &Resource) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::KeyValue { key, label } => match resource {
+                Resource::KeyValue { key: stored_key, label: stored_label, .. }
+                | Resource::Lock { key: stored_key, label: stored_label } => {
+                    stored_key == key && stored_label == label
+                }
+                Resource::KeyValues(filter) | Resource::Revisions(filter) => {
+                    filter.may_match(key, label.as_deref())
+                }
+                Resource::Keys { name } => name.matches(Some(key)),
+                Resource::Labels { name } => name.matches(label.as_deref()),
+                // What a snapshot holds was fixed when it was made; operations are never stored.
+                Resource::SnapshotKeyValues { .. }
+                | Resource::Snapshots { .. }
+                | Resource::Snapshot { .. }
+                | Resource::Operations => false,
+                Resource::Unknown => true,
+            },
+            Self::Snapshot { name } => match resource {
+                Resource::Snapshots { name: filter } => filter.matches(Some(name)),
+                Resource::Snapshot { name: stored } | Resource::SnapshotKeyValues { snapshot: stored } => {
+                    stored == name
+                }
+                Resource::Operations | Resource::Unknown => true,
+                Resource::KeyValue { .. }
+                | Resource::KeyValues(_)
+                | Resource::Keys { .. }
+                | Resource::Labels { .. }
+                | Resource::Revisions(_)
+                | Resource::Lock { .. } => false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::app_configuration::resource::canonicalize;
+
+    fn split(target: &str) -> (&str, Option<&str>) {
+        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+    }
+
+    fn touches(write: &str, stored: &str) -> bool {
+        let (path, query) = split(stored);
+        let resource = canonicalize(path, query).expect("a target with a canonical form").resource;
+        let (path, query) = split(write);
+        Write::of(path, query).touches(&resource)
+    }
+
+    #[test]
+    fn a_write_touches_what_may_contain_its_key_value() {
+        for (write, stored) in [
+            ("/kv/abc1", "/kv/abc1?api-version=1.0"),
+            ("/kv/abc1", "/kv/abc1?api-version=2026-04-01&label=%00&$select=value"),
+            ("/locks/abc1", "/kv/abc1"),
+            ("/kv/abc1", "/kv?key=abc*"),
+            ("/kv/abc1", "/kv"),
+            ("/kv/abc1", "/kv?key=x,abc1,y"),
+            ("/kv/abc1", "/kv?key=abc*&tags=env%3Dprod"),
+            ("/kv/abc1", "/kv?key=abc*&after=eHl6"),
+            ("/kv/abc1?label=prod", "/kv?label=pr*"),
+            ("/kv/abc1?label=prod", "/kv?label=dev,prod"),
+            ("/kv/abc1", "/kv?label=%00"),
+            ("/kv/abc1", "/kv?label=dev,%00"),
+            ("/kv/a%2Fb", "/kv/a/b"),
+            ("/kv/a%2Cb%2A", "/kv?key=a%5C,b%5C*"),
+            ("/kv/abc1", "/keys?name=ab*"),
+            ("/kv/abc1?label=prod", "/labels?name=prod"),
+            ("/kv/abc1", "/labels?name=%00"),
+            ("/kv/abc1", "/revisions?key=abc1"),
+            ("/snapshots/s1", "/snapshots/s1"),
+            ("/snapshots/s1", "/snapshots?name=s*"),
+            ("/snapshots/s1", "/kv?snapshot=s1"),
+            ("/kv/%zz", "/kv/other"),
+            ("/feature-management/x", "/kv?key=.appconfig.featureflag%2F*"),
+        ] {
+            assert!(touches(write, stored), "{write} must outdate {stored}");
+        }
+    }
+
+    #[test]
+    fn a_write_touches_nothing_else() {
+        for (write, stored) in [
+            ("/kv/abc1", "/kv/abc2"),
+            ("/kv/abc1", "/kv/abc1?label=prod"),
+            ("/kv/abc1?label=prod", "/kv/abc1"),
+            ("/kv/abc1", "/kv?key=xyz*"),
+            ("/kv/abc1", "/kv?key=abc"),
+            ("/kv/abc1", "/kv?label=prod"),
+            ("/kv/abc1?label=prod", "/kv?label=%00"),
+            ("/kv/abc1", "/keys?name=x*"),
+            ("/kv/abc1", "/labels?name=prod"),
+            ("/kv/abc1", "/revisions?key=xyz"),
+            ("/kv/abc1", "/kv?snapshot=s1"),
+            ("/kv/abc1", "/snapshots"),
+            ("/snapshots/s1", "/snapshots/s2"),
+            ("/snapshots/s1", "/kv?snapshot=s2"),
+            ("/snapshots/s1", "/kv/s1"),
+        ] {
+            assert!(!touches(write, stored), "{write} must not outdate {stored}");
+        }
+    }
+}
