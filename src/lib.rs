@@ -13,6 +13,8 @@ pub mod clock;
 pub mod config;
 pub mod fetch;
 pub mod headers;
+pub mod presented_request;
 pub mod profile;
+pub mod store;
 pub mod stored_response;
 pub mod sync_token;

@@ -47,6 +47,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if text.is_empty() { Err(fail()) } else { Ok(Duration::from_millis(milliseconds)) }
 }
 
+/// Writes a duration of whole milliseconds in the largest unit that holds it exactly, so that it reads back.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let exact = units.iter().find(|(_, scale)| milliseconds >= *scale && milliseconds.is_multiple_of(*scale));
+    exact.map_or_else(|| "0s".to_owned(), |(unit, scale)| format!("{}{unit}", milliseconds / scale))
+}
+
 /// For `#[serde(deserialize_with = "…")]` on a field of type [`Duration`].
 ///
 /// # Errors
@@ -85,6 +94,16 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for milliseconds in [0, 1, 999, 1_000, 90_000, 3_600_000, 86_400_000, 86_400_001] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+        assert_eq!(format_duration(Duration::from_secs(86_400)), "1d");
+        assert_eq!(format_duration(Duration::ZERO), "0s");
     }
 
     #[test]

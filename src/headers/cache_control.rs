@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderMap, HeaderName};
 
+use super::list;
+
 /// The greatest number of seconds that is told apart: 2³¹, about 68 years (RFC 9111 §1.2.2). Greater values count as this
 /// one, so that sums of them cannot overflow; a response with such an `Age` is stale under such a lifetime.
 pub const GREATEST_DELTA_SECONDS: u64 = 1 << 31;
@@ -206,46 +208,9 @@ impl Member<'_> {
     }
 }
 
-/// Splits one field line at the commas outside quoted strings (RFC 9110 §5.6.1, §5.6.4).
-pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        while !rest.is_empty() {
-            let end = member_length(rest);
-            let text = rest[..end].trim_ascii();
-            rest = rest.get(end + 1..).unwrap_or_default();
-            if let Some(member) = parse_member(text) {
-                return Some(member);
-            }
-        }
-        None
-    })
-}
-
-/// Where the first member ends: at the next comma outside quotes. A quote that is never closed is no quote, so that what
-/// hides behind it still forbids.
-fn member_length(text: &[u8]) -> usize {
-    let mut at = 0;
-    while at < text.len() {
-        match text[at] {
-            b',' => return at,
-            b'"' => at += quoted_length(&text[at..]).unwrap_or(1),
-            _ => at += 1,
-        }
-    }
-    text.len()
-}
-
-/// The length of the quoted string at the start of `text`, quotes included; `None` when it does not end.
-fn quoted_length(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        match text.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
+/// The directives of one field line. What starts with no token is none.
+fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
+    list::members(line).filter_map(parse_member)
 }
 
 fn parse_member(text: &[u8]) -> Option<Member<'_>> {
@@ -256,7 +221,7 @@ fn parse_member(text: &[u8]) -> Option<Member<'_>> {
     }
     let argument = match after.split_first() {
         None => Argument::Absent,
-        Some((b'=', value)) if value.first() == Some(&b'"') => match quoted_length(value) {
+        Some((b'=', value)) if value.first() == Some(&b'"') => match list::quoted_string_length(value) {
             Some(length) if length == value.len() => Argument::Quoted(&value[1..length - 1]),
             _ => Argument::Malformed,
         },

@@ -1,10 +1,13 @@
 //! Header fields, parsed once into types. One file per field or family of fields.
 
 pub mod access_key;
+pub mod age;
 pub mod cache_control;
 pub mod conditional;
 pub mod entity_tag;
 pub mod hmac_authorization;
 pub mod http_date;
+pub(crate) mod list;
 pub mod range;
 pub mod request_date;
+pub mod vary;

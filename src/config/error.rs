@@ -1,0 +1,87 @@
+//! What can be wrong with a configuration, and what to do about it.
+
+use std::path::PathBuf;
+
+use super::keys;
+use super::layers::Source;
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that the configuration consists of, or names, cannot be read.
+    #[error("cannot read {}: {error}; name a file that this user may read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's word for it.
+        error: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{source_of}: {message}; the file must be TOML, see config/default.toml")]
+    Syntax {
+        /// File and line.
+        source_of: Source,
+        /// The parser's word for it.
+        message: String,
+    },
+    /// A key that does not exist.
+    #[error("{source_of}: `{key}` is no key; did you mean `{nearest}`?")]
+    Unknown {
+        /// The key as it was written.
+        key: String,
+        /// The valid key nearest to it.
+        nearest: String,
+        /// Where it was written.
+        source_of: Source,
+    },
+    /// A value of the wrong kind or out of range.
+    #[error("{source_of}: {key} = {written}: write {expected}")]
+    Value {
+        /// The key.
+        key: String,
+        /// What was written, masked if it is a secret.
+        written: String,
+        /// What to write instead: kind and range.
+        expected: String,
+        /// Where it was written.
+        source_of: Source,
+    },
+    /// Two variables set one key.
+    #[error("variables {first} and {second} both set {key}: unset one of them")]
+    Twice {
+        /// The key.
+        key: String,
+        /// One variable.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// `--set` without `=`.
+    #[error("flag --set {0}: write --set KEY=VALUE")]
+    NoAssignment(String),
+    /// Values that are each valid but not together.
+    #[error("{0}")]
+    Together(String),
+}
+
+impl ConfigError {
+    pub(crate) fn unknown(key: String, source_of: Source) -> Self {
+        Self::Unknown { nearest: keys::nearest(&key), key, source_of }
+    }
+}
+
+/// Everything that is wrong with the configuration, so that it can be mended in one go: one line each.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl std::fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let line_feed = if index == 0 { "" } else { "\n" };
+            write!(formatter, "{line_feed}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

@@ -1,0 +1,467 @@
+//! The layers of the configuration: built-in defaults, then the file, then `TAGALONG_*` variables, then flags. Each
+//! value remembers where it came from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::error::{ConfigError, ConfigErrors};
+use super::keys::{self, FLAGS, KEYS, Key, Kind};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Built in; `config/default.toml` gives the reason.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// The path as it was given to `--config`.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// An environment variable, by its name.
+    Variable(String),
+    /// A flag of the command line, as it is written there.
+    Flag(String),
+    /// Taken over from `[upstream]` or `[listener]`, from the named key.
+    Inherited(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(formatter, "variable {name}"),
+            Self::Flag(name) => write!(formatter, "flag {name}"),
+            Self::Inherited(path) => write!(formatter, "as {path}"),
+        }
+    }
+}
+
+/// A value as it was written: one text, or a list of texts.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Written {
+    One(String),
+    Many(Vec<String>),
+}
+
+pub(crate) struct Layered {
+    pub(crate) key: &'static Key,
+    pub(crate) written: Written,
+    pub(crate) source: Source,
+}
+
+impl Drop for Layered {
+    fn drop(&mut self) {
+        if let (Kind::Secret, Written::One(text)) = (self.key.kind, &mut self.written) {
+            text.zeroize();
+        }
+    }
+}
+
+/// All layers, merged: for each path the value of the last layer that sets it.
+#[derive(Default)]
+pub struct Layers {
+    pub(crate) values: BTreeMap<String, Layered>,
+    errors: Vec<ConfigError>,
+}
+
+impl Layers {
+    /// The built-in defaults alone.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a configuration file.
+    #[must_use]
+    pub fn file(mut self, path: &Path) -> Self {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.text(&Zeroizing::new(text), path),
+            Err(error) => self.errors.push(ConfigError::Unreadable { path: path.to_owned(), error }),
+        }
+        self
+    }
+
+    fn text(&mut self, text: &str, path: &Path) {
+        match DeTable::parse(text) {
+            Ok(table) => self.table("", table.get_ref(), text, path),
+            Err(error) => self.errors.push(ConfigError::Syntax {
+                source_of: file_line(path, text, error.span().map_or(0, |span| span.start)),
+                message: error.message().to_owned(),
+            }),
+        }
+    }
+
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>, text: &str, path: &Path) {
+        for (name, value) in table {
+            let at = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
+            let source = file_line(path, text, name.span().start);
+            match value.get_ref() {
+                DeValue::Table(nested) if keys::find(&at).is_none() => {
+                    if keys::is_section(&at) {
+                        self.table(&at, nested, text, path);
+                    } else {
+                        self.errors.push(ConfigError::unknown(at, source));
+                    }
+                }
+                DeValue::Array(members) => {
+                    let texts =
+                        members.iter().map(|member| scalar(member.get_ref())).collect::<Option<Vec<_>>>();
+                    self.set(at, texts.map(Written::Many), source);
+                }
+                other => self.set(at, scalar(other).map(Written::One), source),
+            }
+        }
+    }
+
+    /// Adds the variables that begin with `TAGALONG_`.
+    ///
+    /// Left alone are `TAGALONG_CONFIG`, the emulator's own, and what Kubernetes injects for a service whose name begins
+    /// with `tagalong` (`TAGALONG_SERVICE_HOST`, `TAGALONG_PORT=tcp://…`).
+    #[must_use]
+    pub fn variables(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix("TAGALONG_") else { continue };
+            if is_foreign_variable(rest, &value) {
+                continue;
+            }
+            let flat = rest.to_ascii_lowercase().replace('_', "-");
+            let path = match FLAGS.iter().find(|flag| flag.name == flat) {
+                Some(flag) => flag.key.to_owned(),
+                None => rest.to_ascii_lowercase().replace("__", "."),
+            };
+            let source = Source::Variable(name.clone());
+            if let Some(other) = seen.insert(path.clone(), name.clone()) {
+                self.errors.push(ConfigError::Twice { key: path, first: other, second: name });
+                continue;
+            }
+            self.one_text(path, value, source);
+        }
+        self
+    }
+
+    /// Adds the values of a flag of `tagalong run`, named without its dashes; one given several times makes a list.
+    #[must_use]
+    pub fn flag(mut self, name: &str, values: &[String]) -> Self {
+        let source = Source::Flag(format!("--{name}"));
+        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
+            self.errors.push(ConfigError::unknown(name.to_owned(), source));
+            return self;
+        };
+        if keys::find(flag.key).is_some_and(|key| key.kind.is_list()) {
+            let members = values.iter().flat_map(|value| split(value)).collect();
+            self.set(flag.key.to_owned(), Some(Written::Many(members)), source);
+        } else if let Some(value) = values.last() {
+            self.one_text(flag.key.to_owned(), value.clone(), source);
+        }
+        self
+    }
+
+    /// Adds `--set KEY=VALUE`.
+    #[must_use]
+    pub fn assignment(mut self, assignment: &str) -> Self {
+        match assignment.split_once('=') {
+            Some((path, value)) => {
+                let path = path.trim().to_owned();
+                let source = Source::Flag(format!("--set {path}"));
+                self.one_text(path, value.trim().to_owned(), source);
+            }
+            None => self.errors.push(ConfigError::NoAssignment(assignment.to_owned())),
+        }
+        self
+    }
+
+    fn one_text(&mut self, path: String, value: String, source: Source) {
+        let is_list = keys::find(&path).is_some_and(|key| key.kind.is_list());
+        let written = if is_list { Written::Many(split(&value)) } else { Written::One(value) };
+        self.set(path, Some(written), source);
+    }
+
+    fn set(&mut self, path: String, written: Option<Written>, source: Source) {
+        let Some(key) = keys::find(&path) else {
+            self.errors.push(ConfigError::unknown(path, source));
+            return;
+        };
+        let fits = match &written {
+            Some(Written::One(text)) => !key.kind.is_list() && key.kind.accepts(text),
+            Some(Written::Many(texts)) => {
+                key.kind.is_list() && texts.iter().all(|text| key.kind.accepts(text))
+            }
+            None => false,
+        };
+        match written {
+            Some(written) if fits => {
+                self.values.insert(path, Layered { key, written, source });
+            }
+            refused => self.errors.push(ConfigError::Value {
+                written: shown(key, refused.as_ref()),
+                expected: key.kind.expected(),
+                key: path,
+                source_of: source,
+            }),
+        }
+    }
+
+    /// Fills every path that no layer set: from `[upstream]` or `[listener]` for a named one, else from the default.
+    ///
+    /// # Errors
+    /// All errors of all layers together.
+    pub(crate) fn complete(mut self) -> Result<BTreeMap<String, Layered>, ConfigErrors> {
+        if !self.errors.is_empty() {
+            return Err(ConfigErrors(std::mem::take(&mut self.errors)));
+        }
+        for key in KEYS {
+            for path in self.instances(key) {
+                if self.values.contains_key(&path) {
+                    continue;
+                }
+                let inherited =
+                    (path != key.path && key.inherited).then(|| self.values.get(key.path)).flatten();
+                let layered = match inherited {
+                    Some(main) => {
+                        let source = Source::Inherited(key.path.to_owned());
+                        Layered { key, written: main.written.clone(), source }
+                    }
+                    None => default_of(key, path != key.path && matches!(key.path, "listener.listen")),
+                };
+                self.values.insert(path, layered);
+            }
+        }
+        Ok(std::mem::take(&mut self.values))
+    }
+
+    /// The paths at which a key stands: its own, and one for each named upstream, listener and route in use.
+    fn instances(&self, key: &Key) -> Vec<String> {
+        let owners = |singular: &str, plural: &str| {
+            let named = self.values.keys().filter_map(|path| {
+                let name = path.strip_prefix(plural)?.strip_prefix('.')?.split('.').next()?;
+                Some(format!("{plural}.{name}"))
+            });
+            std::iter::once(singular.to_owned()).chain(named).collect::<BTreeSet<_>>()
+        };
+        let (section, rest) = key.path.split_once('.').unwrap_or((key.path, ""));
+        let sections = match section {
+            "upstream" => owners("upstream", "upstreams"),
+            "listener" => owners("listener", "listeners"),
+            other => BTreeSet::from([other.to_owned()]),
+        };
+        let mut paths = Vec::new();
+        for section in sections {
+            let Some(rest) = rest.strip_prefix("routes.*.") else {
+                paths.push(format!("{section}.{rest}"));
+                continue;
+            };
+            let routes = format!("{section}.routes.");
+            let names: BTreeSet<&str> =
+                self.values.keys().filter_map(|path| path.strip_prefix(&routes)?.split('.').next()).collect();
+            paths.extend(names.into_iter().map(|name| format!("{routes}{name}.{rest}")));
+        }
+        paths
+    }
+}
+
+/// A named listener that says nothing of addresses has none (it may be a Unix socket): only the main one has a default.
+fn default_of(key: &'static Key, without_addresses: bool) -> Layered {
+    let default = if without_addresses { "" } else { key.default };
+    let written =
+        if key.kind.is_list() { Written::Many(split(default)) } else { Written::One(default.to_owned()) };
+    Layered { key, written, source: Source::Default }
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(switch) => Some(switch.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn file_line(path: &Path, text: &str, offset: usize) -> Source {
+    let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+    Source::File { path: path.to_owned(), line }
+}
+
+/// What may be shown of a value: nothing of a secret.
+pub(crate) fn shown(key: &Key, written: Option<&Written>) -> String {
+    match (key.kind, written) {
+        (_, None) => "this".to_owned(),
+        (Kind::Secret, Some(Written::One(text))) if text.is_empty() => "\"\"".to_owned(),
+        (Kind::Secret, _) => "\"***\"".to_owned(),
+        (Kind::Switch | Kind::Count { .. }, Some(Written::One(text))) => text.clone(),
+        (_, Some(Written::One(text))) => format!("{text:?}"),
+        (_, Some(Written::Many(texts))) => format!("{texts:?}"),
+    }
+}
+
+fn is_foreign_variable(rest: &str, value: &str) -> bool {
+    let injected = rest == "SERVICE_HOST"
+        || rest.ends_with("_SERVICE_HOST")
+        || rest.starts_with("SERVICE_PORT")
+        || rest.contains("_SERVICE_PORT")
+        || ((rest == "PORT" || rest.ends_with("_PORT")) && value.contains("://"))
+        || rest.split('_').collect::<Vec<_>>().windows(3).any(|words| {
+            words[0] == "PORT"
+                && words[1].bytes().all(|byte| byte.is_ascii_digit())
+                && matches!(words[2], "TCP" | "UDP" | "SCTP")
+        });
+    injected || rest == "CONFIG" || rest.starts_with("EMULATOR_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(text: &str) -> Layers {
+        let mut layers = Layers::new();
+        layers.text(text, Path::new("t.toml"));
+        layers
+    }
+
+    fn errors(layers: Layers) -> String {
+        layers.complete().map(|_| ()).unwrap_err().to_string()
+    }
+
+    fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn value(values: &BTreeMap<String, Layered>, path: &str) -> (String, String) {
+        let layered = &values[path];
+        (shown(layered.key, Some(&layered.written)), layered.source.to_string())
+    }
+
+    #[test]
+    fn a_later_layer_wins_and_says_where_it_stands() {
+        let text =
+            "[upstream]\nfreshness = \"1s\"\nurl = 'http://a'\n[limits]\nconnections = 5\ntarget = '1KiB'\n";
+        let merged = layers(text)
+            .variables(variables(&[("TAGALONG_FRESHNESS", "2s"), ("TAGALONG_LIMITS__CONNECTIONS", "6")]))
+            .flag("workers", &["3".into()])
+            .assignment("limits.connections = 7")
+            .complete()
+            .unwrap();
+        assert_eq!(
+            value(&merged, "upstream.freshness"),
+            ("\"2s\"".into(), "variable TAGALONG_FRESHNESS".into())
+        );
+        assert_eq!(value(&merged, "upstream.url"), ("\"http://a\"".into(), "t.toml:3".into()));
+        assert_eq!(
+            value(&merged, "limits.connections"),
+            ("7".into(), "flag --set limits.connections".into())
+        );
+        assert_eq!(value(&merged, "limits.target"), ("\"1KiB\"".into(), "t.toml:6".into()));
+        assert_eq!(value(&merged, "runtime.workers"), ("3".into(), "flag --workers".into()));
+        assert_eq!(value(&merged, "store.limit"), ("\"64MiB\"".into(), "default".into()));
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest_and_the_place() {
+        let message = errors(
+            layers("[limits]\nconections = 5\n[storr]\nlimit = 1\n")
+                .variables(variables(&[("TAGALONG_LIMITS__TARGT", "1KiB")]))
+                .assignment("freshness=1s"),
+        );
+        assert!(
+            message.contains("t.toml:2: `limits.conections` is no key; did you mean `limits.connections`?"),
+            "{message}"
+        );
+        assert!(message.contains("t.toml:3: `storr`"), "{message}");
+        assert!(message.contains("variable TAGALONG_LIMITS__TARGT: `limits.targt`"), "{message}");
+        assert!(message.contains("did you mean `upstream.freshness`?"), "{message}");
+    }
+
+    #[test]
+    fn values_out_of_range_name_the_range() {
+        let message = errors(layers("[limits]\nconnections = 0\ntarget = 'x'\n[runtime]\nworkers = [1]\n"));
+        assert!(
+            message.contains("t.toml:2: limits.connections = 0: write a whole number from 1 to 1000000"),
+            "{message}"
+        );
+        assert!(message.contains("t.toml:3: limits.target = \"x\": write a size from 64B"), "{message}");
+        assert!(message.contains("t.toml:5: runtime.workers"), "{message}");
+    }
+
+    #[test]
+    fn a_refused_secret_is_not_shown() {
+        let message = errors(layers("[upstream.credential]\nsecret = ['hunter2']\n"));
+        assert!(message.contains("\"***\"") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        let message = errors(layers("[limits]\nconnections = \n"));
+        assert!(message.starts_with("t.toml:2: "), "{message}");
+    }
+
+    #[test]
+    fn named_upstreams_inherit_what_is_safe_to_inherit() {
+        let merged = layers(
+            "[upstream]\nurl='http://a'\nconsistency='strong'\ncredential.secret='s'\nroutes.r.path_prefix='/x'\n\
+             [upstreams.b]\nurl='http://b'\n[upstreams.c]\nurl='http://c'\nconsistency='session'\n",
+        )
+        .complete()
+        .unwrap();
+        assert_eq!(
+            value(&merged, "upstreams.b.consistency"),
+            ("\"strong\"".into(), "as upstream.consistency".into())
+        );
+        assert_eq!(value(&merged, "upstreams.c.consistency").0, "\"session\"");
+        assert_eq!(value(&merged, "upstreams.b.credential.secret"), ("\"\"".into(), "default".into()));
+        assert!(!merged.contains_key("upstreams.b.routes.r.path_prefix"));
+        assert!(merged.contains_key("upstream.routes.r.consistency"));
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_left_alone() {
+        let injected = variables(&[
+            ("TAGALONG_SERVICE_HOST", "10.0.0.1"),
+            ("TAGALONG_SERVICE_PORT_HTTP", "8484"),
+            ("TAGALONG_PORT", "tcp://10.0.0.1:8484"),
+            ("TAGALONG_PORT_8484_TCP_ADDR", "10.0.0.1"),
+            ("TAGALONG_METRICS_PORT", "tcp://10.0.0.1:8485"),
+            ("TAGALONG_METRICS_SERVICE_HOST", "10.0.0.1"),
+            ("TAGALONG_EMULATOR_LISTEN", "127.0.0.1:1"),
+            ("TAGALONG_CONFIG", "f.toml"),
+            ("PATH", "/bin"),
+        ]);
+        assert!(Layers::new().variables(injected).complete().is_ok());
+    }
+
+    #[test]
+    fn two_variables_for_one_key_are_refused() {
+        let both = variables(&[("TAGALONG_UPSTREAM", "http://a"), ("TAGALONG_UPSTREAM__URL", "http://b")]);
+        let message = errors(Layers::new().variables(both));
+        assert!(
+            message.contains("TAGALONG_UPSTREAM") && message.contains("TAGALONG_UPSTREAM__URL"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn lists_are_split_at_commas_in_variables_and_flags() {
+        let merged = Layers::new()
+            .variables(variables(&[("TAGALONG_GUARD__ALLOWED_HOSTS", "a, b,")]))
+            .flag("listen", &["127.0.0.1:1".into(), "[::1]:1".into()])
+            .complete()
+            .unwrap();
+        assert_eq!(value(&merged, "guard.allowed_hosts").0, r#"["a", "b"]"#);
+        assert_eq!(value(&merged, "listener.listen").0, r#"["127.0.0.1:1", "[::1]:1"]"#);
+    }
+}

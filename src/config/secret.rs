@@ -1,0 +1,91 @@
+//! Text that must not be seen: prints as `***`, is zeroed when dropped.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+/// A secret from the configuration or from a file it names: a connection string, a key, a token.
+///
+/// It has no `Display` of its own, no `Serialize`, and its `Debug` is `***`, so that neither a log line nor an error
+/// nor `check-config` can show it by accident. Comparing two secrets takes the same time whatever they hold.
+#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text over; the caller's copy, if it kept one, is its own to zero.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that signs or sends it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no text at all: the configuration writes "not set" as an empty string.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads a secret from a file, without the white space around it (editors end files with a line feed).
+    ///
+    /// # Errors
+    /// The operating system's, when the file cannot be read; `InvalidData` when it is not UTF-8.
+    pub fn read(path: &std::path::Path) -> std::io::Result<Self> {
+        let text = Zeroizing::new(std::fs::read_to_string(path)?);
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_prints_what_it_holds() {
+        let secret = Secret::new("c2VjcmV0".to_owned());
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(format!("{:?}", Some(vec![secret.clone()])), "Some([***])");
+        assert_eq!(secret.expose(), "c2VjcmV0");
+    }
+
+    #[test]
+    fn secrets_are_equal_by_content() {
+        assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
+        assert_ne!(Secret::new("a".into()), Secret::new("ab".into()));
+        assert!(Secret::default().is_empty());
+    }
+
+    #[test]
+    fn a_secret_file_is_read_without_the_white_space_around_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "  abc=\n").unwrap();
+        assert_eq!(Secret::read(&path).unwrap().expose(), "abc=");
+        assert!(Secret::read(&directory.path().join("absent")).is_err());
+    }
+}

@@ -1,0 +1,331 @@
+//! What must hold between values: addresses beyond loopback, loops, and settings that belong together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::error::ConfigError;
+use super::{Config, Credential, CredentialKind, Listener, Upstream};
+
+pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut refuse = |message: String| errors.push(ConfigError::Together(message));
+    for listener in &config.listeners {
+        listener_holds(listener, config, &mut refuse);
+    }
+    admin_holds(config, &mut refuse);
+    for upstream in &config.upstreams {
+        upstream_holds(upstream, config, &mut refuse);
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.logging.level) {
+        refuse(format!(
+            "logging.level = {:?}: {error}; write error, warn, info, debug, trace, or a filter such as \
+             \"info,tagalong::access=debug\"",
+            config.logging.level
+        ));
+    }
+    if config.limits.buffered_request_body_bytes > config.limits.request_body_bytes {
+        refuse(
+            "limits.buffered_request_body is larger than limits.request_body: nothing would stream; lower the one or \
+             raise the other"
+                .to_owned(),
+        );
+    }
+    if config.store.body_limit_bytes > config.store.limit_bytes {
+        refuse("store.body_limit is larger than store.limit: lower the one or raise the other".to_owned());
+    }
+    errors
+}
+
+fn listener_holds(listener: &Listener, config: &Config, refuse: &mut impl FnMut(String)) {
+    let section = section("listener", &listener.name);
+    if listener.listen.is_empty() && listener.unix.is_none() {
+        refuse(format!("{section} has neither listen nor unix: give it an address or a socket"));
+    }
+    for address in listener.listen.iter().filter(|address| !address.ip().is_loopback()) {
+        if !listener.allow_remote {
+            refuse(format!(
+                "{section}.listen = {address} is reachable from other machines: choose 127.0.0.1 or [::1], or set \
+                 {section}.allow_remote = true and a caller credential"
+            ));
+        } else if !listener.requires_credential() {
+            refuse(format!(
+                "{section}.listen = {address} is reachable from other machines and lets everybody in: set \
+                 {section}.local_keys_file or {section}.bearer_file"
+            ));
+        }
+    }
+    let tls = &listener.tls;
+    if tls.certificate_file.is_some() != tls.key_file.is_some() {
+        refuse(format!("{section}.tls needs certificate_file and key_file together: set both or none"));
+    }
+    if listener.bearer_file.is_some() && listener.bearer_field.is_none() {
+        refuse(format!(
+            "{section}.bearer_field is empty: name the field that carries the token, such as Authorization"
+        ));
+    }
+    if !listener.upstream.is_empty() && !config.upstreams.iter().any(|it| it.name == listener.upstream) {
+        let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        refuse(format!(
+            "{section}.upstream = {:?} is no upstream: choose one of {}",
+            listener.upstream,
+            names.join(", ")
+        ));
+    }
+}
+
+fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
+    for address in config.admin.listen.iter().filter(|address| !address.ip().is_loopback()) {
+        if !config.admin.allow_remote || config.admin.token_file.is_none() {
+            refuse(format!(
+                "admin.listen = {address} is reachable from other machines: choose 127.0.0.1 or [::1], or set \
+                 admin.allow_remote = true and admin.token_file"
+            ));
+        }
+    }
+}
+
+fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(String)) {
+    let section = section("upstream", &upstream.name);
+    let Some(authority) = upstream.authority() else {
+        refuse(format!(
+            "{section}.url is not set: name the origin, with --upstream https://NAME.azconfig.io for example"
+        ));
+        return;
+    };
+    let port =
+        authority.port_u16().unwrap_or(if upstream.scheme() == &http::uri::Scheme::HTTPS { 443 } else { 80 });
+    let ours = config.listeners.iter().flat_map(|listener| &listener.listen).chain(&config.admin.listen);
+    for address in ours {
+        if is_same_place(authority.host(), port, *address) {
+            refuse(format!(
+                "{section}.url = {} is the sidecar's own listener {address}: requests would go round in circles; name \
+                 the origin itself",
+                upstream.url
+            ));
+        }
+    }
+    if upstream.name != "main" && upstream.hosts.is_empty() && upstream.path_prefix.is_empty() {
+        let claimed = config.listeners.iter().any(|listener| listener.upstream == upstream.name);
+        if !claimed {
+            refuse(format!(
+                "no request can reach {section}: give it hosts or path_prefix, or name it in a listener's upstream"
+            ));
+        }
+    }
+    for (key, paths) in [
+        ("path_prefix", std::slice::from_ref(&upstream.path_prefix)),
+        ("allowed_paths", upstream.allowed_paths.as_slice()),
+    ] {
+        for path in paths.iter().filter(|path| !path.is_empty() && !path.starts_with('/')) {
+            refuse(format!("{section}.{key} = {path:?}: a path begins with /"));
+        }
+    }
+    for route in &upstream.routes {
+        for path in
+            std::iter::once(&route.path_prefix).chain(&route.outdates).filter(|path| !path.starts_with('/'))
+        {
+            refuse(format!("{section}.routes: the path {path:?} does not begin with /"));
+        }
+    }
+    let tls = &upstream.tls;
+    if tls.client_certificate_file.is_some() != tls.client_key_file.is_some() {
+        refuse(format!(
+            "{section}.tls needs client_certificate_file and client_key_file together: set both or none"
+        ));
+    }
+    if let Some(missing) = missing(&upstream.credential) {
+        refuse(format!("{section}.credential.kind = {missing}"));
+    }
+}
+
+/// What a kind of credential lacks, to follow "kind = ".
+fn missing(credential: &Credential) -> Option<String> {
+    let string = [
+        !credential.connection_string.is_empty(),
+        credential.connection_string_file.is_some(),
+        !credential.connection_string_variable.is_empty(),
+    ];
+    let secret = [
+        !credential.secret.is_empty(),
+        credential.secret_file.is_some(),
+        !credential.secret_variable.is_empty(),
+    ];
+    let sources = string.iter().chain(&secret).filter(|given| **given).count();
+    match credential.kind {
+        CredentialKind::Hmac if sources == 0 => Some(
+            "\"hmac\" has no key: set connection_string_file (--connection-string-file), or id and secret_file".to_owned(),
+        ),
+        CredentialKind::Hmac if sources > 1 => {
+            Some("\"hmac\" has its key from several places: keep one of connection_string* and secret*".to_owned())
+        }
+        CredentialKind::Hmac if secret.contains(&true) && credential.id.is_empty() => {
+            Some("\"hmac\" has a secret without id: set id, or use a connection string".to_owned())
+        }
+        CredentialKind::BearerFile if credential.bearer_file.is_none() => {
+            Some("\"bearer-file\" has no file: set bearer_file".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Whether a connection to `host:port` would arrive at `listener`, as far as that can be told without resolving names.
+fn is_same_place(host: &str, port: u16, listener: SocketAddr) -> bool {
+    if port != listener.port() || port == 0 {
+        return false;
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback_name =
+        bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost");
+    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) => {
+            ip == listener.ip()
+                || (ip.is_unspecified() && listener.ip().is_loopback())
+                || (ip.is_loopback() && listener.ip().is_unspecified())
+        }
+        Err(_) => is_loopback_name && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
+    }
+}
+
+fn section(kind: &str, name: &str) -> String {
+    if name == "main" { kind.to_owned() } else { format!("{kind}s.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Layers, ProfileKind};
+    use super::*;
+
+    fn config(assignments: &[&str]) -> Result<Config, String> {
+        let layers =
+            assignments.iter().fold(Layers::new(), |layers, assignment| layers.assignment(assignment));
+        Config::new(layers).map_err(|errors| errors.to_string())
+    }
+
+    fn refused(assignments: &[&str], because: &str) {
+        let message = config(assignments).unwrap_err();
+        assert!(message.contains(because), "{message}");
+    }
+
+    const UPSTREAM: &str = "upstream.url=https://shop.azconfig.io";
+
+    #[test]
+    fn an_upstream_is_all_that_must_be_said() {
+        let config = config(&[UPSTREAM]).unwrap();
+        assert_eq!(config.upstreams[0].profile(), ProfileKind::AppConfiguration);
+        assert_eq!(config.upstreams[0].credential.kind, CredentialKind::Forward);
+        assert!(config.listeners[0].listen_is_default);
+        refused(&[], "upstream.url is not set");
+    }
+
+    #[test]
+    fn the_profile_is_guessed_from_the_host_alone() {
+        for (url, profile) in [
+            ("http://127.0.0.1:8483", ProfileKind::Generic),
+            ("https://A.AZCONFIG.IO", ProfileKind::AppConfiguration),
+            ("https://azconfig.io.example.com", ProfileKind::Generic),
+            ("https://evilazconfig.io", ProfileKind::Generic),
+        ] {
+            assert_eq!(
+                config(&[&format!("upstream.url={url}")]).unwrap().upstreams[0].profile(),
+                profile,
+                "{url}"
+            );
+        }
+        let explicit =
+            config(&["upstream.url=http://127.0.0.1:1", "upstream.profile=app-configuration"]).unwrap();
+        assert_eq!(explicit.upstreams[0].profile(), ProfileKind::AppConfiguration);
+    }
+
+    #[test]
+    fn beyond_loopback_needs_a_switch_and_a_credential() {
+        refused(&[UPSTREAM, "listener.listen=0.0.0.0:8484"], "listener.allow_remote = true");
+        refused(&[UPSTREAM, "listener.listen=[::]:1", "listener.allow_remote=true"], "lets everybody in");
+        let open =
+            [UPSTREAM, "listener.listen=10.0.0.1:1", "listener.allow_remote=true", "listener.bearer_file=/t"];
+        assert!(config(&open).is_ok());
+        refused(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.allow_remote=true"], "admin.token_file");
+        refused(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.token_file=/t"], "admin.allow_remote");
+        assert!(
+            config(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.token_file=/t", "admin.allow_remote=true"])
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_upstream_that_is_our_own_listener_is_refused() {
+        for url in [
+            "http://127.0.0.1:8484",
+            "http://localhost:8484",
+            "http://[::1]:8484",
+            "http://0.0.0.0:8484",
+            "http://127.0.0.1:8485",
+            "http://[::ffff:127.0.0.1]:8484",
+        ] {
+            refused(&[&format!("upstream.url={url}")], "circles");
+        }
+        assert!(config(&["upstream.url=http://127.0.0.1:8483"]).is_ok());
+        assert!(config(&["upstream.url=http://127.0.0.1", "listener.listen=127.0.0.1:0"]).is_ok());
+    }
+
+    #[test]
+    fn an_incomplete_credential_says_what_is_missing() {
+        refused(&[UPSTREAM, "upstream.credential.kind=hmac"], "--connection-string-file");
+        refused(
+            &[UPSTREAM, "upstream.credential.kind=hmac", "upstream.credential.secret_file=/s"],
+            "secret without id",
+        );
+        refused(&[UPSTREAM, "upstream.credential.kind=bearer-file"], "set bearer_file");
+        let twice = "upstream.credential.connection_string_variable=CS";
+        refused(
+            &[
+                UPSTREAM,
+                "upstream.credential.kind=hmac",
+                "upstream.credential.connection_string_file=/s",
+                twice,
+            ],
+            "several places",
+        );
+    }
+
+    #[test]
+    fn an_upstream_that_no_request_reaches_is_refused() {
+        refused(&[UPSTREAM, "upstreams.b.url=http://b"], "no request can reach upstreams.b");
+        assert!(config(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=/b"]).is_ok());
+        refused(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=b"], "begins with /");
+        refused(&[UPSTREAM, "listener.upstream=c"], "choose one of main");
+    }
+
+    #[test]
+    fn caching_rules_follow_profile_and_settings() {
+        use std::time::Duration;
+        let app = config(&[UPSTREAM, "upstream.credential.kind=none"]).unwrap();
+        let rules = app.caching_rules(&app.upstreams[0]);
+        assert_eq!(rules, super::super::CachingRules::app_configuration());
+        let plain = config(&["upstream.url=http://o", "upstream.sharing=rfc9111"]).unwrap();
+        assert_eq!(plain.caching_rules(&plain.upstreams[0]), super::super::CachingRules::rfc9111());
+        let set =
+            config(&["upstream.url=http://o", "upstream.freshness=7s", "store.body_limit=1KiB"]).unwrap();
+        let rules = set.caching_rules(&set.upstreams[0]);
+        assert_eq!((rules.freshness, rules.heuristics), (Some(Duration::from_secs(7)), false));
+        assert_eq!((rules.max_stored_body_bytes, rules.owns_credential), (1_024, false));
+    }
+
+    #[test]
+    fn the_longest_route_counts() {
+        let config = config(&[
+            UPSTREAM,
+            "upstream.routes.all.path_prefix=/kv",
+            "upstream.routes.all.consistency=strong",
+            "upstream.routes.one.path_prefix=/kv/app",
+            "upstream.routes.one.freshness=1s",
+            "upstream.routes.one.write_strategy=optimistic",
+        ])
+        .unwrap();
+        let upstream = &config.upstreams[0];
+        let route = upstream.route("/kv/app1").unwrap();
+        assert_eq!(route.write_strategy, Some(super::super::WriteStrategy::Optimistic));
+        assert_eq!(upstream.caching_rules_of(route).freshness, Some(std::time::Duration::from_secs(1)));
+        let wide = upstream.route("/kv/other").unwrap();
+        assert_eq!(upstream.caching_rules_of(wide).consistency, super::super::caching::Consistency::Strong);
+        assert!(upstream.route("/keys").is_none());
+    }
+}

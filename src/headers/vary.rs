@@ -1,0 +1,299 @@
+//! `Vary` (RFC 9110 §12.5.5) and the matching of selecting header fields (RFC 9111 §4.1).
+//!
+//! A selecting key is a sequence of records, one for each field that `Vary` names, in the order of their names: length and
+//! bytes of the name, whether the request had the field, and if so length and bytes of its normalised value.
+
+use std::borrow::Cow;
+
+use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
+use http::{HeaderMap, HeaderName};
+
+use super::list;
+use crate::stored_response::SelectingKey;
+
+/// The selecting header fields of `request` under the `Vary` of `response`. Empty when there is no `Vary`; `None` when one of
+/// its members is `*` or no field name, so that nobody can tell which requests the response may answer.
+#[must_use]
+pub fn selecting_key(response: &HeaderMap, request: &HeaderMap) -> Option<SelectingKey> {
+    if !response.contains_key(VARY) {
+        return Some(SelectingKey::default());
+    }
+    let mut names = Vec::new();
+    for line in response.get_all(VARY) {
+        for member in list::members(line.as_bytes()) {
+            if member == b"*" {
+                return None;
+            }
+            names.push(HeaderName::from_bytes(member).ok()?);
+        }
+    }
+    names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    names.dedup();
+    let mut key = Vec::new();
+    for name in &names {
+        push_with_length(&mut key, name.as_str().as_bytes());
+        match normalised(name, request) {
+            None => key.push(0),
+            Some(value) => {
+                key.push(1);
+                push_with_length(&mut key, &value);
+            }
+        }
+    }
+    Some(SelectingKey(key.into()))
+}
+
+/// Whether a stored response with this selecting key may answer a request with these fields, as far as `Vary` goes.
+#[must_use]
+pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
+    let mut rest: &[u8] = &key.0;
+    while !rest.is_empty() {
+        if take_record(&mut rest, request) != Some(true) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The names of the selecting header fields, in the order of the key.
+pub fn selecting_names(key: &SelectingKey) -> impl Iterator<Item = &[u8]> {
+    let mut rest: &[u8] = &key.0;
+    std::iter::from_fn(move || {
+        let name = take_with_length(&mut rest)?;
+        if take_byte(&mut rest)? == 1 {
+            take_with_length(&mut rest)?;
+        }
+        Some(name)
+    })
+}
+
+/// Takes one record off a key and says whether the request agrees with it; `None` for a key that this module did not make.
+fn take_record(rest: &mut &[u8], request: &HeaderMap) -> Option<bool> {
+    let name = HeaderName::from_lowercase(take_with_length(rest)?).ok()?;
+    if take_byte(rest)? == 0 {
+        return Some(!request.contains_key(&name));
+    }
+    let stored_value = take_with_length(rest)?;
+    Some(normalised(&name, request).is_some_and(|value| value == stored_value))
+}
+
+/// What a normalised value leaves out because it carries no meaning in that field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// Members may be trimmed and lines joined; all else counts.
+    List,
+    /// White space inside members means nothing (`;q=1` and `; q=1`).
+    Weighted,
+    /// Nor does the case of letters.
+    CaselessWeighted,
+    /// Nor the order of members: their weights say what is preferred.
+    Unordered,
+}
+
+fn meaning_of(name: &HeaderName) -> Meaning {
+    match *name {
+        ACCEPT => Meaning::Weighted,
+        ACCEPT_ENCODING | ACCEPT_CHARSET => Meaning::CaselessWeighted,
+        ACCEPT_LANGUAGE => Meaning::Unordered,
+        _ => Meaning::List,
+    }
+}
+
+/// The value of one request field with everything removed that separates no variants: white space around members, empty
+/// members, the division into lines, and for fields whose syntax is known what [`Meaning`] says. `None` when absent.
+fn normalised<'a>(name: &HeaderName, request: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
+    let mut lines = request.get_all(name).iter();
+    let first_line = lines.next()?.as_bytes();
+    let meaning = meaning_of(name);
+    if lines.next().is_none() && is_normal(first_line, meaning) {
+        return Some(Cow::Borrowed(first_line));
+    }
+    let lines = request.get_all(name).iter();
+    let mut members: Vec<Cow<'_, [u8]>> = lines
+        .flat_map(|line| list::members(line.as_bytes()))
+        .map(|member| normalised_member(member, meaning))
+        .collect();
+    if meaning == Meaning::Unordered {
+        members.sort_unstable();
+        members.dedup();
+    }
+    Some(Cow::Owned(members.join(&b',')))
+}
+
+/// Whether a single line surely is its own normalised value: the common case, decided without allocating.
+fn is_normal(line: &[u8], meaning: Meaning) -> bool {
+    let plain = |byte: &u8| !matches!(byte, b',' | b' ' | b'\t' | b'"');
+    let lower =
+        matches!(meaning, Meaning::List | Meaning::Weighted) || !line.iter().any(u8::is_ascii_uppercase);
+    lower && line.iter().all(plain)
+}
+
+fn normalised_member(member: &[u8], meaning: Meaning) -> Cow<'_, [u8]> {
+    if meaning == Meaning::List || member.contains(&b'"') {
+        return Cow::Borrowed(member);
+    }
+    let mut value: Vec<u8> = member.iter().copied().filter(|byte| !matches!(byte, b' ' | b'\t')).collect();
+    if meaning != Meaning::Weighted {
+        value.make_ascii_lowercase();
+    }
+    Cow::Owned(value)
+}
+
+fn push_with_length(key: &mut Vec<u8>, bytes: &[u8]) {
+    // A header section is bounded far below 4 GiB.
+    key.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    key.extend_from_slice(bytes);
+}
+
+fn take_with_length<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let (bytes, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    *rest = after;
+    Some(bytes)
+}
+
+fn take_byte(rest: &mut &[u8]) -> Option<u8> {
+    let (byte, after) = rest.split_first()?;
+    *rest = after;
+    Some(*byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, value.parse().unwrap());
+        }
+        map
+    }
+
+    fn same_variant(vary: &str, one: &[(&'static str, &str)], other: &[(&'static str, &str)]) -> bool {
+        let vary = fields(&[("vary", vary)]);
+        let key = selecting_key(&vary, &fields(one)).unwrap();
+        let other_key = selecting_key(&vary, &fields(other)).unwrap();
+        let selected = selects(&key, &fields(other));
+        assert_eq!(selected, selects(&other_key, &fields(one)), "matching is symmetric");
+        assert_eq!(selected, key == other_key, "and the same as equality of keys");
+        selected
+    }
+
+    #[test]
+    fn without_vary_everything_is_selected() {
+        let key = selecting_key(&fields(&[]), &fields(&[("foo", "1")])).unwrap();
+        assert_eq!(key, SelectingKey::default());
+        assert!(selects(&key, &fields(&[("foo", "2")])));
+    }
+
+    #[test]
+    fn an_asterisk_anywhere_selects_nothing() {
+        for vary in [
+            &["*"][..],
+            &["foo, *"],
+            &["*, foo"],
+            &["foo", "*"],
+            &["*", "foo"],
+            &[" , * ,"],
+            &["a b"],
+            &["foo;x"],
+        ] {
+            let mut response = HeaderMap::new();
+            for line in vary {
+                response.append(VARY, line.parse().unwrap());
+            }
+            assert_eq!(selecting_key(&response, &HeaderMap::new()), None, "{vary:?}");
+        }
+    }
+
+    #[test]
+    fn what_separates_variants() {
+        for (vary, one, other) in [
+            ("foo", &[("foo", "1")][..], &[("foo", "2")][..]),
+            ("foo", &[("foo", "1")], &[]),
+            ("foo", &[("foo", "")], &[]),
+            ("foo", &[("foo", "")], &[("foo", "1")]),
+            ("foo", &[("foo", "a")], &[("foo", "A")]),
+            ("foo", &[("foo", "1, 2")], &[("foo", "2, 1")]),
+            ("foo", &[("foo", "1 2")], &[("foo", "12")]),
+            ("foo", &[("foo", "\"a, b\"")], &[("foo", "\"a,b\"")]),
+            ("foo, bar", &[("foo", "1"), ("bar", "2")], &[("foo", "1"), ("bar", "3")]),
+            ("foo, bar", &[("foo", "1")], &[("bar", "1")]),
+            ("foo, bar", &[("foo", "1,2")], &[("foo", "1"), ("bar", "2")]),
+            ("accept", &[("accept", "text/html;x=A")], &[("accept", "text/html;x=a")]),
+            ("accept-language", &[("accept-language", "en")], &[("accept-language", "de")]),
+            ("accept-language", &[("accept-language", "en, de")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=0.1")], &[("accept-language", "en;q=0.2")]),
+        ] {
+            assert!(!same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_separate_variants() {
+        for (vary, one, other) in [
+            ("foo", &[("foo", "1")][..], &[("foo", "1"), ("bar", "2")][..]),
+            ("Foo", &[("foo", "1")], &[("foo", "1")]),
+            ("foo", &[], &[("bar", "2")]),
+            ("foo", &[("foo", "")], &[("foo", "")]),
+            ("foo", &[("foo", "")], &[("foo", " ,")]),
+            ("foo", &[("foo", "1,2")], &[("foo", " 1 , 2 ")]),
+            ("foo", &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")]),
+            ("foo", &[("foo", "1,,2")], &[("foo", "1,2")]),
+            ("foo, foo", &[("foo", "1")], &[("foo", "1")]),
+            ("accept", &[("accept", "text/html;q=1")], &[("accept", "text/html ; q=1")]),
+            ("accept-encoding", &[("accept-encoding", "GZIP, br")], &[("accept-encoding", "gzip,br")]),
+            ("accept-language", &[("accept-language", "en, de")], &[("accept-language", "de,EN")]),
+            (
+                "accept-language",
+                &[("accept-language", "en;q=0.5, de")],
+                &[("accept-language", "de, en; q=0.5")],
+            ),
+        ] {
+            assert!(same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_vary_means_nothing() {
+        let request = fields(&[("foo", "1"), ("bar", "2")]);
+        let one = selecting_key(&fields(&[("vary", "foo, bar")]), &request);
+        let other = selecting_key(&fields(&[("vary", "bar"), ("vary", "FOO")]), &request);
+        assert_eq!(one, other);
+        let names: Vec<_> = one.iter().flat_map(selecting_names).collect();
+        assert_eq!(names, [b"bar", b"foo"]);
+    }
+
+    #[test]
+    fn a_foreign_key_selects_nothing() {
+        for key in
+            [&b"\0"[..], b"\0\0\0\x09foo", b"\0\0\0\x03foo", b"\0\0\0\x03FOO\x00", b"\xff\xff\xff\xff\x01"]
+        {
+            assert!(!selects(&SelectingKey(bytes::Bytes::from_static(key)), &HeaderMap::new()), "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_selects_what_it_fetched(
+            values in prop::collection::vec("[ -~]{0,20}", 0..4),
+            vary in prop::sample::select(vec!["foo", "foo, bar", "accept-language, foo", "accept, accept-encoding"]),
+        ) {
+            let mut request = HeaderMap::new();
+            for (value, name) in values.iter().zip(["foo", "accept-language", "foo", "accept-encoding"]) {
+                request.append(name, value.parse().unwrap());
+            }
+            let key = selecting_key(&fields(&[("vary", vary)]), &request).unwrap();
+            prop_assert!(selects(&key, &request));
+        }
+
+        #[test]
+        fn any_key_is_read_without_panic(key in prop::collection::vec(any::<u8>(), 0..60)) {
+            let key = SelectingKey(key.into());
+            _ = selects(&key, &HeaderMap::new());
+            prop_assert!(selecting_names(&key).count() <= 60);
+        }
+    }
+}

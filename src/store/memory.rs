@@ -1,0 +1,170 @@
+//! The store in memory. What bounds memory: the weigher below, and the capacity that the operator sets.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::variants::{Variants, allocation_bytes, shared_bytes};
+use super::{Store, StoreChange};
+use crate::stored_response::CacheKey;
+
+/// What moka and its queues keep for one key beside key and value, in bytes; measured by `benches/store.rs`.
+const MAP_ENTRY_BYTES: u64 = 300;
+
+/// Locks that changes of keys take; more than workers, so that two seldom meet.
+const CHANGE_LOCKS: usize = 64;
+
+type Map = Cache<CacheKey, Variants, ahash::RandomState>;
+
+/// Stored responses in memory, bounded in bytes, the least recently used evicted first.
+///
+/// moka is the map, not the policy: no time to live, no `get_with`, and LRU because its default policy throws new entries
+/// away once full. Reads take no lock; changes of a key take one of [`CHANGE_LOCKS`], so that a removal can never
+/// fall between the reading and the writing of an update.
+pub struct MemoryStore {
+    map: Map,
+    change_locks: Box<[Mutex<()>]>,
+    evictions: Arc<AtomicU64>,
+    capacity_bytes: u64,
+}
+
+impl MemoryStore {
+    /// An empty store that holds at most `capacity_bytes` of keys, heads, bodies and bookkeeping.
+    #[must_use]
+    pub fn new(capacity_bytes: u64) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&evictions);
+        let map = Cache::builder()
+            .max_capacity(capacity_bytes)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weight_bytes)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build_with_hasher(ahash::RandomState::new());
+        let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
+        Self { map, change_locks, evictions, capacity_bytes }
+    }
+
+    fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
+        let sum = key
+            .as_bytes()
+            .iter()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        // The lock guards no data of its own: a panic under it leaves nothing half done.
+        self.change_locks[sum % CHANGE_LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets moka evict now. Left to itself it waits for dozens of writes: with bodies of some MiB that is a multiple of the
+    /// capacity.
+    fn evict_down_to_capacity(&self) {
+        loop {
+            self.map.run_pending_tasks();
+            let before = self.map.entry_count();
+            if self.map.weighted_size() <= self.capacity_bytes {
+                return;
+            }
+            self.map.run_pending_tasks();
+            if self.map.entry_count() >= before {
+                return;
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn variants(&self, key: &CacheKey) -> Option<Variants> {
+        self.map.get(key)
+    }
+
+    fn update(&self, key: &CacheKey, change: &mut dyn FnMut(Option<&Variants>) -> StoreChange) {
+        {
+            let _changing = self.lock_changes(key);
+            match change(self.map.get(key).as_ref()) {
+                StoreChange::Keep => return,
+                StoreChange::Put(variants) => self.map.insert(key.clone(), variants),
+                StoreChange::Remove => self.map.invalidate(key),
+            }
+        }
+        self.evict_down_to_capacity();
+    }
+
+    fn remove(&self, key: &CacheKey) -> bool {
+        let _changing = self.lock_changes(key);
+        self.map.remove(key).is_some()
+    }
+
+    fn remove_where(&self, outgoing: &dyn Fn(&CacheKey) -> bool) -> usize {
+        let keys: Vec<Arc<CacheKey>> =
+            self.map.iter().map(|(key, _)| key).filter(|key| outgoing(key)).collect();
+        let removed = keys.iter().filter(|key| self.remove(key)).count();
+        self.map.run_pending_tasks();
+        removed
+    }
+
+    fn len(&self) -> usize {
+        self.map.run_pending_tasks();
+        usize::try_from(self.map.entry_count()).unwrap_or(usize::MAX)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.map.run_pending_tasks();
+        self.map.weighted_size()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("capacity_bytes", &self.capacity_bytes).finish_non_exhaustive()
+    }
+}
+
+/// What one key really occupies; saturates at 4 GiB, moka's bound for one entry.
+fn weight_bytes(key: &CacheKey, variants: &Variants) -> u32 {
+    let key_bytes = allocation_bytes(size_of::<CacheKey>()) + shared_bytes(key.as_bytes().len());
+    u32::try_from(MAP_ENTRY_BYTES + key_bytes + variants.occupied_bytes()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{conforms, key, response};
+    use super::*;
+
+    conforms!(|capacity_bytes| Box::new(MemoryStore::new(capacity_bytes)));
+
+    #[test]
+    fn replaced_and_removed_bodies_are_freed_soon() {
+        // moka frees through epochs; with bodies of some MiB a long queue of outgoing ones would be a second store. Other
+        // threads of this process can hold an epoch back for a moment, hence the rounds.
+        let store = MemoryStore::new(1 << 30);
+        let mut seen = Vec::new();
+        let mut alive = usize::MAX;
+        for n in 0..20_000 {
+            let key = key(&format!("/{}", n % 7));
+            store.put(&key, response("", b"x"));
+            let variants = store.variants(&key).expect("stored");
+            seen.push(Arc::downgrade(&variants.as_slice()[0]));
+            drop(variants);
+            seen.retain(|weak| weak.strong_count() > 0);
+            alive = seen.len();
+            if n > 200 && alive <= 7 + 1 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        assert!(alive <= 7 + 1, "{alive} responses are in memory, 7 are stored");
+    }
+}

@@ -1,0 +1,212 @@
+//! The stored responses of one cache key, told apart by their selecting keys.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::stored_response::{SelectingKey, StoredResponse};
+
+/// The variants stored under one cache key, most recent first; never empty. Immutable and cheap to clone: a
+/// change makes a new one that shares the responses.
+#[derive(Clone, Debug)]
+pub struct Variants(Few);
+
+/// Most targets have one variant: that case needs no allocation beside the response's own.
+#[derive(Clone, Debug)]
+enum Few {
+    One(Arc<StoredResponse>),
+    Many(Arc<[Arc<StoredResponse>]>),
+}
+
+impl Variants {
+    /// One variant alone.
+    #[must_use]
+    pub fn of(response: StoredResponse) -> Self {
+        Self(Few::One(Arc::new(with_body_of_its_own(response, &[]))))
+    }
+
+    /// All variants, most recent first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Arc<StoredResponse>] {
+        match &self.0 {
+            Few::One(response) => std::slice::from_ref(response),
+            Few::Many(responses) => responses,
+        }
+    }
+
+    /// The variant stored under that selecting key.
+    #[must_use]
+    pub fn selected_by(&self, selecting: &SelectingKey) -> Option<&Arc<StoredResponse>> {
+        self.as_slice().iter().find(|response| response.selecting == *selecting)
+    }
+
+    /// These variants with `response` in front, in place of the one with an equal selecting key; of more than `limit`
+    /// variants the oldest go.
+    ///
+    /// `None` when the one with an equal selecting key has the greater coverage: what comes back late never replaces it; on
+    /// a tie the later-sent stays (design, section 3).
+    #[must_use]
+    pub fn with(&self, response: StoredResponse, limit: usize) -> Option<Self> {
+        let replaced = self.selected_by(&response.selecting);
+        // Of two coverages of one upstream the later is at least as great in every component, so that the derived order
+        // (component by component, `sent_order` last) agrees with the componentwise one.
+        if replaced.is_some_and(|stored| stored.covers > response.covers) {
+            return None;
+        }
+        let others =
+            self.as_slice().iter().filter(|stored| stored.selecting != response.selecting).map(Arc::clone);
+        let others: Vec<_> = others.take(limit.saturating_sub(1)).collect();
+        let response = Arc::new(with_body_of_its_own(response, self.as_slice()));
+        Some(if others.is_empty() {
+            Self(Few::One(response))
+        } else {
+            Self(Few::Many(std::iter::once(response).chain(others).collect()))
+        })
+    }
+
+    /// These variants without the one stored under that selecting key; `None` when no other is left.
+    #[must_use]
+    pub fn without(&self, selecting: &SelectingKey) -> Option<Self> {
+        let mut others =
+            self.as_slice().iter().filter(|stored| stored.selecting != *selecting).map(Arc::clone);
+        let first = others.next()?;
+        let rest: Vec<_> = others.collect();
+        Some(if rest.is_empty() {
+            Self(Few::One(first))
+        } else {
+            Self(Few::Many(std::iter::once(first).chain(rest).collect()))
+        })
+    }
+
+    /// What these variants occupy in memory, in bytes: every allocation, rounded as the allocator does. A body that two
+    /// variants share counts twice.
+    #[must_use]
+    pub fn occupied_bytes(&self) -> u64 {
+        let list = match &self.0 {
+            Few::One(_) => 0,
+            Few::Many(responses) => allocation_bytes(ARC_COUNTS_BYTES + size_of_val::<[_]>(responses)),
+        };
+        let responses: u64 = self.as_slice().iter().map(|response| response_bytes(response)).sum();
+        list + responses
+    }
+}
+
+/// The two counts in front of what an `Arc` holds.
+const ARC_COUNTS_BYTES: usize = 2 * size_of::<usize>();
+
+/// What the first clone of a `Bytes` allocates for the count that the clones share.
+const SHARED_BYTES_COUNT_BYTES: usize = 24;
+
+fn response_bytes(response: &StoredResponse) -> u64 {
+    allocation_bytes(ARC_COUNTS_BYTES + size_of::<StoredResponse>())
+        + shared_bytes(response.fields.len_bytes())
+        + shared_bytes(response.body.len())
+        + shared_bytes(response.selecting.0.len())
+}
+
+/// What a `Bytes` of that length occupies on the heap.
+pub(super) fn shared_bytes(length_bytes: usize) -> u64 {
+    if length_bytes == 0 {
+        return 0;
+    }
+    allocation_bytes(length_bytes) + allocation_bytes(SHARED_BYTES_COUNT_BYTES)
+}
+
+/// What the allocator really takes: a word of its own, rounded up to sixteen bytes, at least 32 (glibc; others are close).
+pub(super) fn allocation_bytes(size_bytes: usize) -> u64 {
+    (size_bytes as u64 + 8).next_multiple_of(16).max(32)
+}
+
+/// The body as an allocation of exactly its own size. What came from the network is a slice that keeps the whole read
+/// buffer alive, many times larger than the body, and no weigher could see that. A body that a stored variant already has
+/// (freshening shares it) is not copied again.
+fn with_body_of_its_own(response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
+    let same = |other: &Bytes| other.as_ptr() == response.body.as_ptr() && other.len() == response.body.len();
+    if response.body.is_empty() || stored.iter().any(|variant| same(&variant.body)) {
+        return response;
+    }
+    StoredResponse { body: Bytes::from(Box::<[u8]>::from(&response.body[..])), ..response }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{coverage, response};
+    use super::*;
+
+    fn bodies(variants: &Variants) -> Vec<&[u8]> {
+        variants.as_slice().iter().map(|response| &response.body[..]).collect()
+    }
+
+    #[test]
+    fn a_new_variant_stands_in_front_of_the_others() {
+        let variants = Variants::of(response("en", b"hello"));
+        let variants = variants.with(response("de", b"hallo"), 32).expect("stored");
+        assert_eq!(bodies(&variants), [b"hallo", b"hello"]);
+        let variants = variants.with(response("en", b"howdy"), 32).expect("stored");
+        assert_eq!(bodies(&variants), [b"howdy", b"hallo"]);
+    }
+
+    #[test]
+    fn the_oldest_variants_go_at_the_limit() {
+        let mut variants = Variants::of(response("0", b"0"));
+        for n in 1..40_u8 {
+            variants = variants.with(response(&n.to_string(), &[n]), 32).expect("stored");
+        }
+        assert_eq!(variants.as_slice().len(), 32);
+        assert_eq!(variants.as_slice()[0].body[..], [39]);
+        assert_eq!(variants.as_slice()[31].body[..], [8]);
+        let alone = variants.with(response("x", b"x"), 1).expect("stored");
+        assert_eq!(bodies(&alone), [b"x"]);
+    }
+
+    #[test]
+    fn what_comes_back_late_replaces_nothing_that_covers_more() {
+        let with_coverage = |covers, body: &[u8]| StoredResponse { covers, ..response("", body) };
+        let stored = Variants::of(with_coverage(coverage(3, 5, 9), b"stored"));
+        for late in [coverage(2, 5, 8), coverage(3, 4, 8), coverage(3, 5, 8)] {
+            assert!(stored.with(with_coverage(late, b"late"), 32).is_none(), "{late:?}");
+        }
+        for later in [coverage(3, 5, 9), coverage(3, 5, 10), coverage(4, 5, 10), coverage(3, 6, 10)] {
+            let variants = stored.with(with_coverage(later, b"later"), 32).expect("stored");
+            assert_eq!(bodies(&variants), [b"later"], "{later:?}");
+        }
+        let other = StoredResponse { covers: coverage(1, 1, 1), ..response("other", b"other") };
+        assert_eq!(stored.with(other, 32).expect("another variant is not in its way").as_slice().len(), 2);
+    }
+
+    #[test]
+    fn without_leaves_the_others_or_nothing() {
+        let one = Variants::of(response("en", b"hello"));
+        assert!(one.without(&response("en", b"").selecting).is_none());
+        let two = one.with(response("de", b"hallo"), 32).expect("stored");
+        let left = two.without(&response("de", b"").selecting).expect("one left");
+        assert_eq!(bodies(&left), [b"hello"]);
+        assert_eq!(
+            bodies(&two.without(&response("fr", b"").selecting).expect("both left")),
+            [b"hallo", b"hello"]
+        );
+    }
+
+    #[test]
+    fn a_body_from_a_network_buffer_is_copied_and_a_stored_one_is_shared() {
+        let network_buffer = Bytes::from(vec![b'x'; 65_536]);
+        let sliced = StoredResponse { body: network_buffer.slice(10..20), ..response("", b"") };
+        let variants = Variants::of(sliced);
+        let held = &variants.as_slice()[0].body;
+        assert_eq!(held[..], [b'x'; 10]);
+        assert!(!network_buffer.as_ptr_range().contains(&held.as_ptr()));
+
+        let freshened = StoredResponse { covers: coverage(1, 1, 1), ..(*variants.as_slice()[0]).clone() };
+        let again = variants.with(freshened, 32).expect("stored");
+        assert_eq!(again.as_slice()[0].body.as_ptr(), held.as_ptr());
+    }
+
+    #[test]
+    fn weight_grows_with_everything_that_is_held() {
+        let small = Variants::of(response("", b"")).occupied_bytes();
+        assert!(Variants::of(response("", &[0; 1_000])).occupied_bytes() >= small + 1_000);
+        assert!(Variants::of(response("a", b"")).occupied_bytes() > small);
+        let two = Variants::of(response("a", b"1")).with(response("b", b"2"), 32).expect("stored");
+        assert!(two.occupied_bytes() > 2 * small - 100);
+    }
+}
