@@ -1,3 +1,116 @@
 //! What one kind of API knows about itself.
 
 pub mod app_configuration;
+pub mod generic;
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+
+/// What the cache must know about an API beyond HTTP: which targets are one, what goes upstream, what a write touches.
+pub trait Profile: Send + Sync + fmt::Debug {
+    /// Its name in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// The target as it stands in the cache key, or why this request bypasses the cache. Two targets may share a canonical
+    /// form only if the API answers both alike. `fields` are the end-to-end request fields.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which neither the store may answer nor the answer may be stored.
+    fn canonical_target<'a>(
+        &self,
+        method: &Method,
+        target: &'a PathAndQuery,
+        fields: &HeaderMap,
+    ) -> Result<Cow<'a, str>, BypassReason>;
+
+    /// Whether a request field may go upstream. Asked about end-to-end fields only; framing and `Host` are rebuilt and
+    /// conditions belong to `decide::validation`.
+    fn forwards(&self, name: &HeaderName) -> bool;
+
+    /// Response fields that describe one answer only: passed on to whoever caused it, never stored or replayed.
+    fn per_answer_fields(&self) -> &'static [HeaderName];
+
+    /// What a write may change, as kept in the write log.
+    fn footprint(&self, method: &Method, target: &PathAndQuery) -> Footprint;
+
+    /// The same, once the answer is there: an answer may name more of what has changed.
+    fn footprint_of_answer(&self, footprint: Footprint, status: StatusCode, fields: &HeaderMap) -> Footprint;
+
+    /// Whether that write can have touched the stored response with this canonical target.
+    fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
+}
+
+/// What a write may have changed. Cheap to clone: the write log and the tasks that watch it share it.
+#[derive(Clone, Debug)]
+pub enum Footprint {
+    /// Canonical targets, the target of the write first (RFC 9111 §4.4).
+    Targets(Arc<[Box<str>]>),
+    /// What only the profile that made it can read.
+    Resource(Arc<dyn Any + Send + Sync>),
+    /// Everything: the write is not understood.
+    Everything,
+}
+
+/// Why a request bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BypassReason {
+    /// A method that the cache does not answer: `fwd=method`.
+    Method,
+    /// A path that the profile does not know.
+    UnknownPath,
+    /// A path of which the profile knows that answers must not be stored.
+    UncachedPath,
+    /// A percent sequence that has no meaning.
+    InvalidEscape,
+    /// A parameter that occurs in a way of which the meaning is not known.
+    AmbiguousParameter,
+    /// `Accept-Datetime`: an answer about another time.
+    AcceptDatetime,
+    /// A `Range` of another unit, or of several ranges.
+    Range,
+    /// `If-Match` or `If-Unmodified-Since` on a retrieval: only the origin knows the current state.
+    OriginCondition,
+    /// A body on a retrieval: it may change what is asked for.
+    Body,
+    /// The operator switched caching off for it.
+    Configured,
+}
+
+impl BypassReason {
+    /// Every reason, for metrics that want each label value from the start.
+    pub const ALL: [Self; 10] = [
+        Self::Method,
+        Self::UnknownPath,
+        Self::UncachedPath,
+        Self::InvalidEscape,
+        Self::AmbiguousParameter,
+        Self::AcceptDatetime,
+        Self::Range,
+        Self::OriginCondition,
+        Self::Body,
+        Self::Configured,
+    ];
+
+    /// The word for `Cache-Status; detail=`, logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::UnknownPath => "unknown-path",
+            Self::UncachedPath => "uncached-path",
+            Self::InvalidEscape => "invalid-escape",
+            Self::AmbiguousParameter => "ambiguous-parameter",
+            Self::AcceptDatetime => "accept-datetime",
+            Self::Range => "range",
+            Self::OriginCondition => "origin-condition",
+            Self::Body => "body",
+            Self::Configured => "configured",
+        }
+    }
+}

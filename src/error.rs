@@ -1,0 +1,493 @@
+//! Everything that can keep a caller from its answer, and the one place where that becomes a status.
+//!
+//! An error answer is `application/problem+json` (RFC 9457): what happened, and what its reader can do about it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// A request that is answered by the sidecar itself and goes nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refused {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Why: the word in logs and metrics.
+    pub reason: RefusalReason,
+    /// What the caller can do about it.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refused {
+    /// A refusal with the status that belongs to its reason.
+    #[must_use]
+    pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: reason.status(), reason, detail: detail.into() }
+    }
+}
+
+/// Why a request was refused: the word in logs, metrics and the problem's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalReason {
+    /// `CONNECT` or `TRACE`.
+    Method,
+    /// A target that is not understood: authority form, no leading slash, user information.
+    Target,
+    /// A target over the limit.
+    TargetTooLong,
+    /// Too many header fields, or too large ones.
+    HeaderSectionTooLarge,
+    /// `Host` is missing, doubled or malformed, or differs from an absolute-form target.
+    Host,
+    /// `Host` names a machine that this listener does not answer for: DNS rebinding.
+    HostNotAllowed,
+    /// A transfer coding other than exactly `chunked`, or one in HTTP/1.0.
+    TransferCoding,
+    /// `Content-Length` on several lines with different values, or malformed.
+    ContentLength,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// A body on `GET` or `HEAD` under `sharing = "guarded"`.
+    BodyOnRetrieval,
+    /// A browser sent it for a page of another origin.
+    CrossOrigin,
+    /// It was forwarded by another proxy.
+    Forwarded,
+    /// It carries this sidecar's own `Via`.
+    Loop,
+    /// `only-if-cached`, and nothing stored may be reused.
+    OnlyIfCached,
+    /// The caller did not prove that it may speak to this listener.
+    Unauthenticated,
+    /// The caller may not do what it asked for.
+    Forbidden,
+}
+
+impl RefusalReason {
+    /// Every reason, for metrics that want each label value from the start.
+    pub const ALL: [Self; 16] = [
+        Self::Method,
+        Self::Target,
+        Self::TargetTooLong,
+        Self::HeaderSectionTooLarge,
+        Self::Host,
+        Self::HostNotAllowed,
+        Self::TransferCoding,
+        Self::ContentLength,
+        Self::Expectation,
+        Self::BodyOnRetrieval,
+        Self::CrossOrigin,
+        Self::Forwarded,
+        Self::Loop,
+        Self::OnlyIfCached,
+        Self::Unauthenticated,
+        Self::Forbidden,
+    ];
+
+    /// The word for logs, metric labels and the problem's type.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::TargetTooLong => "target-too-long",
+            Self::HeaderSectionTooLarge => "header-section-too-large",
+            Self::Host => "host",
+            Self::HostNotAllowed => "host-not-allowed",
+            Self::TransferCoding => "transfer-coding",
+            Self::ContentLength => "content-length",
+            Self::Expectation => "expectation",
+            Self::BodyOnRetrieval => "body-on-retrieval",
+            Self::CrossOrigin => "cross-origin",
+            Self::Forwarded => "forwarded",
+            Self::Loop => "loop",
+            Self::OnlyIfCached => "only-if-cached",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::NOT_IMPLEMENTED,
+            Self::Target | Self::Host | Self::ContentLength | Self::BodyOnRetrieval => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderSectionTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            // RFC 9112 §6.1: a transfer coding that is not understood.
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::HostNotAllowed | Self::CrossOrigin | Self::Forwarded | Self::Forbidden => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Method => "The method is not offered",
+            Self::Target => "The request target is not understood",
+            Self::TargetTooLong => "The request target is too long",
+            Self::HeaderSectionTooLarge => "The header section is too large",
+            Self::Host => "The Host field is missing or wrong",
+            Self::HostNotAllowed => "This listener does not answer for that host",
+            Self::TransferCoding => "The transfer coding is not understood",
+            Self::ContentLength => "The Content-Length is wrong",
+            Self::Expectation => "The expectation cannot be met",
+            Self::BodyOnRetrieval => "A retrieval must not carry a body",
+            Self::CrossOrigin => "Pages of other origins are not served",
+            Self::Forwarded => "Forwarded requests are not served",
+            Self::Loop => "The request came back to its sender",
+            Self::OnlyIfCached => "Nothing stored may answer",
+            Self::Unauthenticated => "The caller is not known",
+            Self::Forbidden => "The caller may not do that",
+        }
+    }
+}
+
+/// Why there is no answer of the origin to pass on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// Refused before anything else happened.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// No connection to the upstream: refused, unreachable, unresolvable, TLS failure.
+    #[error("cannot connect to {upstream}: {cause}. Check that it is up and that this machine can reach it")]
+    Connect {
+        /// The upstream's authority.
+        upstream: String,
+        /// What the connector said.
+        cause: String,
+    },
+    /// The connection to the upstream was not there in time.
+    #[error(
+        "no connection to {upstream} within {} ms. Check the network, or raise deadlines.upstream_connect",
+        deadline.as_millis()
+    )]
+    ConnectTimeout {
+        /// The upstream's authority.
+        upstream: String,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
+    /// The upstream did not send the head of its answer in time.
+    #[error(
+        "{upstream} sent no answer within {} ms. Try again, or raise deadlines.upstream_header if it is that slow",
+        deadline.as_millis()
+    )]
+    AnswerTimeout {
+        /// The upstream's authority.
+        upstream: String,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
+    /// The upstream closed the connection before it had answered.
+    #[error(
+        "{upstream} closed the connection before it answered: {cause}. Try again; its own log may say why"
+    )]
+    NoAnswer {
+        /// The upstream's authority.
+        upstream: String,
+        /// What the connection said.
+        cause: String,
+    },
+    /// The upstream's answer is not HTTP, breaks its rules, or exceeds a limit.
+    #[error("the answer of {upstream} cannot be passed on: {cause}. This is for whoever runs it to mend")]
+    BrokenAnswer {
+        /// The upstream's authority.
+        upstream: String,
+        /// Which rule it breaks.
+        cause: Cow<'static, str>,
+    },
+    /// The upstream cannot be asked, and what is stored may not answer.
+    #[error("the upstream cannot be asked, and nothing stored may answer instead ({reason}): {cause}")]
+    Disconnected {
+        /// Why what is stored may not answer: the word of `decide::disconnected`.
+        reason: &'static str,
+        /// Why the upstream cannot be asked.
+        cause: Box<ProxyError>,
+    },
+    /// The upstream asked all callers to slow down.
+    #[error("the upstream asked for a pause; try again in {} ms", retry_after.as_millis())]
+    Throttled {
+        /// The status with which it asked: 429 or 503.
+        status: StatusCode,
+        /// How much of the pause is left.
+        retry_after: Duration,
+    },
+    /// The caller's body is over the limit.
+    #[error("the request body is larger than {limit_bytes} bytes. Send less, or raise limits.request_body")]
+    BodyTooLarge {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// The caller's body broke off, is malformed, or came too slowly.
+    #[error("the request body did not arrive whole: {cause}. Send it again")]
+    BodyBroken {
+        /// What was wrong with it.
+        cause: String,
+        /// It was the deadline that passed.
+        too_slow: bool,
+    },
+    /// More work than the limits admit.
+    #[error("the sidecar is at its limit ({limit}). Try again shortly, or raise that limit")]
+    Overloaded {
+        /// Which limit: its configuration key.
+        limit: &'static str,
+    },
+    /// A mistake of this program.
+    #[error("the sidecar failed on its own account: {cause}. Please report this")]
+    Internal {
+        /// What went wrong.
+        cause: Cow<'static, str>,
+    },
+}
+
+/// How long a caller waits before it tries an overloaded sidecar again.
+const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl ProxyError {
+    /// The status of the answer. The one place where an error becomes a status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refused) => refused.status,
+            Self::Connect { .. }
+            | Self::ConnectTimeout { .. }
+            | Self::AnswerTimeout { .. }
+            | Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Self::Disconnected { cause, .. } => match **cause {
+                Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
+                Self::Throttled { status, .. } => status,
+                _ => StatusCode::GATEWAY_TIMEOUT,
+            },
+            Self::Throttled { status, .. } => *status,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyBroken { too_slow: true, .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyBroken { too_slow: false, .. } => StatusCode::BAD_REQUEST,
+            Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The hint for `Retry-After` and `retry-after-ms`. Only on 429 and 503: on a 4xx such as 412 some clients would retry
+    /// what must not be repeated.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after, .. } => Some(*retry_after),
+            Self::Disconnected { cause, .. } => cause.retry_after(),
+            Self::Overloaded { .. } => Some(OVERLOADED_RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    /// Whether an idempotent request may be sent once more on the sidecar's own account: nothing of it can have been acted
+    /// on, because there was no connection, or a reused one closed before a byte of an answer (`caching.md` rule 1).
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::NoAnswer { .. })
+    }
+
+    /// Whether a request that failed so can have been acted on by the origin: then a write counts as happened.
+    #[must_use]
+    pub const fn may_have_reached_origin(&self) -> bool {
+        matches!(
+            self,
+            Self::AnswerTimeout { .. }
+                | Self::NoAnswer { .. }
+                | Self::BrokenAnswer { .. }
+                | Self::Internal { .. }
+        )
+    }
+
+    /// The word for logs, metric labels and the problem's type.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(refused) => refused.reason.as_str(),
+            Self::Connect { .. } => "connect",
+            Self::ConnectTimeout { .. } => "connect-timeout",
+            Self::AnswerTimeout { .. } => "answer-timeout",
+            Self::NoAnswer { .. } => "no-answer",
+            Self::BrokenAnswer { .. } => "broken-answer",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Throttled { .. } => "throttled",
+            Self::BodyTooLarge { .. } => "body-too-large",
+            Self::BodyBroken { .. } => "body-broken",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    const fn title(&self) -> &'static str {
+        match self {
+            Self::Refused(refused) => refused.reason.title(),
+            Self::Connect { .. } | Self::ConnectTimeout { .. } => "The upstream cannot be reached",
+            Self::AnswerTimeout { .. } | Self::NoAnswer { .. } => "The upstream did not answer",
+            Self::BrokenAnswer { .. } => "The upstream's answer is broken",
+            Self::Disconnected { .. } => "The upstream cannot be asked, and nothing stored may answer",
+            Self::Throttled { .. } => "The upstream asked for a pause",
+            Self::BodyTooLarge { .. } => "The request body is too large",
+            Self::BodyBroken { .. } => "The request body did not arrive whole",
+            Self::Overloaded { .. } => "The sidecar is at its limit",
+            Self::Internal { .. } => "The sidecar failed",
+        }
+    }
+
+    /// What the caller is told.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        Problem {
+            reason: self.reason(),
+            title: self.title(),
+            status: self.status(),
+            detail: self.to_string(),
+        }
+    }
+}
+
+/// The content of a problem details body (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The word that names the kind of problem: last part of `type`.
+    pub reason: &'static str,
+    /// The kind of problem, for people.
+    pub title: &'static str,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// This occurrence of it, and what to do next.
+    pub detail: String,
+}
+
+impl Problem {
+    /// The body, as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!({
+            "type": format!("urn:tagalong:problem:{}", self.reason),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        })
+        .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn upstream() -> String {
+        "origin.test".to_owned()
+    }
+
+    fn one_of_each() -> Vec<ProxyError> {
+        let deadline = Duration::from_secs(2);
+        vec![
+            Refused::new(RefusalReason::Host, "Send one Host field").into(),
+            ProxyError::Connect { upstream: upstream(), cause: "refused".into() },
+            ProxyError::ConnectTimeout { upstream: upstream(), deadline },
+            ProxyError::AnswerTimeout { upstream: upstream(), deadline },
+            ProxyError::NoAnswer { upstream: upstream(), cause: "closed".into() },
+            ProxyError::BrokenAnswer {
+                upstream: upstream(),
+                cause: "a 304 to an unconditional request".into(),
+            },
+            ProxyError::Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: deadline },
+            ProxyError::BodyTooLarge { limit_bytes: 1 },
+            ProxyError::BodyBroken { cause: "closed".into(), too_slow: false },
+            ProxyError::Overloaded { limit: "limits.connections" },
+            ProxyError::Internal { cause: "a task ended".into() },
+            ProxyError::Disconnected {
+                reason: "own-write",
+                cause: Box::new(ProxyError::Connect { upstream: upstream(), cause: "refused".into() }),
+            },
+        ]
+    }
+
+    #[test]
+    fn statuses() {
+        let statuses: Vec<u16> = one_of_each().iter().map(|error| error.status().as_u16()).collect();
+        assert_eq!(statuses, [400, 504, 504, 504, 504, 502, 429, 413, 400, 503, 500, 504]);
+        let slow = ProxyError::BodyBroken { cause: "slow".into(), too_slow: true };
+        assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[test]
+    fn being_disconnected_has_the_status_of_its_cause() {
+        for (cause, status, retry_after) in [
+            (ProxyError::BrokenAnswer { upstream: upstream(), cause: "x".into() }, 502, None),
+            (ProxyError::NoAnswer { upstream: upstream(), cause: "x".into() }, 504, None),
+            (
+                ProxyError::Throttled {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    retry_after: Duration::from_millis(700),
+                },
+                503,
+                Some(Duration::from_millis(700)),
+            ),
+        ] {
+            let error = ProxyError::Disconnected { reason: "stale-limit", cause: Box::new(cause) };
+            assert_eq!(error.status().as_u16(), status);
+            assert_eq!(error.retry_after(), retry_after);
+            assert!(error.to_string().contains("stale-limit"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_retry_hint_stands_on_429_and_503_only() {
+        for error in one_of_each() {
+            let hinted = matches!(error.status().as_u16(), 429 | 503);
+            assert_eq!(error.retry_after().is_some(), hinted, "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_have_been_acted_on_twice_is_retried() {
+        for error in one_of_each() {
+            let expected = matches!(error, ProxyError::Connect { .. } | ProxyError::NoAnswer { .. });
+            assert_eq!(error.is_retryable(), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_problem_says_what_happened() {
+        for error in one_of_each() {
+            let problem = error.problem();
+            let json: serde_json::Value = serde_json::from_str(&problem.to_json()).expect("JSON");
+            assert_eq!(json["status"], error.status().as_u16());
+            assert_eq!(json["type"], format!("urn:tagalong:problem:{}", error.reason()));
+            assert_eq!(json["detail"], error.to_string());
+            assert!(!json["title"].as_str().expect("text").is_empty());
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_break_out_of_the_json() {
+        let error = ProxyError::Connect { upstream: "a\"b\\c\n".into(), cause: "\u{0}\u{7f}é".into() };
+        let json: serde_json::Value = serde_json::from_str(&error.problem().to_json()).expect("JSON");
+        assert_eq!(json["detail"], error.to_string());
+    }
+
+    #[test]
+    fn reasons_are_distinct_words() {
+        let words: HashSet<&str> = RefusalReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words.len(), RefusalReason::ALL.len());
+        for reason in RefusalReason::ALL {
+            assert!(reason.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+            assert!(reason.status().is_client_error() || reason.status().is_server_error());
+            assert!(!reason.title().is_empty());
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! Any HTTP API: nothing is known but what RFC 9110 and RFC 9111 say.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LOCATION, LOCATION};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
+
+use crate::config::caching::Sharing;
+use crate::profile::{BypassReason, Footprint, Profile};
+
+/// Request fields that steer an origin without being part of the key, besides those that begin with `x-forwarded-` or
+/// `x-http-method` (`caching.md`, introduction).
+const STEERING_FIELDS: [&str; 19] = [
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    "true-client-ip",
+    "x-amz-website-redirect-location",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-forwarder-for",
+    "x-host",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-originating-ip",
+    "x-real-ip",
+    "x-remote-ip",
+    "x-rewrite-url",
+    "x-wap-profile",
+];
+
+/// The profile of any HTTP API.
+#[derive(Debug)]
+pub struct Generic {
+    scheme: Scheme,
+    authority: Option<Authority>,
+    sharing: Sharing,
+    forwarded_anyway: Vec<HeaderName>,
+}
+
+impl Generic {
+    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants upstream all the same.
+    #[must_use]
+    pub fn new(upstream: &Uri, sharing: Sharing, forwarded_anyway: Vec<HeaderName>) -> Self {
+        Self {
+            scheme: upstream.scheme().cloned().unwrap_or(Scheme::HTTP),
+            authority: upstream.authority().cloned(),
+            sharing,
+            forwarded_anyway,
+        }
+    }
+
+    /// The canonical target that a `Location` or `Content-Location` names, if it lies at this origin.
+    fn same_origin_target(&self, base: &str, reference: &str) -> Option<Box<str>> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        let target = match reference_kind(reference) {
+            ReferenceKind::Absolute { scheme, rest } => {
+                if !scheme.eq_ignore_ascii_case(self.scheme.as_str()) {
+                    return None;
+                }
+                self.strip_authority(rest.strip_prefix("//")?)?
+            }
+            ReferenceKind::Network(rest) => self.strip_authority(rest)?,
+            ReferenceKind::AbsolutePath => reference.to_owned(),
+            ReferenceKind::RelativePath => {
+                let path = base.split('?').next().unwrap_or_default();
+                let directory = path.rfind('/').map_or("/", |at| &path[..=at]);
+                format!("{directory}{reference}")
+            }
+            ReferenceKind::Query => format!("{}{reference}", base.split('?').next().unwrap_or_default()),
+            ReferenceKind::Empty => base.to_owned(),
+        };
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        let target = format!("{}{query}", without_dot_segments(path));
+        Some(canonical(&target).into())
+    }
+
+    /// What follows an authority that is this origin's, as path and query.
+    fn strip_authority(&self, rest: &str) -> Option<String> {
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let authority: Authority = rest[..end].parse().ok()?;
+        let own = self.authority.as_ref()?;
+        let default_port = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let same = authority.host().eq_ignore_ascii_case(own.host())
+            && authority.port_u16().unwrap_or(default_port) == own.port_u16().unwrap_or(default_port);
+        let slash = if rest[end..].starts_with('/') { "" } else { "/" };
+        same.then(|| format!("{slash}{}", &rest[end..]))
+    }
+}
+
+impl Profile for Generic {
+    fn name(&self) -> &'static str {
+        "generic"
+    }
+
+    fn canonical_target<'a>(
+        &self,
+        _method: &Method,
+        target: &'a PathAndQuery,
+        _fields: &HeaderMap,
+    ) -> Result<Cow<'a, str>, BypassReason> {
+        Ok(canonical(target.as_str()))
+    }
+
+    fn forwards(&self, name: &HeaderName) -> bool {
+        self.sharing == Sharing::Rfc9111 || !is_steering(name) || self.forwarded_anyway.contains(name)
+    }
+
+    fn per_answer_fields(&self) -> &'static [HeaderName] {
+        &[]
+    }
+
+    fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
+        Footprint::Targets(Arc::new([canonical(target.as_str()).into()]))
+    }
+
+    /// Adds `Location` and `Content-Location` where they lie at this origin (RFC 9111 §4.4): elsewhere they could be used to
+    /// invalidate what is not this origin's to speak about.
+    fn footprint_of_answer(
+        &self,
+        footprint: Footprint,
+        _status: StatusCode,
+        fields: &HeaderMap,
+    ) -> Footprint {
+        let Footprint::Targets(targets) = &footprint else { return footprint };
+        let Some(base) = targets.first() else { return footprint };
+        let also: Vec<Box<str>> = [LOCATION, CONTENT_LOCATION]
+            .iter()
+            .flat_map(|name| fields.get_all(name))
+            .filter_map(|value| self.same_origin_target(base, std::str::from_utf8(value.as_bytes()).ok()?))
+            .filter(|target| !targets.contains(target))
+            .collect();
+        if also.is_empty() {
+            return footprint;
+        }
+        Footprint::Targets(targets.iter().cloned().chain(also).collect())
+    }
+
+    fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
+        match write {
+            Footprint::Targets(targets) => targets.iter().any(|target| **target == *canonical_target),
+            Footprint::Resource(_) | Footprint::Everything => true,
+        }
+    }
+}
+
+/// Whether a request field steers origins without being part of the key.
+#[must_use]
+pub fn is_steering(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    // All of them begin with one of few letters; most fields are told apart by the first.
+    matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't'))
+        && (name.starts_with("x-forwarded-")
+            || name.starts_with("x-http-method")
+            || STEERING_FIELDS.binary_search(&name).is_ok())
+}
+
+/// The target with the equivalences of RFC 9110 §4.2.3 taken out, in its path only: percent-encoded unreserved characters are
+/// decoded and the digits of other percent sequences are upper-case. The query stays as it is: different queries never
+/// share (`caching.md` rule 21), and an origin may well tell `%41` from `A` there. Dot segments stay, since the bytes that
+/// go upstream hold them too. A path with an invalid percent sequence stays as it is altogether: decoded, `%%411` would become
+/// the different `%A1`.
+fn canonical(target: &str) -> Cow<'_, str> {
+    let path_length = target.find('?').unwrap_or(target.len());
+    let (path, query) = target.split_at(path_length);
+    let mut rest = path;
+    let mut written = String::new();
+    while let Some(at) = rest.find('%') {
+        let escape = rest.get(at..at + 3).and_then(|escape| u8::from_str_radix(&escape[1..], 16).ok());
+        // `from_str_radix` takes a sign, which is no digit.
+        match escape.filter(|_| !matches!(rest.as_bytes()[at + 1], b'+' | b'-')) {
+            Some(byte) if is_unreserved(byte) => {
+                written.push_str(&rest[..at]);
+                written.push(char::from(byte));
+                rest = &rest[at + 3..];
+            }
+            Some(_) => {
+                written.push_str(&rest[..at]);
+                written.push_str(&rest[at..at + 3].to_ascii_uppercase());
+                rest = &rest[at + 3..];
+            }
+            None => return Cow::Borrowed(target),
+        }
+    }
+    if written.is_empty() {
+        return Cow::Borrowed(target);
+    }
+    written.push_str(rest);
+    written.push_str(query);
+    Cow::Owned(written)
+}
+
+/// RFC 3986 §2.3.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// The forms of a URI reference (RFC 3986 §4.2).
+enum ReferenceKind<'a> {
+    Absolute { scheme: &'a str, rest: &'a str },
+    Network(&'a str),
+    AbsolutePath,
+    RelativePath,
+    Query,
+    Empty,
+}
+
+fn reference_kind(reference: &str) -> ReferenceKind<'_> {
+    if reference.is_empty() {
+        return ReferenceKind::Empty;
+    }
+    if let Some(rest) = reference.strip_prefix("//") {
+        return ReferenceKind::Network(rest);
+    }
+    if reference.starts_with('/') {
+        return ReferenceKind::AbsolutePath;
+    }
+    if reference.starts_with('?') {
+        return ReferenceKind::Query;
+    }
+    match reference.split_once(':') {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => ReferenceKind::Absolute { scheme, rest },
+        _ => ReferenceKind::RelativePath,
+    }
+}
+
+/// RFC 3986 §5.2.4, for a path that begins with a slash.
+fn without_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => {
+                kept.push(segment);
+                continue;
+            }
+        }
+        if is_last {
+            kept.push("");
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn profile() -> Generic {
+        Generic::new(&Uri::from_static("http://Origin.test:8080"), Sharing::Guarded, Vec::new())
+    }
+
+    fn canonical_of(target: &str) -> String {
+        let target: PathAndQuery = target.parse().expect("a target");
+        profile().canonical_target(&Method::GET, &target, &HeaderMap::new()).expect("cacheable").into_owned()
+    }
+
+    #[test]
+    fn equivalent_paths_share_a_canonical_target() {
+        for (target, expected) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/%7Esmith/home.html", "/~smith/home.html"),
+            ("/%7esmith/home.html", "/~smith/home.html"),
+            ("/%41%2d%2E%5f", "/A-._"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a%2Fb", "/a%2Fb"),
+            ("/%c3%a9", "/%C3%A9"),
+            ("/%25", "/%25"),
+            ("/%2541", "/%2541"),
+            ("/100%", "/100%"),
+            ("/%zz%41", "/%zz%41"),
+            ("/%41%zz", "/%41%zz"),
+            ("/%%411", "/%%411"),
+            ("/%4", "/%4"),
+            ("/%+1", "/%+1"),
+            ("/%-1", "/%-1"),
+            ("/%%41", "/%%41"),
+            ("/a/../b/./c", "/a/../b/./c"),
+            ("//evil.example/a", "//evil.example/a"),
+            ("/a?x=%41&y=%2f", "/a?x=%41&y=%2f"),
+            ("/%41?x=%41", "/A?x=%41"),
+            ("/a?", "/a?"),
+        ] {
+            assert_eq!(canonical_of(target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_may_differ_stays_apart() {
+        for (one, other) in [
+            ("/a%2Fb", "/a/b"),
+            ("/a?b", "/a%3Fb"),
+            ("/a", "/a?"),
+            ("/a", "/A"),
+            ("/a", "/a/"),
+            ("/a?x=1&y=2", "/a?y=2&x=1"),
+            ("/a?x=%41", "/a?x=A"),
+            ("/%2541", "/%41"),
+            ("/%%411", "/%A1"),
+            ("/%2541", "/A"),
+            ("/a//b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a;x", "/a"),
+        ] {
+            assert_ne!(canonical_of(one), canonical_of(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_plain_target_is_not_copied() {
+        let target = PathAndQuery::from_static("/kv/a?label=b%20c");
+        let canonical = profile().canonical_target(&Method::GET, &target, &HeaderMap::new());
+        assert!(matches!(canonical, Ok(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn steering_fields_stay_here_unless_listed() {
+        let rfc9111 = Generic::new(&Uri::from_static("http://o.test"), Sharing::Rfc9111, Vec::new());
+        let listed = HeaderName::from_static("x-forwarded-host");
+        let listing =
+            Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, vec![listed.clone()]);
+        for name in [
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-port",
+            "x-forwarded-anything",
+            "x-host",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            "x-real-ip",
+            "true-client-ip",
+        ] {
+            let name = HeaderName::from_static(name);
+            assert!(!profile().forwards(&name), "{name}");
+            assert!(rfc9111.forwards(&name), "{name}");
+            assert_eq!(listing.forwards(&name), name == listed, "{name}");
+        }
+        for name in
+            ["accept", "cookie", "x-hosts", "x-request-id", "traceparent", "from", "x", "content-type"]
+        {
+            assert!(profile().forwards(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_list_of_steering_fields_is_sorted() {
+        assert!(STEERING_FIELDS.is_sorted());
+        for name in STEERING_FIELDS {
+            assert!(is_steering(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    fn touched_by(location: &[(&HeaderName, &'static str)]) -> Vec<String> {
+        let target = PathAndQuery::from_static("/things/%31?v=1");
+        let profile = profile();
+        let mut fields = HeaderMap::new();
+        for (name, value) in location {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        let footprint = profile.footprint(&Method::POST, &target);
+        match profile.footprint_of_answer(footprint, StatusCode::CREATED, &fields) {
+            Footprint::Targets(targets) => targets.iter().map(ToString::to_string).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_write_touches_its_target() {
+        assert_eq!(touched_by(&[]), ["/things/1?v=1"]);
+        let footprint = profile().footprint(&Method::PUT, &PathAndQuery::from_static("/a"));
+        assert!(profile().touches(&footprint, "/a"));
+        assert!(!profile().touches(&footprint, "/a/"));
+        assert!(!profile().touches(&footprint, "/a?"));
+        assert!(profile().touches(&Footprint::Everything, "/b"));
+    }
+
+    #[test]
+    fn references_to_this_origin_are_touched_too() {
+        for (reference, expected) in [
+            ("/other", Some("/other")),
+            ("/other?x=1", Some("/other?x=1")),
+            ("/other#part", Some("/other")),
+            ("/%6fther", Some("/other")),
+            ("/a/../other", Some("/other")),
+            ("2", Some("/things/2")),
+            ("./2", Some("/things/2")),
+            ("../2", Some("/2")),
+            ("../../../2", Some("/2")),
+            ("..", Some("/")),
+            (".", Some("/things/")),
+            ("?v=2", Some("/things/1?v=2")),
+            ("a:b", None),
+            ("./a:b", Some("/things/a:b")),
+            ("http://origin.test:8080/other", Some("/other")),
+            ("HTTP://ORIGIN.TEST:8080/other", Some("/other")),
+            ("http://origin.test:8080", Some("/")),
+            ("http://origin.test:8080?x", Some("/?x")),
+            ("//origin.test:8080/other", Some("/other")),
+            ("http://origin.test/other", None),
+            ("https://origin.test:8080/other", None),
+            ("http://evil.test:8080/other", None),
+            ("http://origin.test:8080@evil.test/other", None),
+            ("//evil.test/other", None),
+            ("mailto:someone", None),
+            ("", None),
+            ("#part", None),
+        ] {
+            let touched = touched_by(&[(&LOCATION, reference)]);
+            assert_eq!(touched.get(1).map(String::as_str), expected, "{reference}");
+            assert_eq!(touched_by(&[(&CONTENT_LOCATION, reference)]), touched, "{reference}");
+        }
+        assert_eq!(
+            touched_by(&[(&LOCATION, "/b"), (&CONTENT_LOCATION, "/c")]),
+            ["/things/1?v=1", "/b", "/c"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_shares_a_canonical_target_means_the_same(target in "/[a-c%0-9A-F.~/?&=+-]{0,24}") {
+            let canonical_target = canonical(&target);
+            prop_assert_eq!(canonical(&canonical_target), canonical_target.clone());
+            let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+            prop_assert_eq!(decoded(&canonical_target), decoded(&target));
+            let delimiters = |text: &str| text.matches(['/', '?', '&', '=', '+']).count();
+            prop_assert_eq!(delimiters(&canonical_target), delimiters(&target));
+            let query = |text: &str| text.split_once('?').map(|(_, query)| query.to_owned());
+            prop_assert_eq!(query(&canonical_target), query(&target));
+        }
+
+        #[test]
+        fn no_reference_makes_it_panic(reference in "\\PC{0,40}") {
+            let _ = profile().same_origin_target("/things/1", &reference);
+        }
+    }
+}
