@@ -56,6 +56,13 @@ pub(crate) struct Layered {
     pub(crate) source: Source,
 }
 
+impl Layered {
+    /// Whether the value is the built-in one, be it written out or not.
+    pub(crate) fn is_default(&self) -> bool {
+        self.written == default_of(self.key, false).written
+    }
+}
+
 impl Drop for Layered {
     fn drop(&mut self) {
         if let (Kind::Secret, Written::One(text)) = (self.key.kind, &mut self.written) {

@@ -29,7 +29,7 @@ pub struct Listener {
     pub name: String,
     /// The TCP addresses.
     pub listen: Vec<SocketAddr>,
-    /// Whether `listen` is the built-in default: then a machine without IPv6 may leave `[::1]` out.
+    /// Whether `listen` is the built-in default, written out or not: then a machine without IPv6 may leave `[::1]` out.
     #[serde(skip)]
     pub listen_is_default: bool,
     /// The Unix socket.
@@ -73,7 +73,7 @@ impl Listener {
 pub struct Admin {
     /// The TCP addresses; none switches the port off.
     pub listen: Vec<SocketAddr>,
-    /// Whether `listen` is the built-in default: then a machine without IPv6 may leave `[::1]` out.
+    /// Whether `listen` is the built-in default, written out or not: then a machine without IPv6 may leave `[::1]` out.
     #[serde(skip)]
     pub listen_is_default: bool,
     /// Whether addresses beyond loopback are permitted.

@@ -4,6 +4,7 @@
 //! validated [`Config`] of them. `keys` lists every key; `config/default.toml` explains each for people.
 
 pub mod caching;
+mod documented;
 pub mod duration;
 mod effective;
 mod error;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 pub use caching::CachingRules;
+pub use documented::DEFAULT_TOML;
 pub use effective::{Effective, Setting};
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, Source};
@@ -98,22 +100,21 @@ impl Config {
         let document: Document = effective::tree(&values)
             .try_into()
             .map_err(|error: toml::de::Error| ConfigErrors(vec![ConfigError::Together(error.to_string())]))?;
-        let from_default =
-            |path: &str| values.get(path).is_some_and(|layered| layered.source == Source::Default);
+        let is_default = |path: &str| values.get(path).is_some_and(layers::Layered::is_default);
         let Document { listener, listeners, admin, upstream, upstreams, store, .. } = document;
         let body_limit_bytes = store.body_limit_bytes;
         let upstreams = std::iter::once(("main".to_owned(), upstream))
             .chain(upstreams)
             .map(|(name, upstream)| Upstream { name, stored_body_limit_bytes: body_limit_bytes, ..upstream })
             .collect();
-        let main_is_default = from_default("listener.listen");
+        let main_is_default = is_default("listener.listen");
         let listeners = std::iter::once(("main".to_owned(), main_is_default, listener))
             .chain(listeners.into_iter().map(|(name, listener)| (name, false, listener)))
             .map(|(name, listen_is_default, listener)| Listener { name, listen_is_default, ..listener })
             .collect();
         Ok(Self {
             listeners,
-            admin: Admin { listen_is_default: from_default("admin.listen"), ..admin },
+            admin: Admin { listen_is_default: is_default("admin.listen"), ..admin },
             upstreams,
             store,
             limits: document.limits,
