@@ -12,6 +12,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod emulator;
 pub mod fetch;
 pub mod headers;
 pub mod presented_request;

@@ -1,0 +1,67 @@
+//! Quotas as App Configuration counts them: so many requests in each hour (or other window) of the clock (protocol §11).
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// A limit on the requests within each window of the clock.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    limit: u64,
+    window: Duration,
+    started: Timestamp,
+    used: u64,
+}
+
+impl Quota {
+    /// A quota of `limit` requests in each `window`, nothing used yet. Windows begin at multiples of their length since
+    /// the Unix epoch: hours on the hour, days at midnight UTC.
+    #[must_use]
+    pub fn new(limit: u64, window: Duration) -> Self {
+        Self { limit, window, started: Timestamp::default(), used: 0 }
+    }
+
+    /// How long the quota stays exhausted; `None` while there is some left.
+    pub fn exhausted_for(&mut self, now: Timestamp) -> Option<Duration> {
+        let length = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX).max(1);
+        let into_window = now.as_unix_micros().rem_euclid(length);
+        let started = Timestamp::from_unix_micros(now.as_unix_micros() - into_window);
+        if started != self.started {
+            self.started = started;
+            self.used = 0;
+        }
+        (self.used >= self.limit).then(|| started.plus(self.window).since(now))
+    }
+
+    /// Uses one request of the window that [`Quota::exhausted_for`] looked at last.
+    pub fn take(&mut self) {
+        self.used += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_on_the_clock_and_begins_anew() {
+        let mut quota = Quota::new(2, Duration::from_secs(3600));
+        let half_past = Timestamp::from_unix_seconds(7200 + 1800);
+        for _ in 0..2 {
+            assert_eq!(quota.exhausted_for(half_past), None);
+            quota.take();
+        }
+        assert_eq!(quota.exhausted_for(half_past), Some(Duration::from_secs(1800)));
+        assert_eq!(
+            quota.exhausted_for(Timestamp::from_unix_seconds(7200 + 3599)),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(quota.exhausted_for(Timestamp::from_unix_seconds(10_800)), None);
+    }
+
+    #[test]
+    fn a_quota_of_nothing_is_always_exhausted() {
+        let mut quota = Quota::new(0, Duration::from_secs(60));
+        assert_eq!(quota.exhausted_for(Timestamp::from_unix_seconds(90)), Some(Duration::from_secs(30)));
+    }
+}
