@@ -3,11 +3,15 @@
 pub mod access_key;
 pub mod age;
 pub mod cache_control;
+pub mod cache_status;
 pub mod conditional;
 pub mod entity_tag;
 pub mod hmac_authorization;
+pub mod hop_by_hop;
 pub mod http_date;
 pub(crate) mod list;
 pub mod range;
 pub mod request_date;
+pub mod survey;
 pub mod vary;
+pub mod via;

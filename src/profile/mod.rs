@@ -74,8 +74,6 @@ pub enum BypassReason {
     AcceptDatetime,
     /// A `Range` of another unit, or of several ranges.
     Range,
-    /// `If-Match` or `If-Unmodified-Since` on a retrieval: only the origin knows the current state.
-    OriginCondition,
     /// A body on a retrieval: it may change what is asked for.
     Body,
     /// The operator switched caching off for it.
@@ -84,7 +82,7 @@ pub enum BypassReason {
 
 impl BypassReason {
     /// Every reason, for metrics that want each label value from the start.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Method,
         Self::UnknownPath,
         Self::UncachedPath,
@@ -92,7 +90,6 @@ impl BypassReason {
         Self::AmbiguousParameter,
         Self::AcceptDatetime,
         Self::Range,
-        Self::OriginCondition,
         Self::Body,
         Self::Configured,
     ];
@@ -108,7 +105,6 @@ impl BypassReason {
             Self::AmbiguousParameter => "ambiguous-parameter",
             Self::AcceptDatetime => "accept-datetime",
             Self::Range => "range",
-            Self::OriginCondition => "origin-condition",
             Self::Body => "body",
             Self::Configured => "configured",
         }

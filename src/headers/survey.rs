@@ -1,0 +1,223 @@
+//! One pass over the header section of a request, so that the stages behind it look up only what is there.
+
+use http::{HeaderMap, HeaderName};
+
+/// A set of the request fields that the path of a request asks about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet(u32);
+
+impl FieldSet {
+    /// `Host`
+    pub const HOST: Self = Self(1);
+    /// `Content-Length`
+    pub const CONTENT_LENGTH: Self = Self(1 << 1);
+    /// `Transfer-Encoding`
+    pub const TRANSFER_ENCODING: Self = Self(1 << 2);
+    /// `Connection`
+    pub const CONNECTION: Self = Self(1 << 3);
+    /// Any of the hop-by-hop fields besides `Connection` and `Transfer-Encoding`.
+    pub const HOP_BY_HOP: Self = Self(1 << 4);
+    /// `Via`
+    pub const VIA: Self = Self(1 << 5);
+    /// `Forwarded` or `X-Forwarded-For`
+    pub const FORWARDED: Self = Self(1 << 6);
+    /// `Origin`
+    pub const ORIGIN: Self = Self(1 << 7);
+    /// `Sec-Fetch-Site`
+    pub const SEC_FETCH_SITE: Self = Self(1 << 8);
+    /// `Expect`
+    pub const EXPECT: Self = Self(1 << 9);
+    /// `Cookie`
+    pub const COOKIE: Self = Self(1 << 10);
+    /// `Authorization`
+    pub const AUTHORIZATION: Self = Self(1 << 11);
+    /// `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since` or `If-Range`
+    pub const CONDITIONAL: Self = Self(1 << 12);
+    /// `Range`
+    pub const RANGE: Self = Self(1 << 13);
+    /// `Cache-Control` or `Pragma`
+    pub const CACHE_DIRECTIVES: Self = Self(1 << 14);
+    /// `Sync-Token`
+    pub const SYNC_TOKEN: Self = Self(1 << 15);
+
+    /// What cannot be left to chance when it stands on more than one line.
+    const FRAMING: Self = Self(Self::HOST.0 | Self::CONTENT_LENGTH.0 | Self::TRANSFER_ENCODING.0);
+
+    /// Whether it holds anything of `other`.
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Everything in either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Which set a field name belongs to; the empty one for all the others. By length first: this runs once a field on the
+    /// hot path.
+    fn of(name: &HeaderName) -> Self {
+        let name = name.as_str();
+        match name.len() {
+            2 if name == "te" => Self::HOP_BY_HOP,
+            3 if name == "via" => Self::VIA,
+            4 if name == "host" => Self::HOST,
+            5 if name == "range" => Self::RANGE,
+            6 => match name {
+                "cookie" => Self::COOKIE,
+                "expect" => Self::EXPECT,
+                "origin" => Self::ORIGIN,
+                "pragma" => Self::CACHE_DIRECTIVES,
+                _ => Self::default(),
+            },
+            7 if name == "trailer" || name == "upgrade" => Self::HOP_BY_HOP,
+            8 if name == "if-match" || name == "if-range" => Self::CONDITIONAL,
+            9 if name == "forwarded" => Self::FORWARDED,
+            10 => match name {
+                "connection" => Self::CONNECTION,
+                "keep-alive" => Self::HOP_BY_HOP,
+                "sync-token" => Self::SYNC_TOKEN,
+                _ => Self::default(),
+            },
+            13 => match name {
+                "authorization" => Self::AUTHORIZATION,
+                "cache-control" => Self::CACHE_DIRECTIVES,
+                "if-none-match" => Self::CONDITIONAL,
+                _ => Self::default(),
+            },
+            14 => match name {
+                "content-length" => Self::CONTENT_LENGTH,
+                "sec-fetch-site" => Self::SEC_FETCH_SITE,
+                _ => Self::default(),
+            },
+            15 if name == "x-forwarded-for" => Self::FORWARDED,
+            16 if name == "proxy-connection" => Self::HOP_BY_HOP,
+            17 => match name {
+                "transfer-encoding" => Self::TRANSFER_ENCODING,
+                "if-modified-since" => Self::CONDITIONAL,
+                _ => Self::default(),
+            },
+            18 if name == "proxy-authenticate" => Self::HOP_BY_HOP,
+            19 => match name {
+                "if-unmodified-since" => Self::CONDITIONAL,
+                "proxy-authorization" => Self::HOP_BY_HOP,
+                _ => Self::default(),
+            },
+            25 if name == "proxy-authentication-info" => Self::HOP_BY_HOP,
+            _ => Self::default(),
+        }
+    }
+}
+
+/// What one pass over a header section finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Which fields there are.
+    pub present: FieldSet,
+    /// Which framing fields (`Host`, `Content-Length`, `Transfer-Encoding`) stand on more than one line.
+    pub repeated: FieldSet,
+    /// Number of field lines.
+    pub lines: usize,
+    /// Size of the header section in bytes, as HTTP/1.1 writes it.
+    pub size_bytes: usize,
+}
+
+impl Survey {
+    /// Looks at every field line once.
+    #[must_use]
+    pub fn of(fields: &HeaderMap) -> Self {
+        let mut survey = Self::default();
+        for (name, value) in fields {
+            let set = FieldSet::of(name);
+            survey.repeated.0 |= survey.present.0 & set.0 & FieldSet::FRAMING.0;
+            survey.present.0 |= set.0;
+            survey.lines += 1;
+            // Colon, space, carriage return and line feed.
+            survey.size_bytes += name.as_str().len() + value.len() + 4;
+        }
+        survey
+    }
+
+    /// Whether there is anything of `fields`.
+    #[must_use]
+    pub const fn has(&self, fields: FieldSet) -> bool {
+        self.present.intersects(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::headers::conditional::CONDITIONAL_FIELDS;
+    use crate::headers::hop_by_hop::HOP_BY_HOP_FIELDS;
+
+    fn survey(lines: &[(&'static str, &'static str)]) -> Survey {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        Survey::of(&fields)
+    }
+
+    #[test]
+    fn every_field_is_told_apart() {
+        for (name, set) in [
+            ("host", FieldSet::HOST),
+            ("content-length", FieldSet::CONTENT_LENGTH),
+            ("transfer-encoding", FieldSet::TRANSFER_ENCODING),
+            ("connection", FieldSet::CONNECTION),
+            ("via", FieldSet::VIA),
+            ("forwarded", FieldSet::FORWARDED),
+            ("x-forwarded-for", FieldSet::FORWARDED),
+            ("origin", FieldSet::ORIGIN),
+            ("sec-fetch-site", FieldSet::SEC_FETCH_SITE),
+            ("expect", FieldSet::EXPECT),
+            ("cookie", FieldSet::COOKIE),
+            ("authorization", FieldSet::AUTHORIZATION),
+            ("range", FieldSet::RANGE),
+            ("cache-control", FieldSet::CACHE_DIRECTIVES),
+            ("pragma", FieldSet::CACHE_DIRECTIVES),
+            ("sync-token", FieldSet::SYNC_TOKEN),
+            ("accept", FieldSet::default()),
+            ("x-forwarded-host", FieldSet::default()),
+            ("user-agent", FieldSet::default()),
+            ("hosts", FieldSet::default()),
+        ] {
+            assert_eq!(survey(&[(name, "x")]).present, set, "{name}");
+        }
+    }
+
+    #[test]
+    fn families_are_known_whole() {
+        for name in CONDITIONAL_FIELDS {
+            assert_eq!(FieldSet::of(&name), FieldSet::CONDITIONAL, "{name}");
+        }
+        for name in HOP_BY_HOP_FIELDS {
+            let family = FieldSet::HOP_BY_HOP.union(FieldSet::CONNECTION).union(FieldSet::TRANSFER_ENCODING);
+            assert!(FieldSet::of(&name).intersects(family), "{name}");
+        }
+    }
+
+    #[test]
+    fn lines_and_bytes_are_counted() {
+        let found = survey(&[("host", "a"), ("accept", "*/*"), ("accept", "")]);
+        assert_eq!((found.lines, found.size_bytes), (3, 9 + 13 + 10));
+        assert_eq!(survey(&[]), Survey::default());
+    }
+
+    #[test]
+    fn repeated_framing_is_noticed() {
+        assert!(!survey(&[("host", "a"), ("via", "x"), ("via", "y")]).repeated.intersects(FieldSet::VIA));
+        for (name, set) in [
+            ("host", FieldSet::HOST),
+            ("content-length", FieldSet::CONTENT_LENGTH),
+            ("transfer-encoding", FieldSet::TRANSFER_ENCODING),
+        ] {
+            assert_eq!(survey(&[(name, "1"), ("accept", "x"), (name, "1")]).repeated, set, "{name}");
+            assert_eq!(survey(&[(name, "1"), ("accept", "x")]).repeated, FieldSet::default(), "{name}");
+        }
+    }
+}
