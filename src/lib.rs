@@ -11,8 +11,8 @@
 pub mod body;
 pub mod clock;
 pub mod config;
-pub mod error;
 pub mod emulator;
+pub mod error;
 pub mod fetch;
 pub mod headers;
 pub mod presented_request;
