@@ -11,6 +11,7 @@
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod emulator;
 pub mod error;
 pub mod fetch;

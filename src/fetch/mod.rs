@@ -1,7 +1,9 @@
 //! Asking the upstream: the pooled client, collapsing, throttling.
 
+pub mod answer_body;
 pub mod collapse;
 pub mod dial;
+pub mod outgoing;
 pub mod throttle;
-//TLS pub mod tls;
+pub mod tls;
 pub mod upstream;

@@ -44,7 +44,9 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// One of a client certificate's two files is not configured.
-    #[error("a client certificate needs both tls.client_certificate_file and tls.client_key_file; set both or none")]
+    #[error(
+        "a client certificate needs both tls.client_certificate_file and tls.client_key_file; set both or none"
+    )]
     HalfClientCertificate,
     /// The cryptography library refuses its own defaults.
     #[error("TLS cannot be set up: {0}; report this with your version")]
@@ -109,7 +111,10 @@ impl UpstreamIo for NetworkStream {
 }
 
 fn boxed(
-    connected: Result<MaybeHttpsStream<TokioIo<TcpStream>>, impl Into<Box<dyn std::error::Error + Send + Sync>>>,
+    connected: Result<
+        MaybeHttpsStream<TokioIo<TcpStream>>,
+        impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    >,
 ) -> io::Result<Box<dyn UpstreamIo>> {
     match connected {
         Ok(stream) => Ok(Box::new(TokioIo::new(stream))),
@@ -153,10 +158,8 @@ fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError> {
                 source,
             })?;
             let chain_certificates = certificates("the client's certificate", chain)?;
-            builder.with_client_auth_cert(chain_certificates, private_key).map_err(|source| TlsError::Certificate {
-                what: "the client's certificate",
-                path: chain.to_owned(),
-                source,
+            builder.with_client_auth_cert(chain_certificates, private_key).map_err(|source| {
+                TlsError::Certificate { what: "the client's certificate", path: chain.to_owned(), source }
             })
         }
         _ => Err(TlsError::HalfClientCertificate),
@@ -165,6 +168,7 @@ fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError> {
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |source| TlsError::Pem { what, path: path.to_owned(), source };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if found.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(found) }
 }

@@ -1,6 +1,7 @@
 //! One exchange with the upstream: pool, deadlines, and the one retry that `caching.md` rule 1 permits.
 
 use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::{ConnectionUse, Connector, Dial};
 use crate::body::FlowingBody;
+use crate::error::ProxyError;
 
 /// How long each part of an exchange may take, and how large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,50 +31,6 @@ pub struct UpstreamLimits {
     pub header_section_limit_bytes: usize,
 }
 
-/// Whether a failed request may have reached the origin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// No byte of it was sent: it cannot have happened.
-    NeverLeft,
-    /// It may have arrived: for a write the outcome is unknown.
-    MayHaveArrived,
-}
-
-/// Why an exchange brought no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ExchangeError {
-    /// No connection could be established.
-    #[error("cannot connect to the upstream: {0}")]
-    Connect(String),
-    /// No connection, or no complete header section, within the deadline.
-    #[error("the upstream did not answer within {seconds} s", seconds = .deadline.as_secs_f32())]
-    TimedOut {
-        /// The deadline that passed.
-        deadline: Duration,
-        /// Whether the request may have arrived.
-        departure: Departure,
-    },
-    /// The connection broke, or what came back is no HTTP.
-    #[error("the upstream's answer is broken: {reason}")]
-    Broken {
-        /// What was wrong.
-        reason: String,
-        /// Whether the request may have arrived.
-        departure: Departure,
-    },
-}
-
-impl ExchangeError {
-    /// Whether the request may have reached the origin.
-    #[must_use]
-    pub const fn departure(&self) -> Departure {
-        match self {
-            Self::Connect(_) => Departure::NeverLeft,
-            Self::TimedOut { departure, .. } | Self::Broken { departure, .. } => *departure,
-        }
-    }
-}
-
 /// A request as it goes upstream: rebuilt from what was understood, never passed through.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -84,6 +42,8 @@ pub struct Outgoing {
     pub fields: HeaderMap,
     /// The body.
     pub body: FlowingBody,
+    /// How long sending the body may take beyond the deadline for the answer's head: zero unless it streams.
+    pub body_deadline: Duration,
 }
 
 /// The pooled client of one upstream.
@@ -135,8 +95,8 @@ impl UpstreamClient {
     /// happened and a second time could undo somebody else's write.
     ///
     /// # Errors
-    /// [`ExchangeError`] when no complete head came back.
-    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ExchangeError> {
+    /// When no complete head came back; [`ProxyError::may_have_reached_origin`] tells whether the request may have arrived.
+    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
         let repeatable = outgoing.method.is_safe() && !matches!(outgoing.body, FlowingBody::Streaming(_));
         if !repeatable {
             return self.attempt(outgoing).await.map_err(|failure| failure.error);
@@ -145,6 +105,7 @@ impl UpstreamClient {
             method: outgoing.method.clone(),
             uri: outgoing.uri.clone(),
             fields: outgoing.fields.clone(),
+            body_deadline: outgoing.body_deadline,
             body: match &outgoing.body {
                 FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
                 FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
@@ -163,7 +124,7 @@ impl UpstreamClient {
         *request.headers_mut() = outgoing.fields;
         *request.version_mut() = Version::HTTP_11;
         let captured = capture_connection(&mut request);
-        let deadline = self.limits.header_deadline;
+        let deadline = self.limits.header_deadline + outgoing.body_deadline;
         let exchanging = self.client.request(request);
         let outcome = tokio::time::timeout(deadline, exchanging).await;
         let usage = || {
@@ -171,51 +132,75 @@ impl UpstreamClient {
             captured.connection_metadata().as_ref().map(|connected| connected.get_extras(&mut extras));
             extras.remove::<ConnectionUse>()
         };
+        let upstream = || self.authority.to_string();
         match outcome {
+            Ok(Ok(response)) if response.status().is_informational() => {
+                let cause = "it switches protocols, which nobody asked for".into();
+                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+            }
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => {
-                let reason = deepest(&error);
-                let refused = reason.1 == Some(std::io::ErrorKind::ConnectionRefused);
-                let error = if reason.1 == Some(std::io::ErrorKind::TimedOut) {
-                    let deadline = self.limits.connect_deadline;
-                    ExchangeError::TimedOut { deadline, departure: Departure::NeverLeft }
-                } else {
-                    ExchangeError::Connect(reason.0)
-                };
-                Err(Failure { error, retry: refused })
-            }
             Ok(Err(error)) => {
-                let usage = usage();
-                let departure =
-                    if usage.is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
-                let retry = usage.is_some_and(|usage| usage.broke_on_reuse_without_answer());
-                let reason = deepest(&error).0;
-                Err(Failure { error: ExchangeError::Broken { reason, departure }, retry })
+                let cause = Cause::of(&error);
+                if error.is_connect() || usage().is_none() {
+                    let connect_deadline = self.limits.connect_deadline;
+                    let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
+                        ProxyError::ConnectTimeout { upstream: upstream(), deadline: connect_deadline }
+                    } else {
+                        ProxyError::Connect { upstream: upstream(), cause: cause.message }
+                    };
+                    return Err(Failure {
+                        error,
+                        retry: cause.kind == Some(io::ErrorKind::ConnectionRefused),
+                    });
+                }
+                let retry = usage().is_some_and(|usage| usage.broke_on_reuse_without_answer());
+                let error = if cause.broken {
+                    ProxyError::BrokenAnswer { upstream: upstream(), cause: cause.message.into() }
+                } else {
+                    ProxyError::NoAnswer { upstream: upstream(), cause: cause.message }
+                };
+                Err(Failure { error, retry })
             }
-            Err(_) => {
-                let departure =
-                    if usage().is_some() { Departure::MayHaveArrived } else { Departure::NeverLeft };
-                Err(Failure { error: ExchangeError::TimedOut { deadline, departure }, retry: false })
+            Err(_) if usage().is_some() => {
+                Err(Failure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
             }
+            Err(_) => Err(Failure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline })),
         }
     }
 }
 
 struct Failure {
-    error: ExchangeError,
+    error: ProxyError,
     retry: bool,
 }
 
-/// The message of the innermost cause, and its kind where it is an I/O error: what an operator needs to know, without the
-/// chain of "client error (Connect)" around it.
-fn deepest(error: &hyper_util::client::legacy::Error) -> (String, Option<std::io::ErrorKind>) {
-    let mut message = error.to_string();
-    let mut kind = None;
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        message = source.to_string();
-        kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(kind);
-        cause = source.source();
+impl Failure {
+    const fn final_one(error: ProxyError) -> Self {
+        Self { error, retry: false }
     }
-    (message, kind)
+}
+
+/// What an operator needs to know of an error, without the chain of "client error (Connect)" around it.
+struct Cause {
+    message: String,
+    kind: Option<io::ErrorKind>,
+    broken: bool,
+}
+
+impl Cause {
+    fn of(error: &hyper_util::client::legacy::Error) -> Self {
+        let mut found = Self { message: error.to_string(), kind: None, broken: false };
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            found.message = source.to_string();
+            if let Some(io) = source.downcast_ref::<io::Error>() {
+                found.kind = Some(io.kind());
+            }
+            if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
+                found.broken |= hyper.is_parse();
+            }
+            cause = source.source();
+        }
+        found
+    }
 }

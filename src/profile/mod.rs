@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// What the cache must know about an API beyond HTTP: which targets are one, what goes upstream, what a write touches.
 pub trait Profile: Send + Sync + fmt::Debug {
@@ -32,6 +32,17 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// Whether a request field may go upstream. Asked about end-to-end fields only; framing and `Host` are rebuilt and
     /// conditions belong to `decide::validation`.
     fn forwards(&self, name: &HeaderName) -> bool;
+
+    /// What `Accept-Encoding` says upstream whatever the caller sent; `None` passes on what it sent.
+    fn accept_encoding(&self) -> Option<HeaderValue> {
+        None
+    }
+
+    /// Whether a `HEAD` that the store cannot answer is fetched as a `GET`, so that the answer can be stored: right where
+    /// bodies are small and clients poll with `HEAD`.
+    fn fetches_head_as_get(&self) -> bool {
+        false
+    }
 
     /// Response fields that describe one answer only: passed on to whoever caused it, never stored or replayed.
     fn per_answer_fields(&self) -> &'static [HeaderName];

@@ -4,7 +4,10 @@ pub mod api_version;
 pub mod filter;
 pub mod key_value;
 pub mod media_type;
+mod profile;
 pub mod query;
 pub mod resource;
 pub mod select;
 pub mod touches;
+
+pub use profile::AppConfiguration;

@@ -1,0 +1,87 @@
+//! How the sidecar proves itself upstream. One file per kind of credential.
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+
+use crate::clock::Timestamp;
+
+/// Why a request could not be given its credential.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream credential is not available: {cause}")]
+pub struct CredentialError {
+    /// What is wrong and what the operator can do about it. Never holds a secret.
+    pub cause: String,
+}
+
+/// What a credential is made for: a request as it will leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned<'a> {
+    /// The method.
+    pub method: &'a http::Method,
+    /// Path and query, byte for byte as they will stand on the request line.
+    pub target: &'a str,
+    /// The upstream's authority, as it will stand in `Host`.
+    pub authority: &'a str,
+    /// The whole body; empty when there is none.
+    pub body: &'a [u8],
+    /// The time by the sidecar's own clock.
+    pub now: Timestamp,
+}
+
+/// Proves the sidecar to one upstream.
+pub trait Credential: Send + Sync + std::fmt::Debug {
+    /// Adds what proves the sidecar to `fields`.
+    ///
+    /// # Errors
+    /// [`CredentialError`] when there is nothing to prove it with at the moment.
+    fn authorize<'a>(
+        &'a self,
+        request: Unsigned<'a>,
+        fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>>;
+
+    /// Whether a caller's own `Authorization` goes upstream.
+    fn forwards_callers(&self) -> bool {
+        false
+    }
+
+    /// Whether the whole body must be at hand before the request leaves, because it is part of the signature.
+    fn signs_body(&self) -> bool {
+        false
+    }
+
+    /// Hears of every answer, so that a refused credential can be reported or renewed.
+    fn heed(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
+}
+
+/// No credential at all: the upstream asks for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCredential;
+
+impl Credential for NoCredential {
+    fn authorize<'a>(
+        &'a self,
+        _request: Unsigned<'a>,
+        _fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// The caller's own `Authorization` goes upstream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ForwardedCredential;
+
+impl Credential for ForwardedCredential {
+    fn authorize<'a>(
+        &'a self,
+        _request: Unsigned<'a>,
+        _fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn forwards_callers(&self) -> bool {
+        true
+    }
+}

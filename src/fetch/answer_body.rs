@@ -1,0 +1,160 @@
+//! The body of an upstream answer: read whole when it is to be stored, else streamed through; never without a deadline.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::body::{BodyError, FlowingBody, StreamingBody};
+
+/// An upstream body that fails when no piece of it arrives for too long. Trailers are dropped: nothing that is stored or
+/// answered from the store could repeat them (RFC 9110 §6.5.1 permits it).
+#[derive(Debug)]
+pub struct AnswerBody {
+    incoming: Incoming,
+    stall_deadline: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl AnswerBody {
+    /// Guards a body.
+    #[must_use]
+    pub const fn new(incoming: Incoming, stall_deadline: Duration) -> Self {
+        Self { incoming, stall_deadline, stalled: None }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => {
+                self.stalled = None;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Upstream(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let stall_deadline = self.stall_deadline;
+                let stalled =
+                    self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_deadline)));
+                if stalled.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(BodyError::UpstreamStalled { seconds: stall_deadline.as_secs() })))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// What reading a body whole brought.
+#[derive(Debug)]
+pub enum WholeBody {
+    /// All of it.
+    Complete(Bytes),
+    /// More than the limit, or too slow to wait for: what was read so far and the rest, to stream through.
+    Streams(FlowingBody),
+    /// It broke off; nothing of it may be used (`caching.md` rule 25).
+    Broken(BodyError),
+    /// Nobody waits for it any more.
+    Abandoned,
+}
+
+/// Reads a body up to a limit of bytes and of time: a body that trickles is streamed, so that its reader sees it move and
+/// nothing waits behind it. `given_up` resolves when nobody wants it any more.
+pub async fn read_whole(
+    mut body: AnswerBody,
+    limit_bytes: u64,
+    patience: Duration,
+    given_up: impl Future<Output = ()>,
+) -> WholeBody {
+    // An announced length over the limit is streamed from the first byte.
+    if body.size_hint().lower() > limit_bytes {
+        return WholeBody::Streams(FlowingBody::Streaming(body.boxed_unsync()));
+    }
+    let mut given_up = std::pin::pin!(given_up);
+    let mut too_slow = std::pin::pin!(tokio::time::sleep(patience));
+    let mut read = BytesMut::new();
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = &mut given_up => return WholeBody::Abandoned,
+            () = &mut too_slow => {
+                return WholeBody::Streams(FlowingBody::Streaming(Prefixed::of(read, Bytes::new(), body)));
+            }
+        };
+        match frame {
+            None => return WholeBody::Complete(read.freeze()),
+            Some(Err(error)) => return WholeBody::Broken(error),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                if (read.len() + data.len()) as u64 > limit_bytes {
+                    return WholeBody::Streams(FlowingBody::Streaming(Prefixed::of(read, data, body)));
+                }
+                read.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// What had been read when a body turned out not to be stored, and the rest of it.
+struct Prefixed {
+    first: Option<Bytes>,
+    second: Option<Bytes>,
+    rest: AnswerBody,
+}
+
+impl Prefixed {
+    fn of(read: BytesMut, piece: Bytes, rest: AnswerBody) -> StreamingBody {
+        let held = |bytes: Bytes| Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self { first: held(read.freeze()), second: held(piece), rest }.boxed_unsync()
+    }
+}
+
+impl Body for Prefixed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take().or_else(|| self.second.take()) {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held =
+            [&self.first, &self.second].into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + held);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint
+    }
+}

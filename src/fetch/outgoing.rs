@@ -1,0 +1,67 @@
+//! The request as it goes upstream: rebuilt from what was understood, never passed through (design, section 4).
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, RANGE, VIA,
+};
+
+use crate::headers::conditional::CONDITIONAL_FIELDS;
+use crate::profile::Profile;
+use crate::sync_token::session::SYNC_TOKEN;
+
+/// How we name ourselves in `Via` (RFC 9110 §7.6.3). A request that carries it is a loop.
+pub const VIA_PSEUDONYM: &str = "1.1 tagalong";
+
+/// What the sidecar itself says in a request, beside what it passes on.
+#[derive(Debug, Default)]
+pub struct OwnFields {
+    /// Conditions made by `decide::validation`; they take the place of the caller's.
+    pub conditions: Option<HeaderMap>,
+    /// The one `Sync-Token` line, if there is any.
+    pub sync_token: Option<HeaderValue>,
+    /// Whether the caller's `Range` goes along.
+    pub range: bool,
+    /// Whether the caller's own `Authorization` goes along.
+    pub callers_authorization: bool,
+}
+
+/// The fields to send for a caller's end-to-end `fields`.
+#[must_use]
+pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: OwnFields) -> HeaderMap {
+    let mut outgoing = HeaderMap::with_capacity(fields.len() + 4);
+    for (name, value) in fields {
+        if passes(name, profile, &own) {
+            outgoing.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(conditions) = own.conditions {
+        for (name, value) in &conditions {
+            outgoing.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(value) = own.sync_token {
+        outgoing.insert(SYNC_TOKEN, value);
+    }
+    if let Some(encoding) = profile.accept_encoding() {
+        outgoing.insert(ACCEPT_ENCODING, encoding);
+    }
+    outgoing.append(VIA, HeaderValue::from_static(VIA_PSEUDONYM));
+    outgoing
+}
+
+fn passes(name: &HeaderName, profile: &dyn Profile, own: &OwnFields) -> bool {
+    // Framing and Host are the client's business; a caller's token never goes upstream under its own name, because the
+    // aggregate takes its place (design, section 3).
+    if name == HOST || name == CONTENT_LENGTH || name == SYNC_TOKEN {
+        return false;
+    }
+    if name == AUTHORIZATION {
+        return own.callers_authorization;
+    }
+    if CONDITIONAL_FIELDS.contains(name) {
+        return own.conditions.is_none();
+    }
+    if name == RANGE {
+        return own.range && profile.forwards(name);
+    }
+    profile.forwards(name)
+}

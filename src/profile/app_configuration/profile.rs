@@ -1,0 +1,245 @@
+//! What the cache must know about Azure App Configuration beyond HTTP (fact sheet, sections 4, 13 and 14).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE, USER_AGENT,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::query::Query;
+use super::resource::{Resource, canonicalize};
+use super::touches::Write;
+use crate::profile::{BypassReason, Footprint, Profile};
+use crate::sync_token::session::SYNC_TOKEN;
+
+const ACCEPT_DATETIME: HeaderName = HeaderName::from_static("accept-datetime");
+
+/// The request fields that the API knows (design, section 4); all others stay here, so that none can steer the origin
+/// without being part of the key.
+static FORWARDED: [HeaderName; 21] = [
+    ACCEPT,
+    ACCEPT_DATETIME,
+    RANGE,
+    CONTENT_TYPE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    IF_RANGE,
+    CACHE_CONTROL,
+    USER_AGENT,
+    HeaderName::from_static("correlation-context"),
+    HeaderName::from_static("x-ms-client-request-id"),
+    HeaderName::from_static("x-ms-return-client-request-id"),
+    HeaderName::from_static("x-ms-correlation-request-id"),
+    HeaderName::from_static("x-ms-useragent"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    // Needed only where the caller's own credential goes upstream; `fetch` removes them otherwise.
+    HeaderName::from_static("authorization"),
+    HeaderName::from_static("x-ms-date"),
+    HeaderName::from_static("x-ms-content-sha256"),
+];
+
+/// What describes one answer only: minted anew for each, never replayed (fact sheet, hazard 8).
+static PER_ANSWER: [HeaderName; 4] = [
+    HeaderName::from_static("x-ms-request-id"),
+    HeaderName::from_static("x-ms-correlation-request-id"),
+    HeaderName::from_static("x-ms-client-request-id"),
+    SYNC_TOKEN,
+];
+
+/// The profile of Azure App Configuration.
+#[derive(Debug)]
+pub struct AppConfiguration {
+    forwarded_anyway: Vec<HeaderName>,
+    filters_match_fully: bool,
+}
+
+impl AppConfiguration {
+    /// The profile. `forwarded_anyway` lists further request fields that the operator wants upstream.
+    #[must_use]
+    pub const fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
+        Self { forwarded_anyway, filters_match_fully: true }
+    }
+
+    /// The mistake of matching filters by their text alone, for the test that shows why it is one
+    /// (`Clauses::filters_match_fully`).
+    #[must_use]
+    pub const fn with_narrow_filters() -> Self {
+        Self { forwarded_anyway: Vec::new(), filters_match_fully: false }
+    }
+}
+
+impl Profile for AppConfiguration {
+    fn name(&self) -> &'static str {
+        "app-configuration"
+    }
+
+    fn canonical_target<'a>(
+        &self,
+        _method: &Method,
+        target: &'a PathAndQuery,
+        fields: &HeaderMap,
+    ) -> Result<Cow<'a, str>, BypassReason> {
+        // Another instant, or a part of a list: the answer is not the one that the target names (hazards 11 and 12).
+        if fields.contains_key(ACCEPT_DATETIME) {
+            return Err(BypassReason::AcceptDatetime);
+        }
+        if fields.contains_key(RANGE) {
+            return Err(BypassReason::Range);
+        }
+        let Some(canonical) = canonicalize(target.path(), target.query()) else {
+            return Err(why_not_canonical(target));
+        };
+        match canonical.resource {
+            // `/operations` changes by itself, a lock has no `GET`.
+            Resource::Operations | Resource::Lock { .. } => Err(BypassReason::UncachedPath),
+            Resource::Unknown => Err(BypassReason::UnknownPath),
+            _ => Ok(Cow::Owned(canonical.text)),
+        }
+    }
+
+    fn forwards(&self, name: &HeaderName) -> bool {
+        FORWARDED.contains(name) || self.forwarded_anyway.contains(name)
+    }
+
+    /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another tag
+    /// (hazard 9).
+    fn accept_encoding(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static("identity"))
+    }
+
+    /// Providers poll pages with `HEAD` (hazard 29).
+    fn fetches_head_as_get(&self) -> bool {
+        true
+    }
+
+    fn per_answer_fields(&self) -> &'static [HeaderName] {
+        &PER_ANSWER
+    }
+
+    fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
+        match Write::of(target.path(), target.query()) {
+            Write::Anything => Footprint::Everything,
+            write => Footprint::Resource(Arc::new(write)),
+        }
+    }
+
+    fn footprint_of_answer(
+        &self,
+        footprint: Footprint,
+        _status: StatusCode,
+        _fields: &HeaderMap,
+    ) -> Footprint {
+        footprint
+    }
+
+    fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
+        let Footprint::Resource(write) = write else { return true };
+        let Some(write) = write.downcast_ref::<Write>() else { return true };
+        let (path, query) = match canonical_target.split_once('?') {
+            Some((path, query)) => (path, query),
+            None => (canonical_target, ""),
+        };
+        let resource = Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok());
+        match resource {
+            Some(Resource::KeyValues(_)) if !self.filters_match_fully => false,
+            Some(resource) => write.touches(&resource),
+            None => true,
+        }
+    }
+}
+
+fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
+    let known = ["/kv", "/keys", "/labels", "/revisions", "/locks", "/snapshots", "/operations"];
+    let path = target.path();
+    if !known
+        .iter()
+        .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    {
+        return BypassReason::UnknownPath;
+    }
+    let decodes = super::query::percent_decode(path).is_ok()
+        && !matches!(
+            Query::parse(target.query().unwrap_or_default()),
+            Err(super::query::QueryError::InvalidEscape)
+        );
+    if decodes { BypassReason::AmbiguousParameter } else { BypassReason::InvalidEscape }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(target: &str, fields: &HeaderMap) -> Result<String, BypassReason> {
+        let target: PathAndQuery = target.parse().expect("a target");
+        AppConfiguration::new(Vec::new()).canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn four_spellings_are_one_key() {
+        let none = HeaderMap::new();
+        let one =
+            canonical("/kv?api-version=1.0&key=app%3A%2A&label=prod%2Cdev&%24select=key%2Cvalue", &none);
+        for spelling in [
+            "/kv?api-version=1.0&key=app:*&label=prod,dev&$select=key,value",
+            "/kv?%24select=key,value&api-version=1.0&key=app%3A*&label=prod%2Cdev",
+            "/kv?api-version=1.0&key=app%3A*&label=prod%2cdev&$Select=value,key",
+        ] {
+            assert_eq!(canonical(spelling, &none), one, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_plain_current_state_bypasses() {
+        let none = HeaderMap::new();
+        for (target, reason) in [
+            ("/operations?snapshot=s", BypassReason::UncachedPath),
+            ("/locks/a", BypassReason::UncachedPath),
+            ("/feature-flags/a", BypassReason::UnknownPath),
+            ("/kvx", BypassReason::UnknownPath),
+            ("/kv/a%d*", BypassReason::InvalidEscape),
+            ("/kv?key=%zz", BypassReason::InvalidEscape),
+            ("/kv?key=a*b", BypassReason::AmbiguousParameter),
+        ] {
+            assert_eq!(canonical(target, &none), Err(reason), "{target}");
+        }
+        let mut fields = HeaderMap::new();
+        fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
+        assert_eq!(canonical("/revisions", &fields), Err(BypassReason::Range));
+        fields.insert(ACCEPT_DATETIME, HeaderValue::from_static("2025-11-21T10:00:00.000Z"));
+        assert_eq!(canonical("/kv/a", &fields), Err(BypassReason::AcceptDatetime));
+    }
+
+    #[test]
+    fn only_what_the_api_knows_goes_upstream() {
+        let profile = AppConfiguration::new(vec![HeaderName::from_static("x-extra")]);
+        for name in ["accept", "if-none-match", "correlation-context", "traceparent", "x-extra"] {
+            assert!(profile.forwards(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "cookie",
+            "x-forwarded-for",
+            "x-original-url",
+            "x-http-method-override",
+            "accept-encoding",
+            "origin",
+        ] {
+            assert!(!profile.forwards(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_write_touches_by_its_filters() {
+        let profile = AppConfiguration::new(Vec::new());
+        let write = profile.footprint(&Method::PUT, &"/kv/abc1".parse().expect("a target"));
+        assert!(profile.touches(&write, "/kv?key=abc%2A"));
+        assert!(!profile.touches(&write, "/kv?key=xyz%2A"));
+        assert!(profile.touches(&Footprint::Everything, "/kv?key=xyz%2A"));
+    }
+}
