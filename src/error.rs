@@ -168,7 +168,7 @@ pub enum ProxyError {
     },
     /// The connection to the upstream was not there in time.
     #[error(
-        "no connection to {upstream} within {} ms. Check the network, or raise deadlines.upstream_connect",
+        "no connection to {upstream} within {} ms. Check the network, or raise upstream.connect_deadline",
         deadline.as_millis()
     )]
     ConnectTimeout {
@@ -179,7 +179,7 @@ pub enum ProxyError {
     },
     /// The upstream did not send the head of its answer in time.
     #[error(
-        "{upstream} sent no answer within {} ms. Try again, or raise deadlines.upstream_header if it is that slow",
+        "{upstream} sent no answer within {} ms. Try again, or raise upstream.header_deadline if it is that slow",
         deadline.as_millis()
     )]
     AnswerTimeout {

@@ -16,6 +16,8 @@ pub mod emulator;
 pub mod error;
 pub mod fetch;
 pub mod headers;
+pub mod logging;
+pub mod metrics;
 pub mod presented_request;
 pub mod profile;
 pub mod store;

@@ -1,0 +1,188 @@
+//! Log lines: where they go, their form, and the one event that each request gives at debug level.
+//!
+//! Nothing that a caller or an origin sends in a field or body is logged, nor any query (it may name what an application
+//! looks for): of a request target the path alone, of a response its status.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{LogFormat, Logging};
+
+/// The target of access events, so that a filter can name them: `info,tagalong::access=debug`.
+pub const ACCESS_TARGET: &str = "tagalong::access";
+
+/// `logging.level` is no filter.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "logging.level: {0}; write error, warn, info, debug or trace, or a filter such as \"info,tagalong::access=debug\""
+)]
+pub struct FilterError(#[from] tracing_subscriber::filter::ParseError);
+
+/// Sends log lines to standard error from now on, as configured. A second call changes nothing.
+///
+/// # Errors
+/// [`FilterError`] when the level is no filter.
+pub fn start(logging: &Logging) -> Result<(), FilterError> {
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = subscriber(logging, std::io::stderr, colours)?;
+    // Set already means that this is a library in somebody's program, which logs as that program likes.
+    let _already_set = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+fn subscriber<W>(
+    logging: &Logging,
+    writer: W,
+    colours: bool,
+) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, FilterError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&logging.level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    Ok(match logging.format {
+        LogFormat::Human => Box::new(builder.with_ansi(colours).finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+    })
+}
+
+/// What is told of one request: at debug level, after its answer's header section has been decided.
+#[derive(Clone, Debug)]
+pub struct Access<'a> {
+    /// The name of the upstream.
+    pub upstream: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// The path of the target, without its query.
+    pub path: &'a str,
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// Our member of `Cache-Status`, or the word of the refusal.
+    pub cache_status: &'a str,
+    /// From the end of the request's header section until then.
+    pub took: Duration,
+    /// The caller's `traceparent`, so that the line can be found from a trace. Only a well-formed one is told.
+    pub traceparent: Option<&'a str>,
+}
+
+impl Access<'_> {
+    /// Whether anybody wants to know: ask before putting the rest together.
+    #[must_use]
+    pub fn is_wanted() -> bool {
+        tracing::enabled!(target: ACCESS_TARGET, tracing::Level::DEBUG)
+    }
+
+    /// Emits the event.
+    pub fn log(&self) {
+        tracing::debug!(
+            target: ACCESS_TARGET,
+            upstream = self.upstream,
+            method = self.method.as_str(),
+            path = self.path,
+            status = self.status.as_u16(),
+            cache_status = self.cache_status,
+            took_micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
+            traceparent = self.traceparent.filter(|text| is_traceparent(text)),
+            "request"
+        );
+    }
+}
+
+/// Whether the text is a `traceparent` of W3C Trace Context, any version: hexadecimal digits and dashes in their places.
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    [2, 32, 16, 2].iter().all(|length| {
+        parts
+            .next()
+            .is_some_and(|part| part.len() == *length && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, format: LogFormat, work: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logging = Logging { level: level.to_owned(), format };
+        let subscriber = subscriber(&logging, move || writer.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, work);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn access(traceparent: Option<&str>) {
+        let method = Method::GET;
+        Access {
+            upstream: "main",
+            method: &method,
+            path: "/kv/a",
+            status: StatusCode::OK,
+            cache_status: "hit",
+            took: Duration::from_micros(42),
+            traceparent,
+        }
+        .log();
+    }
+
+    #[test]
+    fn an_access_event_is_one_json_object() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let text = logged("info,tagalong::access=debug", LogFormat::Json, || access(Some(trace)));
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(line["path"], "/kv/a");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["took_micros"], 42);
+        assert_eq!(line["traceparent"], trace);
+        assert_eq!(line["target"], ACCESS_TARGET);
+    }
+
+    #[test]
+    fn at_info_no_request_is_logged() {
+        let text = logged("info", LogFormat::Human, || {
+            assert!(!Access::is_wanted());
+            access(None);
+            tracing::info!("started");
+        });
+        assert!(text.contains("started") && !text.contains("/kv/a"), "{text}");
+    }
+
+    #[test]
+    fn a_traceparent_that_is_none_is_not_logged() {
+        let text = logged("debug", LogFormat::Human, || {
+            assert!(Access::is_wanted());
+            access(Some("hunter2\n"));
+            access(Some("00-zz"));
+        });
+        assert!(!text.contains("hunter2") && !text.contains("00-zz"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        let logging = Logging { level: "loud=verbose".to_owned(), format: LogFormat::Human };
+        assert!(start(&logging).unwrap_err().to_string().contains("logging.level"));
+    }
+}

@@ -1,0 +1,564 @@
+//! Every metric: its name, its labels, its unit, and one line of meaning, in one table ([`FAMILIES`]).
+//!
+//! Labels are bounded: their values are words of the code (those of `Cache-Status`, RFC 9211) or names from the
+//! configuration, never anything that a caller or an origin sent. What is counted for every request is a counter resolved
+//! at start; only what is rare looks its label up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::error::RefusalReason;
+
+/// What a family of metrics is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FamilyKind {
+    /// Only ever rises while the process runs.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts of observations up to each of some bounds.
+    Histogram,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The name, which ends in its unit, or in `_total` for a counter.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: FamilyKind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What is counted or measured.
+    pub unit: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    unit: &'static str,
+    meaning: &'static str,
+) -> Family {
+    Family { name, kind: FamilyKind::Counter, labels, unit, meaning }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    unit: &'static str,
+    meaning: &'static str,
+) -> Family {
+    Family { name, kind: FamilyKind::Gauge, labels, unit, meaning }
+}
+
+/// Every metric of the sidecar itself. Those of the process (`process_…`) come beside them on Linux.
+pub const FAMILIES: [Family; 19] = [
+    REQUESTS,
+    DETAILS,
+    STORED,
+    COLLAPSED,
+    REFUSALS,
+    ORIGIN_REQUESTS,
+    ORIGIN_SECONDS,
+    ORIGIN_BYTES,
+    BYTES_SAVED,
+    STORE_KEYS,
+    STORE_WEIGHT,
+    STORE_CAPACITY,
+    STORE_EVICTIONS,
+    CONNECTIONS_OPEN,
+    CONNECTIONS,
+    CONNECTIONS_REFUSED,
+    CONNECTION_ERRORS,
+    READY,
+    BUILD_INFO,
+];
+
+const REQUESTS: Family = counter(
+    "tagalong_requests_total",
+    &["upstream", "cache_status"],
+    "requests",
+    "Requests by what Cache-Status says: hit, or the reason for going forward. Hit ratio: hit over all.",
+);
+const DETAILS: Family = counter(
+    "tagalong_request_details_total",
+    &["upstream", "detail"],
+    "requests",
+    "Requests whose Cache-Status carries a detail, by that word.",
+);
+const STORED: Family = counter(
+    "tagalong_responses_stored_total",
+    &["upstream"],
+    "responses",
+    "Responses of the origin that were stored, those that a 304 freshened included.",
+);
+const COLLAPSED: Family = counter(
+    "tagalong_requests_collapsed_total",
+    &["upstream"],
+    "requests",
+    "Requests answered by the origin request of another one.",
+);
+const REFUSALS: Family = counter(
+    "tagalong_refusals_total",
+    &["reason"],
+    "requests",
+    "Requests answered by an error of the sidecar's own, by the word in the problem's type.",
+);
+const ORIGIN_REQUESTS: Family = counter(
+    "tagalong_origin_requests_total",
+    &["upstream", "outcome"],
+    "requests",
+    "Requests sent to the origin, by status or by what went wrong. 304 and 429 stand apart from their classes.",
+);
+const ORIGIN_SECONDS: Family = Family {
+    name: "tagalong_origin_latency_seconds",
+    kind: FamilyKind::Histogram,
+    labels: &["upstream"],
+    unit: "seconds",
+    meaning: "From sending a request to the origin to the end of the answer's header section.",
+};
+const ORIGIN_BYTES: Family = counter(
+    "tagalong_origin_body_bytes_total",
+    &["upstream"],
+    "bytes",
+    "Body bytes received from the origin.",
+);
+const BYTES_SAVED: Family = counter(
+    "tagalong_body_bytes_saved_total",
+    &["upstream"],
+    "bytes",
+    "Body bytes given to callers that did not have to come from the origin for them.",
+);
+const STORE_KEYS: Family =
+    gauge("tagalong_store_keys", &[], "cache keys", "Cache keys with a stored response.");
+const STORE_WEIGHT: Family = gauge(
+    "tagalong_store_weight_bytes",
+    &[],
+    "bytes",
+    "What the stored responses occupy, keys and bookkeeping included.",
+);
+const STORE_CAPACITY: Family =
+    gauge("tagalong_store_capacity_bytes", &[], "bytes", "The bound of that: store.limit.");
+const STORE_EVICTIONS: Family = counter(
+    "tagalong_store_evictions_total",
+    &[],
+    "cache keys",
+    "Cache keys evicted for want of room. Rising steadily, it asks for a larger store.limit.",
+);
+const CONNECTIONS_OPEN: Family =
+    gauge("tagalong_connections_open", &[], "connections", "Connections of callers that are open now.");
+const CONNECTIONS: Family =
+    counter("tagalong_connections_total", &[], "connections", "Connections of callers that were accepted.");
+const CONNECTIONS_REFUSED: Family = counter(
+    "tagalong_connections_refused_total",
+    &[],
+    "connections",
+    "Connections of callers that were answered 503 and closed because limits.connections was reached.",
+);
+const CONNECTION_ERRORS: Family = counter(
+    "tagalong_connection_errors_total",
+    &["reason"],
+    "connections",
+    "Connections of callers that ended otherwise than by agreement: malformed requests, deadlines.",
+);
+const READY: Family =
+    gauge("tagalong_ready", &[], "1 or 0", "Whether /readyz says yes; 0 from the first moment of draining.");
+const BUILD_INFO: Family =
+    gauge("tagalong_build_info", &["version"], "always 1", "Which version runs, in its label.");
+
+/// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
+pub const FORWARD_WORDS: [&str; 8] =
+    ["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"];
+
+/// What can come of a request to the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginOutcome {
+    /// An answer with this status.
+    Answered(StatusCode),
+    /// No connection.
+    Connect,
+    /// No answer in time.
+    TimedOut,
+    /// The connection broke, or what came back is no HTTP.
+    Broken,
+}
+
+const ORIGIN_OUTCOMES: [&str; 10] =
+    ["1xx", "2xx", "3xx", "304", "4xx", "429", "5xx", "connect", "timed-out", "broken"];
+
+impl OriginOutcome {
+    const fn index(self) -> usize {
+        match self {
+            Self::Answered(status) => match status.as_u16() {
+                304 => 3,
+                429 => 5,
+                100..200 => 0,
+                200..300 => 1,
+                300..400 => 2,
+                400..500 => 4,
+                _ => 6,
+            },
+            Self::Connect => 7,
+            Self::TimedOut => 8,
+            Self::Broken => 9,
+        }
+    }
+}
+
+/// How requests were answered, by the words of `Cache-Status`.
+#[derive(Clone, Debug)]
+pub struct RequestCounters {
+    /// Answered from the store without going forward.
+    pub hit: IntCounter,
+    /// Answered by another request's origin request.
+    pub collapsed: IntCounter,
+    /// Responses that were stored.
+    pub stored: IntCounter,
+    /// Body bytes that did not have to come from the origin.
+    pub body_bytes_saved: IntCounter,
+    forwarded: [IntCounter; FORWARD_WORDS.len()],
+    details: IntCounterVec,
+    upstream: Box<str>,
+}
+
+impl RequestCounters {
+    /// Counts a request that went forward, by the word of `fwd=`. A word that RFC 9211 does not know counts as `bypass`.
+    pub fn forwarded(&self, fwd: &str) {
+        let index = FORWARD_WORDS.iter().position(|word| *word == fwd).unwrap_or(0);
+        self.forwarded[index].inc();
+    }
+
+    /// Counts a request whose `Cache-Status` carries a detail, by that word. Looks its label up: not for plain hits.
+    pub fn detail(&self, word: &'static str) {
+        self.details.with_label_values(&[&*self.upstream, word]).inc();
+    }
+}
+
+/// What was asked of an origin.
+#[derive(Clone, Debug)]
+pub struct OriginCounters {
+    /// Body bytes received.
+    pub body_bytes: IntCounter,
+    latency: Histogram,
+    outcomes: [IntCounter; ORIGIN_OUTCOMES.len()],
+}
+
+impl OriginCounters {
+    /// Counts a request to the origin and how long its answer's header section (or its failure) took.
+    pub fn asked(&self, outcome: OriginOutcome, took: Duration) {
+        self.outcomes[outcome.index()].inc();
+        if matches!(outcome, OriginOutcome::Answered(_)) {
+            self.latency.observe(took.as_secs_f64());
+        }
+    }
+}
+
+/// The counters of one upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamMetrics {
+    /// How its requests were answered.
+    pub requests: RequestCounters,
+    /// What was asked of its origin.
+    pub origin: OriginCounters,
+}
+
+/// The counters of callers' connections.
+#[derive(Clone, Debug)]
+pub struct ConnectionCounters {
+    /// Open now.
+    pub open: IntGauge,
+    /// Accepted so far.
+    pub total: IntCounter,
+    /// Answered 503 at the limit.
+    pub refused: IntCounter,
+    errors: IntCounterVec,
+}
+
+impl ConnectionCounters {
+    /// Counts a connection that ended otherwise than by agreement.
+    pub fn error(&self, reason: &'static str) {
+        self.errors.with_label_values(&[reason]).inc();
+    }
+}
+
+/// What the store says of itself, brought up to date when somebody asks.
+#[derive(Clone, Debug)]
+struct StoreGauges {
+    keys: IntGauge,
+    weight_bytes: IntGauge,
+    capacity_bytes: IntGauge,
+    evictions: IntCounter,
+}
+
+#[derive(Debug)]
+struct Families {
+    registry: Registry,
+    upstreams: Box<[UpstreamMetrics]>,
+    connections: ConnectionCounters,
+    refusals: IntCounterVec,
+    store: StoreGauges,
+    ready: IntGauge,
+}
+
+/// Every metric of one process. Cheap to clone: all clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    families: Arc<Families>,
+}
+
+/// Registers families. That names and labels are well-formed and registered once is held by the tests below.
+struct Registrar(Registry);
+
+impl Registrar {
+    #[expect(
+        clippy::expect_used,
+        reason = "fails only for a name that stands twice in the table; a test registers all"
+    )]
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let collector = made.expect("names and labels of the table are well-formed");
+        self.0.register(Box::new(collector.clone())).expect("each family stands in the table once");
+        collector
+    }
+
+    fn counters(&self, family: &Family) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(family.name, family.meaning), family.labels))
+    }
+
+    fn counter(&self, family: &Family) -> IntCounter {
+        self.register(IntCounter::new(family.name, family.meaning))
+    }
+
+    fn gauge(&self, family: &Family) -> IntGauge {
+        self.register(IntGauge::new(family.name, family.meaning))
+    }
+}
+
+/// From what a local emulator needs to what a caller no longer waits for, in seconds.
+const LATENCY_BOUNDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Metrics {
+    /// All metrics at zero, for upstreams with these names, in the order of `Config::upstreams`.
+    #[must_use]
+    pub fn new<'a>(upstreams: impl IntoIterator<Item = &'a str>) -> Self {
+        let registrar = Registrar(Registry::new());
+        let (requests, details) = (registrar.counters(&REQUESTS), registrar.counters(&DETAILS));
+        let (stored, collapsed) = (registrar.counters(&STORED), registrar.counters(&COLLAPSED));
+        let (outcomes, bytes) = (registrar.counters(&ORIGIN_REQUESTS), registrar.counters(&ORIGIN_BYTES));
+        let saved = registrar.counters(&BYTES_SAVED);
+        let latency =
+            HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
+        let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
+        let upstreams = upstreams
+            .into_iter()
+            .map(|name| UpstreamMetrics {
+                requests: RequestCounters {
+                    hit: requests.with_label_values(&[name, "hit"]),
+                    collapsed: collapsed.with_label_values(&[name]),
+                    stored: stored.with_label_values(&[name]),
+                    body_bytes_saved: saved.with_label_values(&[name]),
+                    forwarded: FORWARD_WORDS.map(|word| requests.with_label_values(&[name, word])),
+                    details: details.clone(),
+                    upstream: name.into(),
+                },
+                origin: OriginCounters {
+                    body_bytes: bytes.with_label_values(&[name]),
+                    latency: latency.with_label_values(&[name]),
+                    outcomes: ORIGIN_OUTCOMES.map(|word| outcomes.with_label_values(&[name, word])),
+                },
+            })
+            .collect();
+        let refusals = registrar.counters(&REFUSALS);
+        for reason in RefusalReason::ALL {
+            refusals.with_label_values(&[reason.as_str()]);
+        }
+        let build = registrar
+            .register(IntGaugeVec::new(Opts::new(BUILD_INFO.name, BUILD_INFO.meaning), BUILD_INFO.labels));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let families = Families {
+            upstreams,
+            connections: ConnectionCounters {
+                open: registrar.gauge(&CONNECTIONS_OPEN),
+                total: registrar.counter(&CONNECTIONS),
+                refused: registrar.counter(&CONNECTIONS_REFUSED),
+                errors: registrar.counters(&CONNECTION_ERRORS),
+            },
+            refusals,
+            store: StoreGauges {
+                keys: registrar.gauge(&STORE_KEYS),
+                weight_bytes: registrar.gauge(&STORE_WEIGHT),
+                capacity_bytes: registrar.gauge(&STORE_CAPACITY),
+                evictions: registrar.counter(&STORE_EVICTIONS),
+            },
+            ready: registrar.gauge(&READY),
+            registry: registrar.0,
+        };
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            // Without /proc there are no process metrics; all others remain.
+            if let Err(error) = families.registry.register(Box::new(process)) {
+                tracing::warn!(%error, "no metrics of the process");
+            }
+        }
+        Self { families: Arc::new(families) }
+    }
+
+    /// The counters of one upstream, by its place in `Config::upstreams`.
+    ///
+    /// # Panics
+    /// When there is no such upstream: the places are fixed at start.
+    #[must_use]
+    pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
+        &self.families.upstreams[index]
+    }
+
+    /// The counters of callers' connections.
+    #[must_use]
+    pub fn connections(&self) -> &ConnectionCounters {
+        &self.families.connections
+    }
+
+    /// Counts a request that was answered by an error of the sidecar's own: the word of `ProxyError::reason`.
+    pub fn refused(&self, reason: &'static str) {
+        self.families.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes over what the store says of itself.
+    pub fn observe_store(&self, keys: usize, weight_bytes: u64, capacity_bytes: u64, evictions: u64) {
+        let store = &self.families.store;
+        store.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+        store.weight_bytes.set(i64::try_from(weight_bytes).unwrap_or(i64::MAX));
+        store.capacity_bytes.set(i64::try_from(capacity_bytes).unwrap_or(i64::MAX));
+        store.evictions.inc_by(evictions.saturating_sub(store.evictions.get()));
+    }
+
+    /// Takes over what `/readyz` says.
+    pub fn observe_ready(&self, ready: bool) {
+        self.families.ready.set(i64::from(ready));
+    }
+
+    /// Everything in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// When a family cannot be encoded, which is a mistake of this program.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.families.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The media type of [`Metrics::text`].
+    pub const MEDIA_TYPE: &'static str = prometheus::TEXT_FORMAT;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    fn counted() -> Metrics {
+        let metrics = Metrics::new(["main", "other"]);
+        metrics.upstream(0).requests.hit.inc();
+        metrics.upstream(1).requests.forwarded("stale");
+        metrics.upstream(1).requests.detail("own-write");
+        metrics.connections().error("request-header");
+        metrics.refused("host");
+        metrics.observe_store(3, 4_096, 65_536, 7);
+        metrics
+    }
+
+    #[test]
+    fn the_table_and_the_registry_agree() {
+        let gathered = counted().families.registry.gather();
+        let own: Vec<_> = gathered.iter().filter(|family| family.name().starts_with("tagalong_")).collect();
+        assert_eq!(own.len(), FAMILIES.len());
+        for family in FAMILIES {
+            let found = own.iter().find(|gathered| gathered.name() == family.name).expect(family.name);
+            let kind = match found.get_field_type() {
+                MetricType::COUNTER => FamilyKind::Counter,
+                MetricType::GAUGE => FamilyKind::Gauge,
+                _ => FamilyKind::Histogram,
+            };
+            assert_eq!(kind, family.kind, "{}", family.name);
+            assert_eq!(found.help(), family.meaning);
+            let labels: BTreeSet<&str> =
+                found.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+            assert_eq!(labels, family.labels.iter().copied().collect(), "{}", family.name);
+            assert_eq!(
+                family.kind == FamilyKind::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert!(!family.unit.is_empty() && family.meaning.ends_with('.'), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn what_was_counted_is_in_the_text() {
+        let text = String::from_utf8(counted().text().unwrap()).unwrap();
+        for line in [
+            r#"tagalong_requests_total{cache_status="hit",upstream="main"} 1"#,
+            r#"tagalong_requests_total{cache_status="stale",upstream="other"} 1"#,
+            r#"tagalong_requests_total{cache_status="uri-miss",upstream="main"} 0"#,
+            r#"tagalong_request_details_total{detail="own-write",upstream="other"} 1"#,
+            r#"tagalong_refusals_total{reason="host"} 1"#,
+            r#"tagalong_connection_errors_total{reason="request-header"} 1"#,
+            "tagalong_store_evictions_total 7",
+            "tagalong_store_weight_bytes 4096",
+            concat!(r#"tagalong_build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn evictions_are_taken_over_not_added_up() {
+        let metrics = counted();
+        metrics.observe_store(3, 1, 1, 9);
+        metrics.observe_store(3, 1, 1, 9);
+        assert_eq!(metrics.families.store.evictions.get(), 9);
+    }
+
+    #[test]
+    fn every_outcome_has_its_word() {
+        let metrics = Metrics::new(["main"]);
+        let origin = &metrics.upstream(0).origin;
+        for (outcome, word) in [
+            (OriginOutcome::Answered(StatusCode::OK), "2xx"),
+            (OriginOutcome::Answered(StatusCode::NOT_MODIFIED), "304"),
+            (OriginOutcome::Answered(StatusCode::FOUND), "3xx"),
+            (OriginOutcome::Answered(StatusCode::NOT_FOUND), "4xx"),
+            (OriginOutcome::Answered(StatusCode::TOO_MANY_REQUESTS), "429"),
+            (OriginOutcome::Answered(StatusCode::BAD_GATEWAY), "5xx"),
+            (OriginOutcome::Answered(StatusCode::from_u16(599).unwrap()), "5xx"),
+            (OriginOutcome::Connect, "connect"),
+            (OriginOutcome::TimedOut, "timed-out"),
+            (OriginOutcome::Broken, "broken"),
+        ] {
+            assert_eq!(ORIGIN_OUTCOMES[outcome.index()], word);
+            origin.asked(outcome, Duration::from_millis(3));
+        }
+        assert_eq!(origin.latency.get_sample_count(), 7, "failures have no latency of an answer");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_is_measured_too() {
+        let text = String::from_utf8(Metrics::new(["main"]).text().unwrap()).unwrap();
+        assert!(text.contains("process_resident_memory_bytes"), "{text}");
+    }
+}
