@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod emulator;
 pub mod error;
 pub mod fetch;
+pub mod guard;
 pub mod headers;
 pub mod logging;
 pub mod metrics;

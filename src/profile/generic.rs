@@ -41,6 +41,7 @@ pub struct Generic {
     authority: Option<Authority>,
     sharing: Sharing,
     forwarded_anyway: Vec<HeaderName>,
+    outdates: Vec<(String, Vec<String>)>,
 }
 
 impl Generic {
@@ -52,7 +53,23 @@ impl Generic {
             authority: upstream.authority().cloned(),
             sharing,
             forwarded_anyway,
+            outdates: Vec::new(),
         }
+    }
+
+    /// Adds what only the operator knows: a write to the first path, or below it, outdates everything at and below the others
+    /// (configuration: `outdates`).
+    #[must_use]
+    pub fn with_outdates(mut self, written: String, outdated: Vec<String>) -> Self {
+        self.outdates.push((written, outdated));
+        self
+    }
+
+    fn operator_says_touched(&self, written: &str, canonical_target: &str) -> bool {
+        self.outdates.iter().any(|(prefix, outdated)| {
+            is_at_or_below(written, prefix)
+                && outdated.iter().any(|path| is_at_or_below(canonical_target, path))
+        })
     }
 
     /// The canonical target that a `Location` or `Content-Location` names, if it lies at this origin.
@@ -143,10 +160,21 @@ impl Profile for Generic {
 
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
         match write {
-            Footprint::Targets(targets) => targets.iter().any(|target| **target == *canonical_target),
+            Footprint::Targets(targets) => {
+                targets.iter().any(|target| **target == *canonical_target)
+                    || targets
+                        .first()
+                        .is_some_and(|written| self.operator_says_touched(written, canonical_target))
+            }
             Footprint::Resource(_) | Footprint::Everything => true,
         }
     }
+}
+
+/// Whether the path of a target is `path` or lies below it.
+fn is_at_or_below(target: &str, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    target.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 
 /// Whether a request field steers origins without being part of the key.
@@ -391,6 +419,27 @@ mod tests {
         assert!(!profile().touches(&footprint, "/a/"));
         assert!(!profile().touches(&footprint, "/a?"));
         assert!(profile().touches(&Footprint::Everything, "/b"));
+    }
+
+    #[test]
+    fn the_operator_may_say_what_else_a_write_outdates() {
+        let profile =
+            profile().with_outdates("/orders/".into(), vec!["/reports".into(), "/stock/all".into()]);
+        for (written, target, expected) in [
+            ("/orders/1", "/orders/1", true),
+            ("/orders/1", "/orders/2", false),
+            ("/orders/1", "/reports", true),
+            ("/orders/1", "/reports?day=1", true),
+            ("/orders/1", "/reports/2026", true),
+            ("/orders/1", "/reportsx", false),
+            ("/orders?x", "/stock/all", true),
+            ("/orders/1", "/stock", false),
+            ("/ordersx", "/reports", false),
+            ("/other", "/reports", false),
+        ] {
+            let footprint = profile.footprint(&Method::PUT, &written.parse().expect("a target"));
+            assert_eq!(profile.touches(&footprint, target), expected, "{written} {target}");
+        }
     }
 
     #[test]
