@@ -12,6 +12,7 @@ pub mod body;
 pub mod clock;
 pub mod config;
 pub mod credentials;
+pub mod decide;
 pub mod emulator;
 pub mod error;
 pub mod fetch;

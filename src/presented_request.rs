@@ -1,6 +1,6 @@
 //! The request as the cache sees it (RFC 9111 §4 "presented request"): parsed once by `identify`, read by every decision.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 
 use crate::headers::cache_control::RequestDirectives;
 use crate::headers::conditional::Preconditions;
@@ -12,6 +12,9 @@ use crate::stored_response::CacheKey;
 pub struct PresentedRequest {
     /// What it asks for.
     pub key: CacheKey,
+    /// The target URI in absolute form, with the authority of the upstream: what `Location` and `Content-Location` of the
+    /// answer are relative to.
+    pub target: Uri,
     /// The method as received; `GET` and `HEAD` may be answered from the store.
     pub method: Method,
     /// All end-to-end request fields as received (hop-by-hop ones removed): selecting header fields are found here.
@@ -22,6 +25,8 @@ pub struct PresentedRequest {
     pub preconditions: Preconditions,
     /// The caller's `Range`, if it is one that a cache may act on.
     pub range: Option<RangeRequest>,
+    /// The request carries `Cookie`: found out once, since every lookup asks under `Sharing::Guarded`.
+    pub carries_cookie: bool,
     /// The request carried `Authorization` that goes upstream (RFC 9111 §3.5).
     pub authorized: bool,
 }

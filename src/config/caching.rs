@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
+
+/// What an App Configuration answer says about its own exchange: whoever gets it from the store has another request id, and
+/// the sync token is the sidecar's own.
+static APP_CONFIGURATION_EXCHANGE_FIELDS: [HeaderName; 4] = [
+    HeaderName::from_static("x-ms-request-id"),
+    HeaderName::from_static("x-ms-correlation-request-id"),
+    HeaderName::from_static("x-ms-client-request-id"),
+    HeaderName::from_static("sync-token"),
+];
 
 /// How far the trust in the origin's caching headers goes (`caching.md`, introduction).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +61,7 @@ pub struct CachingRules {
     pub consistency: Consistency,
     /// Which stale responses may answer while the origin cannot be reached.
     pub when_disconnected: WhenDisconnected,
-    /// Lifetime of a 200 (203, 206, 300, …) that names none itself; `None` leaves it to heuristics or to zero.
+    /// Lifetime of a 200, 203 or 206 that names none itself; `None` leaves it to heuristics or to zero.
     pub freshness: Option<Duration>,
     /// Lifetime of a 404 that names none itself.
     pub freshness_not_found: Option<Duration>,
@@ -68,6 +78,8 @@ pub struct CachingRules {
     pub max_stored_body_bytes: u64,
     /// Whether `CDN-Cache-Control` decides where it is valid (RFC 9213; `caching.md` rule 22).
     pub targeted_cache_control: bool,
+    /// Fields that belong to one exchange and not to the representation: never stored.
+    pub never_stored: &'static [HeaderName],
     /// Whether a 409 or 412 to a write outdates what it names: true for App Configuration (`caching.md` rule 17).
     pub conflicts_outdate: bool,
 }
@@ -88,6 +100,7 @@ impl CachingRules {
             honour_request_directives: true,
             max_stored_body_bytes: 4 * 1024 * 1024,
             targeted_cache_control: true,
+            never_stored: &[],
             conflicts_outdate: false,
         }
     }
@@ -102,6 +115,7 @@ impl CachingRules {
             heuristics: false,
             owns_credential: true,
             targeted_cache_control: false,
+            never_stored: &APP_CONFIGURATION_EXCHANGE_FIELDS,
             conflicts_outdate: true,
             ..Self::rfc9111()
         }

@@ -138,7 +138,7 @@ impl ResponseDirectives {
         self.must_revalidate || self.proxy_revalidate || self.no_cache || self.s_maxage.is_some()
     }
 
-    /// Takes one directive in. Shared with `headers::targeted`, whose directives mean the same in another syntax.
+    /// Takes one directive in. Shared with `headers::targeted_cache_control`, whose directives mean the same in another syntax.
     pub(crate) fn apply(&mut self, member: &Member<'_>) {
         match member.name.to_ascii_lowercase().as_slice() {
             b"no-store" => self.no_store = true,

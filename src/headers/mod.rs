@@ -13,5 +13,6 @@ pub(crate) mod list;
 pub mod range;
 pub mod request_date;
 pub mod survey;
+pub mod targeted_cache_control;
 pub mod vary;
 pub mod via;

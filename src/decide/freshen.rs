@@ -1,0 +1,198 @@
+//! What a 304 changes (RFC 9111 §3.2, §4.3.4), and what the answer to a `HEAD` does (§4.3.5).
+
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::freshness::{directives_in_force, policy};
+use super::storable::{NotStored, storable_representation};
+use super::stored_fields::{replace_fields, stored_fields};
+use super::{Asked, ResponseHead, SentConditions};
+use crate::config::caching::CachingRules;
+use crate::headers::entity_tag::EntityTag;
+use crate::headers::{hop_by_hop, http_date};
+use crate::stored_response::{StoredFields, StoredResponse};
+use crate::sync_token::coverage::Coverage;
+
+/// A stored response made current by an answer without a body.
+#[derive(Clone, Debug)]
+pub struct Freshened {
+    /// The response: the stored body under the updated fields.
+    pub response: StoredResponse,
+    /// Whether it may stay in the store: the updated fields may forbid it (`no-store`, `private`). Then it answers the caller
+    /// who asked, and the stored one is no longer current.
+    pub keep: Result<(), NotStored>,
+}
+
+/// Why a 304 freshens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FreshenRefusal {
+    /// It names another version than the one in hand.
+    OtherVersion,
+    /// It names no version, and more than one was asked about; or it names two.
+    NoVersion,
+}
+
+impl FreshenRefusal {
+    /// The word for `Cache-Status; detail=`, logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherVersion => "not-modified-other-version",
+            Self::NoVersion => "not-modified-no-version",
+        }
+    }
+}
+
+/// What the answer to a `HEAD` means for the stored `GET` response.
+#[derive(Clone, Debug)]
+pub enum HeadOutcome {
+    /// The same version: its fields are updated.
+    Freshened(Box<Freshened>),
+    /// Another version, or none: the stored response is no longer current.
+    Outdated,
+    /// Nothing can be learned from it.
+    Nothing,
+}
+
+/// Freshens `stored` with the 304 to `asked`.
+///
+/// # Errors
+/// When the 304 does not prove that `stored` is what it is about.
+pub fn freshen(
+    asked: &Asked<'_>,
+    stored: &StoredResponse,
+    not_modified: &ResponseHead,
+    rules: &CachingRules,
+) -> Result<Freshened, FreshenRefusal> {
+    names_stored(stored, &not_modified.fields, asked.conditions)?;
+    Ok(update(asked, stored, not_modified, true, rules))
+}
+
+/// Freshens or outdates `stored` with the final answer to a `HEAD` of the same target.
+#[must_use]
+pub fn freshen_by_head(
+    asked: &Asked<'_>,
+    stored: &StoredResponse,
+    head: &ResponseHead,
+    rules: &CachingRules,
+) -> HeadOutcome {
+    if head.status != stored.status {
+        // A redirect or an error may be about this request alone; that something is gone never is.
+        let gone = matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        return if gone || head.status == StatusCode::OK {
+            HeadOutcome::Outdated
+        } else {
+            HeadOutcome::Nothing
+        };
+    }
+    let tag = EntityTag::of_message(lines(&head.fields, &ETAG));
+    let stored_tag = EntityTag::of_message(stored.fields.get_all(&ETAG));
+    let same_tag = tag.zip(stored_tag).is_some_and(|(tag, stored_tag)| {
+        if tag.is_weak() { tag.matches_weakly(stored_tag) } else { tag.matches_strongly(stored_tag) }
+    });
+    let other_tag = head.fields.contains_key(ETAG) && !same_tag;
+    let other_date = head
+        .fields
+        .get(LAST_MODIFIED)
+        .is_some_and(|date| stored.fields.get(&LAST_MODIFIED) != Some(date.as_bytes()));
+    let stored_length = stored.range.map_or(stored.body.len() as u64, |range| range.complete_length_bytes);
+    let other_length = head.fields.get(CONTENT_LENGTH).is_some_and(|length| {
+        length.to_str().ok().and_then(|length| length.parse().ok()) != Some(stored_length)
+    });
+    if other_tag || other_date || other_length {
+        return HeadOutcome::Outdated;
+    }
+    // Lengths and dates say that it may be reused, a strong tag that it is the same state.
+    let proven = same_tag && tag.is_some_and(|tag| !tag.is_weak());
+    HeadOutcome::Freshened(Box::new(update(asked, stored, head, proven, rules)))
+}
+
+/// Whether a 304 with these fields is about `stored`.
+fn names_stored(
+    stored: &StoredResponse,
+    fields: &HeaderMap,
+    conditions: SentConditions,
+) -> Result<(), FreshenRefusal> {
+    if fields.get_all(ETAG).iter().count() > 1 {
+        return Err(FreshenRefusal::NoVersion);
+    }
+    let stored_tag = EntityTag::of_message(stored.fields.get_all(&ETAG));
+    if let Some(tag) = EntityTag::of_message(lines(fields, &ETAG)) {
+        let matches = stored_tag.is_some_and(|stored_tag| {
+            if tag.is_weak() { tag.matches_weakly(stored_tag) } else { tag.matches_strongly(stored_tag) }
+        });
+        return if matches { Ok(()) } else { Err(FreshenRefusal::OtherVersion) };
+    }
+    if conditions.callers || !conditions.own {
+        return Err(FreshenRefusal::NoVersion);
+    }
+    let date = fields.get(LAST_MODIFIED).and_then(|date| http_date::parse(date.as_bytes()));
+    let stored_date = stored.fields.get(&LAST_MODIFIED).and_then(http_date::parse);
+    match (date, stored_date) {
+        (Some(date), Some(stored_date)) if date != stored_date => Err(FreshenRefusal::OtherVersion),
+        _ => Ok(()),
+    }
+}
+
+/// The stored response with the fields of `newer` in the place of its own, and its freshness begun anew.
+fn update(
+    asked: &Asked<'_>,
+    stored: &StoredResponse,
+    newer: &ResponseHead,
+    proven: bool,
+    rules: &CachingRules,
+) -> Freshened {
+    let mut newer_fields = newer.fields.clone();
+    hop_by_hop::remove_hop_by_hop(&mut newer_fields);
+    if !newer_fields.contains_key(DATE) {
+        newer_fields.insert(DATE, http_date::format(newer.response_time));
+    }
+    let mut fields = stored.fields.to_header_map();
+    replace_fields(&mut fields, &newer_fields, describes_stored_bytes);
+    let head = ResponseHead {
+        status: stored.status,
+        fields,
+        request_time: newer.request_time,
+        response_time: newer.response_time,
+    };
+    let in_force = directives_in_force(&head, rules);
+    let covers = if proven { greater(stored.covers, asked.covers) } else { stored.covers };
+    let mut response = StoredResponse {
+        fields: StoredFields::default(),
+        request_time: head.request_time,
+        response_time: head.response_time,
+        covers,
+        policy: policy(&head, &in_force, rules),
+        ..stored.clone()
+    };
+    let keep = match storable_representation(asked.request, &head, &in_force, rules) {
+        Ok(storable) => {
+            response.fields = storable.fields;
+            response.selecting = storable.selecting;
+            Ok(())
+        }
+        Err(reason) => {
+            response.fields = StoredFields::pack(&stored_fields(&head, &in_force.directives, rules));
+            Err(reason)
+        }
+    };
+    Freshened { response, keep }
+}
+
+/// Fields of a 304 that never replace the stored ones: they describe the bytes that are stored (RFC 9111 §3.2).
+fn describes_stored_bytes(name: &HeaderName) -> bool {
+    matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
+}
+
+/// Both are true of the response, so the greater of each component is.
+fn greater(one: Coverage, other: Coverage) -> Coverage {
+    Coverage {
+        observed_version: one.observed_version.max(other.observed_version),
+        closed_position: one.closed_position.max(other.closed_position),
+        sent_order: one.sent_order.max(other.sent_order),
+    }
+}
+
+fn lines<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    fields.get_all(name).into_iter().map(HeaderValue::as_bytes)
+}

@@ -1,0 +1,285 @@
+//! Storing responses (RFC 9111 §3): why a response was, or was not, stored.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, Method, StatusCode, Uri};
+
+use super::ResponseHead;
+use super::freshness::{
+    DirectivesInForce, directives_in_force, freshness_lifetime, is_heuristically_cacheable, policy,
+};
+use super::stored_fields::stored_fields;
+use crate::config::caching::{CachingRules, Sharing};
+use crate::headers::entity_tag::EntityTag;
+use crate::headers::range::ContentRange;
+use crate::headers::{http_date, vary};
+use crate::presented_request::PresentedRequest;
+use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse};
+use crate::sync_token::coverage::Coverage;
+
+/// A response that may be stored, as far as its head can tell.
+#[derive(Clone, Debug)]
+pub struct Storable {
+    /// The fields to store.
+    pub fields: StoredFields,
+    /// What they say about reuse.
+    pub policy: StoredPolicy,
+    /// The selecting header fields of the request that fetched it.
+    pub selecting: SelectingKey,
+    /// Which bytes a 206 holds.
+    pub range: Option<StoredRange>,
+    /// How long the body must be for the response to be whole, where the head says so.
+    pub body_length_bytes: Option<u64>,
+}
+
+impl Storable {
+    /// The stored response, now that the body is there.
+    ///
+    /// # Errors
+    /// A body of another length than the head announced is not stored (`caching.md` rule 25), nor is one over the limit.
+    pub fn with_body(
+        self,
+        head: &ResponseHead,
+        body: Bytes,
+        covers: Coverage,
+        rules: &CachingRules,
+    ) -> Result<StoredResponse, NotStored> {
+        let length_bytes = body.len() as u64;
+        if length_bytes > rules.max_stored_body_bytes {
+            return Err(NotStored::BodyTooLarge);
+        }
+        if self.body_length_bytes.is_some_and(|expected| expected != length_bytes) {
+            return Err(NotStored::BodyBroken);
+        }
+        Ok(StoredResponse {
+            status: head.status,
+            fields: self.fields,
+            body,
+            selecting: self.selecting,
+            request_time: head.request_time,
+            response_time: head.response_time,
+            covers,
+            policy: self.policy,
+            range: self.range,
+        })
+    }
+}
+
+/// Why a response is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// The answer to this method is not reusable (RFC 9111 §3; a `HEAD` has no body, a `POST` needs more).
+    Method,
+    /// The status is not final, or is about this one request (304, 412, 416).
+    Status,
+    /// Nothing makes a response of this status cacheable: no lifetime of its own, no `public`.
+    StatusNotCacheable,
+    /// The caller said `no-store`.
+    RequestNoStore,
+    /// The request carried `Cookie` and the response does not say `public` (`Sharing::Guarded`).
+    Cookie,
+    /// The response said `no-store`.
+    NoStore,
+    /// The response said `must-understand`, and we do not understand its status.
+    NotUnderstood,
+    /// The response said `private`.
+    Private,
+    /// The request carried `Authorization` and nothing in the response allows sharing (RFC 9111 §3.5).
+    Authorization,
+    /// `Vary` says `*`, or cannot be read.
+    Vary,
+    /// A partial response that does not say which bytes it holds, of how many, or of which version.
+    PartialContent,
+    /// It could never be reused: no lifetime, or `no-cache`, and nothing to validate it with.
+    NoLifetimeNoValidator,
+    /// Its body is larger than the operator's limit.
+    BodyTooLarge,
+    /// Its body ended too early or too late.
+    BodyBroken,
+}
+
+impl NotStored {
+    /// The word for `Cache-Status; detail=`, logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Status => "status",
+            Self::StatusNotCacheable => "status-not-cacheable",
+            Self::RequestNoStore => "request-no-store",
+            Self::Cookie => "cookie",
+            Self::NoStore => "no-store",
+            Self::NotUnderstood => "not-understood",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::Vary => "vary",
+            Self::PartialContent => "partial-content",
+            Self::NoLifetimeNoValidator => "no-lifetime-no-validator",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BodyBroken => "body-broken",
+        }
+    }
+}
+
+/// Whether the answer to `request` may be stored, and what of it.
+///
+/// # Errors
+/// The first reason that forbids it.
+pub fn storable(
+    request: &PresentedRequest,
+    head: &ResponseHead,
+    rules: &CachingRules,
+) -> Result<Storable, NotStored> {
+    let in_force = directives_in_force(head, rules);
+    if request.method == Method::POST {
+        // RFC 9110 §9.3.3: with explicit freshness and its own target in `Content-Location` it is what a GET would bring.
+        let explicit = freshness_lifetime(head, &in_force, rules).1.is_explicit();
+        if !explicit || !head.status.is_success() || !is_located_at(&head.fields, &request.target) {
+            return Err(NotStored::Method);
+        }
+    } else if request.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    storable_representation(request, head, &in_force, rules)
+}
+
+/// The same for a response that is known to be the representation that a `GET` would bring, whatever the method was: a
+/// freshened or completed one.
+pub(super) fn storable_representation(
+    request: &PresentedRequest,
+    head: &ResponseHead,
+    in_force: &DirectivesInForce,
+    rules: &CachingRules,
+) -> Result<Storable, NotStored> {
+    let directives = &in_force.directives;
+    if head.status.is_informational() || is_about_one_request(head.status, request) {
+        return Err(NotStored::Status);
+    }
+    if request.directives.no_store {
+        return Err(NotStored::RequestNoStore);
+    }
+    if rules.sharing == Sharing::Guarded && !directives.public && request.carries_cookie {
+        return Err(NotStored::Cookie);
+    }
+    if directives.must_understand && !is_understood(head.status) {
+        return Err(NotStored::NotUnderstood);
+    }
+    if directives.no_store && !directives.must_understand {
+        return Err(NotStored::NoStore);
+    }
+    if directives.private {
+        return Err(NotStored::Private);
+    }
+    let shareable = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
+    if request.authorized && !rules.owns_credential && !shareable {
+        return Err(NotStored::Authorization);
+    }
+    let selecting = vary::selecting_key(&head.fields, &request.fields).ok_or(NotStored::Vary)?;
+    let part = part_held(head)?;
+    let (_, source) = freshness_lifetime(head, in_force, rules);
+    let has_lifetime = source.is_explicit() || source == super::freshness::LifetimeSource::Configured;
+    if !has_lifetime && !directives.public && !is_cacheable_by_default(head.status) {
+        return Err(NotStored::StatusNotCacheable);
+    }
+    let policy = policy(head, in_force, rules);
+    if !is_ever_reusable(&policy, has_lifetime, &head.fields) {
+        return Err(NotStored::NoLifetimeNoValidator);
+    }
+    let body_length_bytes =
+        part.map(|(_, length_bytes)| length_bytes).or_else(|| content_length(&head.fields));
+    if body_length_bytes.is_some_and(|length_bytes| length_bytes > rules.max_stored_body_bytes) {
+        return Err(NotStored::BodyTooLarge);
+    }
+    let fields = StoredFields::pack(&stored_fields(head, directives, rules));
+    Ok(Storable { fields, policy, selecting, range: part.map(|(range, _)| range), body_length_bytes })
+}
+
+/// Whether a response of this status says nothing about the target, only about the conditions or the range of the request.
+fn is_about_one_request(status: StatusCode, request: &PresentedRequest) -> bool {
+    match status {
+        StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => true,
+        StatusCode::PRECONDITION_FAILED => !request.preconditions.is_unconditional(),
+        _ => false,
+    }
+}
+
+/// Statuses whose requirements we know and meet, for `must-understand` (RFC 9111 §5.2.2.3): those of RFC 9110 §15.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(),
+        200..=206 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 500..=505)
+}
+
+/// Statuses that may be stored although the response names no lifetime: the heuristically cacheable ones of RFC 9110 §15.1,
+/// 206 included (it is validated on each use unless a lifetime is configured).
+fn is_cacheable_by_default(status: StatusCode) -> bool {
+    is_heuristically_cacheable(status) || status == StatusCode::PARTIAL_CONTENT
+}
+
+/// Whether there can be a request that the response answers. Something that names a lifetime is kept even when that is over
+/// or zero, since it may serve while the origin is away; what may never be served stale needs a validator then.
+fn is_ever_reusable(policy: &StoredPolicy, has_lifetime: bool, fields: &HeaderMap) -> bool {
+    let ever_fresh = !policy.no_cache && policy.freshness_lifetime > policy.initial_age;
+    let ever_stale = !policy.must_revalidate && has_lifetime;
+    ever_fresh || ever_stale || has_validator(fields)
+}
+
+/// Whether a response can be validated: it has one well-formed entity tag, or a valid `Last-Modified`.
+fn has_validator(fields: &HeaderMap) -> bool {
+    EntityTag::of_message(fields.get_all(ETAG).iter().map(http::HeaderValue::as_bytes)).is_some()
+        || fields.get(LAST_MODIFIED).is_some_and(|line| http_date::parse(line.as_bytes()).is_some())
+}
+
+/// Which bytes a 206 holds, and how many they are; `None` for other statuses.
+fn part_held(head: &ResponseHead) -> Result<Option<(StoredRange, u64)>, NotStored> {
+    if head.status != StatusCode::PARTIAL_CONTENT {
+        return Ok(None);
+    }
+    let mut lines = head.fields.get_all(CONTENT_RANGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return Err(NotStored::PartialContent) };
+    let Some(ContentRange::Part { first, last, complete_length_bytes: Some(complete_length_bytes) }) =
+        ContentRange::parse(line.as_bytes())
+    else {
+        return Err(NotStored::PartialContent);
+    };
+    // Without a validator no other part can ever be joined to it, nor can `If-Range` be judged.
+    if !has_validator(&head.fields) {
+        return Err(NotStored::PartialContent);
+    }
+    Ok(Some((StoredRange { first_byte: first, complete_length_bytes }, last - first + 1)))
+}
+
+/// The length that `Content-Length` announces; contradictions have been refused by the HTTP parser before.
+fn content_length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether `Content-Location` names the target itself. A reference that would have to be resolved through dot segments counts
+/// as naming something else.
+fn is_located_at(fields: &HeaderMap, target: &Uri) -> bool {
+    let mut lines = fields.get_all(CONTENT_LOCATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    let Ok(reference) = line.to_str() else { return false };
+    let reference = reference.split('#').next().unwrap_or_default().trim();
+    let target_path = target.path_and_query().map_or("/", |path| path.as_str());
+    if reference.starts_with("//") {
+        return false;
+    }
+    if reference.starts_with('/') {
+        return reference == target_path;
+    }
+    reference.parse::<Uri>().is_ok_and(|located| {
+        located.scheme().is_some()
+            && located.scheme() == target.scheme()
+            && port_of(&located) == port_of(target)
+            && located.host().zip(target.host()).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
+            && located.path_and_query().map_or("/", |path| path.as_str()) == target_path
+    })
+}
+
+fn port_of(uri: &Uri) -> Option<u16> {
+    uri.port_u16().or_else(|| match uri.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    })
+}

@@ -1,0 +1,47 @@
+//! Which header fields are stored (RFC 9111 §3.1; RFC 9110 §7.6.1): all, except those that belong to one connection or one
+//! exchange, or that the response itself excludes.
+
+use http::header::{AGE, DATE, SET_COOKIE};
+use http::{HeaderMap, HeaderName};
+
+use super::ResponseHead;
+use crate::config::caching::{CachingRules, Sharing};
+use crate::headers::cache_control::ResponseDirectives;
+use crate::headers::{hop_by_hop, http_date};
+
+/// The fields of a response that may be stored and shown to other callers.
+///
+/// `Age` is left out because it is worked out anew for each answer, and `Date` is added when the origin sent none (RFC 9110
+/// §6.6.1: whoever caches such a response records when it came).
+#[must_use]
+pub fn stored_fields(
+    head: &ResponseHead,
+    directives: &ResponseDirectives,
+    rules: &CachingRules,
+) -> HeaderMap {
+    let mut fields = head.fields.clone();
+    hop_by_hop::remove_hop_by_hop(&mut fields);
+    for name in directives.private_fields.iter().chain(&directives.no_cache_fields).chain(rules.never_stored)
+    {
+        fields.remove(name);
+    }
+    if rules.sharing == Sharing::Guarded {
+        fields.remove(SET_COOKIE);
+    }
+    fields.remove(AGE);
+    if !fields.contains_key(DATE) {
+        fields.insert(DATE, http_date::format(head.response_time));
+    }
+    fields
+}
+
+/// Replaces in `fields` every line of each name that `newer` has, keeping each of its lines, except for the names that
+/// `keep` accepts.
+pub(super) fn replace_fields(fields: &mut HeaderMap, newer: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    for name in newer.keys().filter(|name| !keep(name)) {
+        fields.remove(name);
+        for line in newer.get_all(name) {
+            fields.append(name, line.clone());
+        }
+    }
+}
