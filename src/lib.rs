@@ -8,6 +8,7 @@
 //!        Refused  PresentedRequest        Decision               Answer                   Change          Reply
 //! ```
 
+pub mod admin;
 pub mod body;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod logging;
 pub mod metrics;
 pub mod presented_request;
 pub mod profile;
+pub mod readiness;
 pub mod store;
 pub mod stored_response;
 pub mod sync_token;
