@@ -200,6 +200,13 @@ impl Serialize for KeyValueView<'_> {
     }
 }
 
+impl Serialize for KeyValue {
+    /// Every field, as the newest api-version shows it; reading it back loses nothing.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.view(Selection::ALL, ApiVersion::V2026_08_01Preview).serialize(serializer)
+    }
+}
+
 /// A point in time as the API writes it: RFC 3339 with `+00:00`, and a fraction only where there is one.
 #[must_use]
 pub fn format_date_time(time: Timestamp) -> String {

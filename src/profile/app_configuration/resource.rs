@@ -212,7 +212,11 @@ fn single_label(query: &Query<'_>) -> Result<Option<String>, QueryError> {
     Ok(query.single("label")?.filter(|label| !matches!(*label, "" | "\0")).map(str::to_owned))
 }
 
-fn key_value_filter(query: &Query<'_>) -> Result<KeyValueFilter, TargetError> {
+/// The filters of a list of key-values.
+///
+/// # Errors
+/// [`TargetError`]
+pub fn key_value_filter(query: &Query<'_>) -> Result<KeyValueFilter, TargetError> {
     Ok(KeyValueFilter {
         key: TextFilter::parse("key", query.single("key")?, false)?,
         label: TextFilter::parse("label", query.single("label")?, true)?,

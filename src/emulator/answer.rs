@@ -1,0 +1,118 @@
+//! An answer before the fields are added that every answer has.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use super::problem::Problem;
+use crate::profile::app_configuration::media_type::MediaType;
+
+/// What an endpoint answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// `Content-Type`, when there is a body.
+    pub content_type: Option<HeaderValue>,
+    /// `ETag`.
+    pub etag: Option<HeaderValue>,
+    /// `Last-Modified`.
+    pub last_modified: Option<HeaderValue>,
+    /// Further fields.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// The body of a GET; a HEAD gets only its length.
+    pub body: Bytes,
+    /// The change whose state the answer shows, when that is not what the request's view shows.
+    pub shown: Option<u64>,
+}
+
+impl Answer {
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: None,
+            etag: None,
+            last_modified: None,
+            fields: Vec::new(),
+            body: Bytes::new(),
+            shown: None,
+        }
+    }
+
+    /// 200 with a body.
+    #[must_use]
+    pub fn ok(content_type: &'static str, body: Bytes) -> Self {
+        Self {
+            content_type: Some(HeaderValue::from_static(content_type)),
+            body,
+            ..Self::empty(StatusCode::OK)
+        }
+    }
+
+    /// Adds a field; a value that no field can carry is left out.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+        if let Ok(value) = value.try_into() {
+            self.fields.push((name, value));
+        }
+        self
+    }
+
+    /// Whether an answer of this status carries a `Sync-Token` (protocol §10.2).
+    #[must_use]
+    pub fn carries_sync_token(status: StatusCode) -> bool {
+        status.is_success()
+            || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND | StatusCode::CONFLICT)
+    }
+
+    /// The response, with the body left out of an answer to HEAD.
+    #[must_use]
+    pub fn into_response(self, head: bool) -> Response<Bytes> {
+        let length = self.body.len();
+        let body = if head { Bytes::new() } else { self.body };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let fields = response.headers_mut();
+        if let Some(content_type) = self.content_type {
+            fields.insert(CONTENT_TYPE, content_type);
+        }
+        // hyper counts the bodies that it sends; only that of a HEAD has to be said. 204 and 304 have no length.
+        if head && self.status != StatusCode::NOT_MODIFIED && self.status != StatusCode::NO_CONTENT {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(etag) = self.etag {
+            fields.insert(ETAG, etag);
+        }
+        if let Some(last_modified) = self.last_modified {
+            fields.insert(LAST_MODIFIED, last_modified);
+        }
+        for (name, value) in self.fields {
+            fields.append(name, value);
+        }
+        response
+    }
+}
+
+impl From<Problem> for Answer {
+    fn from(problem: Problem) -> Self {
+        let body = problem.body();
+        let mut answer = Self::empty(problem.status());
+        if !body.is_empty() {
+            answer.content_type = Some(HeaderValue::from_static(MediaType::Problem.content_type()));
+            answer.body = body;
+        }
+        match problem {
+            Problem::Unauthorized(challenges) => challenges
+                .into_iter()
+                .fold(answer, |answer, challenge| answer.with(http::header::WWW_AUTHENTICATE, challenge)),
+            Problem::MethodNotAllowed(methods) => answer.with(http::header::ALLOW, methods),
+            Problem::RangeNotSatisfiable(count) => {
+                answer.with(http::header::CONTENT_RANGE, format!("items */{count}"))
+            }
+            Problem::Unrecorded(_) => answer.with(HeaderName::from_static("retry-after-ms"), "500"),
+            _ => answer,
+        }
+    }
+}

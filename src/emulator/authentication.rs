@@ -1,0 +1,199 @@
+//! Who is asking: access keys (HMAC-SHA256), bearer tokens, or anyone.
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method};
+use subtle::ConstantTimeEq as _;
+
+use super::problem::Problem;
+use crate::clock::Timestamp;
+use crate::headers::access_key::{AccessKey, Secret};
+use crate::headers::hmac_authorization::{AuthorizationError, SCHEME, SignedRequest, Verified, verify};
+
+/// What a credential may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Everything.
+    ReadWrite,
+    /// GET and HEAD; anything else is answered with 403.
+    ReadOnly,
+}
+
+/// The credentials that the emulator knows. Without any, everyone may do everything.
+#[derive(Debug, Default)]
+pub struct Authentication {
+    keys: Vec<(AccessKey, Permission)>,
+    bearer_tokens: Vec<(Secret, Permission)>,
+}
+
+/// A request that may be answered once its body has been compared.
+#[derive(Debug)]
+pub enum Authenticated<'k> {
+    /// Signed.
+    Signed(Verified<'k>),
+    /// By a bearer token, or not at all.
+    Other,
+}
+
+impl Authentication {
+    /// From the configured credentials.
+    #[must_use]
+    pub fn new(keys: Vec<(AccessKey, Permission)>, bearer_tokens: Vec<(Secret, Permission)>) -> Self {
+        Self { keys, bearer_tokens }
+    }
+
+    /// Authenticates and authorises a request, all but its body.
+    ///
+    /// # Errors
+    /// 401 with one challenge for each scheme that is configured, or 403.
+    pub fn check(&self, request: &SignedRequest<'_>, now: Timestamp) -> Result<Authenticated<'_>, Problem> {
+        if self.keys.is_empty() && self.bearer_tokens.is_empty() {
+            return Ok(Authenticated::Other);
+        }
+        if let Some(token) = bearer_token(request.headers) {
+            let known = self.bearer_tokens.iter().filter(|(known, _)| known.expose().ct_eq(token).into());
+            let permission =
+                known.map(|(_, permission)| *permission).next().ok_or_else(|| self.refuse_bearer())?;
+            authorise(permission, request.method)?;
+            return Ok(Authenticated::Other);
+        }
+        let key_of = |id: &str| self.keys.iter().map(|(key, _)| key).find(|key| key.id() == id);
+        let verified = verify(request, now, key_of).map_err(|error| self.refuse_signature(&error))?;
+        let permission = self
+            .keys
+            .iter()
+            .find(|(key, _)| key.id() == verified.key.id())
+            .map(|(_, permission)| *permission);
+        authorise(permission.unwrap_or(Permission::ReadOnly), request.method)?;
+        Ok(Authenticated::Signed(verified))
+    }
+
+    /// Compares the body of a signed request.
+    ///
+    /// # Errors
+    /// 401
+    pub fn check_body(&self, authenticated: &Authenticated<'_>, body: &[u8]) -> Result<(), Problem> {
+        match authenticated {
+            Authenticated::Signed(verified) => {
+                verified.check_content(body).map_err(|error| self.refuse_signature(&error))
+            }
+            Authenticated::Other => Ok(()),
+        }
+    }
+
+    fn refuse_signature(&self, error: &AuthorizationError) -> Problem {
+        let hmac = (!self.keys.is_empty()).then(|| error.challenge());
+        let bearer = (!self.bearer_tokens.is_empty()).then(|| "Bearer".to_owned());
+        Problem::Unauthorized(hmac.into_iter().chain(bearer).collect())
+    }
+
+    fn refuse_bearer(&self) -> Problem {
+        let hmac = (!self.keys.is_empty()).then(|| SCHEME.to_owned());
+        let bearer =
+            "Bearer error=\"invalid_token\", error_description=\"Authorization token failed validation\""
+                .to_owned();
+        Problem::Unauthorized(hmac.into_iter().chain([bearer]).collect())
+    }
+}
+
+fn authorise(permission: Permission, method: &str) -> Result<(), Problem> {
+    let reads = method == Method::GET.as_str() || method == Method::HEAD.as_str();
+    if permission == Permission::ReadOnly && !reads { Err(Problem::Forbidden) } else { Ok(()) }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::hmac_authorization::authorization;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
+    const EMPTY: &str = crate::headers::access_key::EMPTY_CONTENT_SHA256;
+
+    fn key(id: &str) -> AccessKey {
+        format!("{id}:c2VjcmV0").parse().unwrap()
+    }
+
+    fn both() -> Authentication {
+        Authentication::new(
+            vec![(key("all"), Permission::ReadWrite), (key("read"), Permission::ReadOnly)],
+            vec![
+                (Secret::new(b"writer".to_vec()), Permission::ReadWrite),
+                (Secret::new(b"reader".to_vec()), Permission::ReadOnly),
+            ],
+        )
+    }
+
+    fn check(authentication: &Authentication, method: &str, headers: &HeaderMap) -> Result<(), Problem> {
+        let request = SignedRequest { method, target: "/kv", headers, authority: None };
+        authentication.check(&request, NOW).and_then(|found| authentication.check_body(&found, b""))
+    }
+
+    fn signed(id: &str, method: &str, hash: &str) -> HeaderMap {
+        let date = "Fri, 21 Nov 2025 10:00:00 GMT";
+        let mut headers = HeaderMap::new();
+        headers
+            .insert(AUTHORIZATION, authorization(&key(id), method, "/kv", date, "h", hash).parse().unwrap());
+        headers.insert("x-ms-date", date.parse().unwrap());
+        headers.insert("host", "h".parse().unwrap());
+        headers.insert("x-ms-content-sha256", hash.parse().unwrap());
+        headers
+    }
+
+    fn bearer(token: &str) -> HeaderMap {
+        [(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn without_credentials_everyone_may_do_everything() {
+        assert_eq!(check(&Authentication::default(), "DELETE", &HeaderMap::new()), Ok(()));
+        assert_eq!(check(&Authentication::default(), "PUT", &signed("unknown", "PUT", EMPTY)), Ok(()));
+    }
+
+    #[test]
+    fn keys_and_tokens_may_do_what_they_may() {
+        for (method, headers, expected) in [
+            ("PUT", signed("all", "PUT", EMPTY), Ok(())),
+            ("GET", signed("read", "GET", EMPTY), Ok(())),
+            ("HEAD", signed("read", "HEAD", EMPTY), Ok(())),
+            ("PUT", signed("read", "PUT", EMPTY), Err(Problem::Forbidden)),
+            ("PATCH", signed("read", "PATCH", EMPTY), Err(Problem::Forbidden)),
+            ("PUT", bearer("writer"), Ok(())),
+            ("GET", bearer("reader"), Ok(())),
+            ("DELETE", bearer("reader"), Err(Problem::Forbidden)),
+        ] {
+            assert_eq!(check(&both(), method, &headers), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn every_scheme_gets_a_challenge() {
+        let challenges = |headers: &HeaderMap| match check(&both(), "GET", headers) {
+            Err(Problem::Unauthorized(challenges)) => challenges,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(challenges(&HeaderMap::new()), ["HMAC-SHA256", "Bearer"]);
+        assert_eq!(
+            challenges(&signed("other", "GET", EMPTY)),
+            ["HMAC-SHA256 error=\"invalid_token\", error_description=\"Invalid Credential\"", "Bearer"]
+        );
+        assert_eq!(
+            challenges(&signed("all", "GET", "AAAA")),
+            [
+                "HMAC-SHA256 error=\"invalid_token\", error_description=\"Invalid request content hash\"",
+                "Bearer"
+            ]
+        );
+        assert_eq!(
+            challenges(&bearer("wrong")),
+            [
+                "HMAC-SHA256",
+                "Bearer error=\"invalid_token\", error_description=\"Authorization token failed validation\""
+            ]
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! A change of the emulator's state: what the journal keeps, what events announce, and the only way in which state changes.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::Snapshot;
+use crate::clock::Timestamp;
+use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
+
+/// One successful change. Its sequence number is one more than that of the change before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The `sn` of the state that the change made.
+    pub sequence_number: u64,
+    /// When it was made.
+    #[serde(with = "unix_micros")]
+    pub at: Timestamp,
+    /// What it changed.
+    pub kind: ChangeKind,
+}
+
+/// What a change changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// A key-value was written, locked or unlocked: its new state.
+    KeyValueModified(#[serde(with = "shared")] Arc<KeyValue>),
+    /// A key-value was deleted: its last state.
+    KeyValueDeleted(#[serde(with = "shared")] Arc<KeyValue>),
+    /// A snapshot was created; its items come with it.
+    SnapshotCreated(#[serde(with = "shared")] Arc<Snapshot>),
+    /// A snapshot was archived or recovered; items included, so that the latest record suffices.
+    SnapshotModified(#[serde(with = "shared")] Arc<Snapshot>),
+}
+
+impl ChangeKind {
+    /// The identity of the key-value that changed, if it was one.
+    #[must_use]
+    pub fn key_value_id(&self) -> Option<&KeyValueId> {
+        match self {
+            Self::KeyValueModified(key_value) | Self::KeyValueDeleted(key_value) => Some(&key_value.id),
+            Self::SnapshotCreated(_) | Self::SnapshotModified(_) => None,
+        }
+    }
+}
+
+/// Why a change was not recorded; the write is then answered with 503 and has not happened.
+#[derive(Debug, thiserror::Error)]
+#[error("the change could not be recorded; free space on the disk of --data and try again: {0}")]
+pub struct RecordError(#[from] pub std::io::Error);
+
+/// Told of every change, in order, before it takes effect and before its writer is answered.
+pub trait ChangeRecorder: Send + Sync + 'static {
+    /// Records a change so that it outlives the process.
+    ///
+    /// # Errors
+    /// [`RecordError`] refuses the change.
+    fn record(&self, change: &Change) -> Result<(), RecordError>;
+}
+
+/// Serde form of a [`Timestamp`]: microseconds since the Unix epoch.
+pub mod unix_micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::clock::Timestamp;
+
+    /// Writes the microseconds.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(time.as_unix_micros())
+    }
+
+    /// Reads the microseconds.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::from_unix_micros)
+    }
+}
+
+/// Serde form of something shared: that of the thing itself.
+pub mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes what is shared.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<T: Serialize, S: Serializer>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        shared.as_ref().serialize(serializer)
+    }
+
+    /// Reads it, shared with nobody yet.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
+}
+
+/// [`shared`] for the items of a list.
+pub mod shared_items {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the items.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<T: Serialize, S: Serializer>(
+        items: &[Arc<T>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(items.iter().map(AsRef::as_ref))
+    }
+
+    /// Reads them, shared with nobody yet.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Arc<T>>, D::Error> {
+        Vec::<T>::deserialize(deserializer).map(|items| items.into_iter().map(Arc::new).collect())
+    }
+}

@@ -1,0 +1,403 @@
+//! The state of the emulator. A check of a condition and the write that depends on it are one call under one lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::change::{Change, ChangeKind, ChangeRecorder};
+use super::history::{History, Revision, View};
+use super::key_values::{KeyValues, StoredKeyValue};
+use super::precondition::{Precondition, Verdict};
+use super::problem::Problem;
+use super::replicas::Replicas;
+use super::seeded::Seeded;
+use super::snapshot::{Snapshot, SnapshotStatus};
+use super::tokens::Tokens;
+use crate::clock::Timestamp;
+use crate::profile::app_configuration::key_value::{KeyValue, KeyValueContent, KeyValueId};
+
+/// Key-values, snapshots, and what replicas show of them.
+pub struct ConfigurationStore {
+    /// Key-values with their histories.
+    pub key_values: KeyValues,
+    snapshots: BTreeMap<String, History<Arc<Snapshot>>>,
+    sequence_number: u64,
+    /// What each replica shows.
+    pub replicas: Replicas,
+    /// Which tokens answers carry.
+    pub tokens: Tokens,
+    seeded: Seeded,
+    retention: Duration,
+    recorder: Option<Arc<dyn ChangeRecorder>>,
+    listeners: Vec<mpsc::UnboundedSender<Arc<Change>>>,
+}
+
+/// A write that was answered with success.
+#[derive(Debug)]
+pub struct Written {
+    /// The state to show: the new one, or the last one of what was deleted; `None` when there was nothing to delete.
+    pub shown: Option<Arc<StoredKeyValue>>,
+    /// The change that the answer's token names.
+    pub sequence_number: u64,
+}
+
+/// What to do to a key-value.
+#[derive(Debug)]
+pub enum KeyValueWrite {
+    /// `PUT /kv/{key}`
+    Put(KeyValueContent),
+    /// `DELETE /kv/{key}`
+    Delete,
+    /// `PUT` or `DELETE /locks/{key}`
+    SetLocked(bool),
+}
+
+impl ConfigurationStore {
+    /// An empty store. Revisions that were replaced longer than `retention` ago are forgotten.
+    #[must_use]
+    pub fn new(replicas: Replicas, tokens: Tokens, seeded: Seeded, retention: Duration) -> Self {
+        Self {
+            key_values: KeyValues::default(),
+            snapshots: BTreeMap::new(),
+            sequence_number: 0,
+            replicas,
+            tokens,
+            seeded,
+            retention,
+            recorder: None,
+            listeners: Vec::new(),
+        }
+    }
+
+    /// The newest change.
+    #[must_use]
+    pub fn sequence_number(&self) -> u64 {
+        self.sequence_number
+    }
+
+    /// What a request sees: what its replica shows, or what its tokens require if that is newer.
+    #[must_use]
+    pub fn view(&self, replica: usize, required: u64, before: Option<Timestamp>, now: Timestamp) -> View {
+        let visible = self.replicas.visible(replica, now).max(required.min(self.sequence_number));
+        View { sequence_number: visible, before }
+    }
+
+    /// Every later change is given to `recorder` before it takes effect.
+    pub fn set_recorder(&mut self, recorder: Arc<dyn ChangeRecorder>) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Every later change, in order.
+    pub fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Arc<Change>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.listeners.push(sender);
+        receiver
+    }
+
+    /// Checks the condition of a write, and writes.
+    ///
+    /// # Errors
+    /// In the service's order: 412 for the condition, 404 for a lock on nothing, 409 for a locked key-value.
+    pub fn write(
+        &mut self,
+        id: &KeyValueId,
+        write: KeyValueWrite,
+        precondition: &Precondition,
+        now: Timestamp,
+    ) -> Result<Written, Problem> {
+        let current = self.key_values.find(id.key(), id.label(), View::NEWEST).cloned();
+        let tag = current.as_ref().map(|stored| &*stored.key_value.etag);
+        if precondition.evaluate(tag) != Verdict::Holds {
+            return Err(Problem::PreconditionFailed);
+        }
+        let unchanged = |shown| Ok(Written { shown, sequence_number: self.sequence_number });
+        let locked = current.as_ref().is_some_and(|stored| stored.key_value.locked);
+        let next = self.sequence_number + 1;
+        let modified = |content, locked| {
+            let etag = self.seeded.etag(next).into();
+            ChangeKind::KeyValueModified(Arc::new(KeyValue {
+                id: id.clone(),
+                etag,
+                content,
+                locked,
+                last_modified: now,
+            }))
+        };
+        let kind = match (write, &current) {
+            (KeyValueWrite::SetLocked(_), None) => return Err(Problem::NotFound),
+            (KeyValueWrite::SetLocked(wanted), Some(stored)) if stored.key_value.locked == wanted => {
+                return unchanged(current);
+            }
+            (KeyValueWrite::SetLocked(wanted), Some(stored)) => {
+                modified(stored.key_value.content.clone(), wanted)
+            }
+            (KeyValueWrite::Delete, None) => return unchanged(None),
+            (_, Some(_)) if locked => return Err(Problem::KeyLocked(id.key().to_owned())),
+            (KeyValueWrite::Delete, Some(stored)) => {
+                ChangeKind::KeyValueDeleted(Arc::clone(&stored.key_value))
+            }
+            (KeyValueWrite::Put(content), Some(stored)) if stored.key_value.content == content => {
+                return unchanged(current);
+            }
+            (KeyValueWrite::Put(content), _) => modified(content, false),
+        };
+        let deleted = matches!(kind, ChangeKind::KeyValueDeleted(_));
+        self.commit(kind, now)?;
+        let shown =
+            if deleted { current } else { self.key_values.find(id.key(), id.label(), View::NEWEST).cloned() };
+        Ok(Written { shown, sequence_number: self.sequence_number })
+    }
+
+    /// The snapshot of a name that a view shows and that has not expired.
+    #[must_use]
+    pub fn find_snapshot(&self, name: &str, view: View, now: Timestamp) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(name)?.at(view).filter(|snapshot| !snapshot.is_expired(now))
+    }
+
+    /// The snapshots that a view shows and that have not expired, in order of their names, from after a name.
+    pub fn list_snapshots<'a>(
+        &'a self,
+        after: Option<&'a str>,
+        view: View,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a Arc<Snapshot>> {
+        self.snapshots
+            .range::<str, _>((
+                after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded),
+                std::ops::Bound::Unbounded,
+            ))
+            .filter_map(move |(_, history)| history.at(view))
+            .filter(move |snapshot| !snapshot.is_expired(now))
+    }
+
+    /// Creates a snapshot, which gets its tag here.
+    ///
+    /// # Errors
+    /// 409 when the name is taken.
+    pub fn create_snapshot(
+        &mut self,
+        mut snapshot: Snapshot,
+        now: Timestamp,
+    ) -> Result<Arc<Snapshot>, Problem> {
+        if self.find_snapshot(&snapshot.name, View::NEWEST, now).is_some() {
+            return Err(Problem::AlreadyExists);
+        }
+        snapshot.etag = self.seeded.etag(self.sequence_number + 1);
+        let snapshot = Arc::new(snapshot);
+        self.commit(ChangeKind::SnapshotCreated(Arc::clone(&snapshot)), now)?;
+        Ok(snapshot)
+    }
+
+    /// Archives a snapshot, or recovers it.
+    ///
+    /// # Errors
+    /// 404, then 412 for the condition, then 409 while it is provisioning or when it has failed.
+    pub fn set_archived(
+        &mut self,
+        name: &str,
+        archived: bool,
+        precondition: &Precondition,
+        now: Timestamp,
+    ) -> Result<Arc<Snapshot>, Problem> {
+        let current = self.find_snapshot(name, View::NEWEST, now).cloned().ok_or(Problem::NotFound)?;
+        if precondition.evaluate(Some(&current.etag_at(now))) != Verdict::Holds {
+            return Err(Problem::PreconditionFailed);
+        }
+        let wanted = if archived { SnapshotStatus::Archived } else { SnapshotStatus::Ready };
+        match current.status(now) {
+            SnapshotStatus::Provisioning | SnapshotStatus::Failed => Err(Problem::InvalidState),
+            status if status == wanted => Ok(current),
+            _ => {
+                let changed = Arc::new(Snapshot {
+                    etag: self.seeded.etag(self.sequence_number + 1),
+                    archived_micros: archived.then(|| now.as_unix_micros()),
+                    ..Snapshot::clone(&current)
+                });
+                self.commit(ChangeKind::SnapshotModified(Arc::clone(&changed)), now)?;
+                Ok(changed)
+            }
+        }
+    }
+
+    /// Takes over a change that was made before this process started. It is visible everywhere and not recorded again.
+    pub fn restore(&mut self, change: &Change) {
+        self.apply(change);
+        self.replicas.settle_all(self.sequence_number);
+    }
+
+    /// Makes the present sequence number at least this one: a condensed journal has no record of a last deletion.
+    pub fn restore_sequence_number(&mut self, sequence_number: u64) {
+        self.sequence_number = self.sequence_number.max(sequence_number);
+        self.replicas.settle_all(self.sequence_number);
+    }
+
+    /// Takes over a key-value as a seed shows it: with its own tag, lock and date where it has them.
+    ///
+    /// # Errors
+    /// 503 when it could not be recorded.
+    pub fn seed(&mut self, key_value: KeyValue, now: Timestamp) -> Result<(), Problem> {
+        let etag = if key_value.etag.is_empty() {
+            self.seeded.etag(self.sequence_number + 1).into()
+        } else {
+            Arc::clone(&key_value.etag)
+        };
+        let last_modified =
+            if key_value.last_modified == Timestamp::default() { now } else { key_value.last_modified };
+        let at = last_modified.min(now);
+        let kind = ChangeKind::KeyValueModified(Arc::new(KeyValue { etag, last_modified, ..key_value }));
+        self.commit(kind, at)?;
+        self.replicas.settle_all(self.sequence_number);
+        Ok(())
+    }
+
+    /// Every change that is needed to come to the present state, deletions and revisions left out: what a journal that has
+    /// grown long can be replaced by. The last has the present sequence number.
+    #[must_use]
+    pub fn condensed(&self) -> Vec<Change> {
+        let key_values = self.key_values.newest().map(|stored| {
+            (stored.key_value.last_modified, ChangeKind::KeyValueModified(Arc::clone(&stored.key_value)))
+        });
+        let snapshots = self
+            .snapshots
+            .values()
+            .filter_map(|history| history.at(View::NEWEST))
+            .map(|snapshot| (snapshot.created, ChangeKind::SnapshotModified(Arc::clone(snapshot))));
+        key_values
+            .chain(snapshots)
+            .map(|(at, kind)| Change { sequence_number: self.sequence_number, at, kind })
+            .collect()
+    }
+
+    fn commit(&mut self, kind: ChangeKind, now: Timestamp) -> Result<(), Problem> {
+        let change = Arc::new(Change { sequence_number: self.sequence_number + 1, at: now, kind });
+        if let Some(recorder) = &self.recorder {
+            recorder.record(&change)?;
+        }
+        self.apply(&change);
+        self.replicas.commit(change.sequence_number, now);
+        self.listeners.retain(|listener| listener.send(Arc::clone(&change)).is_ok());
+        Ok(())
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let Change { sequence_number, at, ref kind } = *change;
+        let horizon = at.minus(self.retention);
+        let mut push_snapshot = |snapshot: &Arc<Snapshot>| {
+            let history = self.snapshots.entry(snapshot.name.clone()).or_default();
+            history.push(Revision { sequence_number, at, state: Some(Arc::clone(snapshot)) });
+            history.forget_before(horizon);
+        };
+        let name = match kind {
+            ChangeKind::KeyValueModified(state) => {
+                self.key_values.push(&state.id, sequence_number, at, Some(Arc::clone(state)), horizon);
+                state.id.key()
+            }
+            ChangeKind::KeyValueDeleted(state) => {
+                self.key_values.push(&state.id, sequence_number, at, None, horizon);
+                state.id.key()
+            }
+            ChangeKind::SnapshotCreated(snapshot) | ChangeKind::SnapshotModified(snapshot) => {
+                push_snapshot(snapshot);
+                &snapshot.name
+            }
+        };
+        self.tokens.commit(sequence_number, name);
+        self.sequence_number = sequence_number;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulator::tokens::TokenMode;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_000_000);
+
+    fn empty() -> ConfigurationStore {
+        let seeded = Seeded::new(1);
+        let replicas = Replicas::new(1, Duration::ZERO, seeded);
+        ConfigurationStore::new(
+            replicas,
+            Tokens::new(TokenMode::Shown, 1),
+            seeded,
+            Duration::from_secs(3_600),
+        )
+    }
+
+    fn content(value: &str) -> KeyValueContent {
+        KeyValueContent { value: Some(value.to_owned()), ..KeyValueContent::default() }
+    }
+
+    #[test]
+    fn every_change_counts_and_a_no_op_does_not() {
+        let mut store = empty();
+        let id = KeyValueId::new("k", None);
+        let mut step = |write, expected| {
+            let written = store.write(&id, write, &Precondition::None, NOW);
+            assert_eq!(written.as_ref().map(|written| written.sequence_number).ok(), expected, "{written:?}");
+            written
+        };
+        let created = step(KeyValueWrite::Put(content("1")), Some(1)).unwrap().shown.unwrap();
+        let repeated = step(KeyValueWrite::Put(content("1")), Some(1)).unwrap().shown.unwrap();
+        assert_eq!(created.key_value.etag, repeated.key_value.etag);
+        step(KeyValueWrite::SetLocked(true), Some(2)).unwrap();
+        step(KeyValueWrite::SetLocked(true), Some(2)).unwrap();
+        assert_eq!(step(KeyValueWrite::Put(content("1")), None).unwrap_err(), Problem::KeyLocked("k".into()));
+        assert_eq!(step(KeyValueWrite::Delete, None).unwrap_err(), Problem::KeyLocked("k".into()));
+        step(KeyValueWrite::SetLocked(false), Some(3)).unwrap();
+        step(KeyValueWrite::Delete, Some(4)).unwrap();
+        assert!(step(KeyValueWrite::Delete, Some(4)).unwrap().shown.is_none());
+        assert_eq!(step(KeyValueWrite::SetLocked(true), None).unwrap_err(), Problem::NotFound);
+        assert_eq!(store.sequence_number(), 4);
+    }
+
+    struct Refusing;
+    impl ChangeRecorder for Refusing {
+        fn record(&self, _change: &Change) -> Result<(), super::super::change::RecordError> {
+            Err(std::io::Error::other("disk full").into())
+        }
+    }
+
+    #[test]
+    fn what_is_not_recorded_has_not_happened() {
+        let mut store = empty();
+        store.set_recorder(Arc::new(Refusing));
+        let id = KeyValueId::new("k", None);
+        let refused =
+            store.write(&id, KeyValueWrite::Put(content("1")), &Precondition::None, NOW).unwrap_err();
+        assert!(matches!(refused, Problem::Unrecorded(_)));
+        assert_eq!(store.sequence_number(), 0);
+        assert!(store.key_values.find("k", None, View::NEWEST).is_none());
+    }
+
+    #[test]
+    fn recorded_changes_restore_the_state() {
+        let (mut store, id) = (empty(), KeyValueId::new("k", Some("l")));
+        let mut changes = store.subscribe();
+        store.write(&id, KeyValueWrite::Put(content("1")), &Precondition::None, NOW).unwrap();
+        store.write(&id, KeyValueWrite::Put(content("2")), &Precondition::None, NOW).unwrap();
+        store
+            .write(&KeyValueId::new("gone", None), KeyValueWrite::Put(content("x")), &Precondition::None, NOW)
+            .unwrap();
+        store.write(&KeyValueId::new("gone", None), KeyValueWrite::Delete, &Precondition::None, NOW).unwrap();
+        let mut restored = empty();
+        while let Ok(change) = changes.try_recv() {
+            let json = serde_json::to_string(&*change).unwrap();
+            restored.restore(&serde_json::from_str(&json).unwrap());
+        }
+        let mut condensed = empty();
+        store.condensed().iter().for_each(|change| condensed.restore(change));
+        for other in [&restored, &condensed] {
+            assert_eq!(other.sequence_number(), 4);
+            assert_eq!(other.replicas.visible(0, NOW), 4);
+            let found = other.key_values.find("k", Some("l"), View::NEWEST).unwrap();
+            assert_eq!(
+                found.key_value,
+                store.key_values.find("k", Some("l"), View::NEWEST).unwrap().key_value
+            );
+            assert!(other.key_values.find("gone", None, View::NEWEST).is_none());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `/kv`: the list of key-values that filters choose, or that a snapshot holds; and the page that `/revisions` shares.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::emulator::answer::Answer;
+use crate::emulator::configuration_store::ConfigurationStore;
+use crate::emulator::key_values::{StoredKeyValue, quoted_etag};
+use crate::emulator::page::{Page, continuation, header_safe, next_link, page_etag};
+use crate::emulator::presented::Presented;
+use crate::emulator::problem::Problem;
+use crate::profile::app_configuration::filter::KeyValueFilter;
+use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
+use crate::profile::app_configuration::media_type::MediaType;
+
+/// `GET` and `HEAD /kv`.
+///
+/// # Errors
+/// 400 for a malformed position, 412
+pub fn key_values(
+    request: &Presented<'_>,
+    store: &ConfigurationStore,
+    mut filter: KeyValueFilter,
+) -> Result<Answer, Problem> {
+    if !request.version.has_tag_filters() {
+        filter.tags.clear();
+    }
+    let after = request.after()?.map(continuation::decode_key_value).transpose()?;
+    let page = Page::take(store.key_values.list(&filter, after.as_ref(), request.view), request.page_size);
+    let next = page
+        .items
+        .last()
+        .filter(|_| page.continues)
+        .map(|last| continuation::after_key_value(&last.key_value.id));
+    answer_page(request, &page.items, next.as_deref())
+}
+
+/// `GET` and `HEAD /kv?snapshot={name}`: an empty list when the snapshot is missing, provisioning or failed.
+///
+/// # Errors
+/// 400 for a malformed position, 412
+pub fn snapshot_key_values(
+    request: &Presented<'_>,
+    store: &ConfigurationStore,
+    snapshot: &str,
+) -> Result<Answer, Problem> {
+    let after = request.after()?.map(continuation::decode_key_value).transpose()?;
+    let items = store.find_snapshot(snapshot, request.view, request.now);
+    let items = items.map_or(&[][..], |snapshot| snapshot.shown_items(request.now));
+    let is_later = |id: &KeyValueId| after.as_ref().is_none_or(|after| id > after);
+    let page = Page::take(items.iter().filter(|item| is_later(&item.id)), request.page_size);
+    let next =
+        page.items.last().filter(|_| page.continues).map(|last| continuation::after_key_value(&last.id));
+    answer_page(request, &page.items, next.as_deref())
+}
+
+/// An item of a page: has a tag and a JSON.
+pub trait PageItem {
+    /// Its entity tag.
+    fn etag(&self) -> &str;
+    /// Its JSON as a request sees it.
+    fn json(&self, request: &Presented<'_>) -> Bytes;
+}
+
+impl PageItem for &Arc<StoredKeyValue> {
+    fn etag(&self) -> &str {
+        &self.key_value.etag
+    }
+
+    fn json(&self, request: &Presented<'_>) -> Bytes {
+        StoredKeyValue::json(self, request.selection, request.version)
+    }
+}
+
+impl PageItem for &Arc<KeyValue> {
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    fn json(&self, request: &Presented<'_>) -> Bytes {
+        // Serialising texts, booleans and a map with text keys cannot fail.
+        serde_json::to_vec(&self.view(request.selection, request.version)).unwrap_or_default().into()
+    }
+}
+
+/// A page of key-values or revisions. Its tag is compared in every api-version, and shown from `2023-10-01` on; a 304 has the
+/// link to the next page, without which clients stop and miss what changed there.
+///
+/// # Errors
+/// 412
+pub fn answer_page<T: PageItem>(
+    request: &Presented<'_>,
+    items: &[T],
+    next: Option<&str>,
+) -> Result<Answer, Problem> {
+    let etag = page_etag(items.iter().map(PageItem::etag), next);
+    let next = next.map(|next| next_link(request.path, request.raw_query, next));
+    let shown_etag = request.version.has_page_etag().then_some(etag.as_str());
+    let answer = request.conditional(&etag, || {
+        let items: Vec<Bytes> = items.iter().map(|item| item.json(request)).collect();
+        Answer {
+            etag: shown_etag.map(quoted_etag),
+            ..Answer::ok(
+                request.content_type(MediaType::KeyValueSet),
+                set(shown_etag, items.iter().map(|item| &**item), next.as_deref()),
+            )
+        }
+    })?;
+    Ok(with_links(request, answer, next.as_deref()))
+}
+
+/// The JSON of a page: `etag`, `items`, `@nextLink`.
+pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: Option<&str>) -> Bytes {
+    let mut body = Vec::with_capacity(4 * 1024);
+    body.push(b'{');
+    if let Some(etag) = etag {
+        // A tag of a page is base64url and needs no escapes.
+        body.extend_from_slice(format!("\"etag\":\"{etag}\",").as_bytes());
+    }
+    body.extend_from_slice(b"\"items\":[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(item);
+    }
+    body.push(b']');
+    if let Some(next) = next {
+        body.extend_from_slice(b",\"@nextLink\":");
+        // Serialising a text cannot fail.
+        body.extend_from_slice(&serde_json::to_vec(next).unwrap_or_default());
+    }
+    body.push(b'}');
+    body.into()
+}
+
+/// Adds `Link`: the next page first, since the JavaScript client reads only the first value, then the present state of what
+/// time travel shows. Never that one alone on a 304, where the client would throw.
+#[must_use]
+pub fn with_links(request: &Presented<'_>, answer: Answer, next: Option<&str>) -> Answer {
+    let travels = request.view.before.is_some_and(|before| before <= request.now);
+    let next = next.map(|next| format!("<{}>; rel=\"next\"", header_safe(next)));
+    let original =
+        (travels && (next.is_some() || answer.status != http::StatusCode::NOT_MODIFIED)).then(|| {
+            let separator = if request.raw_query.is_empty() { "" } else { "?" };
+            format!(
+                "<{}{separator}{}>; rel=\"original\"",
+                header_safe(request.path),
+                header_safe(request.raw_query)
+            )
+        });
+    let links: Vec<String> = next.into_iter().chain(original).collect();
+    if links.is_empty() { answer } else { answer.with(http::header::LINK, links.join(", ")) }
+}

@@ -1,0 +1,77 @@
+//! `/keys` and `/labels`: names without repeats, without an entity tag and so without conditions.
+
+use serde::Serialize;
+
+use super::list::{set, with_links};
+use crate::emulator::answer::Answer;
+use crate::emulator::configuration_store::ConfigurationStore;
+use crate::emulator::page::{Page, continuation, next_link};
+use crate::emulator::presented::Presented;
+use crate::emulator::problem::Problem;
+use crate::profile::app_configuration::filter::TextFilter;
+use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::select::Field;
+
+/// `GET` and `HEAD /keys`.
+///
+/// # Errors
+/// 400 for a malformed position
+pub fn keys(
+    request: &Presented<'_>,
+    store: &ConfigurationStore,
+    name: &TextFilter,
+) -> Result<Answer, Problem> {
+    let after = position(request)?;
+    let page =
+        Page::take(store.key_values.keys(name, after.as_deref(), request.view).map(Some), request.page_size);
+    Ok(answer_names(request, MediaType::KeySet, &page))
+}
+
+/// `GET` and `HEAD /labels`; no label comes first and is null.
+///
+/// # Errors
+/// 400 for a malformed position
+pub fn labels(
+    request: &Presented<'_>,
+    store: &ConfigurationStore,
+    name: &TextFilter,
+) -> Result<Answer, Problem> {
+    let after = position(request)?;
+    let labels = store.key_values.labels(name, request.view);
+    // No label has an empty name, so the position after "no label" is the empty text.
+    let is_later =
+        |label: &Option<&str>| after.as_deref().is_none_or(|after| label.unwrap_or_default() > after);
+    let page = Page::take(labels.into_iter().filter(is_later), request.page_size);
+    Ok(answer_names(request, MediaType::LabelSet, &page))
+}
+
+/// Stands before the name in a position, which would otherwise be empty for "no label".
+const MARK: char = '\n';
+
+fn position(request: &Presented<'_>) -> Result<Option<String>, Problem> {
+    let Some(after) = request.after()? else { return Ok(None) };
+    let plain = continuation::decode(after)?;
+    plain.strip_prefix(MARK).map(|name| Some(name.to_owned())).ok_or_else(continuation::invalid)
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Option<&'a str>>,
+}
+
+fn answer_names(request: &Presented<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
+    let next = page.items.last().filter(|_| page.continues);
+    let next = next.map(|last| {
+        next_link(request.path, request.raw_query, &format!("{MARK}{}", last.unwrap_or_default()))
+    });
+    let shows_name = request.selection.contains(Field::Name);
+    let items: Vec<Vec<u8>> = page
+        .items
+        .iter()
+        // Serialising a text cannot fail.
+        .map(|name| serde_json::to_vec(&Name { name: shows_name.then_some(*name) }).unwrap_or_default())
+        .collect();
+    let body = set(None, items.iter().map(Vec::as_slice), next.as_deref());
+    with_links(request, Answer::ok(request.content_type(media_type), body), next.as_deref())
+}

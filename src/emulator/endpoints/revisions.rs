@@ -1,0 +1,72 @@
+//! `/revisions`: every version of key-values, newest first for each key and label; deletions are not listed.
+
+use bytes::Bytes;
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
+use http::{HeaderValue, StatusCode};
+
+use super::list::{PageItem as _, answer_page, set};
+use crate::emulator::answer::Answer;
+use crate::emulator::configuration_store::ConfigurationStore;
+use crate::emulator::page::{Page, continuation};
+use crate::emulator::presented::Presented;
+use crate::emulator::problem::Problem;
+use crate::profile::app_configuration::filter::KeyValueFilter;
+use crate::profile::app_configuration::media_type::MediaType;
+
+/// `GET` and `HEAD /revisions`.
+///
+/// # Errors
+/// 400 for a malformed position, 412, 416
+pub fn revisions(
+    request: &Presented<'_>,
+    store: &ConfigurationStore,
+    mut filter: KeyValueFilter,
+) -> Result<Answer, Problem> {
+    if !request.version.has_tag_filters() {
+        filter.tags.clear();
+    }
+    let after = request.after()?.map(continuation::decode_revision).transpose()?;
+    let all = store.key_values.revisions(&filter, after.as_ref(), request.view);
+    if let Some(range) = range(request) {
+        let items: Vec<Bytes> = all.map(|(_, stored)| (&stored).json(request)).collect();
+        return answer_range(request, &items, range);
+    }
+    let page = Page::take(all, request.page_size);
+    let next = page
+        .items
+        .last()
+        .filter(|_| page.continues)
+        .map(|(number, last)| continuation::after_revision(&last.key_value.id, *number));
+    let items: Vec<_> = page.items.into_iter().map(|(_, stored)| stored).collect();
+    let answer = answer_page(request, &items, next.as_deref())?;
+    Ok(answer.with(ACCEPT_RANGES, HeaderValue::from_static("items")))
+}
+
+/// `Range: items=first-last`, both counted from 0 and included; without a last one, to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ItemRange {
+    first: usize,
+    last: usize,
+}
+
+/// The range that a request asks for; one that cannot be read is ignored (RFC 9110 §14.2).
+fn range(request: &Presented<'_>) -> Option<ItemRange> {
+    let text = request.headers.get(RANGE)?.to_str().ok()?;
+    let (first, last) = text.trim_ascii().strip_prefix("items=")?.split_once('-')?;
+    let first = first.parse().ok()?;
+    let last = if last.is_empty() { usize::MAX } else { last.parse().ok()? };
+    (first <= last).then_some(ItemRange { first, last })
+}
+
+fn answer_range(request: &Presented<'_>, items: &[Bytes], range: ItemRange) -> Result<Answer, Problem> {
+    // A range gives at most a page.
+    let end =
+        range.last.saturating_add(1).min(range.first.saturating_add(request.page_size)).min(items.len());
+    let part = items.get(range.first..end).filter(|part| !part.is_empty());
+    let part = part.ok_or(Problem::RangeNotSatisfiable(items.len()))?;
+    let body = set(None, part.iter().map(|item| &**item), None);
+    let answer = Answer::ok(request.content_type(MediaType::KeyValueSet), body)
+        .with(ACCEPT_RANGES, HeaderValue::from_static("items"))
+        .with(CONTENT_RANGE, format!("items {}-{}/{}", range.first, end - 1, items.len()));
+    Ok(Answer { status: StatusCode::PARTIAL_CONTENT, ..answer })
+}

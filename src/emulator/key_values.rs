@@ -1,0 +1,291 @@
+//! The key-values of the emulator with their histories, in the order of lists.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::history::{History, Revision, View};
+use crate::clock::Timestamp;
+use crate::profile::app_configuration::api_version::ApiVersion;
+use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
+use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
+use crate::profile::app_configuration::select::Selection;
+
+/// One state of a key-value with its JSON and fields, made once when it was written: most requests only hand them out.
+#[derive(Debug)]
+pub struct StoredKeyValue {
+    /// The state.
+    pub key_value: Arc<KeyValue>,
+    /// `ETag`.
+    pub etag: HeaderValue,
+    /// `Last-Modified`.
+    pub last_modified: HeaderValue,
+    plain_json: Bytes,
+    described_json: Bytes,
+}
+
+impl StoredKeyValue {
+    fn new(key_value: Arc<KeyValue>) -> Self {
+        let json = |version| {
+            // Serialising texts, booleans and a map with text keys cannot fail.
+            Bytes::from(serde_json::to_vec(&key_value.view(Selection::ALL, version)).unwrap_or_default())
+        };
+        Self {
+            plain_json: json(ApiVersion::V1_0),
+            described_json: json(ApiVersion::V2026_04_01),
+            etag: quoted_etag(&key_value.etag),
+            last_modified: http_date(key_value.last_modified),
+            key_value,
+        }
+    }
+
+    /// The JSON that a request sees.
+    #[must_use]
+    pub fn json(&self, selection: Selection, version: ApiVersion) -> Bytes {
+        match (selection == Selection::ALL, version.has_description()) {
+            (true, false) => self.plain_json.clone(),
+            (true, true) => self.described_json.clone(),
+            // Cannot fail, as above.
+            (false, _) => {
+                serde_json::to_vec(&self.key_value.view(selection, version)).unwrap_or_default().into()
+            }
+        }
+    }
+}
+
+/// `"tag"`.
+#[must_use]
+pub fn quoted_etag(etag: &str) -> HeaderValue {
+    // Tags are base64url, or checked when the seed was read.
+    HeaderValue::try_from(format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// An HTTP-date (RFC 9110 §5.6.7).
+#[must_use]
+pub fn http_date(time: Timestamp) -> HeaderValue {
+    // The format ends with the year 9999, and an HTTP-date is ASCII.
+    let last = std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
+    let text = httpdate::fmt_http_date(time.to_system_time().min(last));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Every key-value that is or was.
+#[derive(Debug, Default)]
+pub struct KeyValues(BTreeMap<KeyValueId, History<Arc<StoredKeyValue>>>);
+
+impl KeyValues {
+    /// The state of one key-value that a view shows.
+    #[must_use]
+    pub fn find(&self, key: &str, label: Option<&str>, view: View) -> Option<&Arc<StoredKeyValue>> {
+        self.0.get(KeyValueId::text(key, label).as_str())?.at(view)
+    }
+
+    /// Adds the newest state of a key-value, `None` when it was deleted, and forgets what was replaced before `horizon`.
+    pub fn push(
+        &mut self,
+        id: &KeyValueId,
+        sequence_number: u64,
+        at: Timestamp,
+        state: Option<Arc<KeyValue>>,
+        horizon: Timestamp,
+    ) {
+        let state = state.map(|key_value| Arc::new(StoredKeyValue::new(key_value)));
+        let history = self.0.entry(id.clone()).or_default();
+        history.push(Revision { sequence_number, at, state });
+        history.forget_before(horizon);
+    }
+
+    /// The key-values that a filter and a view show, in order, from after a position. Looks only at keys that can match.
+    pub fn list<'a>(
+        &'a self,
+        filter: &'a KeyValueFilter,
+        after: Option<&'a KeyValueId>,
+        view: View,
+    ) -> impl Iterator<Item = &'a Arc<StoredKeyValue>> {
+        self.histories(&filter.key, after.map_or(Bound::Unbounded, Bound::Excluded))
+            .filter(move |(id, _)| filter.label.matches(id.label()))
+            .filter_map(move |(_, history)| history.at(view))
+            .filter(move |stored| matches_tags(filter, stored))
+    }
+
+    /// The revisions that a filter and a view show, in order of key and label, newest first, each with the change that made
+    /// it; from after a position, given as identity and change.
+    pub fn revisions<'a>(
+        &'a self,
+        filter: &'a KeyValueFilter,
+        after: Option<&'a (KeyValueId, u64)>,
+        view: View,
+    ) -> impl Iterator<Item = (u64, &'a Arc<StoredKeyValue>)> {
+        self.histories(&filter.key, after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id)))
+            .filter(move |(id, _)| filter.label.matches(id.label()))
+            .flat_map(move |(id, history)| {
+                let older_than = after.filter(|(last, _)| last == id).map_or(u64::MAX, |(_, number)| *number);
+                history.revisions(view).filter(move |(number, _)| *number < older_than)
+            })
+            .filter(move |(_, stored)| matches_tags(filter, stored))
+    }
+
+    /// The keys that a filter and a view show, each once, in order, from after a key.
+    pub fn keys<'a>(
+        &'a self,
+        filter: &'a TextFilter,
+        after: Option<&'a str>,
+        view: View,
+    ) -> impl Iterator<Item = &'a str> {
+        // No key goes on with a character below the space: this is after every label of the key, before every longer key.
+        let after = after.map(|key| KeyValueId::new(&format!("{key}\u{1}"), None));
+        let mut last: Option<&str> = None;
+        self.histories_from(filter, after)
+            .filter(move |(_, history)| history.at(view).is_some())
+            .map(|(id, _)| id.key())
+            .filter(move |key| last.replace(key) != Some(*key))
+    }
+
+    /// The labels that a filter and a view show, each once, in order, no label first.
+    #[must_use]
+    pub fn labels(&self, filter: &TextFilter, view: View) -> std::collections::BTreeSet<Option<&str>> {
+        self.0
+            .iter()
+            .filter(|(id, history)| filter.matches(id.label()) && history.at(view).is_some())
+            .map(|(id, _)| id.label())
+            .collect()
+    }
+
+    /// Every key-value that is.
+    pub fn newest(&self) -> impl Iterator<Item = &Arc<StoredKeyValue>> {
+        self.0.values().filter_map(|history| history.at(View::NEWEST))
+    }
+
+    fn histories_from<'a>(
+        &'a self,
+        filter: &TextFilter,
+        after: Option<KeyValueId>,
+    ) -> impl Iterator<Item = (&'a KeyValueId, &'a History<Arc<StoredKeyValue>>)> {
+        let start = after.map_or(String::new(), |id| id.as_str().to_owned());
+        prefixes(filter).into_iter().flat_map(move |prefix| {
+            let from = if start.as_str() > prefix.as_str() { start.clone() } else { prefix.clone() };
+            self.0
+                .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
+                .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+        })
+    }
+
+    fn histories<'a>(
+        &'a self,
+        filter: &TextFilter,
+        from: Bound<&'a KeyValueId>,
+    ) -> impl Iterator<Item = (&'a KeyValueId, &'a History<Arc<StoredKeyValue>>)> {
+        prefixes(filter).into_iter().flat_map(move |prefix| {
+            let start = match from {
+                Bound::Included(id) if id.as_str() > prefix.as_str() => Bound::Included(id.as_str()),
+                Bound::Excluded(id) if id.as_str() >= prefix.as_str() => Bound::Excluded(id.as_str()),
+                _ => Bound::Included(prefix.as_str()),
+            };
+            self.0
+                .range::<str, _>((start, Bound::Unbounded))
+                .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+        })
+    }
+}
+
+/// The beginnings of the identities whose keys can match, in order: all, those of one key each, or those of a prefix.
+fn prefixes(filter: &TextFilter) -> Vec<String> {
+    match filter {
+        TextFilter::Any => vec![String::new()],
+        TextFilter::Prefix(prefix) => vec![prefix.clone()],
+        TextFilter::OneOf(keys) => {
+            let mut prefixes: Vec<String> =
+                keys.iter().flatten().map(|key| KeyValueId::text(key, None)).collect();
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            prefixes
+        }
+    }
+}
+
+fn matches_tags(filter: &KeyValueFilter, stored: &StoredKeyValue) -> bool {
+    filter.tags.iter().all(|tag| tag.matches(&stored.key_value.content.tags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::app_configuration::filter::{TagFilter, Tags};
+    use crate::profile::app_configuration::key_value::KeyValueContent;
+    use proptest::prelude::*;
+
+    const EPOCH: Timestamp = Timestamp::from_unix_seconds(0);
+
+    fn push(all: &mut KeyValues, number: u64, key: &str, label: Option<&str>, tag: &str) {
+        let id = KeyValueId::new(key, label);
+        let tags: Tags = [("t".to_owned(), Some(tag.to_owned()))].into();
+        let content = KeyValueContent { tags, ..KeyValueContent::default() };
+        let at = EPOCH.plus(std::time::Duration::from_secs(number));
+        let state = KeyValue { id: id.clone(), etag: "e".into(), content, locked: false, last_modified: at };
+        all.push(&id, number, at, Some(Arc::new(state)), EPOCH);
+    }
+
+    fn filter(key: &str, label: &str, tag: Option<&str>) -> KeyValueFilter {
+        KeyValueFilter {
+            key: TextFilter::parse("key", Some(key), false).unwrap(),
+            label: TextFilter::parse("label", Some(label), true).unwrap(),
+            tags: tag.map(|tag| TagFilter::parse("tags", tag).unwrap()).into_iter().collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_by_ranges_is_the_list_by_looking_at_everything(
+            items in prop::collection::vec(("[ab/]{1,3}", prop::option::of("[xy]{1,2}"), "[01]"), 0..30),
+            key in "(\\*|[ab/]{1,2}\\*?|[ab]{1,2},[ab/]{1,2})", label in "(\\*|x\\*|x|\\x00)", tag in prop::option::of("t=[01]"),
+            position in 0usize..8,
+        ) {
+            let mut all = KeyValues::default();
+            for (number, (key, label, tag)) in (1..).zip(&items) {
+                push(&mut all, number, key, label.as_deref(), tag);
+            }
+            let filter = filter(&key, &label, tag.as_deref());
+            let expected: Vec<&KeyValueId> = all.newest()
+                .map(|stored| &*stored.key_value)
+                .filter(|state| filter.matches(state.id.key(), state.id.label(), &state.content.tags))
+                .map(|state| &state.id)
+                .collect();
+            let listed: Vec<&KeyValueId> = all.list(&filter, None, View::NEWEST).map(|stored| &stored.key_value.id).collect();
+            prop_assert_eq!(&listed, &expected);
+            if let Some(after) = expected.get(position) {
+                let rest: Vec<_> = all.list(&filter, Some(after), View::NEWEST).map(|stored| &stored.key_value.id).collect();
+                prop_assert_eq!(rest.as_slice(), &expected[position + 1..]);
+            }
+            let revisions: Vec<_> = all.revisions(&filter, None, View::NEWEST).map(|(number, stored)| (stored.key_value.id.clone(), number)).collect();
+            for (index, position) in revisions.iter().enumerate() {
+                let rest: Vec<_> = all.revisions(&filter, Some(position), View::NEWEST).map(|(number, stored)| (stored.key_value.id.clone(), number)).collect();
+                prop_assert_eq!(rest.as_slice(), &revisions[index + 1..]);
+            }
+            let mut keys: Vec<&str> = all.newest().map(|stored| stored.key_value.id.key()).filter(|key| filter.key.matches(Some(key))).collect();
+            keys.dedup();
+            prop_assert_eq!(all.keys(&filter.key, None, View::NEWEST).collect::<Vec<_>>(), keys.clone());
+            for (index, key) in keys.iter().enumerate() {
+                prop_assert_eq!(all.keys(&filter.key, Some(key), View::NEWEST).collect::<Vec<_>>(), &keys[index + 1..]);
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_listed_once_with_no_label_first() {
+        let mut all = KeyValues::default();
+        for (number, (key, label)) in
+            (1..).zip([("a", Some("y")), ("a", None), ("b", Some("x")), ("b", Some("y"))])
+        {
+            push(&mut all, number, key, label, "0");
+        }
+        let any = TextFilter::Any;
+        assert_eq!(
+            all.labels(&any, View::NEWEST).into_iter().collect::<Vec<_>>(),
+            [None, Some("x"), Some("y")]
+        );
+        assert_eq!(all.labels(&any, View { sequence_number: 2, before: None }).len(), 2);
+    }
+}

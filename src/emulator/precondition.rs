@@ -1,0 +1,175 @@
+//! `If-Match` and `If-None-Match` (RFC 9110 §13), as this service reads them.
+//!
+//! Tags are compared without regard to `W/` everywhere; `If-Match` wins when both fields are present; a field that cannot
+//! be read counts as absent; a star may be quoted, as the documentation prints it.
+
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName};
+
+/// The condition of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// None.
+    #[default]
+    None,
+    /// `If-Match`: the current state is one of these.
+    IfMatch(Tags),
+    /// `If-None-Match`: the current state is none of these.
+    IfNoneMatch(Tags),
+}
+
+/// What a condition names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tags {
+    /// `*`: any state at all.
+    Any,
+    /// States by their tags, without quotes.
+    OneOf(Vec<String>),
+}
+
+/// What a condition says about a current state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Holds,
+    /// `If-None-Match` failed: 304 to a read, 412 to a write.
+    Unchanged,
+    /// `If-Match` failed: 412.
+    Failed,
+}
+
+impl Precondition {
+    /// Reads the condition of a request.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let tags = |name: HeaderName| {
+            let mut lines = headers.get_all(name).iter();
+            let first = lines.next()?.as_bytes();
+            let rest = lines.map(http::HeaderValue::as_bytes);
+            Tags::parse(&rest.fold(first.to_vec(), |line, next| [&line, &b","[..], next].concat()))
+        };
+        if let Some(tags) = tags(IF_MATCH) {
+            Self::IfMatch(tags)
+        } else if let Some(tags) = tags(IF_NONE_MATCH) {
+            Self::IfNoneMatch(tags)
+        } else {
+            Self::None
+        }
+    }
+
+    /// Compares with the current tag; `None` when there is no current state.
+    #[must_use]
+    pub fn evaluate(&self, current: Option<&str>) -> Verdict {
+        match self {
+            Self::IfMatch(tags) if !tags.contain(current) => Verdict::Failed,
+            Self::IfNoneMatch(tags) if tags.contain(current) => Verdict::Unchanged,
+            _ => Verdict::Holds,
+        }
+    }
+}
+
+impl Tags {
+    fn contain(&self, current: Option<&str>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::OneOf(tags), Some(current)) => tags.iter().any(|tag| tag == current),
+        }
+    }
+
+    /// `*`, `"*"`, or a list of entity tags; an unquoted tag without blanks is taken as it stands.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut rest = std::str::from_utf8(line).ok()?.trim_matches([' ', '\t', ',']);
+        if matches!(rest, "*" | "\"*\"") {
+            return Some(Self::Any);
+        }
+        let mut tags = Vec::new();
+        while !rest.is_empty() {
+            let opaque = rest.strip_prefix("W/").unwrap_or(rest);
+            let (tag, after) = match opaque.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => {
+                    let end = rest.find([',', ' ', '\t']).unwrap_or(rest.len());
+                    rest.split_at_checked(end).filter(|(tag, _)| !tag.contains('"'))?
+                }
+            };
+            tags.push(tag.to_owned());
+            let after = after.trim_start_matches([' ', '\t']);
+            if !after.is_empty() && !after.starts_with(',') {
+                return None;
+            }
+            rest = after.trim_start_matches([' ', '\t', ',']);
+        }
+        (!tags.is_empty()).then_some(Self::OneOf(tags))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    fn one_of(tags: &[&str]) -> Option<Tags> {
+        Some(Tags::OneOf(tags.iter().map(|&tag| tag.to_owned()).collect()))
+    }
+
+    #[test]
+    fn reads_every_form_that_clients_send() {
+        for (text, expected) in [
+            ("*", Some(Tags::Any)),
+            ("\"*\"", Some(Tags::Any)),
+            ("\"abc\"", one_of(&["abc"])),
+            ("W/\"abc\"", one_of(&["abc"])),
+            ("abc", one_of(&["abc"])),
+            ("\"a\", W/\"b\" ,\"c\"", one_of(&["a", "b", "c"])),
+            ("\"a,b\"", one_of(&["a,b"])),
+            ("\"\"", one_of(&[""])),
+            ("", None),
+            ("\"abc", None),
+            ("\"W/\"weak1\"\"", None),
+            ("a\"b", None),
+        ] {
+            assert_eq!(Tags::parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn if_match_wins_and_the_unreadable_counts_as_absent() {
+        let both = headers(&[(IF_MATCH, "\"a\""), (IF_NONE_MATCH, "*")]);
+        assert_eq!(Precondition::of(&both), Precondition::IfMatch(Tags::OneOf(vec!["a".into()])));
+        let unreadable = headers(&[(IF_MATCH, "\"a"), (IF_NONE_MATCH, "*")]);
+        assert_eq!(Precondition::of(&unreadable), Precondition::IfNoneMatch(Tags::Any));
+        let mut lines = headers(&[(IF_NONE_MATCH, "\"a\"")]);
+        lines.append(IF_NONE_MATCH, "\"b\"".parse().unwrap());
+        assert_eq!(
+            Precondition::of(&lines),
+            Precondition::IfNoneMatch(Tags::OneOf(vec!["a".into(), "b".into()]))
+        );
+    }
+
+    #[test]
+    fn the_matrix() {
+        let tag = Tags::OneOf(vec!["e".into()]);
+        for (condition, same, other, missing) in [
+            (Precondition::None, Verdict::Holds, Verdict::Holds, Verdict::Holds),
+            (Precondition::IfMatch(tag.clone()), Verdict::Holds, Verdict::Failed, Verdict::Failed),
+            (Precondition::IfMatch(Tags::Any), Verdict::Holds, Verdict::Holds, Verdict::Failed),
+            (Precondition::IfNoneMatch(Tags::Any), Verdict::Unchanged, Verdict::Unchanged, Verdict::Holds),
+            (Precondition::IfNoneMatch(tag), Verdict::Unchanged, Verdict::Holds, Verdict::Holds),
+        ] {
+            let found = [Some("e"), Some("x"), None].map(|current| condition.evaluate(current));
+            assert_eq!(found, [same, other, missing], "{condition:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_field_panics(line in prop::collection::vec(any::<u8>(), 0..24), near in "[W/\"*a, ]{0,16}") {
+            let _tags = (Tags::parse(&line), Tags::parse(near.as_bytes()));
+        }
+    }
+}

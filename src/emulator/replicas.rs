@@ -1,0 +1,145 @@
+//! Replicas that settle: which changes each of them shows at a given time.
+//!
+//! Every replica, even a single one, shows a change only some time after it was made, in the order of changes. The time
+//! is drawn for each replica and change between half of the settle time and all of it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::seeded::Seeded;
+use crate::clock::Timestamp;
+
+/// What each replica shows.
+#[derive(Debug)]
+pub struct Replicas {
+    settle: Duration,
+    seeded: Seeded,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Replica {
+    /// The last change that had become visible when changes were last counted.
+    settled: u64,
+    /// Later changes with the time from which they are visible, both rising.
+    settling: VecDeque<(u64, Timestamp)>,
+}
+
+impl Replicas {
+    /// `count` replicas (at least one) that settle within `settle`, drawing times from `seeded`.
+    #[must_use]
+    pub fn new(count: usize, settle: Duration, seeded: Seeded) -> Self {
+        Self { settle, seeded, replicas: vec![Replica::default(); count.max(1)] }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Notes a change. Changes come in order.
+    pub fn commit(&mut self, sequence_number: u64, now: Timestamp) {
+        for (index, replica) in self.replicas.iter_mut().enumerate() {
+            while let Some((settled, _)) = replica.settling.front().filter(|(_, from)| *from <= now) {
+                replica.settled = *settled;
+                replica.settling.pop_front();
+            }
+            if self.settle.is_zero() && replica.settling.is_empty() {
+                replica.settled = sequence_number;
+                continue;
+            }
+            let share = self.seeded.fraction(sequence_number, index);
+            let visible = now.plus(self.settle.mul_f64(0.5 + share / 2.0));
+            // Changes become visible in their order, whatever was drawn.
+            let visible = replica.settling.back().map_or(visible, |(_, last)| visible.max(*last));
+            replica.settling.push_back((sequence_number, visible));
+        }
+    }
+
+    /// Makes every change so far visible everywhere, as after a restart.
+    pub fn settle_all(&mut self, sequence_number: u64) {
+        for replica in &mut self.replicas {
+            replica.settled = sequence_number;
+            replica.settling.clear();
+        }
+    }
+
+    /// Changes how long later changes take to settle.
+    pub fn set_settle(&mut self, settle: Duration) {
+        self.settle = settle;
+    }
+
+    /// The last change that a replica shows.
+    #[must_use]
+    pub fn visible(&self, replica: usize, now: Timestamp) -> u64 {
+        let Some(replica) = self.replicas.get(replica % self.replicas.len()) else { return 0 };
+        let settled = replica.settling.partition_point(|(_, from)| *from <= now);
+        settled
+            .checked_sub(1)
+            .and_then(|last| replica.settling.get(last))
+            .map_or(replica.settled, |(number, _)| *number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_unix_seconds(1_000);
+
+    #[test]
+    fn without_a_settle_time_changes_are_visible_at_once() {
+        let mut replicas = Replicas::new(3, Duration::ZERO, Seeded::new(1));
+        replicas.commit(1, START);
+        assert!((0..3).all(|replica| replicas.visible(replica, START) == 1));
+    }
+
+    #[test]
+    fn a_change_settles_between_half_of_the_time_and_all_of_it() {
+        for seed in 0..200 {
+            let mut replicas = Replicas::new(3, Duration::from_secs(4), Seeded::new(seed));
+            replicas.commit(1, START);
+            for replica in 0..3 {
+                assert_eq!(replicas.visible(replica, START.plus(Duration::from_micros(1_999_999))), 0);
+                assert_eq!(replicas.visible(replica, START.plus(Duration::from_secs(4))), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn changes_settle_in_order_and_replicas_differ() {
+        let mut differed = false;
+        for seed in 0..50 {
+            let mut replicas = Replicas::new(2, Duration::from_secs(2), Seeded::new(seed));
+            for number in 1..=20 {
+                replicas.commit(number, START.plus(Duration::from_millis(number * 100)));
+            }
+            let mut last = [0; 2];
+            for step in 0..500 {
+                let now = START.plus(Duration::from_millis(step * 10));
+                for (replica, last) in last.iter_mut().enumerate() {
+                    let visible = replicas.visible(replica, now);
+                    assert!(visible >= *last, "a replica went back");
+                    *last = visible;
+                }
+                differed |= last[0] != last[1];
+            }
+            assert_eq!(last, [20, 20]);
+        }
+        assert!(differed);
+    }
+
+    #[test]
+    fn one_seed_is_one_behaviour() {
+        let visible = |seed| {
+            let mut replicas = Replicas::new(1, Duration::from_secs(2), Seeded::new(seed));
+            replicas.commit(1, START);
+            (0..200)
+                .map(|step| replicas.visible(0, START.plus(Duration::from_millis(step * 10))))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(visible(7), visible(7));
+        assert_ne!(visible(7), visible(8));
+    }
+}
