@@ -206,6 +206,14 @@ pub enum ProxyError {
         /// Which rule it breaks.
         cause: Cow<'static, str>,
     },
+    /// The sidecar cannot prove itself to the upstream at the moment.
+    #[error("no credential for {upstream}: {cause}")]
+    Credential {
+        /// The upstream's authority.
+        upstream: String,
+        /// What is wrong and what the operator can do about it. Never holds a secret.
+        cause: String,
+    },
     /// The upstream cannot be asked, and what is stored may not answer.
     #[error("the upstream cannot be asked, and nothing stored may answer instead ({reason}): {cause}")]
     Disconnected {
@@ -263,7 +271,7 @@ impl ProxyError {
             | Self::ConnectTimeout { .. }
             | Self::AnswerTimeout { .. }
             | Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Self::BrokenAnswer { .. } | Self::Credential { .. } => StatusCode::BAD_GATEWAY,
             Self::Disconnected { cause, .. } => match **cause {
                 Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
                 Self::Throttled { status, .. } => status,
@@ -319,6 +327,7 @@ impl ProxyError {
             Self::AnswerTimeout { .. } => "answer-timeout",
             Self::NoAnswer { .. } => "no-answer",
             Self::BrokenAnswer { .. } => "broken-answer",
+            Self::Credential { .. } => "credential",
             Self::Disconnected { .. } => "disconnected",
             Self::Throttled { .. } => "throttled",
             Self::BodyTooLarge { .. } => "body-too-large",
@@ -334,6 +343,7 @@ impl ProxyError {
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "The upstream cannot be reached",
             Self::AnswerTimeout { .. } | Self::NoAnswer { .. } => "The upstream did not answer",
             Self::BrokenAnswer { .. } => "The upstream's answer is broken",
+            Self::Credential { .. } => "No credential for the upstream",
             Self::Disconnected { .. } => "The upstream cannot be asked, and nothing stored may answer",
             Self::Throttled { .. } => "The upstream asked for a pause",
             Self::BodyTooLarge { .. } => "The request body is too large",

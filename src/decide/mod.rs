@@ -23,9 +23,11 @@ pub mod complete;
 pub mod disconnected;
 pub mod freshen;
 pub mod freshness;
+pub mod invalidate;
 pub mod reuse;
 pub mod storable;
 pub mod stored_fields;
+pub mod validation;
 
 /// The head of an answer from upstream, before its body.
 #[derive(Clone, Debug)]

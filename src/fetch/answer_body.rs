@@ -101,7 +101,8 @@ pub async fn read_whole(
             frame = body.frame() => frame,
             () = &mut given_up => return WholeBody::Abandoned,
             () = &mut too_slow => {
-                return WholeBody::Streams(FlowingBody::Streaming(Prefixed::of(read, Bytes::new(), body)));
+                let rest = FlowingBody::Streaming(body.boxed_unsync());
+                return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), rest)));
             }
         };
         match frame {
@@ -110,7 +111,9 @@ pub async fn read_whole(
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if (read.len() + data.len()) as u64 > limit_bytes {
-                    return WholeBody::Streams(FlowingBody::Streaming(Prefixed::of(read, data, body)));
+                    let rest = FlowingBody::Streaming(body.boxed_unsync());
+                    let rest = FlowingBody::Streaming(Chained::of(data, rest));
+                    return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), rest)));
                 }
                 read.extend_from_slice(&data);
             }
@@ -118,21 +121,22 @@ pub async fn read_whole(
     }
 }
 
-/// What had been read when a body turned out not to be stored, and the rest of it.
-struct Prefixed {
+/// Bytes that are at hand, and the body that follows them.
+#[derive(Debug)]
+pub struct Chained {
     first: Option<Bytes>,
-    second: Option<Bytes>,
-    rest: AnswerBody,
+    rest: FlowingBody,
 }
 
-impl Prefixed {
-    fn of(read: BytesMut, piece: Bytes, rest: AnswerBody) -> StreamingBody {
-        let held = |bytes: Bytes| Some(bytes).filter(|bytes| !bytes.is_empty());
-        Self { first: held(read.freeze()), second: held(piece), rest }.boxed_unsync()
+impl Chained {
+    /// One body of both.
+    #[must_use]
+    pub fn of(first: Bytes, rest: FlowingBody) -> StreamingBody {
+        Self { first: Some(first).filter(|bytes| !bytes.is_empty()), rest }.boxed_unsync()
     }
 }
 
-impl Body for Prefixed {
+impl Body for Chained {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -140,20 +144,19 @@ impl Body for Prefixed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.first.take().or_else(|| self.second.take()) {
+        match self.first.take() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => Pin::new(&mut self.rest).poll_frame(context),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held =
-            [&self.first, &self.second].into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
+        let held_bytes = self.first.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let rest = self.rest.size_hint();
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + held);
+        hint.set_lower(rest.lower() + held_bytes);
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + held);
+            hint.set_upper(upper + held_bytes);
         }
         hint
     }

@@ -1,9 +1,185 @@
-//! Asking the upstream: the pooled client, collapsing, throttling.
+//! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
 pub mod answer_body;
 pub mod collapse;
 pub mod dial;
+pub mod flight;
+pub mod forward;
 pub mod outgoing;
 pub mod throttle;
 pub mod tls;
 pub mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use http::uri::PathAndQuery;
+use hyper::body::Incoming;
+
+use crate::body::FlowingBody;
+use crate::clock::Clock;
+use crate::credentials::{Credential, Unsigned};
+use crate::decide::Unreachable;
+use crate::error::ProxyError;
+use crate::headers::vary;
+use crate::presented_request::PresentedRequest;
+use crate::profile::{Footprint, Profile};
+use crate::store::{Store, StoreChange, Variants};
+use crate::stored_response::{CacheKey, StoredResponse};
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{Coverage, CoverageVerdict};
+use crate::sync_token::session::Session;
+use collapse::Flights;
+use flight::{Failure, Landing};
+use throttle::Throttle;
+use upstream::{Outgoing, UpstreamClient};
+
+/// Everything that belongs to one upstream: nothing of it is shared with another.
+pub struct Upstream {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The pooled client.
+    pub client: UpstreamClient,
+    /// What kind of API it is.
+    pub profile: Arc<dyn Profile>,
+    /// How the sidecar proves itself there.
+    pub credential: Arc<dyn Credential>,
+    /// What was observed there, and the writes that went there.
+    pub session: Arc<Session<Footprint>>,
+    /// What is under way.
+    pub flights: Arc<Flights<Landing>>,
+    /// Whether it asked to be left alone.
+    pub throttle: Throttle,
+    /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
+    pub store: Arc<dyn Store>,
+    /// Most variants of one target.
+    pub variants_limit: usize,
+    /// How long an unknown write stays open where no tokens tell (design, section 3).
+    pub settle_time: Duration,
+    /// How long the answer to a write that carries no token waits for other open writes.
+    pub conflict_wait: Duration,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Upstream {
+    /// The stored response for a request: of the variants that its selecting header fields select, the most recent.
+    #[must_use]
+    pub fn stored(&self, request: &PresentedRequest) -> Option<Arc<StoredResponse>> {
+        select(&self.store.variants(&request.key)?, request).cloned()
+    }
+
+    /// What rules 1 to 3 of coverage say about answering this request from what has this coverage.
+    #[must_use]
+    pub fn verdict(
+        &self,
+        request: &PresentedRequest,
+        covers: Coverage,
+        presented: &Presented,
+    ) -> CoverageVerdict {
+        self.session
+            .verdict(covers, presented, |write| self.profile.touches(write, request.key.canonical_target()))
+    }
+
+    /// Stores a response unless what is there covers more; says whether it did.
+    pub fn put(&self, key: &CacheKey, response: StoredResponse) -> bool {
+        let late_replaces = !self.session.clauses().late_never_replaces;
+        let mut stored = false;
+        self.store.update(key, &mut |current| {
+            let current = match current {
+                // The mistake under test: what comes back late replaces whatever is there.
+                Some(variants) if late_replaces => variants.without(&response.selecting),
+                other => other.cloned(),
+            };
+            let put = match current {
+                None => Some(Variants::of(response.clone())),
+                Some(variants) => variants.with(response.clone(), self.variants_limit),
+            };
+            stored = put.is_some();
+            put.map_or(StoreChange::Keep, StoreChange::Put)
+        });
+        stored
+    }
+
+    /// Takes one stored response out, if it is still the one that is there.
+    pub fn outdate(&self, key: &CacheKey, outdated: &StoredResponse) {
+        self.store.update(key, &mut |current| {
+            let Some(variants) = current else { return StoreChange::Keep };
+            match variants.selected_by(&outdated.selecting) {
+                Some(held) if held.covers == outdated.covers => {
+                    variants.without(&outdated.selecting).map_or(StoreChange::Remove, StoreChange::Put)
+                }
+                _ => StoreChange::Keep,
+            }
+        });
+    }
+
+    /// Sends a request with the credential, and records what its answer tells everyone before anyone sees the answer.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer.
+    pub async fn send(
+        &self,
+        mut outgoing: Outgoing,
+        target: &PathAndQuery,
+    ) -> Result<Response<Incoming>, Failure> {
+        let body = match &outgoing.body {
+            FlowingBody::Full(bytes) => bytes.clone(),
+            FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
+        };
+        let unsigned = Unsigned {
+            method: &outgoing.method,
+            target: target.as_str(),
+            authority: self.client.authority().as_str(),
+            body: &body,
+            now: self.clock.now(),
+        };
+        self.credential.authorize(unsigned, &mut outgoing.fields).await.map_err(|error| Failure {
+            why: Unreachable::Connect,
+            error: ProxyError::Credential {
+                upstream: self.client.authority().to_string(),
+                cause: error.cause,
+            },
+        })?;
+        let response = self.client.exchange(outgoing).await.map_err(Failure::from)?;
+        let now = self.clock.now();
+        if self.session.clauses().news_before_answer {
+            self.session.observe(response.headers());
+        } else {
+            self.observe_late(response.headers().clone());
+        }
+        if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
+            self.throttle.obey(hint, now);
+        }
+        self.credential.heed(response.status(), response.headers(), now);
+        Ok(response)
+    }
+
+    /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
+    fn observe_late(&self, fields: http::HeaderMap) {
+        let session = Arc::clone(&self.session);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            session.observe(&fields);
+        });
+    }
+}
+
+/// Of the variants that a request selects, the most recent.
+#[must_use]
+pub fn select<'a>(variants: &'a Variants, request: &PresentedRequest) -> Option<&'a Arc<StoredResponse>> {
+    variants.as_slice().iter().find(|response| vary::selects(&response.selecting, &request.fields))
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        let why = match &error {
+            ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
+            ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Unreachable::Broken,
+            ProxyError::Throttled { .. } => Unreachable::Throttled,
+            _ => Unreachable::Connect,
+        };
+        Self { why, error }
+    }
+}

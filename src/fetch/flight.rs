@@ -1,0 +1,371 @@
+//! One flight: from its snapshot to its landing. Acts only; what an answer means is `decide::absorb`'s business.
+//!
+//! The order is the promise: the snapshot is taken before the first byte leaves; news (`Sync-Token`, throttling) is recorded
+//! before anything is handed on; a response is in the store before the last byte of it can have reached a caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Method, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::Upstream;
+use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole};
+use super::collapse::Leader;
+use super::outgoing::{OwnFields, outgoing_fields};
+use super::upstream::Outgoing;
+use crate::body::FlowingBody;
+use crate::config::CachingRules;
+use crate::decide::absorb::{Change, absorb};
+use crate::decide::storable::{NotStored, Storable};
+use crate::decide::validation::{Sent, validation};
+use crate::decide::{Asked, ResponseHead, Unreachable};
+use crate::error::ProxyError;
+use crate::presented_request::PresentedRequest;
+use crate::stored_response::StoredResponse;
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::CoverageVerdict;
+use crate::sync_token::session::Snapshot;
+
+/// How long a queued flight waits for the one ahead of it.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a body may take to be read whole before it is streamed through instead of stored.
+const STORING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer that nobody waits for any more is still read: small ones are worth storing.
+const ABANDONED_GRACE: Duration = Duration::from_millis(500);
+
+/// What a flight brought for everyone on board. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Landing {
+    /// A response that is stored, or would be if there were room: everyone may be answered from it.
+    Shared(SharedAnswer),
+    /// The answer is for the leader alone: ask for yourself.
+    NotShared,
+    /// There is no answer.
+    Failed(Failure),
+}
+
+/// A response for everyone on board.
+#[derive(Clone, Debug)]
+pub struct SharedAnswer {
+    /// The response.
+    pub response: Arc<StoredResponse>,
+    /// The status that came back.
+    pub status: StatusCode,
+    /// Whether it is in the store: something with a greater coverage may have been there.
+    pub stored: bool,
+}
+
+/// Why there is no answer, for `decide::disconnected` and for the caller.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What kind of failure.
+    pub why: Unreachable,
+    /// What to tell the caller if nothing stored may answer.
+    pub error: ProxyError,
+}
+
+/// What a flight brought for the request that caused it.
+#[derive(Debug)]
+pub enum LeadersAnswer {
+    /// The same as for everyone on board.
+    Landed(Landing),
+    /// A response for this caller alone that the store helped to make.
+    Only {
+        /// The response.
+        response: Box<StoredResponse>,
+        /// The status that came back.
+        status: StatusCode,
+        /// Why it is not stored.
+        not_stored: NotStored,
+    },
+    /// An answer for this caller alone, streaming.
+    Alone(AloneAnswer),
+}
+
+/// An answer for one caller alone.
+#[derive(Debug)]
+pub struct AloneAnswer {
+    /// Its head as it came.
+    pub head: ResponseHead,
+    /// Its body, streaming.
+    pub body: FlowingBody,
+    /// Why it was not stored.
+    pub not_stored: NotStored,
+}
+
+/// Everything that a flight needs to know.
+#[derive(Clone)]
+pub struct FlightPlan {
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// The request that caused it.
+    pub request: Arc<PresentedRequest>,
+    /// The target, verbatim.
+    pub target: PathAndQuery,
+    /// The rules of its route.
+    pub rules: Arc<CachingRules>,
+    /// Whether what is stored is validated; else it is fetched without conditions.
+    pub validate: bool,
+}
+
+impl FlightPlan {
+    /// Flies with followers on board, in a task of its own. `answer` goes to the caller who caused the flight, if he still
+    /// waits.
+    pub async fn fly(
+        self,
+        mut leader: Leader<Landing>,
+        mut snapshot: Option<Snapshot>,
+        answer: oneshot::Sender<LeadersAnswer>,
+    ) {
+        leader
+            .depart(QUEUE_PATIENCE, || {
+                let taken = self.upstream.session.snapshot(&[]);
+                let covers = taken.covers;
+                snapshot = Some(taken);
+                covers
+            })
+            .await;
+        let Some(snapshot) = snapshot else { return };
+        let given_up = async {
+            leader.abandoned().await;
+            tokio::time::sleep(ABANDONED_GRACE).await;
+        };
+        match self.ask(snapshot, given_up).await {
+            LeadersAnswer::Landed(landing) => {
+                // Either of the two may be gone; the store has it in any case.
+                let _gone = answer.send(LeadersAnswer::Landed(landing.clone()));
+                leader.land(landing);
+            }
+            alone @ (LeadersAnswer::Alone(_) | LeadersAnswer::Only { .. }) => {
+                leader.land(Landing::NotShared);
+                let _gone = answer.send(alone);
+            }
+        }
+    }
+
+    /// Asks upstream and absorbs the answer. `given_up` resolves when nobody wants the body any more.
+    pub async fn ask(&self, snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeadersAnswer {
+        let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
+        let (sent, response, head) = match self.exchange(in_hand.as_deref(), &snapshot).await {
+            Ok(answered) => answered,
+            Err(failure) => return LeadersAnswer::Landed(Landing::Failed(failure)),
+        };
+        let change = self.absorb(&sent, in_hand.as_deref(), &head, &snapshot);
+        if !matches!(change, Change::AskAgain(_)) {
+            return self.act(change, in_hand, head, response, &snapshot, given_up).await;
+        }
+        // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
+        match self.exchange(None, &snapshot).await {
+            Err(failure) => LeadersAnswer::Landed(Landing::Failed(failure)),
+            Ok((sent, response, head)) => {
+                let change = self.absorb(&sent, None, &head, &snapshot);
+                self.act(change, None, head, response, &snapshot, given_up).await
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        in_hand: Option<&StoredResponse>,
+        snapshot: &Snapshot,
+    ) -> Result<(Sent, Response<Incoming>, ResponseHead), Failure> {
+        let upstream = &self.upstream;
+        let sent = validation(&self.request, in_hand);
+        let own = OwnFields {
+            conditions: Some(sent.fields.clone()),
+            sync_token: snapshot.sync_token.clone(),
+            range: in_hand.is_none(),
+            callers_authorization: upstream.credential.forwards_callers(),
+        };
+        let method = if self.request.method == Method::HEAD && upstream.profile.fetches_head_as_get() {
+            Method::GET
+        } else {
+            self.request.method.clone()
+        };
+        let outgoing = Outgoing {
+            method,
+            uri: upstream.client.uri(&self.target),
+            fields: outgoing_fields(&self.request.fields, &*upstream.profile, own),
+            body: FlowingBody::Empty,
+            body_deadline: Duration::ZERO,
+        };
+        let request_time = upstream.clock.now();
+        let response = upstream.send(outgoing, &self.target).await?;
+        let head = ResponseHead {
+            status: response.status(),
+            fields: response.headers().clone(),
+            request_time,
+            response_time: upstream.clock.now(),
+        };
+        Ok((sent, response, head))
+    }
+
+    fn absorb(
+        &self,
+        sent: &Sent,
+        in_hand: Option<&StoredResponse>,
+        head: &ResponseHead,
+        snapshot: &Snapshot,
+    ) -> Change {
+        let upstream = &self.upstream;
+        let covers = upstream.session.covers_as_received(snapshot.covers);
+        let asked = Asked {
+            request: &self.request,
+            in_hand,
+            conditions: sent.conditions,
+            completing: sent.completing,
+            covers,
+        };
+        let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
+            upstream.verdict(&self.request, stored.covers, &Presented::Known { required_version: 0 })
+        });
+        absorb(&asked, head, verdict, &self.rules, upstream.clock.now())
+    }
+
+    async fn act(
+        &self,
+        change: Change,
+        in_hand: Option<Arc<StoredResponse>>,
+        head: ResponseHead,
+        response: Response<Incoming>,
+        snapshot: &Snapshot,
+        given_up: impl Future<Output = ()>,
+    ) -> LeadersAnswer {
+        let body = AnswerBody::new(response.into_body(), self.upstream.client.limits().body_stall_deadline);
+        match change {
+            Change::Store(storable) => self.store(*storable, None, head, body, snapshot, given_up).await,
+            Change::Complete(completion) => {
+                let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
+                match completion.storable {
+                    Ok(storable) => {
+                        self.store(storable, Some(first), completion.head, body, snapshot, given_up).await
+                    }
+                    Err(reason) => alone(completion.head, joined(first, body), reason),
+                }
+            }
+            Change::Freshened(freshened) => {
+                let freshened = self.of_what_the_store_holds(*freshened);
+                LeadersAnswer::Landed(Landing::Shared(self.put(freshened, head.status)))
+            }
+            Change::AnswerOnly(response, not_stored) => {
+                self.outdate(in_hand);
+                LeadersAnswer::Only { response, status: head.status, not_stored }
+            }
+            Change::NotModifiedForCaller => {
+                self.outdate(in_hand);
+                alone(head, FlowingBody::Empty, NotStored::Status)
+            }
+            Change::Outdate(not_stored) => {
+                self.outdate(in_hand);
+                alone(head, streaming(body), not_stored)
+            }
+            Change::Keep(not_stored) => alone(head, streaming(body), not_stored),
+            Change::ServeStale(_, why) => LeadersAnswer::Landed(Landing::Failed(self.failure(why, &head))),
+            Change::AskAgain(reason) => self.broken(reason.as_str().into()),
+            Change::Reject(reason) => self.broken(reason.as_str().into()),
+        }
+    }
+
+    /// Stores a body behind the bytes that are already there, if any.
+    async fn store(
+        &self,
+        storable: Storable,
+        first: Option<Bytes>,
+        head: ResponseHead,
+        body: AnswerBody,
+        snapshot: &Snapshot,
+        given_up: impl Future<Output = ()>,
+    ) -> LeadersAnswer {
+        let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
+        let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
+        match read_whole(body, limit_bytes, STORING_PATIENCE, given_up).await {
+            WholeBody::Complete(rest) => {
+                let bytes = match first {
+                    None => rest,
+                    Some(first) => [first, rest].concat().into(),
+                };
+                let covers = self.upstream.session.covers_as_received(snapshot.covers);
+                match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
+                    Ok(response) => LeadersAnswer::Landed(Landing::Shared(self.put(response, head.status))),
+                    Err(NotStored::BodyBroken) => {
+                        self.broken("its body has another length than it said".into())
+                    }
+                    Err(reason) => alone(head, bytes.into(), reason),
+                }
+            }
+            WholeBody::Streams(rest) => {
+                let body = match first {
+                    None => rest,
+                    Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
+                };
+                alone(head, body, NotStored::BodyTooLarge)
+            }
+            WholeBody::Broken(error) => self.broken(error.to_string().into()),
+            WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared),
+        }
+    }
+
+    /// A 304 freshens the response in hand. The mistake under test freshens whatever the store holds by now.
+    fn of_what_the_store_holds(&self, freshened: StoredResponse) -> StoredResponse {
+        if self.upstream.session.clauses().freshens_the_one_in_hand {
+            return freshened;
+        }
+        match self.upstream.stored(&self.request) {
+            Some(held) => {
+                StoredResponse { body: held.body.clone(), fields: held.fields.clone(), ..freshened }
+            }
+            None => freshened,
+        }
+    }
+
+    fn outdate(&self, in_hand: Option<Arc<StoredResponse>>) {
+        if let Some(outdated) = in_hand {
+            self.upstream.outdate(&self.request.key, &outdated);
+        }
+    }
+
+    fn failure(&self, why: Unreachable, head: &ResponseHead) -> Failure {
+        let upstream = &self.upstream;
+        let error = match upstream.throttle.remaining(upstream.clock.now()) {
+            Some(retry_after) if why == Unreachable::Throttled => {
+                ProxyError::Throttled { status: head.status, retry_after }
+            }
+            _ => ProxyError::BrokenAnswer {
+                upstream: upstream.client.authority().to_string(),
+                cause: format!("it answered {}", head.status).into(),
+            },
+        };
+        Failure { why, error }
+    }
+
+    fn put(&self, response: StoredResponse, status: StatusCode) -> SharedAnswer {
+        let stored = self.upstream.put(&self.request.key, response.clone());
+        SharedAnswer { response: Arc::new(response), status, stored }
+    }
+
+    fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeadersAnswer {
+        let upstream = self.upstream.client.authority().to_string();
+        let error = ProxyError::BrokenAnswer { upstream, cause };
+        LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::Broken, error }))
+    }
+}
+
+fn streaming(body: AnswerBody) -> FlowingBody {
+    if body.is_end_stream() { FlowingBody::Empty } else { FlowingBody::Streaming(body.boxed_unsync()) }
+}
+
+fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
+    FlowingBody::Streaming(Chained::of(first, streaming(rest)))
+}
+
+fn alone(head: ResponseHead, body: FlowingBody, not_stored: NotStored) -> LeadersAnswer {
+    LeadersAnswer::Alone(AloneAnswer { head, body, not_stored })
+}

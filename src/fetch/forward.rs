@@ -1,0 +1,151 @@
+//! Requests that the cache does not answer: writes, whose outcome is always learned, and reads that bypass the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+
+use super::Upstream;
+use super::answer_body::AnswerBody;
+use super::flight::Failure;
+use super::outgoing::{OwnFields, outgoing_fields};
+use super::upstream::Outgoing;
+use crate::body::FlowingBody;
+use crate::config::CachingRules;
+use crate::decide::ResponseHead;
+use crate::decide::invalidate::write_outcome;
+use crate::sync_token::session::{SYNC_TOKEN, WriteClosed, WriteOutcome};
+use crate::sync_token::token::PresentedToken;
+
+/// A request as a caller sent it, for the upstream.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The method.
+    pub method: Method,
+    /// The target, verbatim.
+    pub target: PathAndQuery,
+    /// End-to-end fields.
+    pub fields: HeaderMap,
+    /// The body: whole if it is small, else streaming.
+    pub body: FlowingBody,
+    /// How long a streaming body may take to arrive.
+    pub body_deadline: Duration,
+    /// Token values of the caller that never passed through this sidecar: they go in the place of ours.
+    pub unknown_tokens: Vec<PresentedToken>,
+}
+
+/// An answer, streaming.
+#[derive(Debug)]
+pub struct ForwardedAnswer {
+    /// The head as it came.
+    pub head: ResponseHead,
+    /// The body.
+    pub body: FlowingBody,
+}
+
+impl Upstream {
+    /// Passes a safe request on and its answer back; nothing is stored.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer.
+    pub async fn forward(&self, forwarded: Forwarded) -> Result<ForwardedAnswer, Failure> {
+        let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
+        let own = OwnFields {
+            conditions: None,
+            sync_token: snapshot.sync_token,
+            range: true,
+            callers_authorization: self.credential.forwards_callers(),
+        };
+        let outgoing = Outgoing {
+            uri: self.client.uri(&forwarded.target),
+            fields: outgoing_fields(&forwarded.fields, &*self.profile, own),
+            method: forwarded.method,
+            body: forwarded.body,
+            body_deadline: forwarded.body_deadline,
+        };
+        let request_time = self.clock.now();
+        let response = self.send(outgoing, &forwarded.target).await?;
+        let head = ResponseHead {
+            status: response.status(),
+            fields: response.headers().clone(),
+            request_time,
+            response_time: self.clock.now(),
+        };
+        let body = AnswerBody::new(response.into_body(), self.client.limits().body_stall_deadline);
+        Ok(ForwardedAnswer { head, body: FlowingBody::Streaming(body.boxed_unsync()) })
+    }
+
+    /// Passes a write on in a task of its own, so that its outcome is learned even when its caller leaves. The write is open
+    /// from before its first byte until its answer has arrived, and closed before the answer is handed on.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer.
+    pub async fn write(
+        self: Arc<Self>,
+        forwarded: Forwarded,
+        rules: Arc<CachingRules>,
+    ) -> Result<ForwardedAnswer, Failure> {
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            // The caller may be gone; the outcome has been recorded in any case.
+            let _gone = answer.send(self.write_to_its_end(forwarded, &rules).await);
+        });
+        answered.await.unwrap_or_else(|_| {
+            let cause = "the task of a write ended without an answer".into();
+            Err(Failure::from(crate::error::ProxyError::Internal { cause }))
+        })
+    }
+
+    async fn write_to_its_end(
+        self: Arc<Self>,
+        forwarded: Forwarded,
+        rules: &CachingRules,
+    ) -> Result<ForwardedAnswer, Failure> {
+        let method = forwarded.method.clone();
+        let footprint = self.profile.footprint(&method, &forwarded.target);
+        let own_target = self.profile.canonical_target(&method, &forwarded.target, &HeaderMap::new());
+        let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
+        let write = self.session.open_write(footprint);
+        let answered = self.forward(forwarded).await;
+        let outcome = match &answered {
+            Ok(answer) => write_outcome(answer.head.status, rules),
+            Err(failure) if failure.error.may_have_reached_origin() => WriteOutcome::Unknown,
+            Err(_) => WriteOutcome::DidNotHappen,
+        };
+        let closed = self.session.close_write(write, outcome, |footprint| match &answered {
+            Ok(answer) => {
+                self.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
+            }
+            Err(_) => footprint,
+        });
+        if closed == WriteClosed::StaysOpen {
+            let upstream = Arc::clone(&self);
+            tokio::spawn(async move {
+                tokio::time::sleep(upstream.settle_time).await;
+                upstream.session.settle_write(write);
+            });
+        }
+        if let Ok(answer) = &answered
+            && self.tells_of_others(&answer.head)
+        {
+            // It was refused because of somebody else's write, and carries no token of that: whoever sees it must not
+            // read an older state afterwards.
+            let touches_same = |other: &crate::profile::Footprint| {
+                own_target.as_deref().is_none_or(|target| self.profile.touches(other, target))
+            };
+            let others = self.session.others_closed(write, touches_same);
+            let _in_time = tokio::time::timeout(self.conflict_wait, others).await;
+        }
+        answered
+    }
+
+    fn tells_of_others(&self, head: &ResponseHead) -> bool {
+        self.session.clauses().tokenless_answer_waits
+            && !head.fields.contains_key(SYNC_TOKEN)
+            // An origin without tokens is consistent by itself: there a success tells of nobody else's write.
+            && (!head.status.is_success() || self.session.response_line().is_some())
+    }
+}
