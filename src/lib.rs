@@ -19,6 +19,7 @@ pub mod error;
 pub mod fetch;
 pub mod guard;
 pub mod headers;
+pub mod identify;
 pub mod logging;
 pub mod metrics;
 pub mod presented_request;
