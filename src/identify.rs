@@ -1,26 +1,27 @@
 //! A request head becomes a presented request (RFC 9111 §4), or bypasses the cache for a reason.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, RANGE};
+use http::header::{EXPECT, RANGE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, Method, Uri};
 
 use crate::config::caching::{CachingRules, Sharing};
 use crate::error::{RefusalReason, Refused};
 use crate::headers::cache_control::RequestDirectives;
-use crate::headers::conditional::{CONDITIONAL_FIELDS, Preconditions};
+use crate::headers::conditional::Preconditions;
 use crate::headers::hop_by_hop::remove_hop_by_hop;
 use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
 use crate::presented_request::PresentedRequest;
 use crate::profile::{BypassReason, Profile};
 use crate::stored_response::CacheKey;
-use crate::sync_token::session::SYNC_TOKEN;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     /// The upstream's name in the configuration: first part of the cache key.
     pub upstream: &'a str,
+    /// Scheme and authority of the upstream.
+    pub origin: &'a Uri,
     /// The identity under which responses are obtained: second part of the cache key (design, section 4).
     pub partition: &'a str,
     /// What is known about the API.
@@ -114,11 +115,13 @@ pub fn identify(
     };
     Ok(Identified::Cacheable(PresentedRequest {
         key,
+        target: target_uri(to.origin, target),
         method: method.clone(),
         fields,
         directives,
         preconditions,
         range,
+        carries_cookie: survey.has(FieldSet::COOKIE),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
     }))
 }
@@ -133,52 +136,23 @@ fn presented_range(method: &Method, fields: &mut HeaderMap) -> RangeField {
     range
 }
 
-/// What becomes of the caller's conditions and range on the way upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallersConditions {
-    /// They go along: the request bypasses the cache, or is for the origin to judge.
-    Kept,
-    /// They stay here: the cache asks with its own (`decide::validation`) and answers the caller from what comes back.
-    LeftOut,
-}
-
-/// The request fields that go upstream. Not among them, because others write them: `Host` and framing, the aggregate of sync
-/// tokens, `Via`, and `Authorization` unless it is the caller's own that counts.
-#[must_use]
-pub fn forwarded_fields(fields: &HeaderMap, conditions: CallersConditions, to: Destination<'_>) -> HeaderMap {
-    let mut forwarded = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
-        if is_forwarded(name, conditions, to) {
-            forwarded.append(name, value.clone());
-        }
-    }
-    forwarded
-}
-
-fn is_forwarded(name: &HeaderName, conditions: CallersConditions, to: Destination<'_>) -> bool {
-    if name == HOST || name == CONTENT_LENGTH || name == SYNC_TOKEN {
-        return false;
-    }
-    if name == AUTHORIZATION && to.rules.owns_credential {
-        return false;
-    }
-    if conditions == CallersConditions::LeftOut && (name == RANGE || CONDITIONAL_FIELDS.contains(name)) {
-        return false;
-    }
-    to.profile.forwards(name)
+/// The target URI in absolute form, as the upstream sees it.
+fn target_uri(origin: &Uri, target: &PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = origin.scheme().cloned();
+    parts.authority = origin.authority().cloned();
+    parts.path_and_query = Some(target.clone());
+    // The parts fit together whenever `origin` is one, which the configuration sees to.
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target.clone()))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Uri};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::headers::range::RangeRequest;
     use crate::profile::generic::Generic;
-
-    fn profile(sharing: Sharing) -> Generic {
-        Generic::new(&Uri::from_static("http://origin.test"), sharing, Vec::new())
-    }
 
     fn fields_of(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -197,8 +171,9 @@ mod tests {
     ) -> Result<Identified, Refused> {
         let fields = fields_of(lines);
         let survey = Survey::of(&fields);
-        let profile = profile(rules.sharing);
-        let to = Destination { upstream: "main", partition: "p", profile: &profile, rules };
+        let origin = Uri::from_static("http://origin.test:81");
+        let profile = Generic::new(&origin, rules.sharing, Vec::new());
+        let to = Destination { upstream: "main", origin: &origin, partition: "p", profile: &profile, rules };
         let method = method.parse().expect("a method");
         identify(&method, &target.parse().expect("a target"), fields, &survey, has_body, to)
     }
@@ -231,6 +206,18 @@ mod tests {
         assert_eq!(request.key, CacheKey::new("main", "p", "/~a?x=%41"));
         assert_eq!(presented("HEAD", "/%7ea?x=%41", &[]).key, request.key);
         assert_eq!(presented("POST", "/%7ea?x=%41", &[]).key, request.key);
+    }
+
+    #[test]
+    fn the_target_uri_is_the_upstreams_and_keeps_its_bytes() {
+        assert_eq!(presented("GET", "/%7ea?x=%41", &[]).target, "http://origin.test:81/%7ea?x=%41");
+        assert_eq!(presented("GET", "//evil.example/a", &[]).target, "http://origin.test:81//evil.example/a");
+    }
+
+    #[test]
+    fn cookies_are_noticed() {
+        assert!(presented("GET", "/", &[("cookie", "a=b")]).carries_cookie);
+        assert!(!presented("GET", "/", &[]).carries_cookie);
     }
 
     #[test]
@@ -326,42 +313,5 @@ mod tests {
             Ok(Identified::Cacheable(request)) => assert!(!request.authorized),
             other => panic!("{other:?}"),
         }
-    }
-
-    #[test]
-    fn what_goes_upstream_is_rebuilt() {
-        let fields = fields_of(&[
-            ("host", "127.0.0.1:8484"),
-            ("content-length", "5"),
-            ("authorization", "Bearer x"),
-            ("sync-token", "a=b"),
-            ("x-forwarded-host", "evil.example"),
-            ("x-original-url", "/evil"),
-            ("x-http-method-override", "DELETE"),
-            ("accept", "a"),
-            ("accept", "b"),
-            ("cookie", "c=d"),
-            ("if-none-match", "\"1\""),
-            ("if-range", "\"1\""),
-            ("range", "bytes=0-1"),
-        ]);
-        let names = |sharing, owns_credential, conditions| {
-            let rules = CachingRules { sharing, owns_credential, ..CachingRules::rfc9111() };
-            let profile = profile(sharing);
-            let to = Destination { upstream: "main", partition: "p", profile: &profile, rules: &rules };
-            let forwarded = forwarded_fields(&fields, conditions, to);
-            let mut names: Vec<String> = forwarded.iter().map(|(name, _)| name.to_string()).collect();
-            names.sort();
-            names.join(" ")
-        };
-        assert_eq!(names(Sharing::Guarded, true, CallersConditions::LeftOut), "accept accept cookie");
-        assert_eq!(
-            names(Sharing::Guarded, false, CallersConditions::Kept),
-            "accept accept authorization cookie if-none-match if-range range"
-        );
-        assert_eq!(
-            names(Sharing::Rfc9111, true, CallersConditions::LeftOut),
-            "accept accept cookie x-forwarded-host x-http-method-override x-original-url"
-        );
     }
 }
