@@ -8,6 +8,7 @@
 //!        Refused  PresentedRequest        Decision               Answer                   Change          Reply
 //! ```
 
+pub mod accept;
 pub mod admin;
 pub mod body;
 pub mod clock;
