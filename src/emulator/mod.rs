@@ -19,6 +19,7 @@ pub mod precondition;
 pub mod presented;
 pub mod problem;
 pub mod replicas;
+pub mod seed;
 pub mod seeded;
 pub mod settings;
 pub mod snapshot;
