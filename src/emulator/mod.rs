@@ -1,17 +1,21 @@
 //! An App Configuration origin in this binary: for trying the sidecar, for tests, and for developing without a
 //! subscription. It depends on nothing in the proxy's path.
 //!
-//! A request goes `serve` → `origin` (sizes, `authentication`, path, api-version) → one of `endpoints`, which looks at or
+//! A request goes `serve` → `service` (`faults`, `counts`) → `origin` (sizes, `authentication`, path, api-version) → one of `endpoints`, which looks at or
 //! changes the `configuration_store` under one lock → `answer`. A change is recorded before it takes effect (`change`), and
 //! each of the `replicas` shows it a while later; `tokens` say which state an answer shows, and which one a request asks for.
 
+pub mod admin;
 pub mod answer;
 pub mod authentication;
 pub mod change;
 pub mod configuration_store;
+pub mod counts;
 pub mod endpoints;
+pub mod events;
 pub mod faults;
 pub mod history;
+pub mod journal;
 pub mod key_values;
 mod origin;
 pub mod page;
@@ -19,8 +23,8 @@ pub mod precondition;
 pub mod presented;
 pub mod problem;
 pub mod replicas;
-pub mod seed;
 pub mod seeded;
+pub mod service;
 pub mod settings;
 pub mod snapshot;
 pub mod tokens;

@@ -44,9 +44,15 @@ impl Faults {
         state.0 = plan;
     }
 
-    /// What goes wrong with this request.
+    /// Whether the plan has any rule; asking takes no lock.
+    #[must_use]
+    pub fn are_planned(&self) -> bool {
+        self.planned.load(Ordering::Acquire)
+    }
+
+    /// What goes wrong with this request. Counts it, so ask once a request.
     pub fn decide(&self, request: RequestFacts<'_>, now: Timestamp) -> Fault {
-        if !self.planned.load(Ordering::Acquire) {
+        if !self.are_planned() {
             return Fault::default();
         }
         let (plan, rng) = &mut *self.lock();
@@ -66,13 +72,14 @@ impl Faults {
 }
 
 /// Carries a request out as its fault says. `severance` is the connection's; a transport without one ends before the head
-/// where it should end within it.
+/// where it should end within it. The answer to a HEAD has no body to spoil.
 ///
 /// # Errors
 /// [`Severed`] when the connection is to end without an answer.
 pub async fn act<F>(
     fault: Fault,
     severance: Option<Severance>,
+    is_head: bool,
     carried_out: F,
 ) -> Result<Response<FaultyBody>, Severed>
 where
@@ -112,7 +119,8 @@ where
     };
     let (mut head, content) = answer.into_parts();
     spoil_head(&fault.head, head.status, &mut head.headers);
-    Ok(Response::from_parts(head, FaultyBody::new(content, fault.body)))
+    let body = if is_head { FaultyBody::sound(Bytes::new()) } else { FaultyBody::new(content, fault.body) };
+    Ok(Response::from_parts(head, body))
 }
 
 /// The answer of a front end that does not carry a request out: a problem document for 429, nothing for 5xx
@@ -160,7 +168,7 @@ mod tests {
         let fault = faults.decide(facts, Timestamp::from_unix_seconds(90));
         let carried_out = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&carried_out);
-        let answer = act(fault, None, async move {
+        let answer = act(fault, None, false, async move {
             counter.fetch_add(1, Ordering::SeqCst);
             Response::new(Bytes::from_static(b"true answer"))
         })

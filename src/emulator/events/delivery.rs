@@ -1,0 +1,228 @@
+//! Delivery of events: consent first, then one request an event in the order of changes, retried until it succeeds, is
+//! refused for good, or has been tried too often. What waits is bounded; beyond it the oldest event is dropped.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::mpsc;
+
+use super::handshake::{Confirmation, consents, question};
+use super::{EventSchema, EventSource};
+use crate::clock::Clock;
+use crate::emulator::change::Change;
+
+/// The most events that wait for their delivery.
+const MAXIMUM_WAITING: usize = 10_000;
+/// Event Grid allows a webhook 30 seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Event Grid's own limit.
+const MAXIMUM_TRIES: u32 = 30;
+/// A handshake answer that is longer than this is none.
+const MAXIMUM_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why a URL cannot be a webhook of the emulator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' cannot receive events; give an http URL on this machine, for example http://127.0.0.1:9000/events"
+)]
+pub struct WebhookError(String);
+
+/// Reads the URL of a webhook: http, and a loopback address or `localhost`, because what changes in a store is nobody
+/// else's business.
+///
+/// # Errors
+/// [`WebhookError`]
+pub fn parse_webhook(text: &str) -> Result<Uri, WebhookError> {
+    let fail = || WebhookError(text.to_owned());
+    let uri: Uri = text.parse().map_err(|_| fail())?;
+    let host = uri.host().ok_or_else(fail)?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let has_credentials = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if uri.scheme_str() == Some("http") && loopback && !has_credentials { Ok(uri) } else { Err(fail()) }
+}
+
+/// Sends the events of one emulator to one webhook.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Where to.
+    pub webhook: Uri,
+    /// How events are written.
+    pub schema: EventSchema,
+    /// What they name as their origin.
+    pub source: EventSource,
+    /// The webhook's consent, when it comes over the admin port.
+    pub confirmation: Confirmation,
+    /// Base URL of the admin port.
+    pub callback: String,
+    /// The time of the handshake.
+    pub clock: Clock,
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Delivered,
+    /// May succeed later.
+    Failed,
+    /// Event Grid does not repeat these either: 400, 401, 403, 404, 413.
+    RefusedForGood,
+}
+
+impl Delivery {
+    /// Delivers until the sender of changes is gone and nothing waits any more; to stop earlier, drop this. `token_of` gives the token that asks for the
+    /// state after a change; it completes once the change may be told.
+    pub async fn run<T, F>(self, mut changes: mpsc::UnboundedReceiver<Arc<Change>>, token_of: T)
+    where
+        T: Fn(Arc<Change>) -> F,
+        F: Future<Output = Option<String>>,
+    {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut waiting = VecDeque::new();
+        meanwhile(self.agree(&client), &mut changes, &mut waiting).await;
+        loop {
+            let Some(change) = waiting.pop_front() else {
+                match changes.recv().await {
+                    Some(change) => waiting.push_back(change),
+                    None => return,
+                }
+                continue;
+            };
+            let deliver = async {
+                let sync_token = token_of(Arc::clone(&change)).await;
+                let event = self.source.event(&change, sync_token.as_deref(), self.schema);
+                self.deliver(&client, Bytes::from(event.to_string())).await;
+            };
+            meanwhile(deliver, &mut changes, &mut waiting).await;
+        }
+    }
+
+    /// Asks until the webhook consents, by its answer or over the admin port.
+    async fn agree(&self, client: &Client<HttpConnector, Full<Bytes>>) {
+        let ask = async {
+            let id = uuid::Uuid::from_u64_pair(self.source.seed, 0).to_string();
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let now = self.clock.now();
+                let request =
+                    question(self.schema, &self.webhook, &self.confirmation, &self.callback, &id, now);
+                if self.asked(client, request).await {
+                    return;
+                }
+                tracing::info!(webhook = %self.webhook, "the webhook has not consented to events yet; asking again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        };
+        tokio::select! {
+            () = ask => {}
+            () = self.confirmation.confirmed() => {}
+        }
+    }
+
+    async fn asked(
+        &self,
+        client: &Client<HttpConnector, Full<Bytes>>,
+        request: Request<Full<Bytes>>,
+    ) -> bool {
+        let answered = async {
+            let (head, mut body) = client.request(request).await.ok()?.into_parts();
+            let mut content = Vec::new();
+            while let Some(frame) = body.frame().await {
+                if let Ok(data) = frame.ok()?.into_data() {
+                    if content.len() + data.len() > MAXIMUM_ANSWER_BYTES {
+                        return None;
+                    }
+                    content.extend_from_slice(&data);
+                }
+            }
+            Some(consents(self.schema, &self.confirmation, head.status, &head.headers, &content))
+        };
+        matches!(tokio::time::timeout(ANSWER_LIMIT, answered).await, Ok(Some(true)))
+    }
+
+    async fn deliver(&self, client: &Client<HttpConnector, Full<Bytes>>, event: Bytes) {
+        let mut pause = FIRST_PAUSE;
+        for tried in 0..MAXIMUM_TRIES {
+            match self.try_once(client, event.clone(), tried).await {
+                Outcome::Delivered => return,
+                Outcome::RefusedForGood => break,
+                Outcome::Failed => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        tracing::warn!(webhook = %self.webhook, "an event could not be delivered and is dropped; look at the webhook");
+    }
+
+    async fn try_once(
+        &self,
+        client: &Client<HttpConnector, Full<Bytes>>,
+        event: Bytes,
+        tried: u32,
+    ) -> Outcome {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.webhook.clone())
+            .header(CONTENT_TYPE, self.schema.media_type())
+            .header("aeg-event-type", "Notification")
+            .header("aeg-delivery-count", tried)
+            .body(Full::new(event))
+            .unwrap_or_default();
+        match tokio::time::timeout(ANSWER_LIMIT, client.request(request)).await {
+            Ok(Ok(answer)) => outcome(answer.status()),
+            Ok(Err(_)) | Err(_) => Outcome::Failed,
+        }
+    }
+}
+
+fn outcome(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        200..=204 => Outcome::Delivered,
+        400 | 401 | 403 | 404 | 413 => Outcome::RefusedForGood,
+        _ => Outcome::Failed,
+    }
+}
+
+/// Completes the work while changes go on being taken in, so that they never pile up without a bound.
+async fn meanwhile(
+    work: impl Future<Output = ()>,
+    changes: &mut mpsc::UnboundedReceiver<Arc<Change>>,
+    waiting: &mut VecDeque<Arc<Change>>,
+) {
+    let mut work = std::pin::pin!(work);
+    let mut dropped = 0_u64;
+    loop {
+        tokio::select! {
+            () = &mut work => return,
+            change = changes.recv() => {
+                let Some(change) = change else { break };
+                if waiting.len() >= MAXIMUM_WAITING {
+                    waiting.pop_front();
+                    dropped += 1;
+                    if dropped.is_power_of_two() {
+                        tracing::warn!(dropped, "events arrive faster than the webhook takes them; the oldest are dropped");
+                    }
+                }
+                waiting.push_back(change);
+            }
+        }
+    }
+    work.await;
+}
+
+#[cfg(test)]
+mod tests;

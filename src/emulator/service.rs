@@ -1,0 +1,234 @@
+//! What stands between a connection and the [`Emulator`]: faults, counts, and the wait until what an answer shows is on
+//! disk.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Full};
+use percent_encoding::percent_decode_str;
+
+use super::Emulator;
+use super::change::RecordError;
+use super::counts::Counts;
+use super::faults::act::{Faults, RETRY_AFTER_MS, act};
+use super::faults::body::{FaultyBody, Severed};
+use super::faults::severable::Severance;
+use super::faults::{Fault, RequestFacts};
+use super::journal::Journal;
+use super::origin::REQUEST_ID;
+use crate::clock::Clock;
+
+/// More than any request of the API may have: what is longer is cut here and refused by the emulator as too large.
+const MAXIMUM_HELD_BODY_BYTES: usize = 64 * 1024;
+
+/// An emulator as its connections see it. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Service {
+    emulator: Emulator,
+    faults: Arc<Faults>,
+    counts: Arc<Counts>,
+    journal: Option<Arc<Journal>>,
+    clock: Clock,
+}
+
+impl Service {
+    /// Puts an emulator behind these faults. With a journal, which must be the emulator's recorder, no answer leaves before
+    /// what it shows is on disk.
+    #[must_use]
+    pub fn new(
+        emulator: Emulator,
+        faults: Arc<Faults>,
+        counts: Arc<Counts>,
+        journal: Option<Arc<Journal>>,
+        clock: Clock,
+    ) -> Self {
+        Self { emulator, faults, counts, journal, clock }
+    }
+
+    /// Answers one request. A [`Severance`] among its extensions is that of its connection.
+    ///
+    /// # Errors
+    /// [`Severed`] when a fault ends the connection without an answer.
+    pub async fn answer<B>(&self, request: Request<B>) -> Result<Response<FaultyBody>, Severed>
+    where
+        B: Body + Send,
+        B::Data: Send,
+        B::Error: std::fmt::Display + Send,
+    {
+        let kind = (request.method().clone(), request.uri().clone());
+        let answered = match self.fault_of(&request) {
+            None => Ok(self.carried_out(request).await.map(FaultyBody::sound)),
+            Some(fault) => self.spoiled(request, fault).await,
+        };
+        self.counts.add(&kind.0, kind.1.path(), answered.as_ref().ok().map(Response::status));
+        answered
+    }
+
+    fn fault_of<B>(&self, request: &Request<B>) -> Option<Fault> {
+        if !self.faults.are_planned() {
+            return None;
+        }
+        let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        let facts = RequestFacts { method: request.method(), path: &path };
+        Some(self.faults.decide(facts, self.clock.now())).filter(|fault| !fault.is_none())
+    }
+
+    async fn spoiled<B>(&self, request: Request<B>, fault: Fault) -> Result<Response<FaultyBody>, Severed>
+    where
+        B: Body + Send,
+        B::Error: std::fmt::Display,
+    {
+        let (head, body) = request.into_parts();
+        // Read now: a write that lands late must not depend on a connection that has gone by then.
+        let body = held(body).await;
+        let severance = head.extensions.get::<Severance>().cloned();
+        let fields = head.headers.clone();
+        let is_head = head.method == Method::HEAD;
+        let this = self.clone();
+        let carried_out = async move { this.carried_out(Request::from_parts(head, Full::new(body))).await };
+        let mut answer = act(fault, severance, is_head, carried_out).await?;
+        self.identify(&fields, answer.headers_mut());
+        Ok(answer)
+    }
+
+    async fn carried_out<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: Body,
+        B::Error: std::fmt::Display,
+    {
+        let Some(journal) = &self.journal else { return self.emulator.respond(request).await };
+        let fields = request.headers().clone();
+        let answer = self.emulator.respond(request).await;
+        // Reads wait too: what a reader has seen must not be undone by a crash.
+        match journal.durable(self.emulator.sequence_number()).await {
+            Ok(()) => answer,
+            Err(error) => {
+                let mut refusal = unrecorded(&error);
+                self.identify(&fields, refusal.headers_mut());
+                refusal
+            }
+        }
+    }
+
+    /// Gives an answer that is not the emulator's own the ids that each answer has.
+    fn identify(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        if !answer.contains_key(REQUEST_ID) {
+            self.emulator.identify(request, answer);
+        }
+    }
+}
+
+/// 503: what was asked for may have happened in memory, but it will not outlive the process.
+fn unrecorded(error: &RecordError) -> Response<Bytes> {
+    tracing::error!(%error, "an answer was withheld");
+    let mut answer = Response::new(Bytes::new());
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer.headers_mut().insert(RETRY_AFTER_MS, HeaderValue::from_static("500"));
+    answer
+}
+
+/// A body in memory; one that breaks off counts as what came before.
+async fn held<B: Body>(body: B) -> Bytes {
+    let mut body = std::pin::pin!(body);
+    let mut content = BytesMut::new();
+    while let Some(Ok(frame)) = body.as_mut().frame().await {
+        if let Ok(mut data) = frame.into_data() {
+            bytes::BufMut::put(&mut content, &mut data);
+        }
+        if content.len() > MAXIMUM_HELD_BODY_BYTES {
+            break;
+        }
+    }
+    content.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::emulator::Settings;
+    use crate::emulator::faults::document::PlanDocument;
+    use crate::emulator::journal::JournalOptions;
+
+    fn service(rules: &[&str], journal: Option<Arc<Journal>>) -> Service {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
+        let emulator = Emulator::new(Settings::default(), clock.clone(), 1);
+        if let Some(journal) = &journal {
+            emulator.set_recorder(Arc::clone(journal) as Arc<_>);
+        }
+        let plan = PlanDocument::from_words(rules.iter().copied()).unwrap();
+        Service::new(emulator, Arc::new(Faults::new(plan, 1)), Arc::default(), journal, clock)
+    }
+
+    async fn put(service: &Service, key: &str) -> Result<Response<FaultyBody>, Severed> {
+        let request = Request::put(format!("/kv/{key}?api-version=2023-11-01"))
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from_static(b"{\"value\":\"1\"}")));
+        service.answer(request.unwrap()).await
+    }
+
+    async fn get(service: &Service, key: &str) -> u16 {
+        let request =
+            Request::get(format!("/kv/{key}?api-version=2023-11-01")).body(Full::<Bytes>::default());
+        service.answer(request.unwrap()).await.unwrap().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn answers_are_counted_by_what_the_client_got() {
+        let service = service(&["throttle path=/kv/b"], None);
+        put(&service, "a").await.unwrap();
+        assert_eq!(get(&service, "a").await, 200);
+        assert_eq!(get(&service, "%62").await, 429, "paths are compared decoded");
+        let counted = service.counts.report();
+        assert_eq!(counted["requests"]["GET /kv/{key}"], serde_json::json!({"200": 1, "429": 1}));
+        assert_eq!(counted["requests"]["PUT /kv/{key}"], serde_json::json!({"200": 1}));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_connection_counts_as_none() {
+        let service = service(&["write answer=lost"], None);
+        assert_eq!(put(&service, "a").await.unwrap_err(), Severed);
+        assert_eq!(service.counts.report()["requests"]["PUT /kv/{key}"], serde_json::json!({"none": 1}));
+        assert_eq!(get(&service, "a").await, 200, "the write took effect");
+    }
+
+    #[tokio::test]
+    async fn refusals_have_request_ids_too() {
+        let service = service(&["unavailable"], None);
+        let answer = put(&service, "a").await.unwrap();
+        assert!(answer.headers().contains_key(REQUEST_ID));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_lands_after_its_sender_was_told_that_it_failed() {
+        let service = service(&["write answer=unavailable lands_after=1s"], None);
+        assert_eq!(put(&service, "a").await.unwrap().status(), 503);
+        assert_eq!(get(&service, "a").await, 404);
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert_eq!(get(&service, "a").await, 200);
+    }
+
+    #[tokio::test]
+    async fn an_answered_write_is_in_the_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        let options = JournalOptions::new(std::time::Duration::from_secs(60));
+        let journal = Arc::new(Journal::open(&path, options).unwrap().journal);
+        let service = service(&[], Some(journal));
+        for key in ["a", "b", "c"] {
+            assert_eq!(put(&service, key).await.unwrap().status(), 200);
+        }
+        // The copy is what a kill would have left.
+        let copy = directory.path().join("copy");
+        std::fs::copy(&path, &copy).unwrap();
+        let opened = Journal::open(&copy, options).unwrap();
+        let again = self::service(&[], None);
+        again.emulator.restore(&opened.changes);
+        for key in ["a", "b", "c"] {
+            assert_eq!(get(&again, key).await, 200);
+        }
+        assert_eq!(again.emulator.sequence_number(), 3);
+    }
+}
