@@ -22,25 +22,9 @@ pub enum BodyError {
         /// The deadline that passed.
         seconds: u64,
     },
-    /// The caller's request body broke off or is malformed.
-    #[error("the caller's body broke off: {0}")]
-    Caller(hyper::Error),
-    /// The caller took too long to send its body.
-    #[error(
-        "the caller's body did not arrive within {seconds} s; raise deadlines.request_body if callers are that slow"
-    )]
-    CallerTooSlow {
-        /// The deadline that passed.
-        seconds: u64,
-    },
-    /// The caller's body is larger than permitted.
-    #[error(
-        "the caller's body is larger than {limit_bytes} bytes; raise limits.request_body if that is wanted"
-    )]
-    CallerTooLarge {
-        /// The limit that was hit.
-        limit_bytes: u64,
-    },
+    /// The caller's request body broke off, is malformed, too large or too slow.
+    #[error("the caller's body stopped: {0}")]
+    Caller(String),
     /// The flight that fed this body ended without finishing it.
     #[error("the exchange with the upstream was given up")]
     Abandoned,

@@ -8,6 +8,7 @@
 //!        Refused  PresentedRequest        Decision               Answer                   Change          Reply
 //! ```
 
+pub mod accept;
 pub mod admin;
 pub mod body;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod fetch;
 pub mod guard;
 pub mod headers;
+pub mod identify;
 pub mod logging;
 pub mod metrics;
 pub mod presented_request;

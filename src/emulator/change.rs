@@ -1,5 +1,7 @@
 //! A change of the emulator's state: what the journal keeps, what events announce, and the only way in which state changes.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -57,7 +59,17 @@ pub trait ChangeRecorder: Send + Sync + 'static {
     /// # Errors
     /// [`RecordError`] refuses the change.
     fn record(&self, change: &Change) -> Result<(), RecordError>;
+
+    /// Waits until everything up to a change will outlive the process. An answer that shows the change waits for it.
+    fn durable(&self, sequence_number: u64) -> Durable<'_> {
+        // What records at once has nothing to wait for.
+        let _recorded = sequence_number;
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
+
+/// What [`ChangeRecorder::durable`] gives; fails when the change will never be durable.
+pub type Durable<'a> = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
 
 /// Serde form of a [`Timestamp`]: microseconds since the Unix epoch.
 pub mod unix_micros {

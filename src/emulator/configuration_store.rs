@@ -227,12 +227,6 @@ impl ConfigurationStore {
         self.replicas.settle_all(self.sequence_number);
     }
 
-    /// Makes the present sequence number at least this one: a condensed journal has no record of a last deletion.
-    pub fn restore_sequence_number(&mut self, sequence_number: u64) {
-        self.sequence_number = self.sequence_number.max(sequence_number);
-        self.replicas.settle_all(self.sequence_number);
-    }
-
     /// Takes over a key-value as a seed shows it: with its own tag, lock and date where it has them.
     ///
     /// # Errors
@@ -250,24 +244,6 @@ impl ConfigurationStore {
         self.commit(kind, at)?;
         self.replicas.settle_all(self.sequence_number);
         Ok(())
-    }
-
-    /// Every change that is needed to come to the present state, deletions and revisions left out: what a journal that has
-    /// grown long can be replaced by. The last has the present sequence number.
-    #[must_use]
-    pub fn condensed(&self) -> Vec<Change> {
-        let key_values = self.key_values.newest().map(|stored| {
-            (stored.key_value.last_modified, ChangeKind::KeyValueModified(Arc::clone(&stored.key_value)))
-        });
-        let snapshots = self
-            .snapshots
-            .values()
-            .filter_map(|history| history.at(View::NEWEST))
-            .map(|snapshot| (snapshot.created, ChangeKind::SnapshotModified(Arc::clone(snapshot))));
-        key_values
-            .chain(snapshots)
-            .map(|(at, kind)| Change { sequence_number: self.sequence_number, at, kind })
-            .collect()
     }
 
     fn commit(&mut self, kind: ChangeKind, now: Timestamp) -> Result<(), Problem> {
@@ -387,17 +363,10 @@ mod tests {
             let json = serde_json::to_string(&*change).unwrap();
             restored.restore(&serde_json::from_str(&json).unwrap());
         }
-        let mut condensed = empty();
-        store.condensed().iter().for_each(|change| condensed.restore(change));
-        for other in [&restored, &condensed] {
-            assert_eq!(other.sequence_number(), 4);
-            assert_eq!(other.replicas.visible(0, NOW), 4);
-            let found = other.key_values.find("k", Some("l"), View::NEWEST).unwrap();
-            assert_eq!(
-                found.key_value,
-                store.key_values.find("k", Some("l"), View::NEWEST).unwrap().key_value
-            );
-            assert!(other.key_values.find("gone", None, View::NEWEST).is_none());
-        }
+        assert_eq!(restored.sequence_number(), 4);
+        assert_eq!(restored.replicas.visible(0, NOW), 4);
+        let found = restored.key_values.find("k", Some("l"), View::NEWEST).unwrap();
+        assert_eq!(found.key_value, store.key_values.find("k", Some("l"), View::NEWEST).unwrap().key_value);
+        assert!(restored.key_values.find("gone", None, View::NEWEST).is_none());
     }
 }

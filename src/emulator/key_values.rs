@@ -155,6 +155,7 @@ impl KeyValues {
     }
 
     /// Every key-value that is.
+    #[cfg(test)]
     pub fn newest(&self) -> impl Iterator<Item = &Arc<StoredKeyValue>> {
         self.0.values().filter_map(|history| history.at(View::NEWEST))
     }

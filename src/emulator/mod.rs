@@ -23,6 +23,7 @@ pub mod precondition;
 pub mod presented;
 pub mod problem;
 pub mod replicas;
+pub mod seed;
 pub mod seeded;
 pub mod service;
 pub mod settings;

@@ -1,7 +1,7 @@
 //! The emulator as a function from requests to responses.
 
 use std::pin::pin;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -64,6 +64,7 @@ struct Shared {
     authentication: Authentication,
     clock: Clock,
     draws: Sequence,
+    recorder: OnceLock<Arc<dyn ChangeRecorder>>,
     replicas: usize,
     page_size: usize,
 }
@@ -91,6 +92,7 @@ impl Emulator {
             authentication: Authentication::new(settings.access_keys, settings.bearer_tokens),
             clock,
             draws: Sequence::new(seeded),
+            recorder: OnceLock::new(),
             page_size: settings.page_size.max(1),
         }))
     }
@@ -116,13 +118,13 @@ impl Emulator {
         let draw = self.0.draws.next_bits();
         // The high bits, since the others are shown in the request id.
         let replica = usize::try_from(draw.0 >> 33).unwrap_or(0) % self.0.replicas;
-        let (answer, sync_token) = match self.admit(&parts, body, now).await {
-            Ok(body) => self.answer(&parts, &body, now, replica),
-            Err(problem) => (problem.into(), None),
+        let answered = match self.admit(&parts, body, now).await {
+            Ok(body) => self.durably(self.answer(&parts, &body, now, replica)).await,
+            Err(problem) => Answered::refused(problem),
         };
-        let mut response = answer.into_response(parts.method == Method::HEAD);
+        let mut response = answered.answer.into_response(parts.method == Method::HEAD);
         let fields = response.headers_mut();
-        if let Some(sync_token) = sync_token {
+        if let Some(sync_token) = answered.sync_token {
             fields.insert(SYNC_TOKEN, sync_token);
         }
         identify(&parts.headers, uuid(draw), fields);
@@ -153,21 +155,11 @@ impl Emulator {
         changes.into_iter().for_each(|change| store.restore(change));
     }
 
-    /// Makes the present sequence number at least this one.
-    pub fn restore_sequence_number(&self, sequence_number: u64) {
-        self.store_mut().restore_sequence_number(sequence_number);
-    }
-
-    /// Every later change is given to `recorder` before it takes effect.
+    /// Every later change is given to `recorder` before it takes effect, and is durable there before an answer shows it. The
+    /// first recorder stays.
     pub fn set_recorder(&self, recorder: Arc<dyn ChangeRecorder>) {
-        self.store_mut().set_recorder(recorder);
-    }
-
-    /// The changes that lead to the present state, and its sequence number.
-    #[must_use]
-    pub fn condensed(&self) -> (Vec<Change>, u64) {
-        let store = self.store();
-        (store.condensed(), store.sequence_number())
+        let recorder = self.0.recorder.get_or_init(|| recorder);
+        self.store_mut().set_recorder(Arc::clone(recorder));
     }
 
     /// Adds key-values as a seed shows them; visible at once.
@@ -236,15 +228,9 @@ impl Emulator {
         if is_allowed { Ok(body) } else { Err(Problem::MethodNotAllowed(allowed)) }
     }
 
-    /// The answer of the state to a request, and the `Sync-Token` that it carries. The state stays the same from the check of
+    /// The answer of the state to a request. The state stays the same from the check of
     /// a condition to the end of the write that depends on it.
-    fn answer(
-        &self,
-        parts: &Parts,
-        body: &Bytes,
-        now: Timestamp,
-        replica: usize,
-    ) -> (Answer, Option<HeaderValue>) {
+    fn answer(&self, parts: &Parts, body: &Bytes, now: Timestamp, replica: usize) -> Answered {
         let presented = present(parts, body, now, self.0.page_size);
         let required = Tokens::required(&parse_request(
             parts.headers.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes),
@@ -256,13 +242,22 @@ impl Emulator {
                 let view = View { before: request.view.before, ..view };
                 read(&Presented { view, ..request }, &store, resource)
             });
-            with_token(result, view.sequence_number, &store)
+            Answered::of(result, view.sequence_number, &store)
         } else {
             let switches = *self.0.switches.read().unwrap_or_else(PoisonError::into_inner);
             let mut store = self.store_mut();
             let result =
                 presented.and_then(|(request, resource)| write(&request, &mut store, resource, switches));
-            with_token(result, store.sequence_number(), &store)
+            Answered::of(result, store.sequence_number(), &store)
+        }
+    }
+
+    /// Holds an answer back until what it may show is durable.
+    async fn durably(&self, answered: Answered) -> Answered {
+        let Some(recorder) = self.0.recorder.get() else { return answered };
+        match recorder.durable(answered.newest).await {
+            Ok(()) => answered,
+            Err(error) => Answered::refused(error.into()),
         }
     }
 
@@ -381,16 +376,26 @@ fn write(
     Ok(key_value::written(request, &written))
 }
 
-fn with_token(
-    result: Result<Answer, Problem>,
-    shown: u64,
-    store: &ConfigurationStore,
-) -> (Answer, Option<HeaderValue>) {
-    let answer = result.unwrap_or_else(Answer::from);
-    let carries = Answer::carries_sync_token(answer.status);
-    let token =
-        carries.then(|| store.tokens.field(answer.shown.unwrap_or(shown), store.sequence_number())).flatten();
-    (answer, token)
+/// An answer with what the state says about it.
+struct Answered {
+    answer: Answer,
+    sync_token: Option<HeaderValue>,
+    /// The newest change when it was made: the answer may show it, or tell of it.
+    newest: u64,
+}
+
+impl Answered {
+    fn refused(problem: Problem) -> Self {
+        Self { answer: problem.into(), sync_token: None, newest: 0 }
+    }
+
+    fn of(result: Result<Answer, Problem>, shown: u64, store: &ConfigurationStore) -> Self {
+        let answer = result.unwrap_or_else(Answer::from);
+        let newest = store.sequence_number();
+        let carries = Answer::carries_sync_token(answer.status);
+        let sync_token = carries.then(|| store.tokens.field(answer.shown.unwrap_or(shown), newest)).flatten();
+        Self { answer, sync_token, newest }
+    }
 }
 
 /// The methods of a path, or `None` for a path that the API does not have.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::answer_body::AnswerBody;
+use super::caller_body::CallerBody;
 use super::flight::Failure;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::upstream::Outgoing;
@@ -30,7 +31,7 @@ pub struct Forwarded {
     /// End-to-end fields.
     pub fields: HeaderMap,
     /// The body: whole if it is small, else streaming.
-    pub body: FlowingBody,
+    pub body: CallerBody,
     /// How long a streaming body may take to arrive.
     pub body_deadline: Duration,
     /// Token values of the caller that never passed through this sidecar: they go in the place of ours.
@@ -63,11 +64,17 @@ impl Upstream {
             uri: self.client.uri(&forwarded.target),
             fields: outgoing_fields(&forwarded.fields, &*self.profile, own),
             method: forwarded.method,
-            body: forwarded.body,
+            body: forwarded.body.body,
             body_deadline: forwarded.body_deadline,
         };
         let request_time = self.clock.now();
-        let response = self.send(outgoing, &forwarded.target).await?;
+        let response = self.send(outgoing, &forwarded.target).await.map_err(|failure| {
+            // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
+            match forwarded.body.failure.get() {
+                Some(error) => Failure { why: failure.why, error: error.clone() },
+                None => failure,
+            }
+        })?;
         let head = ResponseHead {
             status: response.status(),
             fields: response.headers().clone(),
@@ -108,11 +115,13 @@ impl Upstream {
         let footprint = self.profile.footprint(&method, &forwarded.target);
         let own_target = self.profile.canonical_target(&method, &forwarded.target, &HeaderMap::new());
         let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
+        // A streaming body that breaks has already shown the origin a part of the write.
+        let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
         let write = self.session.open_write(footprint);
         let answered = self.forward(forwarded).await;
         let outcome = match &answered {
             Ok(answer) => write_outcome(answer.head.status, rules),
-            Err(failure) if failure.error.may_have_reached_origin() => WriteOutcome::Unknown,
+            Err(failure) if failure.error.may_have_reached_origin() || streams => WriteOutcome::Unknown,
             Err(_) => WriteOutcome::DidNotHappen,
         };
         let closed = self.session.close_write(write, outcome, |footprint| match &answered {

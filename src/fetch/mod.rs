@@ -1,6 +1,7 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
 pub mod answer_body;
+pub mod caller_body;
 pub mod collapse;
 pub mod dial;
 pub mod flight;

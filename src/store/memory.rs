@@ -29,12 +29,14 @@ pub struct MemoryStore {
     change_locks: Box<[Mutex<()>]>,
     evictions: Arc<AtomicU64>,
     capacity_bytes: u64,
+    variants_limit: usize,
 }
 
 impl MemoryStore {
-    /// An empty store that holds at most `capacity_bytes` of keys, heads, bodies and bookkeeping.
+    /// An empty store that holds at most `capacity_bytes` of keys, heads, bodies and bookkeeping, and at most
+    /// `variants_limit` variants of one key.
     #[must_use]
-    pub fn new(capacity_bytes: u64) -> Self {
+    pub fn new(capacity_bytes: u64, variants_limit: usize) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&evictions);
         let map = Cache::builder()
@@ -48,7 +50,7 @@ impl MemoryStore {
             })
             .build_with_hasher(ahash::RandomState::new());
         let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
-        Self { map, change_locks, evictions, capacity_bytes }
+        Self { map, change_locks, evictions, capacity_bytes, variants_limit }
     }
 
     fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
@@ -121,6 +123,10 @@ impl Store for MemoryStore {
         self.capacity_bytes
     }
 
+    fn variants_limit(&self) -> usize {
+        self.variants_limit
+    }
+
     fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
     }
@@ -140,16 +146,17 @@ fn weight_bytes(key: &CacheKey, variants: &Variants) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DEFAULT_VARIANTS_LIMIT;
     use super::super::conformance::{conforms, key, response};
     use super::*;
 
-    conforms!(|capacity_bytes| Box::new(MemoryStore::new(capacity_bytes)));
+    conforms!(|capacity_bytes| Box::new(MemoryStore::new(capacity_bytes, DEFAULT_VARIANTS_LIMIT)));
 
     #[test]
     fn replaced_and_removed_bodies_are_freed_soon() {
         // moka frees through epochs; with bodies of some MiB a long queue of outgoing ones would be a second store. Other
         // threads of this process can hold an epoch back for a moment, hence the rounds.
-        let store = MemoryStore::new(1 << 30);
+        let store = MemoryStore::new(1 << 30, DEFAULT_VARIANTS_LIMIT);
         let mut seen = Vec::new();
         let mut alive = usize::MAX;
         for n in 0..20_000 {

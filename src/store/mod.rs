@@ -57,6 +57,9 @@ pub trait Store: Send + Sync {
     /// The bound of [`Store::weight_bytes`].
     fn capacity_bytes(&self) -> u64;
 
+    /// How many variants of one key are kept side by side; pass it to [`Variants::with`].
+    fn variants_limit(&self) -> usize;
+
     /// Number of keys that capacity has evicted so far; replaced, removed and purged ones do not count.
     fn evictions(&self) -> u64;
 
@@ -78,7 +81,7 @@ pub trait Store: Send + Sync {
         self.update(key, &mut |current| {
             let put = incoming.take().and_then(|response| match current {
                 None => Some(Variants::of(response)),
-                Some(variants) => variants.with(response, DEFAULT_VARIANTS_LIMIT),
+                Some(variants) => variants.with(response, self.variants_limit()),
             });
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)

@@ -1,0 +1,68 @@
+//! The answer to a connection too many: 503 at once, never a hang.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+
+use super::listener::Stream;
+
+/// Said without waiting for a request: whoever has to wait for a place does not know that there is none.
+const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
+    Retry-After: 1\r\n\
+    Cache-Control: no-store\r\n\
+    Content-Type: application/problem+json\r\n\
+    Content-Length: 131\r\n\
+    Connection: close\r\n\r\n\
+    {\"title\":\"Too many connections\",\"status\":503,\
+    \"detail\":\"All connections are taken. Reuse connections, or raise limits.connections.\"}";
+
+/// How long the answer waits for the caller to take it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How many such answers may be under way; beyond that connections are just closed, so that a flood costs nothing.
+const MOST_AT_ONCE: usize = 64;
+
+/// Tells callers that there is no place.
+#[derive(Clone, Debug)]
+pub(super) struct Busy(Arc<Semaphore>);
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_AT_ONCE)))
+    }
+}
+
+impl Busy {
+    /// Answers in a task of its own and closes.
+    pub(super) fn answer(&self, mut stream: Stream) {
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            let _permit = permit;
+            let answered = async {
+                stream.write_all(ANSWER.as_bytes()).await?;
+                stream.shutdown().await?;
+                // Closing while bytes of a request wait unread resets the connection, and the answer is lost with it.
+                let mut unread = [0; 1024];
+                while stream.read(&mut unread).await? > 0 {}
+                Ok::<_, std::io::Error>(())
+            };
+            // A caller that left, or does not read, gets nothing more.
+            let _ = tokio::time::timeout(LINGER, answered).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_as_long_as_it_says() {
+        let (head, body) = ANSWER.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+        let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(problem["status"], 503);
+    }
+}

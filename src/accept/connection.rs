@@ -1,0 +1,296 @@
+//! One connection: hyper's HTTP/1 (or HTTP/2 where asked), watched, told to drain or cut from outside.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use pin_project_lite::pin_project;
+
+use super::AcceptLimits;
+use super::activity::{Activity, CutReason, InService, Order, Watched};
+use super::listener::Stream;
+
+/// How a connection came to its end: the word in logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionEnd {
+    /// Closed by either side between requests, or after an answer that said so.
+    Closed,
+    /// The caller left in the middle of a request or of its answer.
+    CallerLeft,
+    /// Not HTTP: hyper answered 400 by itself and closed.
+    Malformed,
+    /// The header section, its number of fields, or the target exceeds the limits: hyper answered 431 or 414 and closed.
+    HeaderTooLarge,
+    /// An answer broke off, and the connection with it, so that the caller sees that it is incomplete.
+    AnswerBrokeOff,
+    /// The TLS handshake failed.
+    TlsHandshake,
+    /// Cut by the sweeper.
+    Cut(CutReason),
+}
+
+impl ConnectionEnd {
+    /// Every way in which a connection can end.
+    pub const ALL: [Self; 10] = [
+        Self::Closed,
+        Self::CallerLeft,
+        Self::Malformed,
+        Self::HeaderTooLarge,
+        Self::AnswerBrokeOff,
+        Self::TlsHandshake,
+        Self::Cut(CutReason::SlowHeader),
+        Self::Cut(CutReason::Idle),
+        Self::Cut(CutReason::SlowReader),
+        Self::Cut(CutReason::Drained),
+    ];
+
+    /// The word for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::CallerLeft => "caller-left",
+            Self::Malformed => "malformed",
+            Self::HeaderTooLarge => "header-too-large",
+            Self::AnswerBrokeOff => "answer-broke-off",
+            Self::TlsHandshake => "tls-handshake",
+            Self::Cut(CutReason::SlowHeader) => "slow-header",
+            Self::Cut(CutReason::Idle) => "idle",
+            Self::Cut(CutReason::SlowReader) => "slow-reader",
+            Self::Cut(CutReason::Drained) => "drained",
+        }
+    }
+
+    /// Reads hyper's error. What hyper answered by itself (400, 414, 431) the service never saw.
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        let Some(error) = error.downcast_ref::<hyper::Error>() else { return Self::CallerLeft };
+        if error.is_parse_too_large() {
+            Self::HeaderTooLarge
+        } else if error.is_parse() {
+            Self::Malformed
+        } else if error.is_user() || error.is_body_write_aborted() {
+            Self::AnswerBrokeOff
+        } else {
+            Self::CallerLeft
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S, B>(
+    stream: Stream,
+    http2: bool,
+    service: S,
+    limits: &AcceptLimits,
+    activity: Arc<Activity>,
+) -> ConnectionEnd
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Error + Send + Sync + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Error + Send + Sync + 'static,
+{
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let service = Watching { service, activity: Arc::clone(&activity) };
+    if http2 {
+        let builder = http1_or_http2(limits);
+        Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
+    } else {
+        let connection = http1_only(limits).serve_connection(io, service);
+        Driven { connection, activity, told: false }.await
+    }
+}
+
+/// hyper counts what it has buffered, which may be a read more than the header section.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// hyper's number of field lines unless told otherwise. Telling it costs an allocation a request.
+const HYPER_HEADER_FIELDS: usize = 100;
+
+fn http1_only(limits: &AcceptLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_header_size(limits.header_section_bytes)
+        .max_buf_size(limits.header_section_bytes.saturating_add(READ_AHEAD_BYTES));
+    if limits.header_fields != HYPER_HEADER_FIELDS {
+        builder.max_headers(limits.header_fields);
+    }
+    builder
+}
+
+fn http1_or_http2(limits: &AcceptLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut http1 = builder.http1();
+    http1.header_read_timeout(None).max_buf_size(limits.header_section_bytes.max(READ_AHEAD_BYTES));
+    if limits.header_fields != HYPER_HEADER_FIELDS {
+        http1.max_headers(limits.header_fields);
+    }
+    builder.http2().max_header_list_size(u32::try_from(limits.header_section_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+/// A connection that can be asked to finish what it is doing and then close.
+trait Drainable: Future<Output = Result<(), Self::Failure>> {
+    type Failure;
+
+    fn drain(self: Pin<&mut Self>);
+
+    fn end_of(failure: &Self::Failure) -> ConnectionEnd;
+}
+
+impl<I, B, S> Drainable for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Failure = hyper::Error;
+
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+
+    fn end_of(failure: &hyper::Error) -> ConnectionEnd {
+        ConnectionEnd::of(failure)
+    }
+}
+
+impl<I, B, S> Drainable for auto::Connection<'static, I, S, TokioExecutor>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Failure = Box<dyn Error + Send + Sync>;
+
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+
+    fn end_of(failure: &Self::Failure) -> ConnectionEnd {
+        ConnectionEnd::of(&**failure)
+    }
+}
+
+pin_project! {
+    /// A connection that heeds orders from outside.
+    struct Driven<C> {
+        #[pin]
+        connection: C,
+        activity: Arc<Activity>,
+        told: bool,
+    }
+}
+
+impl<C: Drainable> Future for Driven<C> {
+    type Output = ConnectionEnd;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        let mut this = self.project();
+        // Before the order is read: whoever gives one afterwards finds the waker.
+        this.activity.served_by(context);
+        match this.activity.order() {
+            Order::Serve => {}
+            Order::Drain => {
+                if !std::mem::replace(this.told, true) {
+                    this.connection.as_mut().drain();
+                }
+            }
+            Order::Cut(reason) => return Poll::Ready(ConnectionEnd::Cut(reason)),
+        }
+        this.connection.poll(context).map(|served| match served {
+            Ok(()) => ConnectionEnd::Closed,
+            Err(failure) => C::end_of(&failure),
+        })
+    }
+}
+
+/// The service of one connection, watched: the sweeper must know whether a request is in service.
+struct Watching<S> {
+    service: S,
+    activity: Arc<Activity>,
+}
+
+impl<S, B> Service<Request<Incoming>> for Watching<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+{
+    type Response = Response<Answered<B>>;
+    type Error = S::Error;
+    type Future = Answering<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_service = InService::begin(&self.activity, request.version());
+        Answering { answer: self.service.call(request), in_service: Some(in_service) }
+    }
+}
+
+pin_project! {
+    struct Answering<F> {
+        #[pin]
+        answer: F,
+        in_service: Option<InService>,
+    }
+}
+
+impl<F, B, E> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<Answered<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.answer.poll(context).map_ok(|response| {
+            let in_service = this.in_service.take();
+            response.map(|body| Answered { body, _in_service: in_service })
+        })
+    }
+}
+
+pin_project! {
+    /// A body whose end, or whose caller's departure, ends the service of its request.
+    struct Answered<B> {
+        #[pin]
+        body: B,
+        _in_service: Option<InService>,
+    }
+}
+
+impl<B: Body> Body for Answered<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,346 @@
+//! Listeners, connections, their limits and deadlines, and the graceful end.
+//!
+//! `listener` makes connections, `connection` serves one, `activity` says what it is doing and since when, `registry` sweeps
+//! slow and idle ones and drains all, `busy` answers those that are too many, `workers` spreads them over runtimes.
+
+mod activity;
+mod busy;
+mod connection;
+mod counts;
+mod listener;
+mod registry;
+mod workers;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+pub use activity::CutReason;
+use activity::{Activity, Order, TickLimits};
+use busy::Busy;
+pub use connection::ConnectionEnd;
+pub use counts::ConnectionCounts;
+pub use listener::{
+    Accepted, Address, BindError, BoundListener, Listener, MemoryConnector, MemoryListener, SocketPath,
+    Stream, in_memory,
+};
+use registry::{Entered, Registry};
+use workers::Load;
+pub use workers::{Workers, WorkersError};
+
+use crate::config::{Deadlines, Limits};
+
+/// What connections may cost, in number, bytes and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptLimits {
+    /// Most bytes of a request's header section, request line included (431).
+    pub header_section_bytes: usize,
+    /// Most field lines of a request (431). Any number but 100 costs an allocation a request.
+    pub header_fields: usize,
+    /// Most connections at once (503).
+    pub connections: usize,
+    /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
+    pub request_header: Duration,
+    /// Between two requests of one connection.
+    pub idle: Duration,
+    /// How long a caller may take nothing of the answer that waits for it.
+    pub write_stall: Duration,
+    /// From the signal to stop until what still runs is cut off.
+    pub drain: Duration,
+}
+
+impl AcceptLimits {
+    /// The limits of the configuration. A caller that takes nothing is given as long as one that says nothing.
+    #[must_use]
+    pub fn new(limits: &Limits, deadlines: &Deadlines) -> Self {
+        Self {
+            header_section_bytes: usize::try_from(limits.header_section_bytes).unwrap_or(usize::MAX),
+            header_fields: limits.header_fields,
+            connections: limits.connections,
+            request_header: deadlines.request_header,
+            idle: deadlines.idle,
+            write_stall: deadlines.idle,
+            drain: deadlines.drain,
+        }
+    }
+
+    /// How often connections are looked at: often enough that a deadline is missed by little, seldom enough not to be
+    /// noticed.
+    fn tick(&self) -> Duration {
+        let shortest = self.request_header.min(self.idle).min(self.write_stall);
+        (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500))
+    }
+
+    fn in_ticks(&self) -> TickLimits {
+        let ticks = |duration| TickLimits::ticks(duration, self.tick());
+        TickLimits {
+            header: ticks(self.request_header),
+            idle: ticks(self.idle),
+            write_stall: ticks(self.write_stall),
+        }
+    }
+}
+
+impl Default for AcceptLimits {
+    fn default() -> Self {
+        Self {
+            header_section_bytes: 64 * 1024,
+            header_fields: 100,
+            connections: 800,
+            request_header: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            write_stall: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is the same for all connections of one listener.
+#[derive(Clone)]
+pub struct ListenerOptions {
+    /// The listener's name in the configuration.
+    pub name: Arc<str>,
+    /// Whether HTTP/2 is spoken beside HTTP/1, by prior knowledge or as TLS negotiated it.
+    pub http2: bool,
+    /// Set if callers speak TLS.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl ListenerOptions {
+    /// A listener of that name that speaks HTTP/1 in clear text.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), http2: false, tls: None }
+    }
+}
+
+/// The facts of one connection, the same for all its requests.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Unique in this process.
+    pub id: u64,
+    /// The name of the listener that accepted it.
+    pub listener: Arc<str>,
+    /// Our end.
+    pub local: Address,
+    /// The caller's end.
+    pub peer: Address,
+    /// Whether the caller speaks TLS.
+    pub is_encrypted: bool,
+}
+
+/// Accepts and serves connections on one runtime: any number of listeners, one sweeper.
+///
+/// Cheap to clone. What is cloned shares connections, sweeper, counts and shutdown.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    limits: Arc<AcceptLimits>,
+    registry: Arc<Registry>,
+    counts: Arc<ConnectionCounts>,
+    shutdown: CancellationToken,
+    busy: Busy,
+    _sweeper: Arc<AbortOnDropHandle<()>>,
+}
+
+/// Connections are numbered through the whole process, so that log lines tell them apart.
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// How long to wait after the system could not accept a connection (out of file descriptors): without it the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Acceptor {
+    /// An acceptor for the current runtime; call it inside one. `counts` may be shared with other runtimes, and the limit of
+    /// connections then holds for all of them together.
+    #[must_use]
+    pub fn new(limits: AcceptLimits, counts: Arc<ConnectionCounts>, shutdown: CancellationToken) -> Self {
+        let registry = Arc::new(Registry::default());
+        let swept = Arc::clone(&registry);
+        let (tick_limits, tick) = (limits.in_ticks(), limits.tick());
+        let sweeper = tokio::spawn(async move { swept.sweep(tick_limits, tick).await });
+        let sweeper = Arc::new(AbortOnDropHandle::new(sweeper));
+        let limits = Arc::new(limits);
+        Self { limits, registry, counts, shutdown, busy: Busy::default(), _sweeper: sweeper }
+    }
+
+    /// Connections open on this runtime.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Accepts connections until shutdown and then closes the listener. `make_service` is called once a connection, with
+    /// what is known of it.
+    pub async fn run<M, S, B>(&self, listener: impl Listener, options: ListenerOptions, make_service: M)
+    where
+        M: Fn(&Arc<Connection>) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Error + Send + Sync + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Error + Send + Sync + 'static,
+    {
+        let serve = |accepted| self.spawn(accepted, &options, &make_service, None);
+        accept_until(&self.shutdown, listener, &options.name, &self.counts, serve).await;
+    }
+
+    fn spawn<M, S, B>(
+        &self,
+        accepted: Accepted,
+        options: &ListenerOptions,
+        make_service: &M,
+        load: Option<Load>,
+    ) where
+        M: Fn(&Arc<Connection>) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Error + Send + Sync + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Error + Send + Sync + 'static,
+    {
+        let Accepted { stream, local, peer } = accepted;
+        let Some(place) = self.counts.take_place(self.limits.connections) else {
+            warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
+            if options.tls.is_none() {
+                self.busy.answer(stream);
+            }
+            return;
+        };
+        let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
+        let is_encrypted = options.tls.is_some();
+        let connection =
+            Arc::new(Connection { id, listener: Arc::clone(&options.name), local, peer, is_encrypted });
+        let service = make_service(&connection);
+        let entered = self.registry.enter(id);
+        let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
+        let (http2, tls) = (options.http2, options.tls.clone());
+        tokio::spawn(async move {
+            let _held = (place, load);
+            let Entered { activity, .. } = &entered;
+            let end = match handshake(stream, tls, activity).await {
+                Ok(stream) => connection::serve(stream, http2, service, &limits, Arc::clone(activity)).await,
+                Err(end) => end,
+            };
+            counts.count_end(end);
+            log_end(&connection, end);
+        });
+    }
+
+    /// Asks every connection to finish what it is doing and to close, waits for that as long as the limits say, and cuts
+    /// what is left. Returns how many those were. Call it after shutdown.
+    pub async fn drain(&self) -> usize {
+        self.registry.drain();
+        if tokio::time::timeout(self.limits.drain, self.registry.emptied()).await.is_ok() {
+            return 0;
+        }
+        let cut = self.registry.len();
+        self.registry.cut_all();
+        self.registry.emptied().await;
+        cut
+    }
+}
+
+/// Accepts, serves and sweeps until shutdown, then drains: one listener with an acceptor of its own. Returns how many
+/// connections had to be cut.
+pub async fn run<M, S, B>(
+    listener: impl Listener,
+    make_service: M,
+    limits: AcceptLimits,
+    shutdown: CancellationToken,
+) -> usize
+where
+    M: Fn(&Arc<Connection>) -> S,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Error + Send + Sync + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Error + Send + Sync + 'static,
+{
+    let acceptor = Acceptor::new(limits, Arc::default(), shutdown);
+    acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
+    acceptor.drain().await
+}
+
+/// Accepts connections until shutdown and then closes the listener.
+async fn accept_until(
+    shutdown: &CancellationToken,
+    mut listener: impl Listener,
+    name: &str,
+    counts: &ConnectionCounts,
+    take: impl Fn(Accepted),
+) {
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok(accepted) => take(accepted),
+            Err(error) => {
+                counts.count_accept_error();
+                warn!(listener = name, %error, "a connection could not be accepted");
+                if !was_gone_already(&error) {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether one connection failed, and not the listener: the next one may be fine.
+fn was_gone_already(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::NotConnected
+            | ErrorKind::InvalidInput
+    )
+}
+
+/// The TLS handshake, where there is one. It counts as part of the first header section, and is cut with it.
+async fn handshake(
+    stream: Stream,
+    tls: Option<TlsAcceptor>,
+    activity: &Activity,
+) -> Result<Stream, ConnectionEnd> {
+    let (tls, stream) = match (tls, stream) {
+        (Some(tls), Stream::Tcp(stream)) => (tls, stream),
+        (_, stream) => return Ok(stream),
+    };
+    let mut handshake = std::pin::pin!(tls.accept(stream));
+    std::future::poll_fn(|context| {
+        activity.served_by(context);
+        if let Order::Cut(reason) = activity.order() {
+            return std::task::Poll::Ready(Err(ConnectionEnd::Cut(reason)));
+        }
+        handshake.as_mut().poll(context).map(|done| match done {
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Err(_) => Err(ConnectionEnd::TlsHandshake),
+        })
+    })
+    .await
+}
+
+fn log_end(connection: &Connection, end: ConnectionEnd) {
+    let Connection { id, listener, peer, .. } = connection;
+    let end_word = end.as_str();
+    match end {
+        ConnectionEnd::Closed | ConnectionEnd::CallerLeft | ConnectionEnd::Cut(CutReason::Idle) => {
+            debug!(connection = id, listener = &**listener, %peer, end = end_word, "connection ended");
+        }
+        _ => info!(connection = id, listener = &**listener, %peer, end = end_word, "connection ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The connections of one runtime, and the one task that sweeps them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::activity::{Activity, CutReason, Order, TickLimits, Ticks};
+
+/// The open connections of one runtime.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    ticks: Arc<Ticks>,
+    state: Mutex<State>,
+    /// A connection came, or the last one went.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: HashMap<u64, Arc<Activity>, ahash::RandomState>,
+    draining: bool,
+}
+
+impl Registry {
+    /// Enters a connection; it leaves when the guard is dropped.
+    pub(super) fn enter(self: &Arc<Self>, id: u64) -> Entered {
+        let activity = Arc::new(Activity::new(Arc::clone(&self.ticks)));
+        {
+            let mut state = self.lock();
+            if state.draining {
+                activity.tell(Order::Drain);
+            }
+            state.connections.insert(id, Arc::clone(&activity));
+        }
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+        Entered { registry: Arc::clone(self), id, activity }
+    }
+
+    /// Number of open connections.
+    pub(super) fn len(&self) -> usize {
+        self.lock().connections.len()
+    }
+
+    /// Asks every connection to finish what it is doing; those that have not said a word are cut.
+    pub(super) fn drain(&self) {
+        let mut state = self.lock();
+        state.draining = true;
+        for activity in state.connections.values() {
+            activity.tell(if activity.heard() { Order::Drain } else { Order::Cut(CutReason::Drained) });
+        }
+    }
+
+    /// Cuts every connection.
+    pub(super) fn cut_all(&self) {
+        for activity in self.lock().connections.values() {
+            activity.tell(Order::Cut(CutReason::Drained));
+        }
+    }
+
+    /// Returns when no connection is open.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.len() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Looks at every connection once a tick, for ever; sleeps while there is none.
+    pub(super) async fn sweep(&self, limits: TickLimits, tick: Duration) {
+        loop {
+            if self.len() == 0 {
+                self.changed.notified().await;
+                continue;
+            }
+            tokio::time::sleep(tick).await;
+            self.ticks.advance();
+            for activity in self.lock().connections.values() {
+                if let Some(reason) = activity.overdue(&limits) {
+                    activity.tell(Order::Cut(reason));
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock leaves the map whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's entry in the registry.
+#[derive(Debug)]
+pub(super) struct Entered {
+    registry: Arc<Registry>,
+    id: u64,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let emptied = {
+            let mut state = self.registry.lock();
+            state.connections.remove(&self.id);
+            state.connections.is_empty()
+        };
+        if emptied {
+            self.registry.changed.notify_waiters();
+        }
+    }
+}

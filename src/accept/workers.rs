@@ -1,0 +1,199 @@
+//! Several runtimes: connections are accepted in one place, handed to the worker with the fewest, and stay there.
+//!
+//! Not `SO_REUSEPORT`: it would let a second process take the same port unnoticed, and it spreads connections by a hash that
+//! leaves some workers idle when there are few.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::listener::{Accepted, Address, Listener, Stream};
+use super::{AcceptLimits, Acceptor, Connection, ConnectionCounts, ListenerOptions};
+
+/// Why workers could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start worker {number}: {source}; lower runtime.workers or free memory and threads")]
+pub struct WorkersError {
+    /// Which of the workers, counted from one.
+    pub number: usize,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Threads that serve connections, each with a current-thread runtime and an [`Acceptor`] of its own.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+    counts: Arc<ConnectionCounts>,
+    shutdown: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Worker {
+    sender: mpsc::UnboundedSender<HandedOver>,
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<usize>,
+}
+
+/// A connection on its way to a worker, taken off the runtime that accepted it.
+struct HandedOver {
+    stream: DetachedStream,
+    local: Address,
+    peer: Address,
+    options: ListenerOptions,
+    load: Load,
+}
+
+enum DetachedStream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+    /// Bound to no runtime.
+    Other(Stream),
+}
+
+impl DetachedStream {
+    fn detach(stream: Stream) -> io::Result<Self> {
+        Ok(match stream {
+            Stream::Tcp(stream) => Self::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Self::Unix(stream.into_std()?),
+            other => Self::Other(other),
+        })
+    }
+
+    fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            Self::Other(stream) => stream,
+        })
+    }
+}
+
+/// One connection's share of a worker's load, from handing over to its end.
+#[derive(Debug)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    fn of(worker: &Worker) -> Self {
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&worker.load))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    /// Starts `count` threads. `counts`, and with them the limit of connections, are shared by all.
+    ///
+    /// # Errors
+    /// [`WorkersError`] when the system has no thread or no descriptors for a runtime.
+    pub fn start<M, S, B>(
+        count: usize,
+        limits: &AcceptLimits,
+        counts: &Arc<ConnectionCounts>,
+        shutdown: &CancellationToken,
+        make_service: &M,
+    ) -> Result<Self, WorkersError>
+    where
+        M: Fn(&Arc<Connection>) -> S + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Error + Send + Sync + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Error + Send + Sync + 'static,
+    {
+        let mut workers = Vec::with_capacity(count);
+        for number in 1..=count {
+            let failed = |source| WorkersError { number, source };
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let (limits, counts, shutdown) = (limits.clone(), Arc::clone(counts), shutdown.clone());
+            let make_service = make_service.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    runtime.block_on(async move {
+                        let acceptor = Acceptor::new(limits, counts, shutdown);
+                        serve_handed_over(&acceptor, receiver, &make_service).await;
+                        acceptor.drain().await
+                    })
+                })
+                .map_err(failed)?;
+            workers.push(Worker { sender, load: Arc::default(), thread });
+        }
+        Ok(Self { workers, counts: Arc::clone(counts), shutdown: shutdown.clone() })
+    }
+
+    /// Accepts connections until shutdown, hands each to the worker that has the fewest, and then closes the listener.
+    pub async fn run(&self, listener: impl Listener, options: ListenerOptions) {
+        let hand_over = |accepted: Accepted| {
+            let Accepted { stream, local, peer } = accepted;
+            let least = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+            let Some(worker) = least else { return };
+            match DetachedStream::detach(stream) {
+                Ok(stream) => {
+                    let load = Load::of(worker);
+                    let handed_over = HandedOver { stream, local, peer, options: options.clone(), load };
+                    // A worker that is gone is shutting down: the connection is closed with the error.
+                    let _ = worker.sender.send(handed_over);
+                }
+                Err(error) => warn!(%error, "a connection could not be handed to a worker"),
+            }
+        };
+        super::accept_until(&self.shutdown, listener, &options.name, &self.counts, hand_over).await;
+    }
+
+    /// Connections of each worker.
+    #[must_use]
+    pub fn loads(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Waits for all workers to drain, which they do by themselves at shutdown, and returns how many connections had to be
+    /// cut. Blocks the thread.
+    #[must_use]
+    pub fn join(self) -> usize {
+        self.workers.into_iter().map(|worker| worker.thread.join().unwrap_or_default()).sum()
+    }
+}
+
+async fn serve_handed_over<M, S, B>(
+    acceptor: &Acceptor,
+    mut receiver: mpsc::UnboundedReceiver<HandedOver>,
+    make_service: &M,
+) where
+    M: Fn(&Arc<Connection>) -> S,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Error + Send + Sync + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Error + Send + Sync + 'static,
+{
+    while let Some(Some(handed_over)) = acceptor.shutdown.run_until_cancelled(receiver.recv()).await {
+        let HandedOver { stream, local, peer, options, load } = handed_over;
+        match stream.attach() {
+            Ok(stream) => {
+                acceptor.spawn(Accepted { stream, local, peer }, &options, make_service, Some(load));
+            }
+            Err(error) => warn!(%error, "a worker could not take a connection over"),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A request head becomes a presented request (RFC 9111 §4), or bypasses the cache for a reason.
+
+use http::header::{EXPECT, RANGE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
+
+use crate::config::caching::{CachingRules, Sharing};
+use crate::error::{RefusalReason, Refused};
+use crate::headers::cache_control::RequestDirectives;
+use crate::headers::conditional::Preconditions;
+use crate::headers::hop_by_hop::remove_hop_by_hop;
+use crate::headers::range::RangeField;
+use crate::headers::survey::{FieldSet, Survey};
+use crate::presented_request::PresentedRequest;
+use crate::profile::{BypassReason, Profile};
+use crate::stored_response::CacheKey;
+
+/// What identifying a request depends on beside the request: where it goes and in whose name.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The upstream's name in the configuration: first part of the cache key.
+    pub upstream: &'a str,
+    /// Scheme and authority of the upstream.
+    pub origin: &'a Uri,
+    /// The identity under which responses are obtained: second part of the cache key (design, section 4).
+    pub partition: &'a str,
+    /// What is known about the API.
+    pub profile: &'a dyn Profile,
+    /// What the operator decided about caching.
+    pub rules: &'a CachingRules,
+}
+
+/// A request, as the cache sees it. Its fields are the end-to-end ones.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved a few times a request, which costs less than an allocation"
+)]
+pub enum Identified {
+    /// The store may answer it, or learn from its answer.
+    Cacheable(PresentedRequest),
+    /// Neither; it is passed on as it is.
+    Bypass(Bypassed),
+}
+
+/// A request that bypasses the cache.
+#[derive(Clone, Debug)]
+pub struct Bypassed {
+    /// Why.
+    pub reason: BypassReason,
+    /// The method as received.
+    pub method: Method,
+    /// All end-to-end request fields.
+    pub fields: HeaderMap,
+}
+
+/// Makes out what a request asks for. The guard has let it pass; `survey` is that of its header section, and `has_body` says
+/// whether any content follows.
+///
+/// # Errors
+///
+/// A body on `GET` or `HEAD` under `sharing = "guarded"`: an origin might let it change the answer, and the key would not
+/// show it.
+pub fn identify(
+    method: &Method,
+    target: &PathAndQuery,
+    mut fields: HeaderMap,
+    survey: &Survey,
+    has_body: bool,
+    to: Destination<'_>,
+) -> Result<Identified, Refused> {
+    let is_retrieval = method == Method::GET || method == Method::HEAD;
+    if is_retrieval && has_body && to.rules.sharing == Sharing::Guarded {
+        return Err(Refused::new(
+            RefusalReason::BodyOnRetrieval,
+            format!("{method} must not carry a body. Leave it out, or use the method that the API documents"),
+        ));
+    }
+    if survey.has(FieldSet::CONNECTION.union(FieldSet::HOP_BY_HOP).union(FieldSet::TRANSFER_ENCODING)) {
+        remove_hop_by_hop(&mut fields);
+    }
+    if survey.has(FieldSet::EXPECT) {
+        // Met here: the body is read before, or while, it is passed on.
+        fields.remove(EXPECT);
+    }
+    let range =
+        if survey.has(FieldSet::RANGE) { presented_range(method, &mut fields) } else { RangeField::Absent };
+    let bypass = |reason, fields| Ok(Identified::Bypass(Bypassed { reason, method: method.clone(), fields }));
+
+    // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
+    if !is_retrieval && method != Method::POST {
+        return bypass(BypassReason::Method, fields);
+    }
+    if is_retrieval && has_body {
+        return bypass(BypassReason::Body, fields);
+    }
+    let range = match range {
+        RangeField::Single(range) => Some(range),
+        RangeField::Absent | RangeField::Malformed => None,
+        RangeField::Unsupported => return bypass(BypassReason::Range, fields),
+    };
+    let key = match to.profile.canonical_target(method, target, &fields) {
+        Ok(canonical_target) => CacheKey::new(to.upstream, to.partition, &canonical_target),
+        Err(reason) => return bypass(reason, fields),
+    };
+    let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
+        RequestDirectives::from_fields(&fields)
+    } else {
+        RequestDirectives::default()
+    };
+    let preconditions = if survey.has(FieldSet::CONDITIONAL) {
+        Preconditions::from_fields(&fields)
+    } else {
+        Preconditions::default()
+    };
+    Ok(Identified::Cacheable(PresentedRequest {
+        key,
+        target: target_uri(to.origin, target),
+        method: method.clone(),
+        fields,
+        directives,
+        preconditions,
+        range,
+        carries_cookie: survey.has(FieldSet::COOKIE),
+        authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
+    }))
+}
+
+/// The `Range` that counts: only `GET` has one (RFC 9110 §14.2), and what is malformed is ignored, by the origin too.
+fn presented_range(method: &Method, fields: &mut HeaderMap) -> RangeField {
+    let range = if method == Method::GET { RangeField::from_fields(fields) } else { RangeField::Malformed };
+    if range == RangeField::Malformed {
+        fields.remove(RANGE);
+        return RangeField::Absent;
+    }
+    range
+}
+
+/// The target URI in absolute form, as the upstream sees it.
+fn target_uri(origin: &Uri, target: &PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = origin.scheme().cloned();
+    parts.authority = origin.authority().cloned();
+    parts.path_and_query = Some(target.clone());
+    // The parts fit together whenever `origin` is one, which the configuration sees to.
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::headers::range::RangeRequest;
+    use crate::profile::generic::Generic;
+
+    fn fields_of(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    fn identified_by(
+        rules: &CachingRules,
+        method: &str,
+        target: &str,
+        lines: &[(&'static str, &'static str)],
+        has_body: bool,
+    ) -> Result<Identified, Refused> {
+        let fields = fields_of(lines);
+        let survey = Survey::of(&fields);
+        let origin = Uri::from_static("http://origin.test:81");
+        let profile = Generic::new(&origin, rules.sharing, Vec::new());
+        let to = Destination { upstream: "main", origin: &origin, partition: "p", profile: &profile, rules };
+        let method = method.parse().expect("a method");
+        identify(&method, &target.parse().expect("a target"), fields, &survey, has_body, to)
+    }
+
+    fn identified(method: &str, target: &str, lines: &[(&'static str, &'static str)]) -> Identified {
+        identified_by(&CachingRules::rfc9111(), method, target, lines, false).expect("not refused")
+    }
+
+    fn presented(method: &str, target: &str, lines: &[(&'static str, &'static str)]) -> PresentedRequest {
+        match identified(method, target, lines) {
+            Identified::Cacheable(request) => request,
+            Identified::Bypass(bypassed) => panic!("bypass: {:?}", bypassed.reason),
+        }
+    }
+
+    fn bypass_reason(
+        method: &str,
+        target: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> Option<BypassReason> {
+        match identified(method, target, lines) {
+            Identified::Cacheable(_) => None,
+            Identified::Bypass(bypassed) => Some(bypassed.reason),
+        }
+    }
+
+    #[test]
+    fn the_key_holds_upstream_partition_and_canonical_target() {
+        let request = presented("GET", "/%7ea?x=%41", &[]);
+        assert_eq!(request.key, CacheKey::new("main", "p", "/~a?x=%41"));
+        assert_eq!(presented("HEAD", "/%7ea?x=%41", &[]).key, request.key);
+        assert_eq!(presented("POST", "/%7ea?x=%41", &[]).key, request.key);
+    }
+
+    #[test]
+    fn the_target_uri_is_the_upstreams_and_keeps_its_bytes() {
+        assert_eq!(presented("GET", "/%7ea?x=%41", &[]).target, "http://origin.test:81/%7ea?x=%41");
+        assert_eq!(presented("GET", "//evil.example/a", &[]).target, "http://origin.test:81//evil.example/a");
+    }
+
+    #[test]
+    fn cookies_are_noticed() {
+        assert!(presented("GET", "/", &[("cookie", "a=b")]).carries_cookie);
+        assert!(!presented("GET", "/", &[]).carries_cookie);
+    }
+
+    #[test]
+    fn methods_are_case_sensitive() {
+        for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "M-SEARCH", "get", "Get", "PURGE"] {
+            assert_eq!(bypass_reason(method, "/", &[]), Some(BypassReason::Method), "{method}");
+        }
+        for method in ["GET", "HEAD", "POST"] {
+            assert_eq!(bypass_reason(method, "/", &[]), None, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_body_on_a_retrieval_is_refused_or_bypasses() {
+        let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
+        for method in ["GET", "HEAD"] {
+            let refused = identified_by(&guarded, method, "/", &[], true).expect_err("refused");
+            assert_eq!(refused.reason, RefusalReason::BodyOnRetrieval);
+            let passed = identified_by(&CachingRules::rfc9111(), method, "/", &[], true).expect("passed");
+            assert!(matches!(passed, Identified::Bypass(Bypassed { reason: BypassReason::Body, .. })));
+            // An asynchronous Python client announces an empty body.
+            let empty = identified_by(&guarded, method, "/", &[("content-length", "0")], false);
+            assert!(matches!(empty, Ok(Identified::Cacheable(_))));
+        }
+        assert!(identified_by(&guarded, "POST", "/", &[], true).is_ok());
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end_here() {
+        let request = presented(
+            "GET",
+            "/",
+            &[
+                ("connection", "keep-alive, x-private"),
+                ("keep-alive", "timeout=99"),
+                ("te", "trailers"),
+                ("upgrade", "websocket"),
+                ("x-private", "1"),
+                ("expect", "100-continue"),
+                ("accept", "*/*"),
+            ],
+        );
+        assert_eq!(request.fields, fields_of(&[("accept", "*/*")]));
+        let only_connection = presented("GET", "/", &[("connection", "x-a"), ("x-a", "1")]);
+        assert!(only_connection.fields.is_empty());
+    }
+
+    #[test]
+    fn connection_cannot_strip_a_condition() {
+        let request = presented("GET", "/", &[("connection", "if-none-match"), ("if-none-match", "\"x\"")]);
+        assert!(request.preconditions.if_none_match.is_some());
+    }
+
+    #[test]
+    fn directives_are_read_if_the_operator_wants_it() {
+        assert!(presented("GET", "/", &[("cache-control", "no-cache")]).directives.no_cache);
+        assert!(presented("GET", "/", &[("pragma", "no-cache")]).directives.no_cache);
+        assert_eq!(presented("GET", "/", &[]).directives, RequestDirectives::default());
+        let deaf = CachingRules { honour_request_directives: false, ..CachingRules::rfc9111() };
+        match identified_by(&deaf, "GET", "/", &[("cache-control", "no-cache")], false) {
+            Ok(Identified::Cacheable(request)) => {
+                assert_eq!(request.directives, RequestDirectives::default())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn ranges_count_for_get_only() {
+        let range = |method, value| presented(method, "/", &[("range", value)]);
+        let single = range("GET", "bytes=0-4");
+        assert_eq!(single.range, Some(RangeRequest::From { first: 0, last: Some(4) }));
+        assert!(single.fields.contains_key(RANGE));
+        for (method, value) in
+            [("HEAD", "bytes=0-4"), ("GET", "bytes="), ("GET", "bytes=9-1"), ("POST", "items=0-1")]
+        {
+            let request = range(method, value);
+            assert_eq!(request.range, None, "{method} {value}");
+            assert!(!request.fields.contains_key(RANGE), "{method} {value}");
+        }
+        for value in ["items=0-2", "bytes=0-1,4-5"] {
+            assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(BypassReason::Range), "{value}");
+        }
+    }
+
+    #[test]
+    fn authorization_counts_only_if_it_goes_upstream() {
+        let lines = [("authorization", "Bearer x")];
+        assert!(presented("GET", "/", &lines).authorized);
+        assert!(!presented("GET", "/", &[]).authorized);
+        let own = CachingRules { owns_credential: true, ..CachingRules::rfc9111() };
+        match identified_by(&own, "GET", "/", &lines, false) {
+            Ok(Identified::Cacheable(request)) => assert!(!request.authorized),
+            other => panic!("{other:?}"),
+        }
+    }
+}
