@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod presented_request;
 pub mod profile;
 pub mod readiness;
+pub mod respond;
 pub mod store;
 pub mod stored_response;
 pub mod sync_token;

@@ -7,6 +7,8 @@
 //! | May this response be stored, and what of it? | [`storable`], [`stored_fields`] |
 //! | What does an answer from upstream mean? | [`absorb`] |
 //! | What does a 304, or the answer to a `HEAD`, change? | [`freshen`] |
+//! | Does the caller have it already (304)? | [`precondition`] |
+//! | Which bytes does a `Range` get (206, 416)? | [`range`] |
 //! | What completes a stored partial response? | [`complete`] |
 //! | What if the origin cannot be reached? | [`disconnected`] |
 
@@ -24,6 +26,8 @@ pub mod disconnected;
 pub mod freshen;
 pub mod freshness;
 pub mod invalidate;
+pub mod precondition;
+pub mod range;
 pub mod reuse;
 pub mod storable;
 pub mod stored_fields;
