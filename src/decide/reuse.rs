@@ -190,3 +190,6 @@ pub(super) fn describe(age: Duration, lifetime: Duration, staleness: Staleness) 
     let ttl_seconds = if age < lifetime { remaining } else { remaining.min(-1) };
     Reuse { ttl_seconds, age_seconds: age.as_secs(), staleness }
 }
+
+#[cfg(test)]
+mod tests;

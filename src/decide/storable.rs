@@ -283,3 +283,6 @@ fn port_of(uri: &Uri) -> Option<u16> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

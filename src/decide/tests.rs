@@ -26,13 +26,22 @@ pub(super) fn date(seconds_ago: i64) -> String {
     crate::headers::http_date::format(ago(seconds_ago)).to_str().unwrap().to_owned()
 }
 
+/// Turns `@N` into the date N seconds before [`NOW`]: tables name times by their distance.
+pub(super) fn resolve_dates(lines: &[(&str, &str)]) -> Vec<(String, String)> {
+    let resolve = |value: &str| match value.strip_prefix('@') {
+        Some(seconds) => date(seconds.parse().unwrap()),
+        None => value.to_owned(),
+    };
+    lines.iter().map(|(name, value)| ((*name).to_owned(), resolve(value))).collect()
+}
+
 pub(super) fn later(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
 }
 
 pub(super) fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in lines {
+    for (name, value) in &resolve_dates(lines) {
         let name: http::HeaderName = name.parse().unwrap();
         map.append(name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
