@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::frames::Damage;
-use super::change::{Change, ChangeRecorder, RecordError};
+use super::change::{Change, ChangeRecorder, Durable, RecordError};
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +200,7 @@ impl Journal {
         Ok(Self { queue, durable, writer: Some(writer), _lock: lock })
     }
 
-    /// Waits until everything up to a change is on disk. Answers that show or follow from the change must wait for this.
+    /// Waits until everything up to a change is on disk.
     ///
     /// # Errors
     /// [`RecordError`] when it will never be.
@@ -224,6 +224,10 @@ impl ChangeRecorder for Journal {
     /// Queues a change; [`Journal::durable`] tells when it is on disk.
     fn record(&self, change: &Change) -> Result<(), RecordError> {
         self.queue.push(change)
+    }
+
+    fn durable(&self, sequence_number: u64) -> Durable<'_> {
+        Box::pin(self.durable(sequence_number))
     }
 }
 

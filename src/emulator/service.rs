@@ -1,22 +1,19 @@
-//! What stands between a connection and the [`Emulator`]: faults, counts, and the wait until what an answer shows is on
-//! disk.
+//! What stands between a connection and the [`Emulator`]: faults and counts.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Full};
 use percent_encoding::percent_decode_str;
 
 use super::Emulator;
-use super::change::RecordError;
 use super::counts::Counts;
-use super::faults::act::{Faults, RETRY_AFTER_MS, act};
+use super::faults::act::{Faults, act};
 use super::faults::body::{FaultyBody, Severed};
 use super::faults::severable::Severance;
 use super::faults::{Fault, RequestFacts};
-use super::journal::Journal;
 use super::origin::REQUEST_ID;
 use crate::clock::Clock;
 
@@ -29,22 +26,14 @@ pub struct Service {
     emulator: Emulator,
     faults: Arc<Faults>,
     counts: Arc<Counts>,
-    journal: Option<Arc<Journal>>,
     clock: Clock,
 }
 
 impl Service {
-    /// Puts an emulator behind these faults. With a journal, which must be the emulator's recorder, no answer leaves before
-    /// what it shows is on disk.
+    /// Puts an emulator behind these faults.
     #[must_use]
-    pub fn new(
-        emulator: Emulator,
-        faults: Arc<Faults>,
-        counts: Arc<Counts>,
-        journal: Option<Arc<Journal>>,
-        clock: Clock,
-    ) -> Self {
-        Self { emulator, faults, counts, journal, clock }
+    pub fn new(emulator: Emulator, faults: Arc<Faults>, counts: Arc<Counts>, clock: Clock) -> Self {
+        Self { emulator, faults, counts, clock }
     }
 
     /// Answers one request. A [`Severance`] among its extensions is that of its connection.
@@ -53,13 +42,12 @@ impl Service {
     /// [`Severed`] when a fault ends the connection without an answer.
     pub async fn answer<B>(&self, request: Request<B>) -> Result<Response<FaultyBody>, Severed>
     where
-        B: Body + Send,
-        B::Data: Send,
-        B::Error: std::fmt::Display + Send,
+        B: Body,
+        B::Error: std::fmt::Display,
     {
         let kind = (request.method().clone(), request.uri().clone());
         let answered = match self.fault_of(&request) {
-            None => Ok(self.carried_out(request).await.map(FaultyBody::sound)),
+            None => Ok(self.emulator.respond(request).await.map(FaultyBody::sound)),
             Some(fault) => self.spoiled(request, fault).await,
         };
         self.counts.add(&kind.0, kind.1.path(), answered.as_ref().ok().map(Response::status));
@@ -77,7 +65,7 @@ impl Service {
 
     async fn spoiled<B>(&self, request: Request<B>, fault: Fault) -> Result<Response<FaultyBody>, Severed>
     where
-        B: Body + Send,
+        B: Body,
         B::Error: std::fmt::Display,
     {
         let (head, body) = request.into_parts();
@@ -86,30 +74,11 @@ impl Service {
         let severance = head.extensions.get::<Severance>().cloned();
         let fields = head.headers.clone();
         let is_head = head.method == Method::HEAD;
-        let this = self.clone();
-        let carried_out = async move { this.carried_out(Request::from_parts(head, Full::new(body))).await };
+        let emulator = self.emulator.clone();
+        let carried_out = async move { emulator.respond(Request::from_parts(head, Full::new(body))).await };
         let mut answer = act(fault, severance, is_head, carried_out).await?;
         self.identify(&fields, answer.headers_mut());
         Ok(answer)
-    }
-
-    async fn carried_out<B>(&self, request: Request<B>) -> Response<Bytes>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
-        let Some(journal) = &self.journal else { return self.emulator.respond(request).await };
-        let fields = request.headers().clone();
-        let answer = self.emulator.respond(request).await;
-        // Reads wait too: what a reader has seen must not be undone by a crash.
-        match journal.durable(self.emulator.sequence_number()).await {
-            Ok(()) => answer,
-            Err(error) => {
-                let mut refusal = unrecorded(&error);
-                self.identify(&fields, refusal.headers_mut());
-                refusal
-            }
-        }
     }
 
     /// Gives an answer that is not the emulator's own the ids that each answer has.
@@ -118,15 +87,6 @@ impl Service {
             self.emulator.identify(request, answer);
         }
     }
-}
-
-/// 503: what was asked for may have happened in memory, but it will not outlive the process.
-fn unrecorded(error: &RecordError) -> Response<Bytes> {
-    tracing::error!(%error, "an answer was withheld");
-    let mut answer = Response::new(Bytes::new());
-    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    answer.headers_mut().insert(RETRY_AFTER_MS, HeaderValue::from_static("500"));
-    answer
 }
 
 /// A body in memory; one that breaks off counts as what came before.
@@ -150,16 +110,16 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::emulator::Settings;
     use crate::emulator::faults::document::PlanDocument;
-    use crate::emulator::journal::JournalOptions;
+    use crate::emulator::journal::{Journal, JournalOptions};
 
     fn service(rules: &[&str], journal: Option<Arc<Journal>>) -> Service {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
         let emulator = Emulator::new(Settings::default(), clock.clone(), 1);
-        if let Some(journal) = &journal {
-            emulator.set_recorder(Arc::clone(journal) as Arc<_>);
+        if let Some(journal) = journal {
+            emulator.set_recorder(journal);
         }
         let plan = PlanDocument::from_words(rules.iter().copied()).unwrap();
-        Service::new(emulator, Arc::new(Faults::new(plan, 1)), Arc::default(), journal, clock)
+        Service::new(emulator, Arc::new(Faults::new(plan, 1)), Arc::default(), clock)
     }
 
     async fn put(service: &Service, key: &str) -> Result<Response<FaultyBody>, Severed> {
