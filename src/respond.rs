@@ -205,3 +205,6 @@ fn assemble(status: StatusCode, fields: HeaderMap, body: FlowingBody) -> Respons
     *response.headers_mut() = fields;
     response
 }
+
+#[cfg(test)]
+mod tests;
