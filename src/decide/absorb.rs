@@ -242,3 +242,6 @@ fn is_same_version(stored: &StoredResponse, head: &ResponseHead) -> bool {
 fn tag_of(head: &ResponseHead) -> Option<EntityTag<'_>> {
     EntityTag::of_message(head.fields.get_all(ETAG).iter().map(HeaderValue::as_bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,93 @@ pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) ->
     let storable = storable_representation(asked.request, &whole, &in_force, rules);
     Some(Completion { head: whole, storable, missing_bytes: complete_length_bytes - next_byte })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::SentConditions;
+    use crate::decide::tests::{get, head, stored, stored_part};
+    use crate::sync_token::coverage::Coverage;
+
+    const PART: [(&str, &str); 4] = [
+        ("etag", "\"a\""),
+        ("cache-control", "max-age=60"),
+        ("content-range", "bytes 0-29/100"),
+        ("content-length", "30"),
+    ];
+
+    fn completed(stored: &StoredResponse, status: u16, lines: &[(&str, &str)]) -> Option<Completion> {
+        let request = get(&[]);
+        let asked = Asked {
+            request: &request,
+            in_hand: Some(stored),
+            conditions: SentConditions::default(),
+            completing: true,
+            covers: Coverage::default(),
+        };
+        complete(&asked, &head(status, lines), &CachingRules::rfc9111())
+    }
+
+    #[test]
+    fn only_a_beginning_with_a_strong_tag_can_be_completed() {
+        let weak = [("etag", "W/\"a\""), PART[1]];
+        for (response, expected) in [
+            (stored_part(0, 30, &PART), Some(30)),
+            (stored_part(0, 99, &PART), Some(99)),
+            (stored_part(0, 0, &PART), None),
+            (stored_part(0, 100, &PART), None),
+            (stored_part(1, 30, &PART), None),
+            (stored_part(0, 30, &weak), None),
+            (stored_part(0, 30, &[PART[1], ("last-modified", "@1000")]), None),
+            (stored(200, &PART), None),
+        ] {
+            assert_eq!(completable_from(&response).map(|(next_byte, _)| next_byte), expected);
+        }
+    }
+
+    #[test]
+    fn the_rest_must_fit() {
+        let part = stored_part(0, 30, &PART);
+        let rest = ("content-range", "bytes 30-99/100");
+        let tag = ("etag", "\"a\"");
+        for (status, lines, fits) in [
+            (206, &[rest, tag][..], true),
+            (200, &[rest, tag], false),
+            (206, &[rest], false),
+            (206, &[tag], false),
+            (206, &[rest, ("etag", "\"b\"")], false),
+            (206, &[rest, ("etag", "W/\"a\"")], false),
+            (206, &[tag, ("content-range", "bytes 31-99/100")], false),
+            (206, &[tag, ("content-range", "bytes 29-99/100")], false),
+            (206, &[tag, ("content-range", "bytes 30-98/100")], false),
+            (206, &[tag, ("content-range", "bytes 30-99/101")], false),
+            (206, &[tag, ("content-range", "bytes 30-99/*")], false),
+            (206, &[tag, ("content-range", "bytes */100")], false),
+            (206, &[tag, rest, rest], false),
+            (416, &[tag, ("content-range", "bytes */20")], false),
+        ] {
+            assert_eq!(completed(&part, status, lines).is_some(), fits, "{status} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_whole_is_a_200_with_the_newest_fields() {
+        let part = stored_part(0, 30, &PART);
+        let lines = [
+            ("etag", "\"a\""),
+            ("content-range", "bytes 30-99/100"),
+            ("content-length", "70"),
+            ("x-new", "1"),
+        ];
+        let completion = completed(&part, 206, &lines).unwrap();
+        assert_eq!(completion.missing_bytes, 70);
+        assert_eq!(completion.head.status, StatusCode::OK);
+        assert_eq!(completion.head.fields.get(CONTENT_RANGE), None);
+        assert_eq!(completion.head.fields[CONTENT_LENGTH], "100");
+        assert_eq!(completion.head.fields["x-new"], "1");
+        let storable = completion.storable.unwrap();
+        assert_eq!((storable.range, storable.body_length_bytes), (None, Some(100)));
+        let forbidden = [lines[0], lines[1], ("cache-control", "no-store")];
+        assert_eq!(completed(&part, 206, &forbidden).unwrap().storable.err(), Some(NotStored::NoStore));
+    }
+}

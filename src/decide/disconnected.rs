@@ -138,3 +138,171 @@ fn judge_age(
     let limit = policy.stale_if_error.map_or(rules.stale_limit, |window| window.min(rules.stale_limit));
     if stale_for > limit { Err(DisconnectedRefusal::TooStale) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::caching::Sharing;
+    use crate::decide::tests::{get, later, request, stored, stored_part};
+
+    const COVERED: CoverageVerdict = CoverageVerdict::Covered;
+
+    /// What answers so many seconds after the response was stored: its remaining lifetime, or the refusal.
+    fn judge(
+        demands: &[(&str, &str)],
+        directives: &str,
+        seconds: u64,
+        rules: &CachingRules,
+    ) -> Result<i64, DisconnectedRefusal> {
+        let response = stored(200, &[("cache-control", directives), ("etag", "\"a\"")]);
+        disconnected(&get(demands), Some(&response), COVERED, Unreachable::Connect, rules, later(seconds))
+            .map(|reuse| reuse.ttl_seconds)
+    }
+
+    #[test]
+    fn stale_responses_answer_within_the_limit_unless_forbidden() {
+        use DisconnectedRefusal::{MustRevalidate, NoCache, TooStale};
+        for (directives, seconds, expected) in [
+            ("max-age=60", 0, Ok(60)),
+            ("max-age=60", 61, Ok(-1)),
+            ("max-age=60", 160, Ok(-100)),
+            ("max-age=60", 161, Err(TooStale)),
+            ("max-age=0", 100, Ok(-100)),
+            ("public", 100, Ok(-100)),
+            ("max-age=60, must-revalidate", 59, Ok(1)),
+            ("max-age=60, must-revalidate", 60, Err(MustRevalidate)),
+            ("max-age=60, proxy-revalidate", 60, Err(MustRevalidate)),
+            ("s-maxage=60", 59, Ok(1)),
+            ("s-maxage=60", 60, Err(MustRevalidate)),
+            ("max-age=60, no-cache", 0, Err(NoCache)),
+            ("max-age=60, no-cache=\"x\"", 61, Ok(-1)),
+            ("max-age=60, stale-if-error=20", 80, Ok(-20)),
+            ("max-age=60, stale-if-error=20", 81, Err(TooStale)),
+            ("max-age=60, stale-if-error=0", 59, Ok(1)),
+            ("max-age=60, stale-if-error=0", 61, Err(TooStale)),
+            ("max-age=60, stale-if-error=900", 160, Ok(-100)),
+            ("max-age=60, stale-if-error=900", 161, Err(TooStale)),
+            ("max-age=60, stale-if-error=20, must-revalidate", 61, Err(MustRevalidate)),
+            ("s-maxage=60, stale-if-error=20", 61, Err(MustRevalidate)),
+        ] {
+            let rules = CachingRules { stale_limit: Duration::from_secs(100), ..CachingRules::rfc9111() };
+            assert_eq!(judge(&[], directives, seconds, &rules), expected, "{directives} after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn nobody_is_given_what_it_refused() {
+        let refused = Err(DisconnectedRefusal::Request);
+        for (demand, seconds, expected) in [
+            ("no-cache", 0, refused),
+            ("no-store", 0, refused),
+            ("max-age=0", 0, refused),
+            ("max-age=10", 10, Ok(50)),
+            ("max-age=10", 11, refused),
+            ("max-age=100", 61, refused),
+            ("max-age=100, max-stale", 61, Ok(-1)),
+            ("min-fresh=10", 50, Ok(10)),
+            ("min-fresh=10", 51, refused),
+            ("min-fresh=10", 61, refused),
+            ("max-stale", 161, Ok(-101)),
+            ("max-stale=10", 70, Ok(-10)),
+            ("max-stale=10", 71, refused),
+            ("max-stale=10, min-fresh=0", 61, refused),
+            ("only-if-cached", 61, Ok(-1)),
+        ] {
+            let demands = [("cache-control", demand)];
+            let judged = judge(&demands, "max-age=60", seconds, &CachingRules::rfc9111());
+            assert_eq!(judged, expected, "{demand} after {seconds} s");
+        }
+        let rules = CachingRules::rfc9111();
+        assert_eq!(judge(&[("pragma", "no-cache")], "max-age=60", 0, &rules), refused);
+        assert_eq!(judge(&[("if-match", "\"a\"")], "max-age=60", 0, &rules), refused);
+        assert_eq!(judge(&[("if-none-match", "\"a\"")], "max-age=60", 61, &rules), Ok(-1));
+    }
+
+    #[test]
+    fn what_the_operator_lets_answer_uncovered() {
+        use Consistency::{BoundedStaleness, Session, Strong};
+        use CoverageVerdict::{Covered, Outdated, Unverified};
+        use DisconnectedRefusal as Refusal;
+        use UncoveredReason::{OpenWrite, OwnWrite, SyncToken, UnknownSyncToken};
+        use WhenDisconnected::{Available, Consistent, UnlessOutdated};
+        let uncovered = |reason| Err(Refusal::Uncovered(reason));
+        for (level, when, coverage, expected) in [
+            (Session, Consistent, Covered, Ok(())),
+            (Session, Consistent, Unverified(SyncToken), uncovered(SyncToken)),
+            (Session, Consistent, Unverified(UnknownSyncToken), uncovered(UnknownSyncToken)),
+            (Session, Consistent, Outdated(OwnWrite), uncovered(OwnWrite)),
+            (Session, UnlessOutdated, Covered, Ok(())),
+            (Session, UnlessOutdated, Unverified(SyncToken), Ok(())),
+            (Session, UnlessOutdated, Unverified(UnknownSyncToken), Ok(())),
+            (Session, UnlessOutdated, Outdated(OwnWrite), uncovered(OwnWrite)),
+            (Session, UnlessOutdated, Outdated(OpenWrite), uncovered(OpenWrite)),
+            (Session, Available, Outdated(OpenWrite), Ok(())),
+            (BoundedStaleness, Consistent, Unverified(SyncToken), uncovered(SyncToken)),
+            (BoundedStaleness, UnlessOutdated, Outdated(OpenWrite), uncovered(OpenWrite)),
+            (Strong, Consistent, Covered, Err(Refusal::Strong)),
+            (Strong, UnlessOutdated, Covered, Err(Refusal::Strong)),
+            (Strong, Available, Outdated(OwnWrite), Ok(())),
+        ] {
+            let rules =
+                CachingRules { consistency: level, when_disconnected: when, ..CachingRules::rfc9111() };
+            let response = stored(200, &[("cache-control", "max-age=60")]);
+            for seconds in [0, 61] {
+                let judged = disconnected(
+                    &get(&[]),
+                    Some(&response),
+                    coverage,
+                    Unreachable::TimedOut,
+                    &rules,
+                    later(seconds),
+                );
+                assert_eq!(judged.map(|_| ()), expected, "{level:?} {when:?} {coverage:?} after {seconds} s");
+            }
+        }
+    }
+
+    #[test]
+    fn available_does_not_overrule_the_origin() {
+        let rules =
+            CachingRules { when_disconnected: WhenDisconnected::Available, ..CachingRules::rfc9111() };
+        let judged = judge(&[], "max-age=60, must-revalidate", 61, &rules);
+        assert_eq!(judged, Err(DisconnectedRefusal::MustRevalidate));
+        assert_eq!(judge(&[], "no-cache", 0, &rules), Err(DisconnectedRefusal::NoCache));
+    }
+
+    #[test]
+    fn there_must_be_something_fitting() {
+        let rules = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
+        let lines = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        let (whole, part) = (stored(200, &lines), stored_part(0, 10, &lines));
+        let judge = |request: &PresentedRequest, stored| {
+            disconnected(request, stored, COVERED, Unreachable::Broken, &rules, later(61)).err()
+        };
+        assert_eq!(judge(&get(&[]), None), Some(DisconnectedRefusal::NothingStored));
+        assert_eq!(judge(&request("PUT", &[]), Some(&whole)), Some(DisconnectedRefusal::Method));
+        assert_eq!(judge(&get(&[]), Some(&part)), Some(DisconnectedRefusal::Partial));
+        assert_eq!(judge(&get(&[("range", "bytes=0-9")]), Some(&part)), None);
+        assert_eq!(judge(&get(&[("cookie", "a=b")]), Some(&whole)), Some(DisconnectedRefusal::Cookie));
+        assert_eq!(judge(&request("HEAD", &[]), Some(&whole)), None);
+    }
+
+    #[test]
+    fn the_answer_says_why() {
+        let response = stored(200, &[("cache-control", "max-age=60")]);
+        for (why, word) in [
+            (Unreachable::Connect, "disconnected"),
+            (Unreachable::TimedOut, "timed-out"),
+            (Unreachable::Broken, "broken-answer"),
+            (Unreachable::Throttled, "throttled"),
+            (Unreachable::ServerError, "server-error"),
+        ] {
+            let rules = CachingRules::rfc9111();
+            let reuse = disconnected(&get(&[]), Some(&response), COVERED, why, &rules, later(90)).unwrap();
+            assert_eq!(
+                (reuse.age_seconds, reuse.ttl_seconds, reuse.staleness.detail()),
+                (90, -30, Some(word))
+            );
+        }
+    }
+}

@@ -196,3 +196,6 @@ fn greater(one: Coverage, other: Coverage) -> Coverage {
 fn lines<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     fields.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
+
+#[cfg(test)]
+mod tests;
