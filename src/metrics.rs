@@ -4,6 +4,8 @@
 //! configuration, never anything that a caller or an origin sent. What is counted for every request is a counter resolved
 //! at start; only what is rare looks its label up.
 
+mod families;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,165 +17,12 @@ use prometheus::{
 };
 
 use crate::error::RefusalReason;
-
-/// What a family of metrics is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FamilyKind {
-    /// Only ever rises while the process runs.
-    Counter,
-    /// Rises and falls.
-    Gauge,
-    /// Counts of observations up to each of some bounds.
-    Histogram,
-}
-
-/// One line of the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Family {
-    /// The name, which ends in its unit, or in `_total` for a counter.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: FamilyKind,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// What is counted or measured.
-    pub unit: &'static str,
-    /// What it says.
-    pub meaning: &'static str,
-}
-
-const fn counter(
-    name: &'static str,
-    labels: &'static [&'static str],
-    unit: &'static str,
-    meaning: &'static str,
-) -> Family {
-    Family { name, kind: FamilyKind::Counter, labels, unit, meaning }
-}
-
-const fn gauge(
-    name: &'static str,
-    labels: &'static [&'static str],
-    unit: &'static str,
-    meaning: &'static str,
-) -> Family {
-    Family { name, kind: FamilyKind::Gauge, labels, unit, meaning }
-}
-
-/// Every metric of the sidecar itself. Those of the process (`process_…`) come beside them on Linux.
-pub const FAMILIES: [Family; 19] = [
-    REQUESTS,
-    DETAILS,
-    STORED,
-    COLLAPSED,
-    REFUSALS,
-    ORIGIN_REQUESTS,
-    ORIGIN_SECONDS,
-    ORIGIN_BYTES,
-    BYTES_SAVED,
-    STORE_KEYS,
-    STORE_WEIGHT,
-    STORE_CAPACITY,
-    STORE_EVICTIONS,
-    CONNECTIONS_OPEN,
-    CONNECTIONS,
-    CONNECTIONS_REFUSED,
-    CONNECTION_ERRORS,
-    READY,
-    BUILD_INFO,
-];
-
-const REQUESTS: Family = counter(
-    "tagalong_requests_total",
-    &["upstream", "cache_status"],
-    "requests",
-    "Requests by what Cache-Status says: hit, or the reason for going forward. Hit ratio: hit over all.",
-);
-const DETAILS: Family = counter(
-    "tagalong_request_details_total",
-    &["upstream", "detail"],
-    "requests",
-    "Requests whose Cache-Status carries a detail, by that word.",
-);
-const STORED: Family = counter(
-    "tagalong_responses_stored_total",
-    &["upstream"],
-    "responses",
-    "Responses of the origin that were stored, those that a 304 freshened included.",
-);
-const COLLAPSED: Family = counter(
-    "tagalong_requests_collapsed_total",
-    &["upstream"],
-    "requests",
-    "Requests answered by the origin request of another one.",
-);
-const REFUSALS: Family = counter(
-    "tagalong_refusals_total",
-    &["reason"],
-    "requests",
-    "Requests answered by an error of the sidecar's own, by the word in the problem's type.",
-);
-const ORIGIN_REQUESTS: Family = counter(
-    "tagalong_origin_requests_total",
-    &["upstream", "outcome"],
-    "requests",
-    "Requests sent to the origin, by status or by what went wrong. 304 and 429 stand apart from their classes.",
-);
-const ORIGIN_SECONDS: Family = Family {
-    name: "tagalong_origin_latency_seconds",
-    kind: FamilyKind::Histogram,
-    labels: &["upstream"],
-    unit: "seconds",
-    meaning: "From sending a request to the origin to the end of the answer's header section.",
+use families::{
+    BUILD_INFO, BYTES_SAVED, COLLAPSED, CONNECTION_ERRORS, CONNECTIONS, CONNECTIONS_OPEN,
+    CONNECTIONS_REFUSED, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY, REFUSALS, REQUESTS,
+    STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
-const ORIGIN_BYTES: Family = counter(
-    "tagalong_origin_body_bytes_total",
-    &["upstream"],
-    "bytes",
-    "Body bytes received from the origin.",
-);
-const BYTES_SAVED: Family = counter(
-    "tagalong_body_bytes_saved_total",
-    &["upstream"],
-    "bytes",
-    "Body bytes given to callers that did not have to come from the origin for them.",
-);
-const STORE_KEYS: Family =
-    gauge("tagalong_store_keys", &[], "cache keys", "Cache keys with a stored response.");
-const STORE_WEIGHT: Family = gauge(
-    "tagalong_store_weight_bytes",
-    &[],
-    "bytes",
-    "What the stored responses occupy, keys and bookkeeping included.",
-);
-const STORE_CAPACITY: Family =
-    gauge("tagalong_store_capacity_bytes", &[], "bytes", "The bound of that: store.limit.");
-const STORE_EVICTIONS: Family = counter(
-    "tagalong_store_evictions_total",
-    &[],
-    "cache keys",
-    "Cache keys evicted for want of room. Rising steadily, it asks for a larger store.limit.",
-);
-const CONNECTIONS_OPEN: Family =
-    gauge("tagalong_connections_open", &[], "connections", "Connections of callers that are open now.");
-const CONNECTIONS: Family =
-    counter("tagalong_connections_total", &[], "connections", "Connections of callers that were accepted.");
-const CONNECTIONS_REFUSED: Family = counter(
-    "tagalong_connections_refused_total",
-    &[],
-    "connections",
-    "Connections of callers that were answered 503 and closed because limits.connections was reached.",
-);
-const CONNECTION_ERRORS: Family = counter(
-    "tagalong_connection_errors_total",
-    &["reason"],
-    "connections",
-    "Connections of callers that ended otherwise than by agreement: malformed requests, deadlines.",
-);
-const READY: Family =
-    gauge("tagalong_ready", &[], "1 or 0", "Whether /readyz says yes; 0 from the first moment of draining.");
-const BUILD_INFO: Family =
-    gauge("tagalong_build_info", &["version"], "always 1", "Which version runs, in its label.");
+pub use families::{FAMILIES, Family, FamilyKind};
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
 pub const FORWARD_WORDS: [&str; 8] =

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::clock::Timestamp;
+pub use crate::headers::vary::SelectingKey;
 use crate::sync_token::coverage::Coverage;
 pub use fields::StoredFields;
 
@@ -50,11 +51,6 @@ impl std::borrow::Borrow<[u8]> for CacheKey {
         &self.0
     }
 }
-
-/// The selecting header fields of a stored response (RFC 9111 §4.1), names and normalised values packed into one byte string.
-/// Empty when the response had no `Vary`. Made and compared by `headers::vary`; opaque to the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SelectingKey(pub Bytes);
 
 /// What a stored response's fields say about its reuse, worked out once when it is stored or freshened, so that the hot
 /// path compares numbers instead of parsing text.

@@ -273,8 +273,7 @@ pub(crate) fn nearest(path: &str) -> String {
         let key_last = key.path.rsplit('.').next().unwrap_or_default();
         let whole = strsim::jaro_winkler(&canonical, key.path);
         // The right name in the wrong section is a likelier slip than many wrong letters.
-        let name = strsim::normalized_damerau_levenshtein(last, key_last);
-        whole.max(if name > 0.7 { name } else { 0.0 }) + whole / 10.0
+        strsim::normalized_damerau_levenshtein(last, key_last) + whole / 2.0
     };
     KEYS.iter()
         .max_by(|a, b| score(a).total_cmp(&score(b)))
@@ -413,6 +412,8 @@ mod tests {
         for (wrong, right) in [
             ("limits.conections", "limits.connections"),
             ("target", "limits.target"),
+            ("listn", "listener.listen"),
+            ("upstream.uri", "upstream.url"),
             ("upstream.conect_deadline", "upstream.connect_deadline"),
             ("store.freshness", "upstream.freshness"),
             ("loging.level", "logging.level"),

@@ -5,11 +5,16 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 
 use super::list;
-use crate::stored_response::SelectingKey;
+
+/// The selecting header fields of a stored response (RFC 9111 §4.1), names and normalised values packed into one byte string.
+/// Empty when the response had no `Vary`. Made and compared here; opaque to the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SelectingKey(pub Bytes);
 
 /// The selecting header fields of `request` under the `Vary` of `response`. Empty when there is no `Vary`; `None` when one of
 /// its members is `*` or no field name, so that nobody can tell which requests the response may answer.

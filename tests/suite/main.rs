@@ -1,1 +1,11 @@
+//! One binary for all tests that look at the project, or at the running program, from outside.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; clippy excuses only the functions marked #[test]"
+)]
+
+mod dependencies;
+mod layering;

@@ -1,0 +1,249 @@
+//! The layout of the sources: imports go one way, files are short, and names say what is inside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may import whom: a module may import those of its own line and of the lines above it (design, section 2). The
+/// modules of the binary (`main`, `cli`, `probe`, `demo`) come after all of them.
+const LAYERS: [&[&str]; 6] = [
+    &["error", "clock", "headers", "body", "metrics", "readiness"],
+    &["config", "sync_token", "stored_response", "presented_request", "logging"],
+    &["decide", "profile"],
+    &["store", "credentials", "fetch", "guard", "identify", "respond"],
+    &["proxy"],
+    &["accept", "admin"],
+];
+
+/// What the emulator may import: the first two layers, and of the profiles the types of App Configuration alone.
+const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
+
+/// The modules of the binary: they see the library from outside, as `tagalong::…`.
+const BINARY: [&str; 4] = ["main", "cli", "probe", "demo"];
+
+/// What stands at the top of the repository.
+const TOP: [&str; 20] = [
+    ".ci",
+    ".dockerignore",
+    ".git",
+    ".gitignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "Dockerfile",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "benches",
+    "clippy.toml",
+    "config",
+    "deny.toml",
+    "fuzz",
+    "proptest-regressions",
+    "rustfmt.toml",
+    "src",
+    "target",
+    "tests",
+];
+
+const LINES_LIMIT: usize = 600;
+
+/// Names that say nothing about what is inside.
+const EMPTY_WORDS: [&str; 9] =
+    ["util", "utils", "helper", "helpers", "manager", "misc", "common", "inner", "impl"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Rust files below a directory, their paths relative to the repository.
+fn rust_files(directory: &str) -> Vec<PathBuf> {
+    let mut waiting = vec![root().join(directory)];
+    let mut files = Vec::new();
+    while let Some(directory) = waiting.pop() {
+        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    assert!(!files.is_empty() || directory != "src");
+    files
+}
+
+/// `src/decide/reuse.rs` → `decide`.
+fn module(file: &Path) -> String {
+    let first = file.components().nth(1).unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Files that exist for tests alone may import anything.
+fn is_test_file(file: &Path) -> bool {
+    let stem = file.file_stem().unwrap().to_str().unwrap();
+    stem == "tests"
+        || stem.ends_with("_tests")
+        || stem == "conformance"
+        || file.components().any(|it| it.as_os_str() == "tests")
+}
+
+/// The text in front of the unit tests, without comments: documentation may point anywhere.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// Paths after `crate::`, `{` opened: `use crate::{a::b, c}` gives `a::b` and `c`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (start, marker) in code.match_indices("crate::") {
+        let rest = &code[start + marker.len()..];
+        let path = |text: &str| {
+            text.chars().take_while(|it| it.is_alphanumeric() || matches!(it, '_' | ':')).collect::<String>()
+        };
+        match rest.strip_prefix('{') {
+            None => {
+                found.insert(path(rest));
+            }
+            Some(group) => {
+                let (mut depth, mut member) = (0_i32, String::new());
+                for character in group.chars() {
+                    match character {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => {
+                            found.insert(path(member.trim()));
+                            member.clear();
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    member.push(character);
+                }
+                found.insert(path(member.trim()));
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn violations(file: &Path, text: &str) -> Vec<String> {
+    let own = module(file);
+    let allowed = |import: &str| {
+        let imported = import.split("::").next().unwrap_or_default();
+        if imported == own {
+            return true;
+        }
+        match own.as_str() {
+            "emulator" => layer(imported).is_some_and(|it| it < 2) || import.starts_with(EMULATOR_MAY_IMPORT),
+            _ => match (layer(&own), layer(imported)) {
+                (Some(own), Some(imported)) => imported <= own,
+                _ => false,
+            },
+        }
+    };
+    let refused = imports(&code(text)).into_iter().filter(|import| !allowed(import));
+    refused.map(|import| format!("{} imports {import}", file.display())).collect()
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut wrong = Vec::new();
+    for file in rust_files("src") {
+        let own = module(&file);
+        if own == "lib" || is_test_file(&file) || BINARY.contains(&own.as_str()) {
+            continue;
+        }
+        if layer(&own).is_none() && own != "emulator" {
+            wrong.push(format!("{} stands in no layer", file.display()));
+        }
+        wrong.extend(violations(&file, &fs::read_to_string(root().join(&file)).unwrap()));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_import_against_the_direction_is_found() {
+    let wrong = |file: &str, text: &str| violations(Path::new(file), text).len();
+    assert_eq!(wrong("src/headers/vary.rs", "use crate::stored_response::X;"), 1);
+    assert_eq!(wrong("src/decide/reuse.rs", "use crate::{clock::Clock, store::{Store, X}, headers};"), 1);
+    assert_eq!(wrong("src/decide/reuse.rs", "let now = crate::admin::x();"), 1);
+    assert_eq!(
+        wrong(
+            "src/emulator/api.rs",
+            "use crate::profile::app_configuration::Filter;\nuse crate::clock::Clock;"
+        ),
+        0
+    );
+    assert_eq!(wrong("src/emulator/api.rs", "use crate::profile::generic::X;"), 1);
+    assert_eq!(wrong("src/proxy.rs", "use crate::emulator::X;"), 1);
+    assert_eq!(wrong("src/clock.rs", "// crate::proxy\n#[cfg(test)]\nmod tests {\nuse crate::proxy;\n}"), 0);
+}
+
+#[test]
+fn files_are_short_and_their_names_say_something() {
+    let mut wrong = Vec::new();
+    for file in ["src", "tests", "benches", "fuzz"].into_iter().flat_map(rust_files) {
+        let lines = fs::read_to_string(root().join(&file)).unwrap().lines().count();
+        if lines > LINES_LIMIT {
+            wrong.push(format!("{} has {lines} lines, {LINES_LIMIT} are the limit", file.display()));
+        }
+        let stem = file.file_stem().unwrap().to_str().unwrap();
+        if stem.split('_').any(|word| EMPTY_WORDS.contains(&word)) {
+            wrong.push(format!("{} is named after nothing", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn items_are_not_named_after_nothing() {
+    let mut wrong = Vec::new();
+    for file in rust_files("src") {
+        let text = fs::read_to_string(root().join(&file)).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let mut words = line.split(|it: char| !(it.is_alphanumeric() || it == '_'));
+            let is_item = line.contains("fn ")
+                || line.contains("struct ")
+                || line.contains("enum ")
+                || line.contains("trait ");
+            if line.starts_with("//") || !is_item {
+                continue;
+            }
+            let named = words
+                .find(|word| matches!(*word, "fn" | "struct" | "enum" | "trait"))
+                .and_then(|_| words.next());
+            let Some(name) = named else { continue };
+            let lower = name.to_ascii_lowercase();
+            // `get_all` is what `http` calls it.
+            if (name.starts_with("get_") && name != "get_all")
+                || ["helper", "manager", "util"].iter().any(|it| lower.contains(it))
+            {
+                wrong.push(format!("{}:{}: {name}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_top_of_the_repository_holds_nothing_else() {
+    // Only what git knows: whatever else lies about on somebody's machine is their own.
+    let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let Ok(listed) = listed.map(|output| output.stdout) else { return };
+    let listed = String::from_utf8(listed).unwrap();
+    let top: BTreeSet<&str> =
+        listed.split('\0').filter_map(|path| path.split('/').next()).filter(|it| !it.is_empty()).collect();
+    let unknown: Vec<&&str> = top.iter().filter(|name| !TOP.contains(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
