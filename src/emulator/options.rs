@@ -1,0 +1,269 @@
+//! The command line of `tagalong emulator`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::authentication::Permission;
+use super::settings::Settings;
+use super::tokens::{MAXIMUM_IDS, TokenMode};
+use crate::config::duration::{DurationError, parse_duration};
+use crate::headers::access_key::{AccessKey, Secret};
+
+/// The port that the vendor's emulator listens on, too.
+pub const DEFAULT_PORT: u16 = 8483;
+/// The port of counts and faults.
+pub const DEFAULT_ADMIN_PORT: u16 = 8486;
+
+/// Runs an App Configuration store in memory.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Address to listen on; may be repeated [default: 127.0.0.1:8483 and, where there is IPv6, [::1]:8483]
+    #[arg(long, value_name = "ADDR", env = "TAGALONG_EMULATOR__LISTEN", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+
+    /// Address of the admin port with /__emulator/counts and /__emulator/faults [default: 127.0.0.1:8486]
+    #[arg(long, value_name = "ADDR", env = "TAGALONG_EMULATOR__ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// JSON set of key-values to begin with, as the API or an export shows it
+    #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__SEED")]
+    pub seed: Option<PathBuf>,
+
+    /// File to keep the state in over restarts; a seed is then loaded only into an empty one
+    #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__DATA")]
+    pub data: Option<PathBuf>,
+
+    /// Access key that requests are signed with; may be repeated
+    #[arg(
+        long,
+        value_name = "ID:BASE64SECRET",
+        env = "TAGALONG_EMULATOR__HMAC",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub hmac: Vec<AccessKey>,
+
+    /// Access key that may only read; may be repeated
+    #[arg(
+        long,
+        value_name = "ID:BASE64SECRET",
+        env = "TAGALONG_EMULATOR__HMAC_READ_ONLY",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub hmac_read_only: Vec<AccessKey>,
+
+    /// Bearer token that is accepted; may be repeated
+    #[arg(long, value_name = "TOKEN", env = "TAGALONG_EMULATOR__BEARER", hide_env_values = true, value_parser = parse_secret)]
+    pub bearer: Vec<Secret>,
+
+    /// Bearer token that may only read; may be repeated
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "TAGALONG_EMULATOR__BEARER_READ_ONLY",
+        hide_env_values = true,
+        value_parser = parse_secret
+    )]
+    pub bearer_read_only: Vec<Secret>,
+
+    /// Replicas that requests are routed over [default: 1]
+    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__REPLICAS", value_parser = parse_replicas)]
+    pub replicas: Option<usize>,
+
+    /// Time within which a change settles on every replica, for example 3s [default: 0s]
+    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__SETTLE", value_parser = parse_duration_argument)]
+    pub settle: Option<Duration>,
+
+    /// Which Sync-Token answers carry [default: shown]
+    #[arg(long, value_enum, value_name = "MODE", env = "TAGALONG_EMULATOR__TOKEN_MODE")]
+    pub token_mode: Option<TokenMode>,
+
+    /// How many token ids are in use, 1 to 8 [default: 1]
+    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__TOKEN_IDS", value_parser = parse_token_ids)]
+    pub token_ids: Option<usize>,
+
+    /// How long replaced revisions stay [default: 30d]
+    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__RETENTION", value_parser = parse_duration_argument)]
+    pub retention: Option<Duration>,
+
+    /// How long a snapshot is provisioned [default: 500ms]
+    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__SNAPSHOT_PROVISIONING", value_parser = parse_duration_argument)]
+    pub snapshot_provisioning: Option<Duration>,
+
+    /// Let the provisioning of snapshots fail
+    #[arg(long, env = "TAGALONG_EMULATOR__FAIL_SNAPSHOTS")]
+    pub fail_snapshots: bool,
+
+    /// Refuse writes that do not name their concurrency strategy with If-Match or If-None-Match
+    #[arg(long, env = "TAGALONG_EMULATOR__REQUIRE_IF_MATCH")]
+    pub require_if_match: bool,
+
+    /// Items on a page [default: 100]
+    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__PAGE_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
+    pub page_size: Option<u16>,
+
+    /// Seed of everything random: jitter, routing, tags, faults [default: another one each time]
+    #[arg(long, value_name = "NUMBER", env = "TAGALONG_EMULATOR__RANDOM_SEED")]
+    pub random_seed: Option<u64>,
+}
+
+impl Options {
+    /// Where to listen. By default on both loopbacks, since Node resolves `localhost` to the second first; `true` marks an
+    /// address that may be missing, as `[::1]` is on a machine without IPv6.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
+        if self.listen.is_empty() {
+            let loopback = |address: IpAddr, optional| (SocketAddr::new(address, DEFAULT_PORT), optional);
+            vec![loopback(Ipv4Addr::LOCALHOST.into(), false), loopback(Ipv6Addr::LOCALHOST.into(), true)]
+        } else {
+            self.listen.iter().map(|address| (*address, false)).collect()
+        }
+    }
+
+    /// Where the admin port listens.
+    #[must_use]
+    pub fn admin_listener(&self) -> SocketAddr {
+        self.admin_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_ADMIN_PORT))
+    }
+
+    /// How the emulator behaves.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let with = |permission| move |key: &AccessKey| (key.clone(), permission);
+        let bearing = |permission| move |token: &Secret| (token.clone(), permission);
+        let default = Settings::default();
+        Settings {
+            replicas: self.replicas.unwrap_or(default.replicas),
+            settle: self.settle.unwrap_or(default.settle),
+            token_mode: self.token_mode.unwrap_or(default.token_mode),
+            token_ids: self.token_ids.unwrap_or(default.token_ids),
+            retention: self.retention.unwrap_or(default.retention),
+            snapshot_provisioning: self.snapshot_provisioning.unwrap_or(default.snapshot_provisioning),
+            snapshots_fail: self.fail_snapshots,
+            require_if_match: self.require_if_match,
+            page_size: self.page_size.map_or(default.page_size, usize::from),
+            access_keys: (self.hmac.iter().map(with(Permission::ReadWrite)))
+                .chain(self.hmac_read_only.iter().map(with(Permission::ReadOnly)))
+                .collect(),
+            bearer_tokens: (self.bearer.iter().map(bearing(Permission::ReadWrite)))
+                .chain(self.bearer_read_only.iter().map(bearing(Permission::ReadOnly)))
+                .collect(),
+        }
+    }
+}
+
+fn parse_duration_argument(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text)
+}
+
+fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.as_bytes().to_vec()))
+}
+
+/// Why a number on the command line is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give a whole number from 1 to {0}")]
+struct OutOfRange(usize);
+
+fn parse_within(text: &str, maximum: usize) -> Result<usize, OutOfRange> {
+    text.parse().ok().filter(|number| (1..=maximum).contains(number)).ok_or(OutOfRange(maximum))
+}
+
+fn parse_replicas(text: &str) -> Result<usize, OutOfRange> {
+    parse_within(text, 64)
+}
+
+fn parse_token_ids(text: &str) -> Result<usize, OutOfRange> {
+    parse_within(text, MAXIMUM_IDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        Command::try_parse_from([&["emulator"], arguments].concat()).map(|command| command.options)
+    }
+
+    #[test]
+    fn the_fixed_spellings_are_understood() {
+        let options = parse(&[
+            "--listen",
+            "127.0.0.1:9000",
+            "--listen",
+            "[::1]:9000",
+            "--admin-listen",
+            "127.0.0.1:9001",
+            "--seed",
+            "s.json",
+            "--data",
+            "d",
+            "--hmac",
+            "a-l0-s0:x:c2VjcmV0",
+            "--hmac",
+            "b:c2VjcmV0",
+            "--hmac-read-only",
+            "r:c2VjcmV0",
+            "--bearer",
+            "t",
+            "--replicas",
+            "3",
+            "--settle",
+            "3s",
+            "--require-if-match",
+            "--token-mode",
+            "newest",
+            "--token-ids",
+            "2",
+            "--page-size",
+            "10",
+            "--random-seed",
+            "7",
+        ])
+        .unwrap();
+        assert_eq!(options.listeners().len(), 2);
+        let settings = options.settings();
+        assert_eq!((settings.replicas, settings.settle), (3, Duration::from_secs(3)));
+        assert_eq!((settings.token_mode, settings.token_ids, settings.page_size), (TokenMode::Newest, 2, 10));
+        assert!(settings.require_if_match);
+        let keys: Vec<_> =
+            settings.access_keys.iter().map(|(key, permission)| (key.id(), *permission)).collect();
+        assert_eq!(
+            keys,
+            [("a-l0-s0:x", Permission::ReadWrite), ("b", Permission::ReadWrite), ("r", Permission::ReadOnly)]
+        );
+        assert!(!format!("{options:?}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_advice() {
+        for (arguments, reason) in [
+            (["--hmac", "nocolon"], "put a colon between"),
+            (["--hmac", "a:!!!"], "non-empty base64"),
+            (["--replicas", "0"], "from 1 to 64"),
+            (["--token-ids", "9"], "from 1 to 8"),
+            (["--settle", "soon"], "soon"),
+            (["--listen", "localhost"], "invalid"),
+        ] {
+            let error = parse(&arguments).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_loopbacks_by_default() {
+        let listeners = parse(&[]).unwrap().listeners();
+        let texts: Vec<_> =
+            listeners.iter().map(|(address, optional)| (address.to_string(), *optional)).collect();
+        assert_eq!(texts, [("127.0.0.1:8483".to_owned(), false), ("[::1]:8483".to_owned(), true)]);
+    }
+}
