@@ -1,8 +1,8 @@
 //! An App Configuration origin in this binary: for trying the sidecar, for tests, and for developing without a
 //! subscription. It depends on nothing in the proxy's path.
 //!
-//! A request goes `serve` → `service` (`faults`, `counts`) → `origin` (sizes, `authentication`, path, api-version) → one of `endpoints`, which looks at or
-//! changes the `configuration_store` under one lock → `answer`. A change is recorded before it takes effect (`change`), and
+//! A request goes `serve` → `service` (`faults`, `counts`) → `origin` (sizes, `authentication`, path, api-version) → one of
+//! `endpoints`, which looks at or changes the `configuration_store` under one lock → `answer`. A change is recorded before it takes effect (`change`), and
 //! each of the `replicas` shows it a while later; `tokens` say which state an answer shows, and which one a request asks for.
 
 pub mod admin;
@@ -24,6 +24,7 @@ pub mod precondition;
 pub mod presented;
 pub mod problem;
 pub mod replicas;
+mod run;
 pub mod seed;
 pub mod seeded;
 pub mod serve;
@@ -35,4 +36,5 @@ pub mod tokens;
 pub use endpoints::snapshots::Provisioning;
 pub use options::Options;
 pub use origin::{Emulator, MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
+pub use run::{EmulatorError, run};
 pub use settings::Settings;

@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::authentication::Permission;
+use super::events::EventSchema;
+use super::events::delivery::parse_webhook;
 use super::settings::Settings;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
@@ -103,6 +107,22 @@ pub struct Options {
     /// Items on a page [default: 100]
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__PAGE_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
     pub page_size: Option<u16>,
+
+    /// Webhook on this machine that change events are delivered to, for example http://127.0.0.1:9000/events
+    #[arg(long, value_name = "URL", env = "TAGALONG_EMULATOR__EVENTS", value_parser = parse_webhook)]
+    pub events: Option<Uri>,
+
+    /// How change events are written [default: event-grid]
+    #[arg(long, value_enum, value_name = "SCHEMA", env = "TAGALONG_EMULATOR__EVENTS_SCHEMA")]
+    pub events_schema: Option<EventSchema>,
+
+    /// File with faults, as TOML or JSON
+    #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__FAULTS")]
+    pub faults: Option<PathBuf>,
+
+    /// A fault in words, for example 'delay fixed=50ms path=/kv/*'; may be repeated
+    #[arg(long, value_name = "WORDS", env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
+    pub fault: Vec<String>,
 
     /// Seed of everything random: jitter, routing, tags, faults [default: another one each time]
     #[arg(long, value_name = "NUMBER", env = "TAGALONG_EMULATOR__RANDOM_SEED")]

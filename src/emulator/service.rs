@@ -36,6 +36,12 @@ impl Service {
         Self { emulator, faults, counts, clock }
     }
 
+    /// What it serves.
+    #[must_use]
+    pub fn emulator(&self) -> &Emulator {
+        &self.emulator
+    }
+
     /// Answers one request. A [`Severance`] among its extensions is that of its connection.
     ///
     /// # Errors

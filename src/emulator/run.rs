@@ -1,0 +1,227 @@
+//! `tagalong emulator`: puts the parts together and serves until told to stop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::admin::Admin;
+use super::change::{Change, ChangeRecorder, RecordError};
+use super::counts::Counts;
+use super::events::EventSource;
+use super::events::delivery::Delivery;
+use super::events::handshake::Confirmation;
+use super::faults::act::Faults;
+use super::faults::document::{FaultPlanError, PlanDocument};
+use super::journal::{Journal, JournalError, JournalOptions};
+use super::options::Options;
+use super::origin::Emulator;
+use super::problem::Problem;
+use super::seed::{SeedError, read_seed};
+use super::seeded::{Seeded, uuid};
+use super::serve::serve;
+use super::service::Service;
+use crate::clock::Clock;
+
+/// Why the emulator does not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    /// `--seed`
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// `--data`
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The seed could not be written to `--data`.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// `--faults` or `--fault`
+    #[error(transparent)]
+    FaultPlan(#[from] FaultPlanError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A listener broke.
+    #[error("a listener of the emulator failed: {0}; start it again")]
+    Serve(#[source] io::Error),
+}
+
+/// Runs the emulator until `shutdown`.
+///
+/// # Errors
+/// [`EmulatorError`]; everything that can be wrong with the options is found before the first connection.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
+    let running = Running::start(&options, Clock::System).await?;
+    tracing::info!(
+        listen = ?running.addresses(),
+        admin = ?running.admin_address(),
+        sequence_number = running.service.emulator().sequence_number(),
+        "the App Configuration emulator is ready"
+    );
+    running.until(shutdown).await
+}
+
+/// An emulator whose sockets are bound.
+struct Running {
+    service: Service,
+    listeners: Vec<TcpListener>,
+    admin: Admin,
+    admin_listener: TcpListener,
+    // Dropped with the rest: what has not been told when the emulator stops is not told.
+    _delivery: Option<AbortOnDropHandle<()>>,
+}
+
+impl Running {
+    async fn start(options: &Options, clock: Clock) -> Result<Self, EmulatorError> {
+        let seed_key_values = options.seed.as_deref().map(read_seed).transpose()?;
+        let from_file =
+            options.faults.as_deref().map(PlanDocument::from_file).transpose()?.unwrap_or_default();
+        let plan = from_file.followed_by(PlanDocument::from_words(options.fault.iter().map(String::as_str))?);
+        let settings = options.settings();
+        let random_seed = options.random_seed.unwrap_or_else(|| fastrand::u64(..));
+        let emulator_retention = settings.retention;
+        let emulator = Emulator::new(settings, clock.clone(), random_seed);
+
+        let journal = match &options.data {
+            None => None,
+            Some(path) => {
+                let opened = Journal::open(path, JournalOptions::new(emulator_retention))?;
+                if opened.torn_bytes > 0 {
+                    tracing::warn!(
+                        bytes = opened.torn_bytes,
+                        "dropped a change that was never acknowledged from the data"
+                    );
+                }
+                emulator.restore(&opened.changes);
+                let journal = Arc::new(opened.journal);
+                emulator.set_recorder(Arc::clone(&journal) as Arc<dyn ChangeRecorder>);
+                Some(journal)
+            }
+        };
+        if let Some(key_values) = seed_key_values.filter(|_| emulator.sequence_number() == 0) {
+            emulator.seed(key_values).map_err(unrecorded)?;
+            if let Some(journal) = &journal {
+                journal.durable(emulator.sequence_number()).await?;
+            }
+        }
+
+        let mut listeners = Vec::new();
+        for (address, optional) in options.listeners() {
+            match TcpListener::bind(address).await {
+                Ok(listener) => listeners.push(listener),
+                Err(_) if optional => {}
+                Err(source) => return Err(EmulatorError::Bind { address, source }),
+            }
+        }
+        let address = options.admin_listener();
+        let admin_listener =
+            TcpListener::bind(address).await.map_err(|source| EmulatorError::Bind { address, source })?;
+
+        let (faults, counts) = (Arc::new(Faults::new(plan, random_seed)), Arc::new(Counts::default()));
+        let confirmation = Confirmation::new(uuid((
+            Seeded::new(random_seed).bits(0, 1),
+            Seeded::new(random_seed).bits(0, 2),
+        )));
+        let callback =
+            admin_listener.local_addr().map(|address| format!("http://{address}")).unwrap_or_default();
+        let endpoint = listeners.first().and_then(|listener| listener.local_addr().ok());
+        let delivery = options.events.as_ref().map(|webhook| Delivery {
+            webhook: webhook.clone(),
+            schema: options.events_schema.unwrap_or_default(),
+            source: EventSource {
+                endpoint: endpoint.map(|address| format!("http://{address}")).unwrap_or_default(),
+                seed: random_seed,
+            },
+            confirmation: confirmation.clone(),
+            callback,
+            clock: clock.clone(),
+        });
+        let delivery = delivery.map(|delivery| deliver(delivery, &emulator, journal.clone()));
+        Ok(Self {
+            service: Service::new(emulator, Arc::clone(&faults), Arc::clone(&counts), clock),
+            listeners,
+            admin: Admin { counts, faults, confirmation: options.events.is_some().then_some(confirmation) },
+            admin_listener,
+            _delivery: delivery,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_listener.local_addr().ok()
+    }
+
+    async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
+        let closing = CancellationToken::new();
+        let admin = self.admin;
+        let answer_admin = move |request: Request<Incoming>| {
+            let admin = admin.clone();
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        };
+        let service = self.service;
+        let answer = move |request: Request<Incoming>| {
+            let service = service.clone();
+            async move { service.answer(request).await }
+        };
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(serve(self.admin_listener, closing.clone().cancelled_owned(), answer_admin));
+        for listener in self.listeners {
+            serving.spawn(serve(listener, closing.clone().cancelled_owned(), answer.clone()));
+        }
+        let mut first = tokio::select! {
+            () = shutdown => None,
+            ended = serving.join_next() => ended,
+        };
+        closing.cancel();
+        let mut result = Ok(());
+        while let Some(ended) = match first.take() {
+            Some(ended) => Some(ended),
+            None => serving.join_next().await,
+        } {
+            if let Err(error) = ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
+                result = Err(EmulatorError::Serve(error));
+            }
+        }
+        result
+    }
+}
+
+fn deliver(delivery: Delivery, emulator: &Emulator, journal: Option<Arc<Journal>>) -> AbortOnDropHandle<()> {
+    let (changes, emulator) = (emulator.subscribe(), emulator.clone());
+    let token_of = move |change: Arc<Change>| {
+        let (emulator, journal) = (emulator.clone(), journal.clone());
+        async move {
+            // What a crash could still undo is not told.
+            if let Some(journal) = journal
+                && journal.durable(change.sequence_number).await.is_err()
+            {
+                return None;
+            }
+            Some(emulator.sync_token_of(change.sequence_number))
+        }
+    };
+    AbortOnDropHandle::new(tokio::spawn(delivery.run(changes, token_of)))
+}
+
+fn unrecorded(problem: Problem) -> EmulatorError {
+    let reason = match problem {
+        Problem::Unrecorded(reason) => reason,
+        other => format!("{other:?}"),
+    };
+    EmulatorError::Record(RecordError(io::Error::other(reason)))
+}
