@@ -25,6 +25,7 @@ pub mod logging;
 pub mod metrics;
 pub mod presented_request;
 pub mod profile;
+pub mod proxy;
 pub mod readiness;
 pub mod respond;
 pub mod store;

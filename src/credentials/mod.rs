@@ -1,5 +1,7 @@
 //! How the sidecar proves itself upstream. One file per kind of credential.
 
+pub mod partition;
+
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 

@@ -16,11 +16,13 @@ use http::{HeaderMap, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::presented_request::PresentedRequest;
+use crate::profile;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{Coverage, UncoveredReason};
 
 pub mod absorb;
 pub mod age;
+pub mod board;
 pub mod complete;
 pub mod disconnected;
 pub mod freshen;
@@ -156,6 +158,8 @@ pub enum BypassReason {
     Cookie,
     /// It carries a condition that only the origin may judge: `If-Match`, `If-Unmodified-Since` (RFC 9111 §4.3.2).
     Precondition,
+    /// It is not identified as one that the store could answer.
+    Unidentified(profile::BypassReason),
 }
 
 /// Which directive of the caller made the request go upstream.
@@ -219,6 +223,7 @@ impl BypassReason {
         match self {
             Self::Cookie => "cookie",
             Self::Precondition => "precondition",
+            Self::Unidentified(reason) => reason.as_str(),
         }
     }
 }

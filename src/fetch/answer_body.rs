@@ -67,6 +67,12 @@ impl Body for AnswerBody {
     }
 }
 
+/// The body for whoever it is passed on to.
+#[must_use]
+pub fn streaming(body: AnswerBody) -> FlowingBody {
+    if body.is_end_stream() { FlowingBody::Empty } else { FlowingBody::Streaming(body.boxed_unsync()) }
+}
+
 /// What reading a body whole brought.
 #[derive(Debug)]
 pub enum WholeBody {
@@ -83,14 +89,14 @@ pub enum WholeBody {
 /// Reads a body up to a limit of bytes and of time: a body that trickles is streamed, so that its reader sees it move and
 /// nothing waits behind it. `given_up` resolves when nobody wants it any more.
 pub async fn read_whole(
-    mut body: AnswerBody,
+    mut body: FlowingBody,
     limit_bytes: u64,
     patience: Duration,
     given_up: impl Future<Output = ()>,
 ) -> WholeBody {
     // An announced length over the limit is streamed from the first byte.
     if body.size_hint().lower() > limit_bytes {
-        return WholeBody::Streams(FlowingBody::Streaming(body.boxed_unsync()));
+        return WholeBody::Streams(body);
     }
     let mut given_up = std::pin::pin!(given_up);
     let mut too_slow = std::pin::pin!(tokio::time::sleep(patience));
@@ -101,8 +107,7 @@ pub async fn read_whole(
             frame = body.frame() => frame,
             () = &mut given_up => return WholeBody::Abandoned,
             () = &mut too_slow => {
-                let rest = FlowingBody::Streaming(body.boxed_unsync());
-                return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), rest)));
+                return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), body)));
             }
         };
         match frame {
@@ -111,8 +116,7 @@ pub async fn read_whole(
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if (read.len() + data.len()) as u64 > limit_bytes {
-                    let rest = FlowingBody::Streaming(body.boxed_unsync());
-                    let rest = FlowingBody::Streaming(Chained::of(data, rest));
+                    let rest = FlowingBody::Streaming(Chained::of(data, body));
                     return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), rest)));
                 }
                 read.extend_from_slice(&data);

@@ -36,6 +36,14 @@ pub struct CallerBody {
     pub failure: Arc<OnceLock<ProxyError>>,
 }
 
+impl CallerBody {
+    /// No body at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { body: FlowingBody::Empty, failure: Arc::default() }
+    }
+}
+
 /// Takes a caller's body in.
 ///
 /// # Errors

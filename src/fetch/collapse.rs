@@ -58,6 +58,8 @@ pub struct Leader<L> {
 #[derive(Debug)]
 pub struct Follower<L> {
     landed: watch::Receiver<Option<L>>,
+    /// The flight had not departed when this seat was taken: its answer is as new as one of the follower's own.
+    pub departs_later: bool,
 }
 
 impl<L> Default for Flights<L> {
@@ -85,11 +87,13 @@ impl<L: Clone> Flights<L> {
             return Seat::Lead(leader);
         };
         // A flight that has not departed will take its snapshot after this request asked: anybody may board.
-        if route.current.covers.get().is_none_or(|covers| satisfies(*covers)) {
-            return Seat::Follow(Follower { landed: route.current.landing.subscribe() });
+        let departed = route.current.covers.get();
+        if departed.is_none_or(|covers| satisfies(*covers)) {
+            let landed = route.current.landing.subscribe();
+            return Seat::Follow(Follower { landed, departs_later: departed.is_none() });
         }
         if let Some(queued) = &route.queued {
-            return Seat::Follow(Follower { landed: queued.landing.subscribe() });
+            return Seat::Follow(Follower { landed: queued.landing.subscribe(), departs_later: true });
         }
         let (leader, flight) = self.assemble(key, Some(route.current.landing.subscribe()));
         route.queued = Some(flight);
@@ -152,7 +156,7 @@ impl<L: Clone> Leader<L> {
     /// One more seat, for the request that caused this flight.
     #[must_use]
     pub fn follow(&self) -> Follower<L> {
-        Follower { landed: self.landing.subscribe() }
+        Follower { landed: self.landing.subscribe(), departs_later: true }
     }
 }
 

@@ -9,13 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole};
+use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::upstream::Outgoing;
@@ -36,7 +34,7 @@ use crate::sync_token::session::Snapshot;
 const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a body may take to be read whole before it is streamed through instead of stored.
-const STORING_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STORING_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an answer that nobody waits for any more is still read: small ones are worth storing.
 const ABANDONED_GRACE: Duration = Duration::from_millis(500);
@@ -183,6 +181,7 @@ impl FlightPlan {
             conditions: Some(sent.fields.clone()),
             sync_token: snapshot.sync_token.clone(),
             range: in_hand.is_none(),
+            via: Some(upstream.via.clone()),
             callers_authorization: upstream.credential.forwards_callers(),
         };
         let method = if self.request.method == Method::HEAD && upstream.profile.fetches_head_as_get() {
@@ -286,7 +285,7 @@ impl FlightPlan {
     ) -> LeadersAnswer {
         let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
         let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
-        match read_whole(body, limit_bytes, STORING_PATIENCE, given_up).await {
+        match read_whole(streaming(body), limit_bytes, STORING_PATIENCE, given_up).await {
             WholeBody::Complete(rest) => {
                 let bytes = match first {
                     None => rest,
@@ -356,10 +355,6 @@ impl FlightPlan {
         let error = ProxyError::BrokenAnswer { upstream, cause };
         LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::Broken, error }))
     }
-}
-
-fn streaming(body: AnswerBody) -> FlowingBody {
-    if body.is_end_stream() { FlowingBody::Empty } else { FlowingBody::Streaming(body.boxed_unsync()) }
 }
 
 fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::answer_body::AnswerBody;
+use super::answer_body::{AnswerBody, WholeBody, read_whole, streaming};
 use super::caller_body::CallerBody;
-use super::flight::Failure;
+use super::flight::{Failure, STORING_PATIENCE};
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::upstream::Outgoing;
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::ResponseHead;
 use crate::decide::invalidate::write_outcome;
+use crate::decide::storable::storable;
+use crate::error::ProxyError;
+use crate::presented_request::PresentedRequest;
+use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{SYNC_TOKEN, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
 
@@ -45,6 +48,8 @@ pub struct ForwardedAnswer {
     pub head: ResponseHead,
     /// The body.
     pub body: FlowingBody,
+    /// What the answer is known to include.
+    pub covers: Coverage,
 }
 
 impl Upstream {
@@ -58,6 +63,7 @@ impl Upstream {
             conditions: None,
             sync_token: snapshot.sync_token,
             range: true,
+            via: Some(self.via.clone()),
             callers_authorization: self.credential.forwards_callers(),
         };
         let outgoing = Outgoing {
@@ -82,7 +88,7 @@ impl Upstream {
             response_time: self.clock.now(),
         };
         let body = AnswerBody::new(response.into_body(), self.client.limits().body_stall_deadline);
-        Ok(ForwardedAnswer { head, body: FlowingBody::Streaming(body.boxed_unsync()) })
+        Ok(ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers })
     }
 
     /// Passes a write on in a task of its own, so that its outcome is learned even when its caller leaves. The write is open
@@ -90,19 +96,22 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
+    ///
+    /// `post` is the request as the cache sees it where its answer may feed later retrievals (`caching.md` rule 20).
     pub async fn write(
         self: Arc<Self>,
         forwarded: Forwarded,
         rules: Arc<CachingRules>,
+        post: Option<PresentedRequest>,
     ) -> Result<ForwardedAnswer, Failure> {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
             // The caller may be gone; the outcome has been recorded in any case.
-            let _gone = answer.send(self.write_to_its_end(forwarded, &rules).await);
+            let _gone = answer.send(self.write_to_its_end(forwarded, &rules, post).await);
         });
         answered.await.unwrap_or_else(|_| {
             let cause = "the task of a write ended without an answer".into();
-            Err(Failure::from(crate::error::ProxyError::Internal { cause }))
+            Err(Failure::from(ProxyError::Internal { cause }))
         })
     }
 
@@ -110,6 +119,7 @@ impl Upstream {
         self: Arc<Self>,
         forwarded: Forwarded,
         rules: &CachingRules,
+        post: Option<PresentedRequest>,
     ) -> Result<ForwardedAnswer, Failure> {
         let method = forwarded.method.clone();
         let footprint = self.profile.footprint(&method, &forwarded.target);
@@ -148,7 +158,45 @@ impl Upstream {
             let others = self.session.others_closed(write, touches_same);
             let _in_time = tokio::time::timeout(self.conflict_wait, others).await;
         }
-        answered
+        match (answered, post, closed) {
+            (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
+                self.feed(&post, answer, position, rules).await
+            }
+            (answered, ..) => answered,
+        }
+    }
+
+    /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to
+    /// it; if another write closed meanwhile, nobody can tell in which order they happened.
+    async fn feed(
+        &self,
+        post: &PresentedRequest,
+        answer: ForwardedAnswer,
+        position: u64,
+        rules: &CachingRules,
+    ) -> Result<ForwardedAnswer, Failure> {
+        let ForwardedAnswer { head, body, covers } = answer;
+        let (Ok(storable), true) = (storable(post, &head, rules), position == covers.closed_position + 1)
+        else {
+            return Ok(ForwardedAnswer { head, body, covers });
+        };
+        match read_whole(body, rules.max_stored_body_bytes, STORING_PATIENCE, std::future::pending()).await {
+            WholeBody::Complete(bytes) => {
+                let covers = Coverage { closed_position: position, ..covers };
+                if let Ok(response) = storable.with_body(&head, bytes.clone(), covers, rules) {
+                    self.put(&post.key, response);
+                }
+                Ok(ForwardedAnswer { head, body: bytes.into(), covers })
+            }
+            WholeBody::Streams(body) => Ok(ForwardedAnswer { head, body, covers }),
+            WholeBody::Broken(error) => {
+                let upstream = self.client.authority().to_string();
+                Err(Failure::from(ProxyError::BrokenAnswer { upstream, cause: error.to_string().into() }))
+            }
+            WholeBody::Abandoned => {
+                Err(Failure::from(ProxyError::Internal { cause: "a body was abandoned".into() }))
+            }
+        }
     }
 
     fn tells_of_others(&self, head: &ResponseHead) -> bool {

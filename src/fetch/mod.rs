@@ -14,12 +14,12 @@ pub mod upstream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::uri::PathAndQuery;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::FlowingBody;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::credentials::{Credential, Unsigned};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
@@ -54,12 +54,12 @@ pub struct Upstream {
     pub throttle: Throttle,
     /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
     pub store: Arc<dyn Store>,
-    /// Most variants of one target.
-    pub variants_limit: usize,
     /// How long an unknown write stays open where no tokens tell (design, section 3).
     pub settle_time: Duration,
     /// How long the answer to a write that carries no token waits for other open writes.
     pub conflict_wait: Duration,
+    /// How the sidecar names itself in `Via`.
+    pub via: HeaderValue,
     /// What time it is.
     pub clock: Clock,
 }
@@ -95,7 +95,7 @@ impl Upstream {
             };
             let put = match current {
                 None => Some(Variants::of(response.clone())),
-                Some(variants) => variants.with(response.clone(), self.variants_limit),
+                Some(variants) => variants.with(response.clone(), self.store.variants_limit()),
             };
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)
@@ -114,6 +114,14 @@ impl Upstream {
                 _ => StoreChange::Keep,
             }
         });
+    }
+
+    /// Why nobody asks this upstream at the moment, if it asked to be left alone.
+    #[must_use]
+    pub fn throttled(&self, now: Timestamp) -> Option<Failure> {
+        let retry_after = self.throttle.remaining(now)?;
+        let error = ProxyError::Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after };
+        Some(Failure { why: Unreachable::Throttled, error })
     }
 
     /// Sends a request with the credential, and records what its answer tells everyone before anyone sees the answer.

@@ -8,8 +8,9 @@ use crate::headers::conditional::CONDITIONAL_FIELDS;
 use crate::profile::Profile;
 use crate::sync_token::session::SYNC_TOKEN;
 
-/// How we name ourselves in `Via` (RFC 9110 §7.6.3). A request that carries it is a loop.
-pub const VIA_PSEUDONYM: &str = "1.1 tagalong";
+/// What belongs to a caller's HMAC signature (fact sheet, section 8.1).
+const SIGNED: [HeaderName; 2] =
+    [HeaderName::from_static("x-ms-date"), HeaderName::from_static("x-ms-content-sha256")];
 
 /// What the sidecar itself says in a request, beside what it passes on.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct OwnFields {
     pub sync_token: Option<HeaderValue>,
     /// Whether the caller's `Range` goes along.
     pub range: bool,
+    /// Our member of `Via` (RFC 9110 §7.6.3).
+    pub via: Option<HeaderValue>,
     /// Whether the caller's own `Authorization` goes along.
     pub callers_authorization: bool,
 }
@@ -44,7 +47,9 @@ pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: OwnFields
     if let Some(encoding) = profile.accept_encoding() {
         outgoing.insert(ACCEPT_ENCODING, encoding);
     }
-    outgoing.append(VIA, HeaderValue::from_static(VIA_PSEUDONYM));
+    if let Some(value) = own.via {
+        outgoing.append(VIA, value);
+    }
     outgoing
 }
 
@@ -56,6 +61,10 @@ fn passes(name: &HeaderName, profile: &dyn Profile, own: &OwnFields) -> bool {
     }
     if name == AUTHORIZATION {
         return own.callers_authorization;
+    }
+    // Parts of a caller's own signature: without it they mean nothing, and the sidecar's credential makes its own.
+    if SIGNED.contains(name) && !own.callers_authorization {
+        return false;
     }
     if CONDITIONAL_FIELDS.contains(name) {
         return own.conditions.is_none();

@@ -231,9 +231,10 @@ impl<F> Session<F> {
             WriteOutcome::DidNotHappen => state.writes.forget(id),
         }
         self.mirror_writes(&state);
+        let position = state.writes.closed_position();
         drop(state);
         self.write_closed.notify_waiters();
-        WriteClosed::Closed
+        WriteClosed::Closed { position }
     }
 
     /// Closes a write that stayed open for the settle time.
@@ -299,8 +300,11 @@ impl<F> Session<F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WriteClosed {
-    /// It has.
-    Closed,
+    /// It has, and the log reached this position.
+    Closed {
+        /// The position of the last closed write, this one if it happened.
+        position: u64,
+    },
     /// Its outcome is unknown and the origin sends no tokens: call [`Session::settle_write`] after the settle time.
     StaysOpen,
 }
@@ -376,7 +380,10 @@ mod tests {
         session.observe(&fields("a=new;sn=7"));
         let covers = session.snapshot(&[]).covers;
         let write = session.open_write("k");
-        assert_eq!(session.close_write(write, WriteOutcome::Unknown, |f| f), WriteClosed::Closed);
+        assert_eq!(
+            session.close_write(write, WriteOutcome::Unknown, |f| f),
+            WriteClosed::Closed { position: 1 }
+        );
         let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
         assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
     }

@@ -1,0 +1,115 @@
+//! Which callers may share stored responses (design, section 4).
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// In whose name a response is obtained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The partition of the store: part of every cache key.
+    pub partition: Cow<'static, str>,
+    /// Whether holding the credential proves the caller, so that what is stored for it may answer. An HMAC signature cannot be
+    /// checked here: each of its requests is judged by the upstream first.
+    pub proven: bool,
+}
+
+impl Identity {
+    /// Everyone is one: the sidecar holds the credential, or there is none.
+    pub const SHARED: Self = Self { partition: Cow::Borrowed(""), proven: true };
+}
+
+/// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process, so that neither a memory dump of
+/// the keys nor a log of them lets anyone test guesses.
+pub struct Partitions {
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Partitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Partitions(***)")
+    }
+}
+
+impl Partitions {
+    /// With this key, which must be unpredictable.
+    #[must_use]
+    pub fn new(key: [u8; 32]) -> Self {
+        Self { key: Zeroizing::new(key) }
+    }
+
+    /// The identity of a request whose own `Authorization` goes upstream.
+    #[must_use]
+    pub fn identity(&self, fields: &HeaderMap) -> Identity {
+        if !fields.contains_key(AUTHORIZATION) {
+            return Identity { partition: Cow::Borrowed("anonymous"), proven: true };
+        }
+        let lines = || fields.get_all(AUTHORIZATION).iter();
+        let proven = !lines()
+            .any(|line| line.as_bytes().get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"HMAC")));
+        let mut partition = String::with_capacity(64);
+        if proven {
+            self.hash_into(&mut partition, lines().map(http::HeaderValue::as_bytes));
+        } else {
+            partition.push_str("signed");
+        }
+        Identity { partition: Cow::Owned(partition), proven }
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    fn hash_into<'a>(&self, text: &mut String, parts: impl Iterator<Item = &'a [u8]>) {
+        let mut hash = <Hmac<Sha256> as KeyInit>::new_from_slice(&*self.key).expect("a key of any length");
+        for part in parts {
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        for byte in hash.finalize().into_bytes() {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(lines: &[&'static str]) -> Identity {
+        let mut fields = HeaderMap::new();
+        for line in lines {
+            fields.append(AUTHORIZATION, http::HeaderValue::from_static(line));
+        }
+        Partitions::new([7; 32]).identity(&fields)
+    }
+
+    #[test]
+    fn each_token_has_a_partition_of_its_own_that_does_not_show_it() {
+        let a = identity(&["Bearer secret-a"]);
+        assert!(a.proven);
+        assert_eq!(a, identity(&["Bearer secret-a"]));
+        assert_ne!(a, identity(&["Bearer secret-b"]));
+        assert_ne!(a, identity(&[]));
+        assert_ne!(identity(&["Bearer a", "b"]), identity(&["Bearer ab"]));
+        assert!(!a.partition.contains("secret"));
+        assert_ne!(
+            a,
+            Partitions::new([8; 32]).identity(&{
+                let mut fields = HeaderMap::new();
+                fields.insert(AUTHORIZATION, http::HeaderValue::from_static("Bearer secret-a"));
+                fields
+            })
+        );
+    }
+
+    #[test]
+    fn a_signature_proves_nothing_here() {
+        assert!(!identity(&["HMAC-SHA256 Credential=a&Signature=b"]).proven);
+        assert!(!identity(&["hmac-sha256 Credential=a&Signature=b"]).proven);
+        assert!(!identity(&["Bearer x", "HMAC-SHA256 y"]).proven);
+    }
+}

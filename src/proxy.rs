@@ -1,0 +1,514 @@
+//! THE PATH of a request, in one function: [`Proxy::answer`]. Everything it calls either decides or acts.
+
+pub mod assemble;
+pub mod destination;
+mod outcome;
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+
+use crate::body::FlowingBody;
+use crate::clock::Clock;
+use crate::config::{CachingRules, Config};
+use crate::credentials::partition::Identity;
+use crate::decide::board::{may_be_handed, may_collapse, may_join};
+use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
+use crate::decide::reuse::reuse;
+use crate::decide::{BypassReason, Decision, ForwardReason, Staleness};
+use crate::error::{ProxyError, RefusalReason, Refused};
+use crate::fetch::caller_body::{CallerBody, CallerBodyLimits, take_in};
+use crate::fetch::collapse::Seat;
+use crate::fetch::flight::{Failure, FlightPlan, Landing, LeadersAnswer};
+use crate::fetch::forward::Forwarded;
+use crate::fetch::select;
+use crate::guard::Guard;
+use crate::headers::survey::Survey;
+use crate::identify::{self, Identified, identify};
+use crate::metrics::Metrics;
+use crate::presented_request::PresentedRequest;
+use crate::profile;
+use crate::store::Store;
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::CoverageVerdict;
+use assemble::{AssembleError, Surroundings};
+use destination::Destination;
+use outcome::{Outcome, Told};
+
+/// The sidecar between accepting a connection and writing to it.
+pub struct Proxy {
+    guard: Guard,
+    destinations: Vec<Destination>,
+    by_listener: Vec<(Box<str>, usize)>,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    clock: Clock,
+    body_limits: CallerBodyLimits,
+}
+
+/// Who sent a request: the facts of its connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The name of the listener that accepted the connection.
+    pub listener: Arc<str>,
+    /// The connection's number, unique in this process.
+    pub connection: u64,
+}
+
+/// A request on its path, with what every stage needs to know.
+#[derive(Clone)]
+struct OnPath {
+    request: Arc<PresentedRequest>,
+    target: PathAndQuery,
+    rules: Arc<CachingRules>,
+    presented: Presented,
+    proven: bool,
+}
+
+impl Proxy {
+    /// A proxy for a configuration. Opens no connection: it starts although the origins are away.
+    ///
+    /// # Errors
+    /// [`AssembleError`] names what the configuration asks for and cannot have.
+    pub fn new(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, AssembleError> {
+        let store = assemble::store(config);
+        let pseudonym = assemble::pseudonym();
+        let destinations = assemble::destinations(config, &store, &pseudonym, surroundings)?;
+        let by_listener = config.listeners.iter().filter_map(|listener| {
+            let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
+            Some((listener.name.clone().into_boxed_str(), index))
+        });
+        Ok(Self {
+            guard: Guard::new(&config.guard, &config.limits, pseudonym),
+            by_listener: by_listener.collect(),
+            metrics: Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str())),
+            clock: surroundings.clock.clone(),
+            body_limits: CallerBodyLimits {
+                limit_bytes: config.limits.request_body_bytes,
+                buffered_bytes: config.limits.buffered_request_body_bytes,
+                deadline: config.deadlines.request_body,
+            },
+            destinations,
+            store,
+        })
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What is stored.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Where requests go, in the order of the configuration.
+    #[must_use]
+    pub fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    /// Answers one request of a caller.
+    pub async fn handle<B>(&self, caller: &Caller, request: Request<B>) -> Response<FlowingBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        let (head, body) = request.into_parts();
+        let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
+        let found = destination::find(&self.destinations, by_listener.map(|(_, index)| *index), &head);
+        let Some((index, to, target)) = found else {
+            return outcome::without_destination();
+        };
+        let told = Told::new(&head, to, self.metrics.upstream(index), self.guard.pseudonym(), &self.clock);
+        let outcome = self.answer(to, head, target, body).await;
+        told.respond(outcome, &self.metrics)
+    }
+
+    /// The path.
+    async fn answer<B>(
+        &self,
+        to: &Destination,
+        head: Parts,
+        target: PathAndQuery,
+        body: B,
+    ) -> Result<Outcome, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        let survey = Survey::of(&head.headers);
+        self.guard.admit(&head, &survey)?;
+        let identity = to.identity(&head.headers);
+        let rules = Arc::clone(to.rules(target.path()));
+        let destination = to.identifying(&rules, &identity);
+        let request =
+            match identify(&head.method, &target, head.headers, &survey, !body.is_end_stream(), destination)?
+            {
+                Identified::Cacheable(request) if request.is_retrieval() => request,
+                Identified::Cacheable(post) => {
+                    return self
+                        .write(to, post.method.clone(), target, post.fields.clone(), Some(post), rules, body)
+                        .await;
+                }
+                Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
+                    return self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await;
+                }
+                Identified::Bypass(bypassed) => {
+                    let reason = match bypassed.reason {
+                        profile::BypassReason::Method => ForwardReason::Method,
+                        reason => ForwardReason::Bypass(BypassReason::Unidentified(reason)),
+                    };
+                    return self.pass(to, bypassed.method, target, bypassed.fields, reason, body).await;
+                }
+            };
+        let presented = self.learn(to, &request.fields, &request.method, &target).await?;
+        let on_path =
+            OnPath { request: Arc::new(request), target, rules, presented, proven: identity.proven };
+        let now = self.clock.now();
+        let variants = to.upstream.store.variants(&on_path.request.key);
+        let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request));
+        let verdict = stored.map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
+        let decision = reuse(
+            &on_path.request,
+            stored.map(|stored| &**stored),
+            variants.is_some(),
+            verdict,
+            &on_path.rules,
+            now,
+        );
+        match (decision, stored) {
+            (Decision::Reuse(reuse), Some(stored)) if on_path.proven => {
+                if reuse.staleness == Staleness::WhileRevalidate {
+                    self.validate_in_background(to, &on_path);
+                }
+                Ok(Outcome::hit(on_path.request, Arc::clone(stored), reuse))
+            }
+            (Decision::Refuse, _) => Err(only_if_cached()),
+            (Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)), _) => {
+                let OnPath { request, target, .. } = on_path;
+                let outdates = stored.map(|stored| (request.key.clone(), Arc::clone(stored)));
+                let answer = self
+                    .pass(to, request.method.clone(), target, request.fields.clone(), reason, body)
+                    .await?;
+                if let Some((key, stored)) = outdates
+                    && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
+                {
+                    // It tells of a newer state than the stored one.
+                    to.upstream.outdate(&key, &stored);
+                }
+                Ok(answer)
+            }
+            (Decision::Forward(reason), _) => self.ask_alone(to, on_path, reason, false, None).await,
+            (Decision::Reuse(_), _) => {
+                self.ask_alone(
+                    to,
+                    on_path,
+                    ForwardReason::Request(crate::decide::RequestReason::NoCache),
+                    true,
+                    None,
+                )
+                .await
+            }
+            (Decision::Validate(reason), _) => self.fetch(to, on_path, reason, true).await,
+            (Decision::Fetch(reason), _) => self.fetch(to, on_path, reason, false).await,
+        }
+    }
+
+    /// Learns token values that never passed through here, by the first of the two steps of design section 3: asks with the
+    /// caller's values in the place of ours and lets the answer speak. The second step is the path itself.
+    async fn learn(
+        &self,
+        to: &Destination,
+        fields: &HeaderMap,
+        method: &Method,
+        target: &PathAndQuery,
+    ) -> Result<Presented, ProxyError> {
+        let presented = to.upstream.session.requirement(fields);
+        let Presented::Unknown(values) = presented else { return Ok(presented) };
+        let probe = Forwarded {
+            method: method.clone(),
+            target: target.clone(),
+            fields: fields.clone(),
+            body: CallerBody::empty(),
+            body_deadline: std::time::Duration::ZERO,
+            unknown_tokens: values,
+        };
+        // What the answer says of tokens has been recorded; the rest of it is of no use. Without an answer the values stay
+        // unknown, and what is stored may answer only as far as `when_disconnected` allows.
+        let _answer = to.upstream.forward(probe).await;
+        Ok(to.upstream.session.requirement(fields))
+    }
+
+    /// Asks upstream, together with everyone who asks for the same.
+    async fn fetch(
+        &self,
+        to: &Destination,
+        on_path: OnPath,
+        reason: ForwardReason,
+        validate: bool,
+    ) -> Result<Outcome, ProxyError> {
+        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
+            return self.without_origin(to, on_path, failure, None);
+        }
+        if !on_path.proven || !may_collapse(&on_path.request, to.upstream.profile.fetches_head_as_get()) {
+            return self.ask_alone(to, on_path, reason, validate, None).await;
+        }
+        let joins_anything = !to.upstream.session.clauses().joiner_checks_snapshot;
+        let mut snapshot = None;
+        let seat = to.upstream.flights.board(
+            &on_path.request.key,
+            |covers| {
+                joins_anything || may_join(&on_path.request, on_path.verdict(to, covers), &on_path.rules)
+            },
+            || {
+                let taken = to.upstream.session.snapshot(&[]);
+                let covers = taken.covers;
+                snapshot = Some(taken);
+                covers
+            },
+        );
+        match seat {
+            Seat::Lead(leader) => {
+                let (answer, answered) = tokio::sync::oneshot::channel();
+                // Held while this caller waits, so that the flight knows that somebody does.
+                let _seat = leader.follow();
+                tokio::spawn(to.plan(&on_path, validate).fly(leader, snapshot, answer));
+                match answered.await {
+                    Ok(answer) => self.led(to, on_path, answer, reason, None),
+                    Err(_) => Err(ProxyError::Internal { cause: "a flight ended without landing".into() }),
+                }
+            }
+            Seat::Follow(follower) => {
+                let departs_later = follower.departs_later;
+                match follower.landed().await {
+                    Some(Landing::Shared(shared))
+                        if may_be_handed(&on_path.request, &shared.response, departs_later) =>
+                    {
+                        Ok(Outcome::shared(on_path.request, shared, reason, Some(true)))
+                    }
+                    Some(Landing::Failed(failure)) => self.without_origin(to, on_path, failure, Some(reason)),
+                    _ => self.ask_alone(to, on_path, reason, validate, Some(false)).await,
+                }
+            }
+        }
+    }
+
+    /// Asks upstream for this request alone.
+    async fn ask_alone(
+        &self,
+        to: &Destination,
+        on_path: OnPath,
+        reason: ForwardReason,
+        validate: bool,
+        collapsed: Option<bool>,
+    ) -> Result<Outcome, ProxyError> {
+        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
+            return self.without_origin(to, on_path, failure, None);
+        }
+        let snapshot = to.upstream.session.snapshot(&[]);
+        let answer = to.plan(&on_path, validate).ask(snapshot, std::future::pending()).await;
+        self.led(to, on_path, answer, reason, collapsed)
+    }
+
+    /// What the one who asked upstream gets.
+    fn led(
+        &self,
+        to: &Destination,
+        on_path: OnPath,
+        answer: LeadersAnswer,
+        reason: ForwardReason,
+        collapsed: Option<bool>,
+    ) -> Result<Outcome, ProxyError> {
+        match answer {
+            LeadersAnswer::Landed(Landing::Shared(shared)) => {
+                Ok(Outcome::shared(on_path.request, shared, reason, collapsed))
+            }
+            LeadersAnswer::Landed(Landing::Failed(failure)) => {
+                self.without_origin(to, on_path, failure, Some(reason))
+            }
+            LeadersAnswer::Landed(Landing::NotShared) => {
+                Err(ProxyError::Internal { cause: "a flight landed without an answer".into() })
+            }
+            LeadersAnswer::Only { response, status, not_stored } => {
+                Ok(Outcome::only(on_path.request, response, status, reason, not_stored))
+            }
+            LeadersAnswer::Alone(alone) => {
+                Ok(Outcome::alone(&on_path.request.method, alone, reason, collapsed))
+            }
+        }
+    }
+
+    /// What may answer although the origin does not (design, section 3, `when_disconnected`).
+    fn without_origin(
+        &self,
+        to: &Destination,
+        on_path: OnPath,
+        failure: Failure,
+        reason: Option<ForwardReason>,
+    ) -> Result<Outcome, ProxyError> {
+        let stored = to.upstream.stored(&on_path.request).filter(|_| on_path.proven);
+        let verdict =
+            stored.as_ref().map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
+        let now = self.clock.now();
+        match disconnected(&on_path.request, stored.as_deref(), verdict, failure.why, &on_path.rules, now) {
+            Ok(reuse) => match stored {
+                Some(stored) => Ok(Outcome::stale(on_path.request, stored, reuse, reason)),
+                None => Err(failure.error),
+            },
+            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => Err(failure.error),
+            Err(refusal) => {
+                Err(ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) })
+            }
+        }
+    }
+
+    fn validate_in_background(&self, to: &Destination, on_path: &OnPath) {
+        if to.upstream.throttled(self.clock.now()).is_some() {
+            return;
+        }
+        let mut snapshot = None;
+        let seat = to.upstream.flights.board(
+            &on_path.request.key,
+            |_| true,
+            || {
+                let taken = to.upstream.session.snapshot(&[]);
+                let covers = taken.covers;
+                snapshot = Some(taken);
+                covers
+            },
+        );
+        if let Seat::Lead(leader) = seat {
+            let plan = to.plan(on_path, true);
+            tokio::spawn(async move {
+                let (answer, _answered) = tokio::sync::oneshot::channel();
+                // Nobody waits for it, and still it is to be read to its end.
+                let _seat = leader.follow();
+                plan.fly(leader, snapshot, answer).await;
+            });
+        }
+    }
+
+    /// Passes a request on that the cache has no part in.
+    async fn pass<B>(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        reason: ForwardReason,
+        body: B,
+    ) -> Result<Outcome, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        // Its own answer must be as new as its tokens too.
+        let _known = self.learn(to, &fields, &method, &target).await?;
+        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
+        let answer = to.upstream.forward(forwarded).await.map_err(|failure| failure.error)?;
+        Ok(Outcome::passed(&method, answer, reason))
+    }
+
+    /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
+    /// feed later retrievals (`caching.md` rule 20).
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    async fn write<B>(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        post: Option<PresentedRequest>,
+        rules: Arc<CachingRules>,
+        body: B,
+    ) -> Result<Outcome, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
+        let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
+        let answer = written.map_err(|failure| failure.error)?;
+        Ok(Outcome::passed(&method, answer, ForwardReason::Method))
+    }
+
+    async fn forwarded<B>(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        body: B,
+    ) -> Result<Forwarded, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        let mut limits = self.body_limits;
+        if to.upstream.credential.signs_body() {
+            limits.buffered_bytes = limits.limit_bytes;
+        }
+        let unknown_tokens = match to.upstream.session.requirement(&fields) {
+            Presented::Unknown(values) => values,
+            Presented::Known { .. } => Vec::new(),
+        };
+        let body = take_in(body, limits).await?;
+        Ok(Forwarded { method, target, fields, body, body_deadline: limits.deadline, unknown_tokens })
+    }
+}
+
+impl OnPath {
+    fn verdict(&self, to: &Destination, covers: crate::sync_token::coverage::Coverage) -> CoverageVerdict {
+        to.upstream.verdict(&self.request, covers, &self.presented)
+    }
+}
+
+impl Destination {
+    fn plan(&self, on_path: &OnPath, validate: bool) -> FlightPlan {
+        FlightPlan {
+            upstream: Arc::clone(&self.upstream),
+            request: Arc::clone(&on_path.request),
+            target: on_path.target.clone(),
+            rules: Arc::clone(&on_path.rules),
+            validate,
+        }
+    }
+
+    fn identity(&self, fields: &HeaderMap) -> Identity {
+        if self.upstream.credential.forwards_callers() {
+            self.partitions.identity(fields)
+        } else {
+            Identity::SHARED
+        }
+    }
+
+    fn identifying<'a>(
+        &'a self,
+        rules: &'a CachingRules,
+        identity: &'a Identity,
+    ) -> identify::Destination<'a> {
+        identify::Destination {
+            upstream: &self.upstream.name,
+            origin: &self.origin,
+            partition: &identity.partition,
+            profile: &*self.upstream.profile,
+            rules,
+        }
+    }
+}
+
+fn only_if_cached() -> ProxyError {
+    ProxyError::Refused(Refused::new(
+        RefusalReason::OnlyIfCached,
+        "Nothing stored may answer this, and only-if-cached forbids asking upstream. Send the request without it",
+    ))
+}

@@ -1,0 +1,200 @@
+//! From the configuration to what serves it: for each `[upstream]` section one [`Destination`] with all that belongs to it.
+
+use std::sync::Arc;
+
+use http::{Uri, Version};
+
+use super::destination::{Destination, RouteRules};
+use crate::clock::Clock;
+use crate::config::{self, Config, CredentialKind, ProfileKind};
+use crate::credentials::partition::Partitions;
+use crate::credentials::{Credential, ForwardedCredential, NoCredential};
+use crate::fetch::Upstream;
+use crate::fetch::collapse::Flights;
+use crate::fetch::dial::Dial;
+use crate::fetch::throttle::Throttle;
+use crate::fetch::tls::{NetworkDial, TlsError};
+use crate::fetch::upstream::{UpstreamClient, UpstreamLimits};
+use crate::headers::via::Pseudonym;
+use crate::profile::Profile;
+use crate::profile::app_configuration::AppConfiguration;
+use crate::profile::generic::Generic;
+use crate::store::{MemoryStore, Store};
+use crate::sync_token::clauses::Clauses;
+use crate::sync_token::session::Session;
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// An upstream's URL names no host.
+    #[error("upstream {name:?} has no host; set its url to something like https://contoso.azconfig.io")]
+    NoAuthority {
+        /// The upstream's name.
+        name: String,
+    },
+    /// An upstream's TLS cannot be set up.
+    #[error("upstream {name:?}: {source}")]
+    Tls {
+        /// The upstream's name.
+        name: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// The kind of credential is not part of this build.
+    #[error(
+        "upstream {name:?}: credential {kind:?} is not part of this build; choose another or build with that feature"
+    )]
+    Credential {
+        /// The upstream's name.
+        name: String,
+        /// The kind.
+        kind: CredentialKind,
+    },
+}
+
+/// How connections to an upstream are opened.
+pub type DialFactory = dyn Fn(&config::Upstream) -> Arc<dyn Dial>;
+
+/// What the world around the proxy is: real by default, handed in by tests.
+pub struct Surroundings<'a> {
+    /// What time it is.
+    pub clock: Clock,
+    /// How connections are opened; over the network by default.
+    pub dial: Option<&'a DialFactory>,
+    /// Which clauses of the coverage rule are on; all of them outside tests.
+    pub clauses: Clauses,
+}
+
+impl Default for Surroundings<'_> {
+    fn default() -> Self {
+        Self { clock: Clock::System, dial: None, clauses: Clauses::ALL }
+    }
+}
+
+/// The store that all upstreams share; their names keep their keys apart.
+#[must_use]
+pub fn store(config: &Config) -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(config.store.limit_bytes, config.store.variants))
+}
+
+/// One destination for each upstream of the configuration, in its order.
+///
+/// # Errors
+/// [`AssembleError`]
+pub fn destinations(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    pseudonym: &Pseudonym,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<Destination>, AssembleError> {
+    config.upstreams.iter().map(|upstream| destination(upstream, store, pseudonym, surroundings)).collect()
+}
+
+fn destination(
+    upstream: &config::Upstream,
+    store: &Arc<dyn Store>,
+    pseudonym: &Pseudonym,
+    surroundings: &Surroundings<'_>,
+) -> Result<Destination, AssembleError> {
+    let name = || upstream.name.clone();
+    let authority =
+        upstream.authority().cloned().ok_or_else(|| AssembleError::NoAuthority { name: name() })?;
+    let dial: Arc<dyn Dial> = match surroundings.dial {
+        Some(dial) => dial(upstream),
+        None => Arc::new(
+            NetworkDial::new(&upstream.tls, &upstream.proxy, upstream.http2)
+                .map_err(|source| AssembleError::Tls { name: name(), source })?,
+        ),
+    };
+    let limits = UpstreamLimits {
+        connect_deadline: upstream.connect_deadline,
+        header_deadline: upstream.header_deadline,
+        body_stall_deadline: upstream.body_stall_deadline,
+        pool_idle_time: upstream.pool_idle_time,
+        header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
+            .unwrap_or(usize::MAX),
+    };
+    let credential = credential(upstream)?;
+    let rules = upstream.caching_rules();
+    let fetch = Upstream {
+        name: name(),
+        client: UpstreamClient::new(upstream.scheme().clone(), authority, dial, limits),
+        profile: profile(upstream, surroundings.clauses),
+        credential,
+        session: Arc::new(Session::new(surroundings.clauses)),
+        flights: Arc::new(Flights::default()),
+        throttle: Throttle::new(upstream.retry_after_limit),
+        store: Arc::clone(store),
+        settle_time: upstream.settle_time,
+        conflict_wait: upstream.conflict_wait,
+        via: pseudonym.value(Version::HTTP_11),
+        clock: surroundings.clock.clone(),
+    };
+    Ok(Destination {
+        origin: origin(upstream),
+        partitions: Partitions::new(random_key()),
+        hosts: upstream.hosts.clone(),
+        path_prefix: upstream.path_prefix.clone(),
+        rules: Arc::new(rules),
+        routes: upstream
+            .routes
+            .iter()
+            .map(|route| RouteRules {
+                path_prefix: route.path_prefix.clone(),
+                rules: Arc::new(upstream.caching_rules_of(route)),
+            })
+            .collect(),
+        show_cache_key: upstream.show_cache_key,
+        upstream: Arc::new(fetch),
+    })
+}
+
+fn origin(upstream: &config::Upstream) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = upstream.url.scheme().cloned();
+    parts.authority = upstream.url.authority().cloned();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
+    match upstream.profile() {
+        ProfileKind::AppConfiguration if !clauses.filters_match_fully => {
+            Arc::new(AppConfiguration::with_narrow_filters())
+        }
+        ProfileKind::AppConfiguration => {
+            Arc::new(AppConfiguration::new(upstream.forwarded_request_fields.clone()))
+        }
+        ProfileKind::Generic => {
+            Arc::new(Generic::new(&upstream.url, upstream.sharing, upstream.forwarded_request_fields.clone()))
+        }
+    }
+}
+
+fn credential(upstream: &config::Upstream) -> Result<Arc<dyn Credential>, AssembleError> {
+    match upstream.credential.kind {
+        CredentialKind::None => Ok(Arc::new(NoCredential)),
+        CredentialKind::Forward => Ok(Arc::new(ForwardedCredential)),
+        kind @ (CredentialKind::Hmac | CredentialKind::Entra | CredentialKind::BearerFile) => {
+            Err(AssembleError::Credential { name: upstream.name.clone(), kind })
+        }
+    }
+}
+
+/// How this process names itself in `Via`: unlike any other, because sidecars may be chained and a request that carries our
+/// own name is a loop.
+#[must_use]
+#[expect(clippy::expect_used, reason = "letters, a dash and hexadecimal digits are a token")]
+pub fn pseudonym() -> Pseudonym {
+    let [a, b, c, d, ..] = random_key();
+    Pseudonym::new(&format!("tagalong-{a:02x}{b:02x}{c:02x}{d:02x}")).expect("a token")
+}
+
+/// 32 unpredictable bytes, from the system's source by way of the TLS library.
+fn random_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    // Without the system's source of randomness TLS would not work either; a fixed key then only makes partitions guessable
+    // for who can already read this process's memory.
+    let _filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut key);
+    key
+}

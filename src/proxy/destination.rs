@@ -1,0 +1,133 @@
+//! Where a request goes: which upstream, and by which rules (several upstreams by listener, by `Host`, or by path prefix).
+
+use std::sync::Arc;
+
+use http::Uri;
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+
+use crate::config::CachingRules;
+use crate::credentials::partition::Partitions;
+use crate::fetch::Upstream;
+
+/// One upstream and how requests find it.
+pub struct Destination {
+    /// Scheme and authority.
+    pub origin: Uri,
+    /// Who may share what is stored, where callers' own credentials go upstream.
+    pub partitions: Partitions,
+    /// Requests with one of these hosts go here.
+    pub hosts: Vec<String>,
+    /// Requests whose path begins so go here, with the prefix taken off; empty means none.
+    pub path_prefix: String,
+    /// The rules where no route says otherwise.
+    pub rules: Arc<CachingRules>,
+    /// What is different below certain paths, the longest prefix first.
+    pub routes: Vec<RouteRules>,
+    /// Whether `Cache-Status` carries the cache key.
+    pub show_cache_key: bool,
+    /// The upstream itself.
+    pub upstream: Arc<Upstream>,
+}
+
+/// The rules for the targets below one path.
+pub struct RouteRules {
+    /// The beginning of the path.
+    pub path_prefix: String,
+    /// The rules.
+    pub rules: Arc<CachingRules>,
+}
+
+impl Destination {
+    /// The rules for a path.
+    #[must_use]
+    pub fn rules(&self, path: &str) -> &Arc<CachingRules> {
+        self.routes
+            .iter()
+            .find(|route| path.starts_with(&route.path_prefix))
+            .map_or(&self.rules, |route| &route.rules)
+    }
+}
+
+/// The upstream for a request, and the target as it goes there. `by_listener` is the one that the listener belongs to; the
+/// first destination takes what no other claims.
+#[must_use]
+pub fn find<'a>(
+    destinations: &'a [Destination],
+    by_listener: Option<usize>,
+    head: &Parts,
+) -> Option<(usize, &'a Destination, PathAndQuery)> {
+    let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if let Some(index) = by_listener {
+        return destinations.get(index).map(|destination| (index, destination, target));
+    }
+    if destinations.len() > 1 {
+        let by_prefix = destinations.iter().enumerate().find_map(|(index, destination)| {
+            Some((index, destination, below(&destination.path_prefix, &target)?))
+        });
+        if by_prefix.is_some() {
+            return by_prefix;
+        }
+        let host = head.uri.authority().map(|authority| authority.as_str());
+        let host =
+            host.or_else(|| head.headers.get(HOST)?.to_str().ok()).map(without_port).unwrap_or_default();
+        let by_host = destinations
+            .iter()
+            .enumerate()
+            .find(|(_, destination)| destination.hosts.iter().any(|name| name.eq_ignore_ascii_case(host)));
+        if let Some((index, destination)) = by_host {
+            return Some((index, destination, target));
+        }
+    }
+    destinations.first().map(|destination| (0, destination, target))
+}
+
+/// What remains of a target below a prefix; `None` when it does not begin with the whole prefix as path segments.
+fn below(prefix: &str, target: &PathAndQuery) -> Option<PathAndQuery> {
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.is_empty() {
+        return None;
+    }
+    let rest = target.as_str().strip_prefix(prefix)?;
+    match rest.as_bytes().first() {
+        Some(b'/') => rest.parse().ok(),
+        Some(b'?') => format!("/{rest}").parse().ok(),
+        None => Some(PathAndQuery::from_static("/")),
+        Some(_) => None,
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        // The last colon of an IPv6 address without a port lies inside its brackets.
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(prefix: &str, target: &'static str) -> Option<String> {
+        below(prefix, &PathAndQuery::from_static(target)).map(|target| target.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_prefix_is_taken_off_at_segment_borders_and_bytes_stay() {
+        assert_eq!(rest("/a", "/a/kv/x%2Fy?label=%00").as_deref(), Some("/kv/x%2Fy?label=%00"));
+        assert_eq!(rest("/a/", "/a/kv").as_deref(), Some("/kv"));
+        assert_eq!(rest("/a", "/a").as_deref(), Some("/"));
+        assert_eq!(rest("/a", "/a?b").as_deref(), Some("/?b"));
+        assert_eq!(rest("/a", "/ab/kv"), None);
+        assert_eq!(rest("", "/kv"), None);
+    }
+
+    #[test]
+    fn hosts_are_compared_without_their_port() {
+        assert_eq!(without_port("a.example:80"), "a.example");
+        assert_eq!(without_port("[::1]:80"), "[::1]");
+        assert_eq!(without_port("[::1]"), "[::1]");
+    }
+}

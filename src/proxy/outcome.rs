@@ -1,0 +1,255 @@
+//! What came of a request, and how it is told: to its caller in `Cache-Status`, to the operator in metrics and the access log.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::destination::Destination;
+use crate::body::FlowingBody;
+use crate::clock::{Clock, Timestamp};
+use crate::decide::age::current_age;
+use crate::decide::storable::NotStored;
+use crate::decide::{ForwardReason, Reuse};
+use crate::error::ProxyError;
+use crate::fetch::flight::{AloneAnswer, SharedAnswer};
+use crate::fetch::forward::ForwardedAnswer;
+use crate::headers::cache_status::CacheStatus;
+use crate::headers::via::Pseudonym;
+use crate::logging::Access;
+use crate::metrics::{Metrics, UpstreamMetrics};
+use crate::presented_request::PresentedRequest;
+use crate::respond::{self, OwnFields};
+use crate::stored_response::StoredResponse;
+
+/// What came of a request.
+pub(super) struct Outcome {
+    status: CacheStatus<'static>,
+    reply: Reply,
+}
+
+enum Reply {
+    /// From a stored response, or from one that would be stored.
+    Stored { request: Arc<PresentedRequest>, response: Arc<StoredResponse>, came_from_origin: bool },
+    /// As it came from upstream.
+    Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
+}
+
+impl Outcome {
+    pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
+        let status = CacheStatus {
+            hit: true,
+            ttl_seconds: Some(reuse.ttl_seconds),
+            detail: reuse.staleness.detail(),
+            ..CacheStatus::default()
+        };
+        Self { status, reply: Reply::Stored { request, response, came_from_origin: false } }
+    }
+
+    /// From the store although the origin was to be asked: `reason` says why, if it was asked.
+    pub(super) fn stale(
+        request: Arc<PresentedRequest>,
+        response: Arc<StoredResponse>,
+        reuse: Reuse,
+        reason: Option<ForwardReason>,
+    ) -> Self {
+        let mut outcome = Self::hit(request, response, reuse);
+        if let Some(reason) = reason {
+            outcome.status.hit = false;
+            outcome.status.fwd = Some(reason.fwd());
+        }
+        outcome
+    }
+
+    pub(super) fn shared(
+        request: Arc<PresentedRequest>,
+        shared: SharedAnswer,
+        reason: ForwardReason,
+        collapsed: Option<bool>,
+    ) -> Self {
+        let status = CacheStatus {
+            fwd: Some(reason.fwd()),
+            fwd_status: (shared.status != shared.response.status).then_some(shared.status),
+            stored: shared.stored,
+            collapsed,
+            detail: reason.detail(),
+            ..CacheStatus::default()
+        };
+        let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
+        Self { status, reply: Reply::Stored { request, response: shared.response, came_from_origin } }
+    }
+
+    pub(super) fn only(
+        request: Arc<PresentedRequest>,
+        response: Box<StoredResponse>,
+        fwd_status: StatusCode,
+        reason: ForwardReason,
+        not_stored: NotStored,
+    ) -> Self {
+        let status = CacheStatus {
+            fwd: Some(reason.fwd()),
+            fwd_status: (fwd_status != response.status).then_some(fwd_status),
+            detail: Some(reason.detail().unwrap_or(not_stored.as_str())),
+            ..CacheStatus::default()
+        };
+        Self { status, reply: Reply::Stored { request, response: response.into(), came_from_origin: false } }
+    }
+
+    pub(super) fn alone(
+        method: &Method,
+        alone: AloneAnswer,
+        reason: ForwardReason,
+        collapsed: Option<bool>,
+    ) -> Self {
+        let status = CacheStatus {
+            fwd: Some(reason.fwd()),
+            collapsed,
+            detail: Some(reason.detail().unwrap_or(alone.not_stored.as_str())),
+            ..CacheStatus::default()
+        };
+        Self { status, reply: upstream(method, alone.head.status, alone.head.fields, alone.body) }
+    }
+
+    pub(super) fn passed(method: &Method, answer: ForwardedAnswer, reason: ForwardReason) -> Self {
+        let status =
+            CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
+        Self { status, reply: upstream(method, answer.head.status, answer.head.fields, answer.body) }
+    }
+
+    /// The status of an answer that came as it is from upstream.
+    pub(super) const fn status(&self) -> Option<StatusCode> {
+        match &self.reply {
+            Reply::Upstream { status, .. } => Some(*status),
+            Reply::Stored { .. } => None,
+        }
+    }
+}
+
+fn upstream(method: &Method, status: StatusCode, fields: HeaderMap, body: FlowingBody) -> Reply {
+    // A `HEAD` may have been fetched as a `GET`.
+    let body = if method == Method::HEAD { FlowingBody::Empty } else { body };
+    Reply::Upstream { status, fields, body }
+}
+
+/// Who is told, and what is known from the start.
+pub(super) struct Told<'a> {
+    to: &'a Destination,
+    metrics: &'a UpstreamMetrics,
+    via: HeaderValue,
+    clock: &'a Clock,
+    access: Option<Box<AccessFacts>>,
+}
+
+/// Kept only if somebody reads the access log.
+struct AccessFacts {
+    started: Timestamp,
+    method: Method,
+    path: String,
+    traceparent: Option<HeaderValue>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(
+        head: &Parts,
+        to: &'a Destination,
+        metrics: &'a UpstreamMetrics,
+        pseudonym: &Pseudonym,
+        clock: &'a Clock,
+    ) -> Self {
+        let access = Access::is_wanted().then(|| {
+            Box::new(AccessFacts {
+                started: clock.now(),
+                method: head.method.clone(),
+                path: head.uri.path().to_owned(),
+                traceparent: head.headers.get("traceparent").cloned(),
+            })
+        });
+        Self { to, metrics, via: pseudonym.value(head.version), clock, access }
+    }
+
+    pub(super) fn respond(
+        self,
+        outcome: Result<Outcome, ProxyError>,
+        metrics: &Metrics,
+    ) -> Response<FlowingBody> {
+        let sync_token = self.to.upstream.session.response_line();
+        let (response, word) = match outcome {
+            Ok(Outcome { mut status, reply }) => {
+                self.count(&status, &reply);
+                let word = status.fwd.unwrap_or("hit");
+                if self.to.show_cache_key
+                    && let Reply::Stored { request, .. } = &reply
+                {
+                    let key = request.key.clone();
+                    let status = CacheStatus { key: Some(key.as_bytes()), ..status };
+                    let own = OwnFields { cache_status: status, sync_token, via: self.via.clone() };
+                    (self.reply(reply, own), word)
+                } else {
+                    status.key = None;
+                    let own = OwnFields { cache_status: status, sync_token, via: self.via.clone() };
+                    (self.reply(reply, own), word)
+                }
+            }
+            Err(error) => {
+                metrics.refused(error.reason());
+                tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
+                let cache_status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
+                let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
+                (respond::from_error(&error, own), error.reason())
+            }
+        };
+        if let Some(facts) = &self.access {
+            self.log(facts, response.status(), word);
+        }
+        response
+    }
+
+    fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
+        match reply {
+            Reply::Stored { request, response, .. } => {
+                let age = current_age(&response, self.clock.now());
+                respond::from_stored(&request, &response, age.as_secs(), own)
+            }
+            Reply::Upstream { status, fields, body } => respond::from_upstream(status, fields, body, own),
+        }
+    }
+
+    fn count(&self, status: &CacheStatus<'_>, reply: &Reply) {
+        let requests = &self.metrics.requests;
+        match status.fwd {
+            None => requests.hit.inc(),
+            Some(word) => requests.forwarded(word),
+        }
+        if status.collapsed == Some(true) {
+            requests.collapsed.inc();
+        } else if status.stored {
+            requests.stored.inc();
+        }
+        if let Some(detail) = status.detail {
+            requests.detail(detail);
+        }
+        if let Reply::Stored { response, came_from_origin: false, .. } = reply {
+            requests.body_bytes_saved.inc_by(response.body.len() as u64);
+        }
+    }
+
+    fn log(&self, facts: &AccessFacts, status: StatusCode, word: &str) {
+        Access {
+            upstream: &self.to.upstream.name,
+            method: &facts.method,
+            path: &facts.path,
+            status,
+            cache_status: word,
+            took: self.clock.now().since(facts.started),
+            traceparent: facts.traceparent.as_ref().and_then(|value| value.to_str().ok()),
+        }
+        .log();
+    }
+}
+
+/// A configuration always has an upstream; this answers all the same if it has none.
+pub(super) fn without_destination() -> Response<FlowingBody> {
+    let mut response = Response::new(FlowingBody::Empty);
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}
