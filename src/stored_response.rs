@@ -31,6 +31,13 @@ impl CacheKey {
         Self(bytes.into())
     }
 
+    /// The same key in an allocation of its own. A map that keeps keys wants this one: a clone shares its bytes, and the count
+    /// that sharing needs is an allocation more.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The whole key as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -70,6 +70,12 @@ impl ConnectionEnd {
         }
     }
 
+    /// Whether nothing went wrong: closed between requests, by either side.
+    #[must_use]
+    pub const fn is_by_agreement(self) -> bool {
+        matches!(self, Self::Closed | Self::Cut(CutReason::Idle))
+    }
+
     /// Reads hyper's error. What hyper answered by itself (400, 414, 431) the service never saw.
     fn of(error: &(dyn Error + 'static)) -> Self {
         let Some(error) = error.downcast_ref::<hyper::Error>() else { return Self::CallerLeft };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::connection::ConnectionEnd;
+use crate::metrics::ConnectionCounters;
 
 /// Counts of connections, over all listeners and workers that share them.
 #[derive(Debug, Default)]
@@ -13,9 +14,16 @@ pub struct ConnectionCounts {
     refused: AtomicU64,
     accept_errors: AtomicU64,
     ends: [AtomicU64; ConnectionEnd::ALL.len()],
+    metrics: Option<ConnectionCounters>,
 }
 
 impl ConnectionCounts {
+    /// Counts that the metrics show as well.
+    #[must_use]
+    pub fn reporting_to(metrics: ConnectionCounters) -> Self {
+        Self { metrics: Some(metrics), ..Self::default() }
+    }
+
     /// Connections open now.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -51,6 +59,15 @@ impl ConnectionCounts {
         if let Some((_, count)) = ConnectionEnd::ALL.iter().zip(&self.ends).find(|(each, _)| **each == end) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        if !end.is_by_agreement() {
+            self.report(|metrics| metrics.error(end.as_str()));
+        }
+    }
+
+    fn report(&self, count: impl FnOnce(&ConnectionCounters)) {
+        if let Some(metrics) = &self.metrics {
+            count(metrics);
+        }
     }
 
     pub(super) fn count_accept_error(&self) {
@@ -62,9 +79,14 @@ impl ConnectionCounts {
         if self.open.fetch_add(1, Ordering::Relaxed) >= limit {
             self.open.fetch_sub(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
+            self.report(|metrics| metrics.refused.inc());
             return None;
         }
         self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.report(|metrics| {
+            metrics.open.inc();
+            metrics.total.inc();
+        });
         Some(Place(Arc::clone(self)))
     }
 }
@@ -76,6 +98,7 @@ pub(super) struct Place(Arc<ConnectionCounts>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.report(|metrics| metrics.open.dec());
     }
 }
 
@@ -92,6 +115,18 @@ mod tests {
         assert_eq!((counts.open(), counts.accepted(), counts.refused()), (2, 2, 1));
         drop(first);
         assert!(counts.take_place(2).is_some());
+    }
+
+    #[test]
+    fn the_metrics_show_the_same() {
+        let metrics = crate::metrics::Metrics::new(["main"]);
+        let counts = Arc::new(ConnectionCounts::reporting_to(metrics.connections().clone()));
+        let place = counts.take_place(1);
+        assert!(counts.take_place(1).is_none());
+        let shown = metrics.connections();
+        assert_eq!((shown.open.get(), shown.total.get(), shown.refused.get()), (1, 1, 1));
+        drop(place);
+        assert_eq!((shown.open.get(), shown.total.get()), (0, 1));
     }
 
     #[test]

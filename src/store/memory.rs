@@ -7,7 +7,7 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::variants::{Variants, allocation_bytes, shared_bytes};
+use super::variants::{Variants, allocation_bytes};
 use super::{Store, StoreChange};
 use crate::stored_response::CacheKey;
 
@@ -89,7 +89,7 @@ impl Store for MemoryStore {
             let _changing = self.lock_changes(key);
             match change(self.map.get(key).as_ref()) {
                 StoreChange::Keep => return,
-                StoreChange::Put(variants) => self.map.insert(key.clone(), variants),
+                StoreChange::Put(variants) => self.map.insert(key.detached(), variants),
                 StoreChange::Remove => self.map.invalidate(key),
             }
         }
@@ -140,7 +140,7 @@ impl std::fmt::Debug for MemoryStore {
 
 /// What one key really occupies; saturates at 4 GiB, moka's bound for one entry.
 fn weight_bytes(key: &CacheKey, variants: &Variants) -> u32 {
-    let key_bytes = allocation_bytes(size_of::<CacheKey>()) + shared_bytes(key.as_bytes().len());
+    let key_bytes = allocation_bytes(size_of::<CacheKey>()) + allocation_bytes(key.as_bytes().len());
     u32::try_from(MAP_ENTRY_BYTES + key_bytes + variants.occupied_bytes()).unwrap_or(u32::MAX)
 }
 

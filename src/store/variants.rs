@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::stored_response::{SelectingKey, StoredResponse};
+use crate::stored_response::{SelectingKey, StoredFields, StoredResponse};
 
 /// The variants stored under one cache key, most recent first; never empty. Immutable and cheap to clone: a
 /// change makes a new one that shares the responses.
@@ -22,7 +22,7 @@ impl Variants {
     /// One variant alone.
     #[must_use]
     pub fn of(response: StoredResponse) -> Self {
-        Self(Few::One(Arc::new(with_body_of_its_own(response, &[]))))
+        Self(Few::One(Arc::new(compact(response, &[]))))
     }
 
     /// All variants, most recent first.
@@ -56,7 +56,7 @@ impl Variants {
         let others =
             self.as_slice().iter().filter(|stored| stored.selecting != response.selecting).map(Arc::clone);
         let others: Vec<_> = others.take(limit.saturating_sub(1)).collect();
-        let response = Arc::new(with_body_of_its_own(response, self.as_slice()));
+        let response = Arc::new(compact(response, self.as_slice()));
         Some(if others.is_empty() {
             Self(Few::One(response))
         } else {
@@ -98,14 +98,16 @@ const ARC_COUNTS_BYTES: usize = 2 * size_of::<usize>();
 const SHARED_BYTES_COUNT_BYTES: usize = 24;
 
 fn response_bytes(response: &StoredResponse) -> u64 {
+    let (head, body) = (response.fields.len_bytes(), response.body.len());
+    let head_and_body =
+        if is_small(response) { shared_bytes(head + body) } else { shared_bytes(head) + shared_bytes(body) };
     allocation_bytes(ARC_COUNTS_BYTES + size_of::<StoredResponse>())
-        + shared_bytes(response.fields.len_bytes())
-        + shared_bytes(response.body.len())
+        + head_and_body
         + shared_bytes(response.selecting.0.len())
 }
 
 /// What a `Bytes` of that length occupies on the heap.
-pub(super) fn shared_bytes(length_bytes: usize) -> u64 {
+fn shared_bytes(length_bytes: usize) -> u64 {
     if length_bytes == 0 {
         return 0;
     }
@@ -117,15 +119,32 @@ pub(super) fn allocation_bytes(size_bytes: usize) -> u64 {
     (size_bytes as u64 + 8).next_multiple_of(16).max(32)
 }
 
-/// The body as an allocation of exactly its own size. What came from the network is a slice that keeps the whole read
-/// buffer alive, many times larger than the body, and no weigher could see that. A body that a stored variant already has
+/// Up to this size head and body share one allocation; copying them costs less than a second one.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+
+fn is_small(response: &StoredResponse) -> bool {
+    response.body.len() <= SMALL_BODY_BYTES
+}
+
+/// The response in memory of exactly its own size. What came from the network is a slice that keeps the whole read buffer
+/// alive, many times larger than the body, and no weigher could see that. A large body that a stored variant already has
 /// (freshening shares it) is not copied again.
-fn with_body_of_its_own(response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
-    let same = |other: &Bytes| other.as_ptr() == response.body.as_ptr() && other.len() == response.body.len();
-    if response.body.is_empty() || stored.iter().any(|variant| same(&variant.body)) {
+fn compact(mut response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
+    if is_small(&response) {
+        let head = response.fields.as_packed();
+        let mut both = Vec::with_capacity(head.len() + response.body.len());
+        both.extend_from_slice(head);
+        both.extend_from_slice(&response.body);
+        let both = Bytes::from(both);
+        response.fields = StoredFields::from_packed(both.slice(..head.len()));
+        response.body = both.slice(response.fields.len_bytes()..);
         return response;
     }
-    StoredResponse { body: Bytes::from(Box::<[u8]>::from(&response.body[..])), ..response }
+    let same = |other: &Bytes| other.as_ptr() == response.body.as_ptr() && other.len() == response.body.len();
+    if !stored.iter().any(|variant| same(&variant.body)) {
+        response.body = Bytes::copy_from_slice(&response.body);
+    }
+    response
 }
 
 #[cfg(test)]
@@ -188,17 +207,33 @@ mod tests {
     }
 
     #[test]
-    fn a_body_from_a_network_buffer_is_copied_and_a_stored_one_is_shared() {
-        let network_buffer = Bytes::from(vec![b'x'; 65_536]);
-        let sliced = StoredResponse { body: network_buffer.slice(10..20), ..response("", b"") };
-        let variants = Variants::of(sliced);
-        let held = &variants.as_slice()[0].body;
-        assert_eq!(held[..], [b'x'; 10]);
-        assert!(!network_buffer.as_ptr_range().contains(&held.as_ptr()));
+    fn a_body_from_a_network_buffer_is_copied_and_a_large_stored_one_is_shared() {
+        let network_buffer = Bytes::from(vec![b'x'; 1 << 20]);
+        let elsewhere = |body: &Bytes| !network_buffer.as_ptr_range().contains(&body.as_ptr());
+        for length in [10, 100_000] {
+            let sliced = StoredResponse { body: network_buffer.slice(10..10 + length), ..response("", b"") };
+            let variants = Variants::of(sliced);
+            let held = &variants.as_slice()[0].body;
+            assert!(held.iter().all(|byte| *byte == b'x') && held.len() == length);
+            assert!(elsewhere(held));
 
-        let freshened = StoredResponse { covers: coverage(1, 1, 1), ..(*variants.as_slice()[0]).clone() };
-        let again = variants.with(freshened, 32).expect("stored");
-        assert_eq!(again.as_slice()[0].body.as_ptr(), held.as_ptr());
+            let freshened = StoredResponse { covers: coverage(1, 1, 1), ..(*variants.as_slice()[0]).clone() };
+            let again = variants.with(freshened, 32).expect("stored");
+            let shared = again.as_slice()[0].body.as_ptr() == held.as_ptr();
+            assert_eq!(shared, length > SMALL_BODY_BYTES, "{length}");
+        }
+    }
+
+    #[test]
+    fn head_and_body_of_a_small_response_lie_side_by_side() {
+        let mut fields = http::HeaderMap::new();
+        fields.insert("etag", http::HeaderValue::from_static("\"1\""));
+        let stored = StoredResponse { fields: StoredFields::pack(&fields), ..response("", b"body") };
+        let variants = Variants::of(stored);
+        let held = &variants.as_slice()[0];
+        assert_eq!(held.fields.to_header_map(), fields);
+        assert_eq!(held.body[..], *b"body");
+        assert_eq!(held.fields.as_packed().as_ptr_range().end, held.body.as_ptr());
     }
 
     #[test]

@@ -106,6 +106,16 @@ impl StoredFields {
         self.packed.len()
     }
 
+    /// The packed head itself, for whoever lays it out in memory anew.
+    pub(crate) const fn as_packed(&self) -> &Bytes {
+        &self.packed
+    }
+
+    /// A head from what [`Self::as_packed`] gave, possibly moved.
+    pub(crate) const fn from_packed(packed: Bytes) -> Self {
+        Self { packed }
+    }
+
     fn records(&self) -> Records<'_> {
         Records { rest: &self.packed }
     }
