@@ -3,9 +3,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "a test that cannot go on has failed; clippy excuses only the functions marked #[test]"
 )]
 
 mod dependencies;
 mod layering;
+mod operations;

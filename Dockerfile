@@ -1,0 +1,25 @@
+# One static binary in an empty image: no shell, no package manager, no user database. Runs as a user without name, needs
+# no writable file (mount a read-only root), and is probed by its own subcommands.
+#
+#   docker build -t tagalong .
+#   docker run --read-only --cap-drop ALL --network host tagalong run --upstream https://NAME.azconfig.io
+
+FROM rust:1.95-alpine AS build
+# ring builds a little C and assembly.
+RUN apk add --no-cache build-base
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY config/default.toml config/default.toml
+# Tests and benches are declared in Cargo.toml; they are not built, but must be there.
+RUN mkdir -p tests/suite benches && touch tests/suite/main.rs
+RUN cargo build --release --locked --bin tagalong && strip target/release/tagalong
+
+FROM scratch
+COPY --from=build /build/target/release/tagalong /tagalong
+COPY LICENSE-MIT LICENSE-APACHE /
+USER 65532:65532
+EXPOSE 8484 8485
+HEALTHCHECK --interval=10s --timeout=2s --start-period=2s CMD ["/tagalong", "live"]
+ENTRYPOINT ["/tagalong"]
+CMD ["run"]
