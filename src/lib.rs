@@ -28,6 +28,7 @@ pub mod profile;
 pub mod proxy;
 pub mod readiness;
 pub mod respond;
+pub mod sidecar;
 pub mod store;
 pub mod stored_response;
 pub mod sync_token;

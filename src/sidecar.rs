@@ -1,0 +1,298 @@
+//! The whole sidecar as a process runs it: ports bound, callers and operator served, and the polite end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::accept::{
+    AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
+    Workers, WorkersError,
+};
+use crate::admin::{AdminState, AdminUpstream, TokenError};
+use crate::config::{Config, Listener};
+use crate::proxy::assemble::{AssembleError, Surroundings};
+use crate::proxy::{Caller, Proxy};
+use crate::readiness::{Readiness, UnreadyReason};
+
+/// Why the sidecar does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// A port or socket for callers cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operator's port cannot be had.
+    #[error(
+        "cannot listen on {address} for the operator: {source}; choose another admin.listen, or stop what uses it"
+    )]
+    BindAdmin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// What the configuration asks for cannot be had.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The admin token cannot be had.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The threads that serve callers cannot be had.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
+    /// The runtime cannot be had.
+    #[error("cannot start the runtime: {0}; free file descriptors or threads")]
+    Runtime(std::io::Error),
+    /// A socket's address cannot be asked for.
+    #[error("cannot tell the address of a listener: {0}; start again")]
+    Address(std::io::Error),
+    /// The upstream is this very sidecar.
+    #[error("upstream {name:?} is {address}, which this sidecar itself listens on; point it at the API")]
+    Loop {
+        /// The upstream's name.
+        name: String,
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// A sidecar whose ports are open and which serves nobody yet.
+pub struct Sidecar {
+    proxy: Arc<Proxy>,
+    listeners: Vec<(BoundListener, ListenerOptions)>,
+    admin_listeners: Vec<TcpListener>,
+    admin: Arc<AdminState>,
+    readiness: Readiness,
+    limits: AcceptLimits,
+    counts: Arc<ConnectionCounts>,
+    workers: usize,
+}
+
+impl Sidecar {
+    /// Opens the ports. No upstream is contacted: a sidecar starts although its origins are away.
+    ///
+    /// # Errors
+    /// [`SidecarError`] says which port, file or setting is in the way.
+    pub async fn bind(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
+        let proxy = Arc::new(Proxy::new(config, surroundings)?);
+        let readiness = Readiness::starting();
+        let upstreams = proxy.destinations().iter().map(|destination| {
+            let session = Arc::clone(&destination.upstream.session);
+            AdminUpstream {
+                name: destination.upstream.name.clone(),
+                profile: Arc::clone(&destination.upstream.profile),
+                reset_sync_tokens: Arc::new(move || session.reset()),
+            }
+        });
+        let admin = AdminState::new(
+            config,
+            proxy.metrics().clone(),
+            readiness.clone(),
+            Arc::clone(proxy.store()),
+            upstreams.collect(),
+        )?;
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            bind_listener(listener, &mut listeners).await?;
+        }
+        let mut admin_listeners = Vec::new();
+        for address in &config.admin.listen {
+            match TcpListener::bind(address).await {
+                Ok(listener) => admin_listeners.push(listener),
+                Err(_)
+                    if config.admin.listen_is_default && address.is_ipv6() && !admin_listeners.is_empty() => {
+                }
+                Err(source) => return Err(SidecarError::BindAdmin { address: *address, source }),
+            }
+        }
+        let sidecar = Self {
+            proxy,
+            listeners,
+            admin_listeners,
+            admin: Arc::new(admin),
+            readiness,
+            limits: AcceptLimits::new(&config.limits, &config.deadlines),
+            counts: Arc::default(),
+            workers: config.runtime.workers,
+        };
+        sidecar.refuse_loops(config)?;
+        Ok(sidecar)
+    }
+
+    /// The path of requests, for those who want to walk it without a port.
+    #[must_use]
+    pub const fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    /// Where callers are heard.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn addresses(&self) -> Result<Vec<Address>, SidecarError> {
+        self.listeners
+            .iter()
+            .map(|(listener, _)| listener.local_address().map_err(SidecarError::Address))
+            .collect()
+    }
+
+    /// Where the operator is heard.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn admin_addresses(&self) -> Result<Vec<SocketAddr>, SidecarError> {
+        self.admin_listeners
+            .iter()
+            .map(|listener| listener.local_addr().map_err(SidecarError::Address))
+            .collect()
+    }
+
+    /// Serves until `shutdown`, then drains: `/readyz` fails first, nothing new is accepted, what runs may finish for as long as
+    /// `deadlines.drain` says, and the operator's port closes last. Returns how many connections had to be cut.
+    ///
+    /// # Errors
+    /// When the threads that serve callers cannot be had.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<usize, SidecarError> {
+        let admin_stop = CancellationToken::new();
+        let admin = self.admin_listeners.into_iter().map(|listener| {
+            tokio::spawn(crate::admin::serve(listener, Arc::clone(&self.admin), admin_stop.clone()))
+        });
+        let admin: Vec<_> = admin.collect();
+        let proxy = Arc::clone(&self.proxy);
+        let make_service = move |connection: &Arc<Connection>| {
+            let proxy = Arc::clone(&proxy);
+            let caller = Caller { listener: Arc::clone(&connection.listener), connection: connection.id };
+            service_fn(move |request| {
+                let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
+                async move { Ok::<_, Infallible>(proxy.handle(&caller, request).await) }
+            })
+        };
+        // Accepting stops a moment after `/readyz` has begun to fail.
+        let stop_accepting = CancellationToken::new();
+        let (readiness, stop) = (self.readiness.clone(), stop_accepting.clone());
+        let watcher = tokio::spawn(async move {
+            shutdown.cancelled().await;
+            readiness.add(UnreadyReason::Draining);
+            stop.cancel();
+        });
+        self.readiness.clear(UnreadyReason::Starting);
+        let cut = if self.workers <= 1 {
+            let acceptor = Acceptor::new(self.limits, self.counts, stop_accepting);
+            let accepting = self
+                .listeners
+                .into_iter()
+                .map(|(listener, options)| acceptor.run(listener, options, &make_service));
+            join_all(accepting).await;
+            acceptor.drain().await
+        } else {
+            let workers =
+                Workers::start(self.workers, &self.limits, &self.counts, &stop_accepting, &make_service)?;
+            join_all(self.listeners.into_iter().map(|(listener, options)| workers.run(listener, options)))
+                .await;
+            tokio::task::spawn_blocking(move || workers.join()).await.unwrap_or_default()
+        };
+        watcher.abort();
+        admin_stop.cancel();
+        join_all(admin).await;
+        Ok(cut)
+    }
+
+    /// An upstream that is one of our own listeners would make every request circle until the limits cut it.
+    fn refuse_loops(&self, config: &Config) -> Result<(), SidecarError> {
+        let own: Vec<SocketAddr> = self
+            .addresses()?
+            .into_iter()
+            .filter_map(|address| match address {
+                Address::Tcp(address) => Some(address),
+                _ => None,
+            })
+            .chain(self.admin_addresses()?)
+            .collect();
+        for upstream in &config.upstreams {
+            let Some(authority) = upstream.authority() else { continue };
+            let default_port = if upstream.scheme() == &http::uri::Scheme::HTTPS { 443 } else { 80 };
+            let port = authority.port_u16().unwrap_or(default_port);
+            let host = authority.host().trim_matches(['[', ']']);
+            let is_own = |address: &&SocketAddr| {
+                address.port() == port
+                    && (host.eq_ignore_ascii_case("localhost")
+                        || host.parse() == Ok(address.ip())
+                        || (address.ip().is_unspecified()
+                            && host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())))
+            };
+            if let Some(address) = own.iter().find(is_own) {
+                return Err(SidecarError::Loop { name: upstream.name.clone(), address: *address });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn bind_listener(
+    listener: &Listener,
+    bound: &mut Vec<(BoundListener, ListenerOptions)>,
+) -> Result<(), SidecarError> {
+    let options =
+        || ListenerOptions { name: listener.name.as_str().into(), http2: listener.http2, tls: None };
+    let mut has_one = false;
+    for address in &listener.listen {
+        match BoundListener::tcp(*address).await {
+            Ok(socket) => {
+                bound.push((socket, options()));
+                has_one = true;
+            }
+            // A machine without IPv6 leaves the second loopback address out.
+            Err(error) if listener.listen_is_default && has_one && error.is_unavailable() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some(path) = &listener.unix {
+        bound.push((BoundListener::unix(path, listener.unix_mode, None).await?, options()));
+    }
+    Ok(())
+}
+
+/// Runs a sidecar until SIGTERM or SIGINT, on a runtime of its own. Blocks the thread.
+///
+/// # Errors
+/// [`SidecarError`] when it does not start.
+pub fn run(config: &Config) -> Result<(), SidecarError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SidecarError::Runtime)?;
+    runtime.block_on(async {
+        let shutdown = until_signalled().map_err(SidecarError::Runtime)?;
+        let sidecar = Sidecar::bind(config, &Surroundings::default()).await?;
+        for address in sidecar.addresses()? {
+            tracing::info!(%address, "listening for callers");
+        }
+        for address in sidecar.admin_addresses()? {
+            tracing::info!(%address, "listening for the operator");
+        }
+        let cut = sidecar.run(shutdown).await?;
+        tracing::info!(connections_cut = cut, "stopped");
+        Ok(())
+    })
+}
+
+/// A token that SIGTERM or SIGINT cancels. Call it inside a runtime.
+///
+/// # Errors
+/// When the system does not let signals be heard.
+pub fn until_signalled() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = CancellationToken::new();
+    let signalled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        signalled.cancel();
+    });
+    Ok(token)
+}
