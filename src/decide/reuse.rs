@@ -5,16 +5,11 @@
 
 use std::time::Duration;
 
-use http::Method;
-use http::header::ETAG;
-
 use super::age::current_age;
-use super::{BypassReason, Decision, ForwardReason, RequestReason, Reuse, StaleReason, Staleness};
+use super::{BypassReason, Decision, ForwardReason, RequestReason, Reuse, StaleReason, Staleness, range};
 use crate::clock::Timestamp;
 use crate::config::caching::{CachingRules, Consistency, Sharing};
 use crate::headers::cache_control::RequestDirectives;
-use crate::headers::conditional::IfRange;
-use crate::headers::entity_tag::EntityTag;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
@@ -92,28 +87,7 @@ pub(super) fn is_shareable_with(
 /// Whether the stored bytes suffice (RFC 9111 §3.3): all of them, or those of the one range that the caller asks for.
 #[must_use]
 pub fn has_what_is_asked(request: &PresentedRequest, stored: &StoredResponse) -> bool {
-    let Some(held) = stored.range else { return true };
-    if request.method != Method::GET {
-        return false;
-    }
-    let Some((first, last)) = request.range.and_then(|range| range.positions(held.complete_length_bytes))
-    else {
-        return false;
-    };
-    let end = held.first_byte.saturating_add(stored.body.len() as u64);
-    held.first_byte <= first && last < end && if_range_holds(request, stored)
-}
-
-/// Whether the stored part belongs to the version that the caller has the rest of (RFC 9110 §13.1.5). A date proves too little
-/// to cut a part from a part.
-fn if_range_holds(request: &PresentedRequest, stored: &StoredResponse) -> bool {
-    match &request.preconditions.if_range {
-        None => true,
-        Some(IfRange::Tag(tag)) => EntityTag::parse(tag.as_bytes())
-            .zip(EntityTag::of_message(stored.fields.get_all(&ETAG)))
-            .is_some_and(|(tag, stored_tag)| tag.matches_strongly(stored_tag)),
-        Some(IfRange::Date(_) | IfRange::Invalid) => false,
-    }
+    stored.range.is_none() || range::select(request, stored).is_some()
 }
 
 /// Why a stored response must be validated whatever its age.

@@ -9,3 +9,4 @@
 mod dependencies;
 mod layering;
 mod operations;
+mod rfc9111;

@@ -1,0 +1,3 @@
+//! The rules of HTTP caching (RFC 9111).
+
+mod differential;
