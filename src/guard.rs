@@ -2,11 +2,11 @@
 //!
 //! Everything here comes before anything else: what is refused neither looks into the store nor reaches the origin.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use crate::config::{Guard as GuardSettings, Limits};
@@ -124,14 +124,14 @@ impl Guard {
         let named = if survey.has(FieldSet::HOST) { head.headers.get(HOST) } else { None };
         let named = match named {
             Some(value) => Some(
-                HostName::parse(value)
+                HostName::parse(value.as_bytes())
                     .ok_or_else(|| host("Host must be a host name or address, with a port or without"))?,
             ),
             None => None,
         };
         let in_target = match head.uri.authority() {
             Some(authority) => Some(
-                HostName::of(authority)
+                HostName::parse(authority.as_str().as_bytes())
                     .ok_or_else(|| host("The target must name a host, without user information"))?,
             ),
             None => None,
@@ -281,42 +281,32 @@ fn is_own_origin(origin: &HeaderValue, authority: Option<HostName<'_>>) -> bool 
         Some(("https", rest)) => (Scheme::HTTPS, rest),
         _ => return false,
     };
-    HostName::parse_text(rest).is_some_and(|named| named.is_same(authority, Some(&scheme)))
+    HostName::parse(rest.as_bytes()).is_some_and(|named| named.is_same(authority, Some(&scheme)))
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HostName<'a> {
-    /// Name or address; an IPv6 address with its brackets.
-    host: &'a str,
+    /// Name or address, in visible ASCII; an IPv6 address with its brackets.
+    host: &'a [u8],
     port: Option<u16>,
 }
 
 impl<'a> HostName<'a> {
-    fn parse(value: &'a HeaderValue) -> Option<Self> {
-        Self::parse_text(value.to_str().ok()?)
-    }
-
-    fn of(authority: &'a Authority) -> Option<Self> {
-        Self::parse_text(authority.as_str())
-    }
-
-    fn parse_text(text: &'a str) -> Option<Self> {
-        let host_length =
-            if text.starts_with('[') { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
+    fn parse(text: &'a [u8]) -> Option<Self> {
+        let host_length = if text.first() == Some(&b'[') {
+            text.iter().position(|byte| *byte == b']')? + 1
+        } else {
+            text.iter().position(|byte| !is_host_byte(*byte)).unwrap_or(text.len())
+        };
         let (host, rest) = text.split_at(host_length);
-        let port = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
-            None => return None,
-            Some("") => None,
-            // `parse` takes a sign, which is no digit.
-            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
-            Some(_) => return None,
+        let port = match rest {
+            [] | [b':'] => None,
+            [b':', digits @ ..] => Some(port(digits)?),
+            _ => return None,
         };
-        let is_valid = match host.strip_prefix('[') {
-            Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.bytes().all(is_host_byte),
-        };
+        let is_valid =
+            if host.starts_with(b"[") { ipv6_in_brackets(host).is_some() } else { !host.is_empty() };
         is_valid.then_some(Self { host, port })
     }
 
@@ -331,6 +321,17 @@ impl<'a> HostName<'a> {
 /// recipients read it differently.
 const fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+fn port(digits: &[u8]) -> Option<u16> {
+    digits.iter().try_fold(0_u16, |port, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        port.checked_mul(10)?.checked_add(u16::from(digit))
+    })
+}
+
+fn ipv6_in_brackets(host: &[u8]) -> Option<Ipv6Addr> {
+    std::str::from_utf8(host.strip_prefix(b"[")?.strip_suffix(b"]")?).ok()?.parse().ok()
 }
 
 /// The names that this listener answers for, whatever the port: a page that rebinds its own name to a loopback address
@@ -352,30 +353,31 @@ impl AllowedHosts {
 
     /// Whether a host without its port is one of them. An IPv6 address stands in brackets.
     #[must_use]
-    pub fn allows(&self, host: &str) -> bool {
-        let host = host.strip_suffix('.').unwrap_or(host);
-        self.any || is_loopback(host) || self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
+    pub fn allows(&self, host: &[u8]) -> bool {
+        // What callers on the same machine write, first: this is asked once a request.
+        if self.any || host == b"127.0.0.1" || host == b"localhost" {
+            return true;
+        }
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        is_loopback(host) || self.names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(host))
     }
 }
 
 /// `localhost`, names below it (RFC 6761 §6.3), and loopback addresses. Odd spellings of addresses (`127.1`, `2130706433`) are
 /// not: browsers rewrite them before they send `Host`.
-fn is_loopback(host: &str) -> bool {
-    if host.eq_ignore_ascii_case("localhost") {
-        return true;
-    }
-    if let Some(address) = host.strip_prefix('[') {
-        let Some(Ok(address)) = address.strip_suffix(']').map(str::parse::<Ipv6Addr>) else { return false };
+fn is_loopback(host: &[u8]) -> bool {
+    if let Some(address) = ipv6_in_brackets(host) {
         return address.is_loopback()
             || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback());
     }
-    if host.starts_with("127.") {
-        return host.parse::<std::net::Ipv4Addr>().is_ok();
+    if host.starts_with(b"127.") {
+        return std::str::from_utf8(host).is_ok_and(|host| host.parse::<Ipv4Addr>().is_ok());
     }
-    host.len() > ".localhost".len()
-        && host
-            .get(host.len() - ".localhost".len()..)
-            .is_some_and(|end| end.eq_ignore_ascii_case(".localhost"))
+    let (above, last) = match host.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) => (Some(&host[..dot]), &host[dot + 1..]),
+        None => (None, host),
+    };
+    last.eq_ignore_ascii_case(b"localhost") && above.is_none_or(|above| !above.is_empty())
 }
 
 #[cfg(test)]

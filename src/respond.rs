@@ -1,5 +1,6 @@
 //! The answer to the caller: from a stored response, from upstream, or about what went wrong.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -148,9 +149,19 @@ fn finish(
     age_seconds: u64,
     own: OwnFields<'_>,
 ) -> Response<FlowingBody> {
-    fields.insert(AGE, HeaderValue::from(age_seconds));
+    fields.insert(AGE, age_value(age_seconds));
     own.append_to(&mut fields);
     assemble(status, fields, body)
+}
+
+/// The commonest values of `Age`, made when first used.
+static AGES: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 601];
+
+fn age_value(seconds: u64) -> HeaderValue {
+    match usize::try_from(seconds).ok().and_then(|seconds| AGES.get(seconds)) {
+        Some(slot) => slot.get_or_init(|| HeaderValue::from(seconds)).clone(),
+        None => HeaderValue::from(seconds),
+    }
 }
 
 /// Passes on an answer of the upstream that is not answered from the store. What it says stays as it is, save the fields of

@@ -1,5 +1,7 @@
 //! `Cache-Status` (RFC 9211): what happened to a request, said on every answer.
 
+use std::sync::OnceLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -30,11 +32,23 @@ pub struct CacheStatus<'a> {
     pub detail: Option<&'static str>,
 }
 
+/// The members of plain hits by their `ttl`, made when first used: the commonest answers cost no allocation here.
+static PLAIN_HITS: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 601];
+
 impl CacheStatus<'_> {
     /// Our member, as a field value.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "tokens, digits and escaped visible characters only")]
     pub fn to_header_value(&self) -> HeaderValue {
+        let slot = self.ttl_seconds.and_then(|seconds| PLAIN_HITS.get(usize::try_from(seconds).ok()?));
+        let plain = CacheStatus { hit: true, ttl_seconds: self.ttl_seconds, ..CacheStatus::default() };
+        match slot {
+            Some(slot) if *self == plain => slot.get_or_init(|| self.write()).clone(),
+            _ => self.write(),
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "tokens, digits and escaped visible characters only")]
+    fn write(&self) -> HeaderValue {
         let mut text = Vec::with_capacity(64 + self.key.map_or(0, <[u8]>::len));
         text.extend_from_slice(b"tagalong");
         if self.hit {
@@ -184,6 +198,18 @@ mod tests {
         CacheStatus { fwd: Some("miss"), ..CacheStatus::default() }.append_to(&mut fields);
         let lines: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
         assert_eq!(lines, ["Nearer; hit", "tagalong; fwd=miss"]);
+    }
+
+    #[test]
+    fn the_member_of_a_plain_hit_is_always_the_same() {
+        for seconds in [0, 1, 59, 600, 601, -1] {
+            let status = CacheStatus { hit: true, ttl_seconds: Some(seconds), ..CacheStatus::default() };
+            for _ in 0..2 {
+                assert_eq!(written(status), format!("tagalong; hit; ttl={seconds}"));
+            }
+            let explained = CacheStatus { detail: Some("max-stale"), ..status };
+            assert_eq!(written(explained), format!("tagalong; hit; ttl={seconds}; detail=max-stale"));
+        }
     }
 
     #[test]

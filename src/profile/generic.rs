@@ -194,33 +194,52 @@ pub fn is_steering(name: &HeaderName) -> bool {
 /// go upstream hold them too. A path with an invalid percent sequence stays as it is altogether: decoded, `%%411` would become
 /// the different `%A1`.
 fn canonical(target: &str) -> Cow<'_, str> {
-    let path_length = target.find('?').unwrap_or(target.len());
-    let (path, query) = target.split_at(path_length);
-    let mut rest = path;
-    let mut written = String::new();
-    while let Some(at) = rest.find('%') {
-        let escape = rest.get(at..at + 3).and_then(|escape| u8::from_str_radix(&escape[1..], 16).ok());
-        // `from_str_radix` takes a sign, which is no digit.
-        match escape.filter(|_| !matches!(rest.as_bytes()[at + 1], b'+' | b'-')) {
-            Some(byte) if is_unreserved(byte) => {
-                written.push_str(&rest[..at]);
-                written.push(char::from(byte));
-                rest = &rest[at + 3..];
-            }
-            Some(_) => {
-                written.push_str(&rest[..at]);
-                written.push_str(&rest[at..at + 3].to_ascii_uppercase());
-                rest = &rest[at + 3..];
-            }
-            None => return Cow::Borrowed(target),
+    let path = path_of(target.as_bytes());
+    let mut changes = false;
+    let mut at = 0;
+    while at < path.len() {
+        if path[at] != b'%' {
+            at += 1;
+            continue;
         }
+        let Some(byte) = escaped_byte(&path[at..]) else { return Cow::Borrowed(target) };
+        changes |= is_unreserved(byte) || path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
+        at += 3;
     }
-    if written.is_empty() {
-        return Cow::Borrowed(target);
+    if changes { Cow::Owned(canonical_copy(target, path.len())) } else { Cow::Borrowed(target) }
+}
+
+/// What precedes the query.
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+/// The byte that a percent sequence at the beginning of `text` stands for.
+fn escaped_byte(text: &[u8]) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    match text {
+        [b'%', high, low, ..] => Some((digit(high)? << 4) | digit(low)?),
+        _ => None,
+    }
+}
+
+/// Writes a target of which every percent sequence in the path is valid.
+fn canonical_copy(target: &str, path_length: usize) -> String {
+    let (mut rest, query) = target.split_at(path_length);
+    let mut written = String::with_capacity(target.len());
+    while let Some(at) = rest.find('%') {
+        let (before, escape) = rest.split_at(at);
+        written.push_str(before);
+        let (escape, after) = escape.split_at(escape.len().min(3));
+        match escaped_byte(escape.as_bytes()) {
+            Some(byte) if is_unreserved(byte) => written.push(char::from(byte)),
+            _ => written.push_str(&escape.to_ascii_uppercase()),
+        }
+        rest = after;
     }
     written.push_str(rest);
     written.push_str(query);
-    Cow::Owned(written)
+    written
 }
 
 /// RFC 3986 §2.3.

@@ -146,6 +146,16 @@ fn status_and_body_are_those_stored() {
 }
 
 #[test]
+fn age_is_what_it_is() {
+    for age_seconds in [0, 1, 600, 601, 86_400, u64::MAX] {
+        for _ in 0..2 {
+            let response = from_stored(&get(&[]), &stored(200, &[], ""), age_seconds, own());
+            assert_eq!(lines(&response, "age"), [age_seconds.to_string()]);
+        }
+    }
+}
+
+#[test]
 fn without_a_token_there_is_no_sync_token_line() {
     let silent = OwnFields { sync_token: None, ..own() };
     let response = from_stored(&get(&[]), &stored(200, &[], ""), 0, silent);
