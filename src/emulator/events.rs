@@ -55,7 +55,7 @@ impl EventSource {
     /// The event of a change. `sync_token` is the whole token that asks for the state after it. The id is the same whenever
     /// the same change is told, so that a receiver can recognise repetitions.
     #[must_use]
-    pub fn event(&self, change: &Change, sync_token: Option<&str>, schema: EventSchema) -> Value {
+    pub fn event(&self, change: &Change, sync_token: &str, schema: EventSchema) -> Value {
         let (event_type, subject, mut data) = match &change.kind {
             ChangeKind::KeyValueModified(state) => (
                 "Microsoft.AppConfiguration.KeyValueModified",
@@ -78,9 +78,7 @@ impl EventSource {
                 json!({ "name": snapshot.name, "etag": snapshot.etag }),
             ),
         };
-        if let Some(sync_token) = sync_token {
-            data["syncToken"] = sync_token.into();
-        }
+        data["syncToken"] = sync_token.into();
         let id = Uuid::from_u64_pair(self.seed, change.sequence_number).to_string();
         let time = format_date_time(change.at);
         match schema {
@@ -143,7 +141,7 @@ mod tests {
     #[test]
     fn a_modification_in_the_event_grid_schema() {
         let change = change(ChangeKind::KeyValueModified(state("Foo/é", Some("Fizz Buzz"))));
-        let events = source().event(&change, Some("a=b==;sn=9"), EventSchema::EventGrid);
+        let events = source().event(&change, "a=b==;sn=9", EventSchema::EventGrid);
         let event = &events[0];
         assert_eq!(event["subject"], "http://127.0.0.1:8483/kv/Foo%2F%C3%A9?label=Fizz%20Buzz");
         assert_eq!(event["eventType"], "Microsoft.AppConfiguration.KeyValueModified");
@@ -158,11 +156,14 @@ mod tests {
     #[test]
     fn a_deletion_in_the_cloud_events_schema() {
         let change = change(ChangeKind::KeyValueDeleted(state("Foo", None)));
-        let event = source().event(&change, None, EventSchema::CloudEvents);
+        let event = source().event(&change, "a=b==;sn=9", EventSchema::CloudEvents);
         assert_eq!(event["specversion"], "1.0");
         assert_eq!(event["type"], "Microsoft.AppConfiguration.KeyValueDeleted");
         assert_eq!(event["subject"], "http://127.0.0.1:8483/kv/Foo");
-        assert_eq!(event["data"], json!({"key": "Foo", "label": null, "etag": "e1"}));
+        assert_eq!(
+            event["data"],
+            json!({"key": "Foo", "label": null, "etag": "e1", "syncToken": "a=b==;sn=9"})
+        );
         assert!(event["source"].is_string() && event["time"].is_string());
     }
 
@@ -170,7 +171,7 @@ mod tests {
     fn one_change_has_one_id() {
         let first = change(ChangeKind::KeyValueModified(state("a", None)));
         let second = Change { sequence_number: 10, ..first.clone() };
-        let id = |change: &Change| source().event(change, None, EventSchema::CloudEvents)["id"].clone();
+        let id = |change: &Change| source().event(change, "a=b", EventSchema::CloudEvents)["id"].clone();
         assert_eq!(id(&first), id(&first));
         assert_ne!(id(&first), id(&second));
     }

@@ -225,3 +225,6 @@ fn unrecorded(problem: Problem) -> EmulatorError {
     };
     EmulatorError::Record(RecordError(io::Error::other(reason)))
 }
+
+#[cfg(test)]
+mod tests;

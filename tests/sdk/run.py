@@ -34,15 +34,18 @@ import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
 PYTHON = HERE / ".venv" / "bin" / "python"
-SCRIPTS = [
-    "python/client.py",
-    "python/client_async.py",
-    "python/hazards.py",
-    "python/provider.py",
-    "javascript/client.js",
-    "javascript/hazards.js",
-    "javascript/provider.js",
-]
+# Each script with the store that it needs, by how long changes take to settle on the replicas.
+SCRIPTS = {
+    "python/client.py": "0s",
+    "python/client_async.py": "0s",
+    "python/hazards.py": "0s",
+    "python/provider.py": "0s",
+    "python/consistency.py": "30s",
+    "javascript/client.js": "0s",
+    "javascript/hazards.js": "0s",
+    "javascript/provider.js": "0s",
+    "javascript/consistency.js": "30s",
+}
 CREDENTIAL_ID = "test-id"
 # The fact sheet's example: 32 ASCII bytes that say what they are.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
@@ -120,25 +123,24 @@ def answers(url):
         return False
 
 
-def start(target, binary, directory, stack):
-    """Starts what `target` needs; returns the environment of the scripts."""
+def start(target, binary, settle, directory, stack):
+    """Starts what `target` needs in front of a store that settles so; returns the environment of the scripts."""
     origin_port, admin_port, sidecar_port, sidecar_admin_port = free_ports(4)
     origin, admin = f"http://127.0.0.1:{origin_port}", f"http://127.0.0.1:{admin_port}"
     emulator = [binary, "emulator", "--listen", f"127.0.0.1:{origin_port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
-    # Lagging replicas on purpose: a client that loses its tokens on the way sees its own writes undone.
-    emulator += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", "200ms"]
-    log = stack.enter_context(open(directory / "emulator.log", "wb"))
+    emulator += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", settle]
+    log = stack.enter_context(open(directory / f"emulator-{settle}.log", "wb"))
     stack.enter_context(server(emulator, admin + "/__emulator/counts", log))
     endpoint = origin
     if target == "sidecar":
         endpoint = f"http://127.0.0.1:{sidecar_port}"
-        connection_string = directory / "connection-string"
+        connection_string = directory / f"connection-string-{settle}"
         connection_string.touch(mode=0o600)
         connection_string.write_text(f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}")
         sidecar = [binary, "run", "--listen", f"127.0.0.1:{sidecar_port}", "--upstream", origin]
         sidecar += ["--admin-listen", f"127.0.0.1:{sidecar_admin_port}", "--profile", "app-configuration"]
         sidecar += ["--credential", "hmac", "--connection-string-file", connection_string]
-        log = stack.enter_context(open(directory / "sidecar.log", "wb"))
+        log = stack.enter_context(open(directory / f"sidecar-{settle}.log", "wb"))
         stack.enter_context(server(sidecar, f"http://127.0.0.1:{sidecar_admin_port}/readyz", log))
     return without_proxies() | {
         "TAGALONG_ENDPOINT": endpoint,
@@ -187,9 +189,10 @@ def main():
     passed = failed = 0
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tagalong-sdk-"))
     with contextlib.ExitStack() as stack:
-        environment = start(options.target, binary, directory, stack)
+        stores = {SCRIPTS[script] for script in scripts}
+        environments = {settle: start(options.target, binary, settle, directory, stack) for settle in stores}
         for script in scripts:
-            outcome = run(script, environment)
+            outcome = run(script, environments[SCRIPTS[script]])
             passed, failed = passed + outcome[0], failed + outcome[1]
     if failed:
         print(f"the servers' output is in {directory}")

@@ -83,7 +83,7 @@ enum Outcome {
 
 impl Delivery {
     /// Delivers until the sender of changes is gone and nothing waits any more; to stop earlier, drop this. `token_of` gives the token that asks for the
-    /// state after a change; it completes once the change may be told.
+    /// state after a change once the change may be told, or `None` if it never may.
     pub async fn run<T, F>(self, mut changes: mpsc::UnboundedReceiver<Arc<Change>>, token_of: T)
     where
         T: Fn(Arc<Change>) -> F,
@@ -101,8 +101,8 @@ impl Delivery {
                 continue;
             };
             let deliver = async {
-                let sync_token = token_of(Arc::clone(&change)).await;
-                let event = self.source.event(&change, sync_token.as_deref(), self.schema);
+                let Some(sync_token) = token_of(Arc::clone(&change)).await else { return };
+                let event = self.source.event(&change, &sync_token, self.schema);
                 self.deliver(&client, Bytes::from(event.to_string())).await;
             };
             meanwhile(deliver, &mut changes, &mut waiting).await;

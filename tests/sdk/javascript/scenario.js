@@ -65,6 +65,20 @@ export async function eventually(condition, withinMilliseconds = 15_000) {
 
 export { pause };
 
+/** Client options with which `seen.sent` and `seen.received` are the Sync-Token of the last request and its answer. */
+export function observing() {
+  const seen = {};
+  const sendRequest = async (request, next) => {
+    seen.sent = request.headers.get("sync-token");
+    const response = await next(request);
+    seen.received = response.headers.get("sync-token");
+    return response;
+  };
+  const policy = { name: "observeSyncTokens", sendRequest };
+  const additionalPolicies = [{ position: "perRetry", policy }];
+  return { seen, options: { allowInsecureConnection: true, additionalPolicies } };
+}
+
 async function ask(method, path, document) {
   const answer = await fetch(admin + path, {
     method,

@@ -116,7 +116,7 @@ def list_with_every_filter(client, p):
 
 @scenario()
 def list_refuses_a_malformed_filter(client, p):
-    for filters in [dict(key_filter="*a*b"), dict(key_filter="a,b,c,d,e,f"), dict(tags_filter=["a=b=c"])]:
+    for filters in [dict(key_filter="a*b"), dict(key_filter="a,b,c,d,e,f"), dict(tags_filter=["a=b=c"])]:
         with raises(HttpResponseError) as raised:
             list(client.list_configuration_settings(**filters))
         equal(raised.value.status_code, 400)
@@ -315,20 +315,6 @@ def time_travel(client, p):
     equal(client.get_configuration_setting(p + "a").value, "after")
     with raises(ResourceNotFoundError):
         client.get_configuration_setting(p + "b", accept_datetime=between)
-
-
-@scenario()
-def tokens_of_one_client_serve_another(client, p):
-    tokens = []
-    with AzureAppConfigurationClient.from_connection_string(CONNECTION_STRING) as reader:
-        for turn in range(20):
-            setting = ConfigurationSetting(key=p + "a", value=str(turn))
-            answer = lambda response: tokens.append(response.http_response.headers["Sync-Token"])
-            client.set_configuration_setting(setting, raw_response_hook=answer)
-            equal(client.get_configuration_setting(p + "a").value, str(turn))
-            reader.update_sync_token(tokens[-1])
-            equal(reader.get_configuration_setting(p + "a").value, str(turn))
-    equal(len(set(tokens)), 20)
 
 
 if __name__ == "__main__":
