@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
 
 /// Why a seed is refused.
@@ -49,8 +50,8 @@ pub fn read_seed(path: &Path) -> Result<Vec<KeyValue>, SeedError> {
 pub fn parse_seed(content: &[u8]) -> Result<Vec<KeyValue>, SeedError> {
     // Editors on Windows begin a file with a byte order mark.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-    match serde_json::from_slice::<KeyValueSet>(content) {
-        Ok(set) => Ok(set.items.0),
+    match serde_json::from_slice::<JsonObject<KeyValueSet>>(content) {
+        Ok(JsonObject(set)) => Ok(set.items.0),
         Err(error) => {
             let (line, column) = (error.line(), error.column());
             let text = error.to_string();
@@ -124,7 +125,7 @@ mod tests {
     fn a_mistake_is_refused_with_its_line_and_reason() {
         for (content, line, reason) in [
             ("", 1, "EOF while parsing"),
-            ("[]", 1, "invalid length 0"),
+            ("[]", 1, "expected a JSON object"),
             ("{\n\"values\":[]}", 2, "missing field `items`"),
             ("{\"items\":[\n{\"value\":\"v\"}]}", 2, "missing field `key`"),
             ("{\"items\":[\n{\"key\":\"a\"},\n{\"key\":\"a\",\"label\":\"\"}]}", 3, "stands there twice"),

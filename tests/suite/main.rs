@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed; clippy excuses only the functions marked #[test]"
 )]
 
+mod app_configuration;
 mod dependencies;
 mod layering;
 mod operations;

@@ -9,6 +9,7 @@ use crate::emulator::precondition::Precondition;
 use crate::emulator::presented::Presented;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TagFilter;
+use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValueContent, KeyValueId, check_key, check_name};
 use crate::profile::app_configuration::media_type::MediaType;
 
@@ -80,7 +81,7 @@ fn show(request: &Presented<'_>, stored: &StoredKeyValue) -> Answer {
 
 fn content(request: &Presented<'_>, key: &str, label: Option<&str>) -> Result<KeyValueContent, Problem> {
     request.require_body(|content_type| MediaType::KeyValue.accepts(content_type))?;
-    let mut content: KeyValueContent =
+    let JsonObject(mut content): JsonObject<KeyValueContent> =
         serde_json::from_slice(request.body).map_err(|error| Problem::invalid("body", error))?;
     if !request.version.has_description() {
         content.description = None;

@@ -21,6 +21,7 @@ use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::{CompositionType, Snapshot, SnapshotFilter, SnapshotStatus};
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::{KeyValueFilter, TagFilter, Tags, TextFilter};
+use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValue, check_name};
 use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::select::Selection;
@@ -124,7 +125,7 @@ pub fn modify(
         MediaType::Snapshot.accepts(content_type)
             || content_type.to_ascii_lowercase().starts_with("application/merge-patch+json")
     })?;
-    let patch: Patch =
+    let JsonObject(patch): JsonObject<Patch> =
         serde_json::from_slice(request.body).map_err(|error| Problem::invalid("status", error))?;
     let archived = match patch.status {
         SnapshotStatus::Archived => true,
@@ -204,7 +205,7 @@ struct SnapshotBody {
 fn draft(request: &Presented<'_>, name: &str) -> Result<Draft, Problem> {
     check_name(name).map_err(|error| Problem::invalid("name", error))?;
     request.require_body(|content_type| MediaType::Snapshot.accepts(content_type))?;
-    let body: SnapshotBody =
+    let JsonObject(body): JsonObject<SnapshotBody> =
         serde_json::from_slice(request.body).map_err(|error| Problem::invalid("body", error))?;
     if body.filters.is_empty() || body.filters.len() > MAXIMUM_FILTERS {
         return Err(Problem::invalid("filters", "One to three filters are required"));

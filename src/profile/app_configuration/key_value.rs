@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::api_version::ApiVersion;
 use super::filter::Tags;
+use super::json_object::JsonObject;
 use super::select::{Field, Selection};
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_rfc3339;
@@ -224,7 +225,7 @@ pub fn format_date_time(time: Timestamp) -> String {
 
 impl<'de> Deserialize<'de> for KeyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let shown = ShownKeyValue::deserialize(deserializer)?;
+        let JsonObject(shown) = JsonObject::<ShownKeyValue>::deserialize(deserializer)?;
         check_key(&shown.key)
             .map_err(|error| D::Error::custom(format_args!("key {:?} {error}", shown.key)))?;
         let label = shown.label.as_deref().filter(|label| !label.is_empty());
@@ -344,6 +345,7 @@ mod tests {
             (r#"{"key":"a","last_modified":"yesterday"}"#, "no RFC 3339 date"),
             (r#"{"key":"a","tags":{"a":1}}"#, "expected a string"),
             (r#"{"key":"a","value":7}"#, "expected a string"),
+            (r#"["a"]"#, "expected a JSON object"),
         ] {
             let error =
                 serde_json::from_str::<Vec<KeyValue>>(&format!("[\n{json}]")).unwrap_err().to_string();

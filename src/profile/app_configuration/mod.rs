@@ -2,6 +2,7 @@
 
 pub mod api_version;
 pub mod filter;
+pub mod json_object;
 pub mod key_value;
 pub mod media_type;
 mod profile;

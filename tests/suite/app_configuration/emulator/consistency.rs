@@ -1,0 +1,166 @@
+//! Replicas that settle, and tokens that ask for newer state (protocol §10; the contract of an origin with tokens).
+
+use std::time::Duration;
+
+use tagalong::emulator::tokens::TokenMode;
+use tagalong::emulator::{Emulator, Settings};
+
+use super::Origin;
+
+fn settling(replicas: usize, token_mode: TokenMode, token_ids: usize) -> Origin {
+    let settle = Duration::from_secs(4);
+    Origin::new(Settings { replicas, settle, token_mode, token_ids, ..Settings::default() })
+}
+
+async fn value(origin: &Origin, fields: &[&str]) -> (Option<String>, u64) {
+    let reply = origin.send("GET", "/kv/k", fields, "").await;
+    let value = (reply.status == 200).then(|| reply.json()["value"].as_str().unwrap().to_owned());
+    (value, reply.sequence_number())
+}
+
+#[tokio::test]
+async fn without_a_token_the_old_state_is_seen_until_it_settles() {
+    let origin = settling(1, TokenMode::Shown, 1);
+    let written = origin.put("/kv/k", "1").await;
+    assert_eq!(written.sequence_number(), 1);
+    let token = format!("sync-token: {}", written.header("sync-token"));
+    let bare = format!("sync-token: {}", written.header("sync-token").split_once(";sn").unwrap().0);
+    assert_eq!(value(&origin, &[]).await, (None, 0));
+    assert_eq!(origin.get("/kv").await.items("key").len(), 0, "lists lag too");
+    for token in [&token, &bare] {
+        assert_eq!(value(&origin, &[token]).await, (Some("1".into()), 1), "read your writes");
+    }
+    origin.clock.advance(Duration::from_millis(1_999));
+    assert_eq!(value(&origin, &[]).await, (None, 0), "never sooner than half of the settle time");
+    origin.clock.advance(Duration::from_millis(2_001));
+    assert_eq!(value(&origin, &[]).await, (Some("1".into()), 1));
+}
+
+#[tokio::test]
+async fn conditions_of_reads_see_what_the_read_sees_and_those_of_writes_the_newest() {
+    let origin = settling(1, TokenMode::Shown, 1);
+    origin.put("/kv/k", "1").await;
+    origin.clock.advance(Duration::from_secs(4));
+    let old = origin.get("/kv/k").await.header("etag").to_owned();
+    let new = origin.put("/kv/k", "2").await.header("etag").to_owned();
+    let condition = format!("if-none-match: {old}");
+    assert_eq!(
+        origin.send("GET", "/kv/k", &[&condition], "").await.status,
+        304,
+        "stale, but what the replica shows"
+    );
+    let json = "content-type: application/json";
+    assert_eq!(origin.send("PUT", "/kv/k", &[json, &format!("if-match: {old}")], "{}").await.status, 412);
+    assert_eq!(origin.send("PUT", "/kv/k", &[json, &format!("if-match: {new}")], "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn replicas_differ_and_a_token_makes_them_agree() {
+    let origin = settling(3, TokenMode::Shown, 1);
+    origin.put("/kv/k", "old").await;
+    origin.clock.advance(Duration::from_secs(4));
+    let written = origin.put("/kv/k", "new").await;
+    let token = format!("sync-token: {}", written.header("sync-token"));
+    let mut mixed = false;
+    for _ in 0..200 {
+        origin.clock.advance(Duration::from_millis(20));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..20 {
+            let (value, shown) = value(&origin, &[]).await;
+            assert_eq!(
+                shown,
+                if value.as_deref() == Some("new") { 2 } else { 1 },
+                "the token is that of the state"
+            );
+            seen.insert(value);
+        }
+        mixed |= seen.len() == 2;
+        assert_eq!(value(&origin, &[&token]).await.0.as_deref(), Some("new"));
+    }
+    assert!(mixed, "for a while some replicas have settled and others not");
+    assert_eq!(value(&origin, &[]).await.0.as_deref(), Some("new"));
+}
+
+#[tokio::test]
+async fn the_newest_token_may_come_with_an_old_state() {
+    let origin = settling(1, TokenMode::Newest, 1);
+    origin.put("/kv/k", "1").await;
+    let (old, shown) = value(&origin, &[]).await;
+    assert_eq!((old, shown), (None, 1));
+    let reply = origin.get("/kv/k").await;
+    let token = format!("sync-token: {}", reply.header("sync-token"));
+    assert_eq!(value(&origin, &[&token]).await.0.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn several_ids_come_in_one_line_and_any_of_them_asks() {
+    let origin = settling(1, TokenMode::Shown, 3);
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        origin.put(&format!("/kv/{key}"), "v").await;
+    }
+    let written = origin.put("/kv/k", "1").await;
+    let line = written.header("sync-token");
+    assert_eq!((written.headers.get_all("sync-token").iter().count(), line.split(',').count()), (1, 3));
+    assert!(!line.contains(' '));
+    assert_eq!(value_of(&origin, &format!("sync-token: {line}")).await, 200);
+    let newest = line
+        .split(',')
+        .max_by_key(|token| token.split_once(";sn=").unwrap().1.parse::<u64>().unwrap())
+        .unwrap();
+    assert_eq!(value_of(&origin, &format!("sync-token: {newest}")).await, 200);
+    assert_eq!(
+        value_of(&origin, "sync-token: zAJw6V16=foreign, kv=MA==,,;=;").await,
+        404,
+        "what is not ours asks for nothing"
+    );
+    let both = [format!("sync-token: {}", line.split(',').next().unwrap()), format!("sync-token: {newest}")];
+    let reply = origin.send("GET", "/kv/k", &[&both[0], &both[1]], "").await;
+    assert_eq!(reply.status, 200, "tokens on two lines");
+}
+
+async fn value_of(origin: &Origin, field: &str) -> u16 {
+    origin.send("GET", "/kv/k", &[field], "").await.status
+}
+
+#[tokio::test]
+async fn the_vendors_constant_and_no_token_at_all() {
+    for (mode, expected) in [(TokenMode::Constant, "kv=MA==;sn=1"), (TokenMode::None, "")] {
+        let origin = Origin::new(Settings { token_mode: mode, ..Settings::default() });
+        assert_eq!(origin.put("/kv/k", "1").await.header("sync-token"), expected);
+        assert_eq!(origin.get("/kv/k").await.header("sync-token"), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_changed_at_run_time_changes() {
+    let origin = settling(1, TokenMode::Shown, 1);
+    origin.emulator.set_settle(Duration::ZERO);
+    origin.emulator.set_token_mode(TokenMode::Newest);
+    origin.put("/kv/k", "1").await;
+    assert_eq!(origin.get("/kv/k").await.status, 200);
+    origin.emulator.set_require_if_match(true);
+    assert_eq!(origin.put("/kv/k", "2").await.status, 400);
+}
+
+#[tokio::test]
+async fn one_seed_is_one_behaviour() {
+    let run = async |seed| {
+        let clock = tagalong::clock::Clock::manual(super::START);
+        let settings = Settings { replicas: 3, settle: Duration::from_secs(1), ..Settings::default() };
+        let origin = Origin { emulator: Emulator::new(settings, clock.clone(), seed), clock };
+        let mut seen = Vec::new();
+        for step in 0..40_u32 {
+            origin.put("/kv/k", &step.to_string()).await;
+            let reply = origin.get("/kv/k").await;
+            seen.push((
+                reply.status,
+                reply.header("etag").to_owned(),
+                reply.header("x-ms-request-id").to_owned(),
+            ));
+            origin.clock.advance(Duration::from_millis(90));
+        }
+        seen
+    };
+    assert_eq!(run(7).await, run(7).await);
+    assert_ne!(run(7).await, run(8).await);
+}

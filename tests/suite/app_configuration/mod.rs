@@ -1,0 +1,3 @@
+//! App Configuration, from outside: the emulator against the fact sheet.
+
+mod emulator;
