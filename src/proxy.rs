@@ -3,6 +3,7 @@
 pub mod assemble;
 pub mod destination;
 mod outcome;
+mod rewrite;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub struct Caller {
     pub listener: Arc<str>,
     /// The connection's number, unique in this process.
     pub connection: u64,
+    /// Whether the caller speaks TLS.
+    pub is_encrypted: bool,
 }
 
 /// A request on its path, with what every stage needs to know.
@@ -78,7 +81,8 @@ impl Proxy {
     pub fn new(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, AssembleError> {
         let store = assemble::store(config);
         let pseudonym = assemble::pseudonym();
-        let destinations = assemble::destinations(config, &store, &pseudonym, surroundings)?;
+        let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
+        let destinations = assemble::destinations(config, &store, &pseudonym, &metrics, surroundings)?;
         let by_listener = config.listeners.iter().filter_map(|listener| {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
@@ -86,7 +90,7 @@ impl Proxy {
         Ok(Self {
             guard: Guard::new(&config.guard, &config.limits, pseudonym),
             by_listener: by_listener.collect(),
-            metrics: Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str())),
+            metrics,
             clock: surroundings.clock.clone(),
             body_limits: CallerBodyLimits {
                 limit_bytes: config.limits.request_body_bytes,
@@ -128,7 +132,14 @@ impl Proxy {
         let Some((index, to, target)) = found else {
             return outcome::without_destination();
         };
-        let told = Told::new(&head, to, self.metrics.upstream(index), self.guard.pseudonym(), &self.clock);
+        let told = Told::new(
+            &head,
+            caller.is_encrypted,
+            to,
+            self.metrics.upstream(index),
+            self.guard.pseudonym(),
+            &self.clock,
+        );
         let outcome = self.answer(to, head, target, body).await;
         told.respond(outcome, &self.metrics)
     }

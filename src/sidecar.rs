@@ -109,6 +109,7 @@ impl Sidecar {
                 Err(source) => return Err(SidecarError::BindAdmin { address: *address, source }),
             }
         }
+        let counts = Arc::new(ConnectionCounts::reporting_to(proxy.metrics().connections().clone()));
         let sidecar = Self {
             proxy,
             listeners,
@@ -116,7 +117,7 @@ impl Sidecar {
             admin: Arc::new(admin),
             readiness,
             limits: AcceptLimits::new(&config.limits, &config.deadlines),
-            counts: Arc::default(),
+            counts,
             workers: config.runtime.workers,
         };
         sidecar.refuse_loops(config)?;
@@ -165,7 +166,11 @@ impl Sidecar {
         let proxy = Arc::clone(&self.proxy);
         let make_service = move |connection: &Arc<Connection>| {
             let proxy = Arc::clone(&proxy);
-            let caller = Caller { listener: Arc::clone(&connection.listener), connection: connection.id };
+            let caller = Caller {
+                listener: Arc::clone(&connection.listener),
+                connection: connection.id,
+                is_encrypted: connection.is_encrypted,
+            };
             service_fn(move |request| {
                 let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
                 async move { Ok::<_, Infallible>(proxy.handle(&caller, request).await) }

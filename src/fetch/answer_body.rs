@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
 use tokio::time::Sleep;
 
 use crate::body::{BodyError, FlowingBody, StreamingBody};
@@ -20,13 +21,14 @@ pub struct AnswerBody {
     incoming: Incoming,
     stall_deadline: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    received_bytes: IntCounter,
 }
 
 impl AnswerBody {
-    /// Guards a body.
+    /// Guards a body and counts its bytes.
     #[must_use]
-    pub const fn new(incoming: Incoming, stall_deadline: Duration) -> Self {
-        Self { incoming, stall_deadline, stalled: None }
+    pub const fn new(incoming: Incoming, stall_deadline: Duration, received_bytes: IntCounter) -> Self {
+        Self { incoming, stall_deadline, stalled: None, received_bytes }
     }
 }
 
@@ -42,6 +44,7 @@ impl Body for AnswerBody {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
                 self.stalled = None;
+                self.received_bytes.inc_by(frame.data_ref().map_or(0, |data| data.len() as u64));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Upstream(error)))),

@@ -238,7 +238,7 @@ impl FlightPlan {
         snapshot: &Snapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeadersAnswer {
-        let body = AnswerBody::new(response.into_body(), self.upstream.client.limits().body_stall_deadline);
+        let body = self.upstream.body(response.into_body());
         match change {
             Change::Store(storable) => self.store(*storable, None, head, body, snapshot, given_up).await,
             Change::Complete(completion) => {

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::answer_body::{AnswerBody, WholeBody, read_whole, streaming};
+use super::answer_body::{WholeBody, read_whole, streaming};
 use super::caller_body::CallerBody;
 use super::flight::{Failure, STORING_PATIENCE};
 use super::outgoing::{OwnFields, outgoing_fields};
@@ -87,7 +87,7 @@ impl Upstream {
             request_time,
             response_time: self.clock.now(),
         };
-        let body = AnswerBody::new(response.into_body(), self.client.limits().body_stall_deadline);
+        let body = self.body(response.into_body());
         Ok(ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers })
     }
 

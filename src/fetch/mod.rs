@@ -24,6 +24,7 @@ use crate::credentials::{Credential, Unsigned};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::vary;
+use crate::metrics::{OriginCounters, OriginOutcome};
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Footprint, Profile};
 use crate::store::{Store, StoreChange, Variants};
@@ -31,6 +32,7 @@ use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::session::Session;
+use answer_body::AnswerBody;
 use collapse::Flights;
 use flight::{Failure, Landing};
 use throttle::Throttle;
@@ -58,6 +60,8 @@ pub struct Upstream {
     pub settle_time: Duration,
     /// How long the answer to a write that carries no token waits for other open writes.
     pub conflict_wait: Duration,
+    /// What was asked of it.
+    pub metrics: OriginCounters,
     /// How the sidecar names itself in `Via`.
     pub via: HeaderValue,
     /// What time it is.
@@ -81,6 +85,12 @@ impl Upstream {
     ) -> CoverageVerdict {
         self.session
             .verdict(covers, presented, |write| self.profile.touches(write, request.key.canonical_target()))
+    }
+
+    /// The body of an answer, guarded and counted.
+    #[must_use]
+    pub fn body(&self, incoming: Incoming) -> AnswerBody {
+        AnswerBody::new(incoming, self.client.limits().body_stall_deadline, self.metrics.body_bytes.clone())
     }
 
     /// Stores a response unless what is there covers more; says whether it did.
@@ -151,8 +161,11 @@ impl Upstream {
                 cause: error.cause,
             },
         })?;
-        let response = self.client.exchange(outgoing).await.map_err(Failure::from)?;
+        let sent = self.clock.now();
+        let exchanged = self.client.exchange(outgoing).await;
         let now = self.clock.now();
+        self.metrics.asked(outcome(&exchanged), now.since(sent));
+        let response = exchanged.map_err(Failure::from)?;
         if self.session.clauses().news_before_answer {
             self.session.observe(response.headers());
         } else {
@@ -172,6 +185,15 @@ impl Upstream {
             tokio::time::sleep(Duration::from_millis(500)).await;
             session.observe(&fields);
         });
+    }
+}
+
+fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome {
+    match exchanged {
+        Ok(response) => OriginOutcome::Answered(response.status()),
+        Err(ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. }) => OriginOutcome::TimedOut,
+        Err(ProxyError::Connect { .. }) => OriginOutcome::Connect,
+        Err(_) => OriginOutcome::Broken,
     }
 }
 

@@ -44,6 +44,16 @@ pub trait Profile: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Puts in what describes this one answer and is not stored: request ids. `request` holds the caller's fields.
+    fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        let _plain_http_has_none = (request, answer);
+    }
+
+    /// Response fields with absolute URLs of the API itself, which are to lead callers through the sidecar.
+    fn absolute_fields(&self) -> &'static [HeaderName] {
+        &[]
+    }
+
     /// Response fields that describe one answer only: passed on to whoever caused it, never stored or replayed.
     fn per_answer_fields(&self) -> &'static [HeaderName];
 

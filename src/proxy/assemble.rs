@@ -16,6 +16,7 @@ use crate::fetch::throttle::Throttle;
 use crate::fetch::tls::{NetworkDial, TlsError};
 use crate::fetch::upstream::{UpstreamClient, UpstreamLimits};
 use crate::headers::via::Pseudonym;
+use crate::metrics::{Metrics, OriginCounters};
 use crate::profile::Profile;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
@@ -85,15 +86,23 @@ pub fn destinations(
     config: &Config,
     store: &Arc<dyn Store>,
     pseudonym: &Pseudonym,
+    metrics: &Metrics,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<Destination>, AssembleError> {
-    config.upstreams.iter().map(|upstream| destination(upstream, store, pseudonym, surroundings)).collect()
+    let upstreams = config.upstreams.iter().enumerate();
+    upstreams
+        .map(|(index, upstream)| {
+            let metrics = metrics.upstream(index).origin.clone();
+            destination(upstream, store, pseudonym, metrics, surroundings)
+        })
+        .collect()
 }
 
 fn destination(
     upstream: &config::Upstream,
     store: &Arc<dyn Store>,
     pseudonym: &Pseudonym,
+    metrics: OriginCounters,
     surroundings: &Surroundings<'_>,
 ) -> Result<Destination, AssembleError> {
     let name = || upstream.name.clone();
@@ -127,6 +136,7 @@ fn destination(
         store: Arc::clone(store),
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,
+        metrics,
         via: pseudonym.value(Version::HTTP_11),
         clock: surroundings.clock.clone(),
     };

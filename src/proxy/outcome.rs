@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::destination::Destination;
+use super::rewrite::{CallersView, rewritten};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::decide::age::current_age;
@@ -20,7 +22,7 @@ use crate::logging::Access;
 use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::presented_request::PresentedRequest;
 use crate::respond::{self, OwnFields};
-use crate::stored_response::StoredResponse;
+use crate::stored_response::{CacheKey, StoredResponse};
 
 /// What came of a request.
 pub(super) struct Outcome {
@@ -137,6 +139,7 @@ pub(super) struct Told<'a> {
     metrics: &'a UpstreamMetrics,
     via: HeaderValue,
     clock: &'a Clock,
+    view: Option<CallersView>,
     access: Option<Box<AccessFacts>>,
 }
 
@@ -151,6 +154,7 @@ struct AccessFacts {
 impl<'a> Told<'a> {
     pub(super) fn new(
         head: &Parts,
+        is_encrypted: bool,
         to: &'a Destination,
         metrics: &'a UpstreamMetrics,
         pseudonym: &Pseudonym,
@@ -164,7 +168,11 @@ impl<'a> Told<'a> {
                 traceparent: head.headers.get("traceparent").cloned(),
             })
         });
-        Self { to, metrics, via: pseudonym.value(head.version), clock, access }
+        // Retrievals name no new places.
+        let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
+            CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
+        });
+        Self { to, metrics, via: pseudonym.value(head.version), clock, view, access }
     }
 
     pub(super) fn respond(
@@ -174,28 +182,25 @@ impl<'a> Told<'a> {
     ) -> Response<FlowingBody> {
         let sync_token = self.to.upstream.session.response_line();
         let (response, word) = match outcome {
-            Ok(Outcome { mut status, reply }) => {
+            Ok(Outcome { status, reply }) => {
                 self.count(&status, &reply);
                 let word = status.fwd.unwrap_or("hit");
-                if self.to.show_cache_key
-                    && let Reply::Stored { request, .. } = &reply
-                {
-                    let key = request.key.clone();
-                    let status = CacheStatus { key: Some(key.as_bytes()), ..status };
-                    let own = OwnFields { cache_status: status, sync_token, via: self.via.clone() };
-                    (self.reply(reply, own), word)
-                } else {
-                    status.key = None;
-                    let own = OwnFields { cache_status: status, sync_token, via: self.via.clone() };
-                    (self.reply(reply, own), word)
-                }
+                let key = match &reply {
+                    Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
+                    _ => None,
+                };
+                let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
+                let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
+                (self.reply(reply, own), word)
             }
             Err(error) => {
                 metrics.refused(error.reason());
                 tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
                 let cache_status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
                 let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                (respond::from_error(&error, own), error.reason())
+                let mut answer = respond::from_error(&error, own);
+                self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
+                (answer, error.reason())
             }
         };
         if let Some(facts) = &self.access {
@@ -205,12 +210,24 @@ impl<'a> Told<'a> {
     }
 
     fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
+        let profile = &self.to.upstream.profile;
         match reply {
             Reply::Stored { request, response, .. } => {
                 let age = current_age(&response, self.clock.now());
-                respond::from_stored(&request, &response, age.as_secs(), own)
+                let mut answer = respond::from_stored(&request, &response, age.as_secs(), own);
+                profile.describe_answer(&request.fields, answer.headers_mut());
+                answer
             }
-            Reply::Upstream { status, fields, body } => respond::from_upstream(status, fields, body, own),
+            Reply::Upstream { status, mut fields, body } => {
+                for name in profile.absolute_fields() {
+                    if let (Some(value), Some(view)) = (fields.get(name), &self.view)
+                        && let Some(through_here) = rewritten(value, &self.to.origin, view)
+                    {
+                        fields.insert(name, through_here);
+                    }
+                }
+                respond::from_upstream(status, fields, body, own)
+            }
         }
     }
 

@@ -16,6 +16,10 @@ use super::touches::Write;
 use crate::profile::{BypassReason, Footprint, Profile};
 use crate::sync_token::session::SYNC_TOKEN;
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
+const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-return-client-request-id");
 const ACCEPT_DATETIME: HeaderName = HeaderName::from_static("accept-datetime");
 
 /// The request fields that the API knows (design, section 4); all others stay here, so that none can steer the origin
@@ -33,9 +37,9 @@ static FORWARDED: [HeaderName; 21] = [
     CACHE_CONTROL,
     USER_AGENT,
     HeaderName::from_static("correlation-context"),
-    HeaderName::from_static("x-ms-client-request-id"),
-    HeaderName::from_static("x-ms-return-client-request-id"),
-    HeaderName::from_static("x-ms-correlation-request-id"),
+    CLIENT_REQUEST_ID,
+    RETURN_CLIENT_REQUEST_ID,
+    CORRELATION_REQUEST_ID,
     HeaderName::from_static("x-ms-useragent"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
@@ -46,12 +50,7 @@ static FORWARDED: [HeaderName; 21] = [
 ];
 
 /// What describes one answer only: minted anew for each, never replayed (fact sheet, hazard 8).
-static PER_ANSWER: [HeaderName; 4] = [
-    HeaderName::from_static("x-ms-request-id"),
-    HeaderName::from_static("x-ms-correlation-request-id"),
-    HeaderName::from_static("x-ms-client-request-id"),
-    SYNC_TOKEN,
-];
+static PER_ANSWER: [HeaderName; 4] = [REQUEST_ID, CORRELATION_REQUEST_ID, CLIENT_REQUEST_ID, SYNC_TOKEN];
 
 /// The profile of Azure App Configuration.
 #[derive(Debug)]
@@ -119,6 +118,27 @@ impl Profile for AppConfiguration {
         true
     }
 
+    /// A request id of its own for every answer; the caller's ids where it asked for them (fact sheet, section 3.1).
+    fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        if answer.contains_key(REQUEST_ID) {
+            return;
+        }
+        let id = fresh_request_id();
+        let correlation_id = request.get(CORRELATION_REQUEST_ID).unwrap_or(&id).clone();
+        answer.insert(CORRELATION_REQUEST_ID, correlation_id);
+        answer.insert(REQUEST_ID, id);
+        if request.contains_key(RETURN_CLIENT_REQUEST_ID)
+            && let Some(id) = request.get(CLIENT_REQUEST_ID)
+        {
+            answer.insert(CLIENT_REQUEST_ID, id.clone());
+        }
+    }
+
+    fn absolute_fields(&self) -> &'static [HeaderName] {
+        static FIELDS: [HeaderName; 1] = [HeaderName::from_static("operation-location")];
+        &FIELDS
+    }
+
     fn per_answer_fields(&self) -> &'static [HeaderName] {
         &PER_ANSWER
     }
@@ -153,6 +173,14 @@ impl Profile for AppConfiguration {
             None => true,
         }
     }
+}
+
+/// A GUID. It names an answer in logs and proves nothing, so a fast source of randomness will do.
+fn fresh_request_id() -> HeaderValue {
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 
 fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
@@ -241,5 +269,26 @@ mod tests {
         assert!(profile.touches(&write, "/kv?key=abc%2A"));
         assert!(!profile.touches(&write, "/kv?key=xyz%2A"));
         assert!(profile.touches(&Footprint::Everything, "/kv?key=xyz%2A"));
+    }
+
+    #[test]
+    fn every_answer_has_ids_of_its_own() {
+        let profile = AppConfiguration::new(Vec::new());
+        let describe = |request: &HeaderMap| {
+            let mut answer = HeaderMap::new();
+            profile.describe_answer(request, &mut answer);
+            answer
+        };
+        let mut request = HeaderMap::new();
+        let (first, second) = (describe(&request), describe(&request));
+        assert_ne!(first[REQUEST_ID], second[REQUEST_ID]);
+        assert_eq!(first[REQUEST_ID], first[CORRELATION_REQUEST_ID]);
+        assert_eq!(first[REQUEST_ID].len(), 36);
+        request.insert(CORRELATION_REQUEST_ID, HeaderValue::from_static("theirs"));
+        request.insert(CLIENT_REQUEST_ID, HeaderValue::from_static("client"));
+        assert_eq!(describe(&request)[CORRELATION_REQUEST_ID], "theirs");
+        assert!(!describe(&request).contains_key(CLIENT_REQUEST_ID), "echoed only when asked");
+        request.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
+        assert_eq!(describe(&request)[CLIENT_REQUEST_ID], "client");
     }
 }
