@@ -1,5 +1,4 @@
 //! Nanoseconds per decision: `cargo bench --bench decide`.
-#![expect(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -92,6 +91,7 @@ fn decisions(criterion: &mut Criterion) {
     let not_modified = head(StatusCode::NOT_MODIFIED, &[RESPONSE[4], RESPONSE[1], RESPONSE[2]]);
     let asked = Asked {
         request: &plain,
+        method: &plain.method,
         in_hand: Some(&response),
         conditions: SentConditions { own: true, callers: false },
         completing: false,

@@ -8,7 +8,7 @@ use super::disconnected::disconnected;
 use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by_head};
 use super::freshness::{directives_in_force, freshness_lifetime};
 use super::reuse::has_what_is_asked;
-use super::storable::{NotStored, Storable, storable};
+use super::storable::{NotStored, Storable, storable_answer_to};
 use super::{Asked, ResponseHead, Reuse, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::CachingRules;
@@ -120,7 +120,7 @@ pub fn absorb(
     {
         return change;
     }
-    if asked.request.method == Method::HEAD
+    if *asked.method == Method::HEAD
         && let Some(stored) = asked.in_hand
     {
         return match freshen_by_head(asked, stored, head, rules) {
@@ -129,7 +129,7 @@ pub fn absorb(
             HeadOutcome::Nothing => Change::Keep(NotStored::Method),
         };
     }
-    match storable(asked.request, head, rules) {
+    match storable_answer_to(asked.method, asked.request, head, rules) {
         Ok(storable) => Change::Store(Box::new(storable)),
         Err(reason) if outdates(asked, head, reason) => Change::Outdate(reason),
         Err(reason) => Change::Keep(reason),

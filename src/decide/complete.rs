@@ -88,6 +88,7 @@ mod tests {
         let request = get(&[]);
         let asked = Asked {
             request: &request,
+            method: &request.method,
             in_hand: Some(stored),
             conditions: SentConditions::default(),
             completing: true,

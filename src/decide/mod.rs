@@ -12,7 +12,7 @@
 //! | What completes a stored partial response? | [`complete`] |
 //! | What if the origin cannot be reached? | [`disconnected`] |
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::presented_request::PresentedRequest;
@@ -268,6 +268,8 @@ pub struct SentConditions {
 pub struct Asked<'a> {
     /// The request on whose behalf it was sent.
     pub request: &'a PresentedRequest,
+    /// The method that was sent: a `HEAD` may be fetched as `GET`, so that its answer can be stored.
+    pub method: &'a Method,
     /// The stored response whose validators, or whose missing bytes, it was about. Held from the decision on, whatever the
     /// store does meanwhile.
     pub in_hand: Option<&'a StoredResponse>,

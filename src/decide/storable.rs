@@ -130,14 +130,24 @@ pub fn storable(
     head: &ResponseHead,
     rules: &CachingRules,
 ) -> Result<Storable, NotStored> {
+    storable_answer_to(&request.method, request, head, rules)
+}
+
+/// The same where another method was sent than the caller's.
+pub(super) fn storable_answer_to(
+    sent: &Method,
+    request: &PresentedRequest,
+    head: &ResponseHead,
+    rules: &CachingRules,
+) -> Result<Storable, NotStored> {
     let in_force = directives_in_force(head, rules);
-    if request.method == Method::POST {
+    if *sent == Method::POST {
         // RFC 9110 §9.3.3: with explicit freshness and its own target in `Content-Location` it is what a GET would bring.
         let explicit = freshness_lifetime(head, &in_force, rules).1.is_explicit();
         if !explicit || !head.status.is_success() || !is_located_at(&head.fields, &request.target) {
             return Err(NotStored::Method);
         }
-    } else if request.method != Method::GET {
+    } else if *sent != Method::GET {
         return Err(NotStored::Method);
     }
     storable_representation(request, head, &in_force, rules)

@@ -184,13 +184,8 @@ impl FlightPlan {
             via: Some(upstream.via.clone()),
             callers_authorization: upstream.credential.forwards_callers(),
         };
-        let method = if self.request.method == Method::HEAD && upstream.profile.fetches_head_as_get() {
-            Method::GET
-        } else {
-            self.request.method.clone()
-        };
         let outgoing = Outgoing {
-            method,
+            method: self.method().clone(),
             uri: upstream.client.uri(&self.target),
             fields: outgoing_fields(&self.request.fields, &*upstream.profile, own),
             body: FlowingBody::Empty,
@@ -207,6 +202,12 @@ impl FlightPlan {
         Ok((sent, response, head))
     }
 
+    /// The method that goes upstream.
+    fn method(&self) -> &Method {
+        let as_get = self.request.method == Method::HEAD && self.upstream.profile.fetches_head_as_get();
+        if as_get { &Method::GET } else { &self.request.method }
+    }
+
     fn absorb(
         &self,
         sent: &Sent,
@@ -218,6 +219,7 @@ impl FlightPlan {
         let covers = upstream.session.covers_as_received(snapshot.covers);
         let asked = Asked {
             request: &self.request,
+            method: self.method(),
             in_hand,
             conditions: sent.conditions,
             completing: sent.completing,

@@ -34,7 +34,14 @@ fn judge_under(
     conditions: SentConditions,
     head: &ResponseHead,
 ) -> String {
-    let asked = Asked { request, in_hand, conditions, completing: false, covers: Coverage::default() };
+    let asked = Asked {
+        request,
+        method: &request.method,
+        in_hand,
+        conditions,
+        completing: false,
+        covers: Coverage::default(),
+    };
     word(&absorb(&asked, head, COVERED, rules, later(90)))
 }
 
@@ -226,6 +233,7 @@ fn a_failing_origin_does_not_bring_outdated_responses_back() {
     let (request, stored) = (get(&[]), in_hand());
     let asked = Asked {
         request: &request,
+        method: &request.method,
         in_hand: Some(&stored),
         conditions: OWN,
         completing: false,
@@ -270,6 +278,7 @@ fn the_rest_of_a_part_completes_it_or_everything_is_fetched() {
     let request = get(&[]);
     let asked = Asked {
         request: &request,
+        method: &request.method,
         in_hand: Some(&part),
         conditions: NONE,
         completing: true,
@@ -309,6 +318,23 @@ fn answers_to_head_freshen_and_outdate() {
         if status != 304 {
             assert_eq!(judge(&head_request, None, NONE, &head(status, lines)), "keep method");
         }
+    }
+}
+
+#[test]
+fn a_head_fetched_as_get_is_stored() {
+    let (request, stored, rules) = (request("HEAD", &[]), in_hand(), CachingRules::rfc9111());
+    for in_hand in [None, Some(&stored)] {
+        let asked = Asked {
+            request: &request,
+            method: &Method::GET,
+            in_hand,
+            conditions: NONE,
+            completing: false,
+            covers: Coverage::default(),
+        };
+        let answer = head(200, &[("cache-control", "max-age=60"), ("etag", "\"b\"")]);
+        assert_eq!(word(&absorb(&asked, &answer, COVERED, &rules, later(90))), "store");
     }
 }
 

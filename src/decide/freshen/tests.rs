@@ -14,7 +14,14 @@ fn asked<'a>(
     stored: &'a StoredResponse,
     conditions: SentConditions,
 ) -> Asked<'a> {
-    Asked { request, in_hand: Some(stored), conditions, completing: false, covers: NEWER }
+    Asked {
+        request,
+        method: &request.method,
+        in_hand: Some(stored),
+        conditions,
+        completing: false,
+        covers: NEWER,
+    }
 }
 
 /// The head of an answer that arrives ten minutes after the response was stored.
