@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::accept::certificate::{Certificate, CertificateError};
 use crate::accept::{
     AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
     Workers, WorkersError,
@@ -44,9 +47,15 @@ pub enum SidecarError {
     /// The threads that serve callers cannot be had.
     #[error(transparent)]
     Workers(#[from] WorkersError),
-    /// The runtime cannot be had.
-    #[error("cannot start the runtime: {0}; free file descriptors or threads")]
-    Runtime(std::io::Error),
+    /// A listener's certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A group that does not exist.
+    #[error("unix_group = {group:?}: there is no such group; name one of this machine, or its number")]
+    Group {
+        /// The group as configured.
+        group: String,
+    },
     /// A socket's address cannot be asked for.
     #[error("cannot tell the address of a listener: {0}; start again")]
     Address(std::io::Error),
@@ -70,6 +79,8 @@ pub struct Sidecar {
     limits: AcceptLimits,
     counts: Arc<ConnectionCounts>,
     workers: usize,
+    // Dropped with the rest.
+    _watched_certificates: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Sidecar {
@@ -95,9 +106,10 @@ impl Sidecar {
             Arc::clone(proxy.store()),
             upstreams.collect(),
         )?;
-        let mut listeners = Vec::new();
+        let (mut listeners, mut watched_certificates) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
-            bind_listener(listener, &mut listeners).await?;
+            let options = options(listener, &mut watched_certificates)?;
+            bind_listener(listener, &options, &mut listeners).await?;
         }
         let mut admin_listeners = Vec::new();
         for address in &config.admin.listen {
@@ -119,6 +131,7 @@ impl Sidecar {
             limits: AcceptLimits::new(&config.limits, &config.deadlines),
             counts,
             workers: config.runtime.workers,
+            _watched_certificates: watched_certificates,
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)
@@ -239,15 +252,14 @@ impl Sidecar {
 
 async fn bind_listener(
     listener: &Listener,
+    options: &ListenerOptions,
     bound: &mut Vec<(BoundListener, ListenerOptions)>,
 ) -> Result<(), SidecarError> {
-    let options =
-        || ListenerOptions { name: listener.name.as_str().into(), http2: listener.http2, tls: None };
     let mut has_one = false;
     for address in &listener.listen {
         match BoundListener::tcp(*address).await {
             Ok(socket) => {
-                bound.push((socket, options()));
+                bound.push((socket, options.clone()));
                 has_one = true;
             }
             // A machine without IPv6 leaves the second loopback address out.
@@ -256,48 +268,56 @@ async fn bind_listener(
         }
     }
     if let Some(path) = &listener.unix {
-        bound.push((BoundListener::unix(path, listener.unix_mode, None).await?, options()));
+        let group = group_number(&listener.unix_group, Path::new("/etc/group"))?;
+        bound.push((BoundListener::unix(path, listener.unix_mode, group).await?, options.clone()));
     }
     Ok(())
 }
 
-/// Runs a sidecar until SIGTERM or SIGINT, on a runtime of its own. Blocks the thread.
-///
-/// # Errors
-/// [`SidecarError`] when it does not start.
-pub fn run(config: &Config) -> Result<(), SidecarError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SidecarError::Runtime)?;
-    runtime.block_on(async {
-        let shutdown = until_signalled().map_err(SidecarError::Runtime)?;
-        let sidecar = Sidecar::bind(config, &Surroundings::default()).await?;
-        for address in sidecar.addresses()? {
-            tracing::info!(%address, "listening for callers");
-        }
-        for address in sidecar.admin_addresses()? {
-            tracing::info!(%address, "listening for the operator");
-        }
-        let cut = sidecar.run(shutdown).await?;
-        tracing::info!(connections_cut = cut, "stopped");
-        Ok(())
-    })
+fn options(
+    listener: &Listener,
+    watched_certificates: &mut Vec<AbortOnDropHandle<()>>,
+) -> Result<ListenerOptions, SidecarError> {
+    let mut options = ListenerOptions { http2: listener.http2, ..ListenerOptions::named(&listener.name) };
+    if let (Some(certificate_file), Some(key_file)) = (&listener.tls.certificate_file, &listener.tls.key_file)
+    {
+        let certificate = Certificate::read(certificate_file, key_file)?;
+        options.tls = Some(certificate.acceptor(listener.http2)?);
+        watched_certificates.push(AbortOnDropHandle::new(tokio::spawn(certificate.watch())));
+    }
+    Ok(options)
 }
 
-/// A token that SIGTERM or SIGINT cancels. Call it inside a runtime.
-///
-/// # Errors
-/// When the system does not let signals be heard.
-pub fn until_signalled() -> std::io::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let token = CancellationToken::new();
-    let signalled = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        signalled.cancel();
+/// The number of a group, given as that or by its name in a file like `/etc/group`; none for an empty text.
+fn group_number(group: &str, file: &Path) -> Result<Option<u32>, SidecarError> {
+    if group.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(number) = group.parse() {
+        return Ok(Some(number));
+    }
+    let groups = std::fs::read_to_string(file).unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok()).flatten()
     });
-    Ok(token)
+    number.map(Some).ok_or_else(|| SidecarError::Group { group: group.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_a_number_or_a_name_of_this_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("group");
+        std::fs::write(&file, "root:x:0:\nwww-data:x:33:a,b\nbroken\n").unwrap();
+        assert_eq!(group_number("", &file).unwrap(), None);
+        assert_eq!(group_number("1000", &file).unwrap(), Some(1_000));
+        assert_eq!(group_number("www-data", &file).unwrap(), Some(33));
+        let message = group_number("www", &file).unwrap_err().to_string();
+        assert!(message.contains("no such group"), "{message}");
+        assert!(group_number("broken", &file).is_err());
+    }
 }

@@ -5,6 +5,7 @@
 
 mod activity;
 mod busy;
+pub mod certificate;
 mod connection;
 mod counts;
 mod listener;

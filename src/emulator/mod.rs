@@ -36,5 +36,5 @@ pub mod tokens;
 pub use endpoints::snapshots::Provisioning;
 pub use options::Options;
 pub use origin::{Emulator, MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
-pub use run::{EmulatorError, run};
+pub use run::{EmulatorError, Running, run};
 pub use settings::Settings;

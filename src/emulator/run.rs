@@ -74,7 +74,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 }
 
 /// An emulator whose sockets are bound.
-struct Running {
+pub struct Running {
     service: Service,
     listeners: Vec<TcpListener>,
     admin: Admin,
@@ -84,7 +84,11 @@ struct Running {
 }
 
 impl Running {
-    async fn start(options: &Options, clock: Clock) -> Result<Self, EmulatorError> {
+    /// Binds the sockets and loads what is to be loaded; nothing is answered before [`Running::until`].
+    ///
+    /// # Errors
+    /// [`EmulatorError`]
+    pub async fn start(options: &Options, clock: Clock) -> Result<Self, EmulatorError> {
         let seed_key_values = options.seed.as_deref().map(read_seed).transpose()?;
         let from_file =
             options.faults.as_deref().map(PlanDocument::from_file).transpose()?.unwrap_or_default();
@@ -158,15 +162,23 @@ impl Running {
         })
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    /// Where the API is served, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    fn admin_address(&self) -> Option<SocketAddr> {
+    /// Where counts are shown and faults are set.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_listener.local_addr().ok()
     }
 
-    async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
+    /// Serves until `shutdown`.
+    ///
+    /// # Errors
+    /// [`EmulatorError::Serve`] when a listener breaks.
+    pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
         let closing = CancellationToken::new();
         let admin = self.admin;
         let answer_admin = move |request: Request<Incoming>| {

@@ -5,21 +5,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom: a module may import those of its own line and of the lines above it (design, section 2). The
-/// modules of the binary (`main`, `cli`, `probe`, `demo`) come after all of them.
-const LAYERS: [&[&str]; 6] = [
+/// modules of the binary (`main`, `cli`, `demo`, `probe`, `signals`) come after all of them.
+const LAYERS: [&[&str]; 7] = [
     &["error", "clock", "headers", "body", "metrics", "readiness"],
     &["config", "sync_token", "stored_response", "presented_request", "logging"],
     &["decide", "profile"],
     &["store", "credentials", "fetch", "guard", "identify", "respond"],
     &["proxy"],
     &["accept", "admin"],
+    &["sidecar"],
 ];
 
 /// What the emulator may import: the first two layers, and of the profiles the types of App Configuration alone.
 const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
 
 /// The modules of the binary: they see the library from outside, as `tagalong::…`.
-const BINARY: [&str; 4] = ["main", "cli", "probe", "demo"];
+const BINARY: [&str; 5] = ["main", "cli", "probe", "demo", "signals"];
 
 /// What stands at the top of the repository.
 const TOP: [&str; 20] = [
