@@ -62,11 +62,15 @@ pub enum RefusalReason {
     Unauthenticated,
     /// The caller may not do what it asked for.
     Forbidden,
+    /// A write without `If-Match` where the operator demands one.
+    ConditionMissing,
+    /// A write without `If-Match` of what its caller has not read, where the operator wants optimistic concurrency.
+    EntityTagUnknown,
 }
 
 impl RefusalReason {
     /// Every reason, for metrics that want each label value from the start.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Method,
         Self::Target,
         Self::TargetTooLong,
@@ -83,6 +87,8 @@ impl RefusalReason {
         Self::OnlyIfCached,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::ConditionMissing,
+        Self::EntityTagUnknown,
     ];
 
     /// The word for logs, metric labels and the problem's type.
@@ -105,6 +111,8 @@ impl RefusalReason {
             Self::OnlyIfCached => "only-if-cached",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::ConditionMissing => "condition-missing",
+            Self::EntityTagUnknown => "entity-tag-unknown",
         }
     }
 
@@ -113,9 +121,12 @@ impl RefusalReason {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::NOT_IMPLEMENTED,
-            Self::Target | Self::Host | Self::ContentLength | Self::BodyOnRetrieval => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Target
+            | Self::Host
+            | Self::ContentLength
+            | Self::BodyOnRetrieval
+            | Self::ConditionMissing => StatusCode::BAD_REQUEST,
+            Self::EntityTagUnknown => StatusCode::PRECONDITION_REQUIRED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeaderSectionTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             // RFC 9112 §6.1: a transfer coding that is not understood.
@@ -148,6 +159,8 @@ impl RefusalReason {
             Self::OnlyIfCached => "Nothing stored may answer",
             Self::Unauthenticated => "The caller is not known",
             Self::Forbidden => "The caller may not do that",
+            Self::ConditionMissing => "The write does not name its concurrency strategy",
+            Self::EntityTagUnknown => "The caller has not read what it would overwrite",
         }
     }
 }

@@ -4,11 +4,13 @@ pub mod assemble;
 pub mod destination;
 mod outcome;
 mod rewrite;
+mod write_strategy;
 
 use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -16,7 +18,7 @@ use http_body::Body;
 
 use crate::body::FlowingBody;
 use crate::clock::Clock;
-use crate::config::{CachingRules, Config};
+use crate::config::{CachingRules, Config, WriteStrategy};
 use crate::credentials::partition::Identity;
 use crate::decide::board::{may_be_handed, may_collapse, may_join};
 use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
@@ -40,6 +42,7 @@ use crate::sync_token::coverage::CoverageVerdict;
 use assemble::{AssembleError, Surroundings};
 use destination::Destination;
 use outcome::{Outcome, Told};
+use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
 pub struct Proxy {
@@ -50,6 +53,7 @@ pub struct Proxy {
     metrics: Metrics,
     clock: Clock,
     body_limits: CallerBodyLimits,
+    known_tags: KnownTags,
 }
 
 /// Who sent a request: the facts of its connection.
@@ -97,6 +101,7 @@ impl Proxy {
                 buffered_bytes: config.limits.buffered_request_body_bytes,
                 deadline: config.deadlines.request_body,
             },
+            known_tags: KnownTags::default(),
             destinations,
             store,
         })
@@ -140,16 +145,43 @@ impl Proxy {
             self.guard.pseudonym(),
             &self.clock,
         );
-        let outcome = self.answer(to, head, target, body).await;
-        told.respond(outcome, &self.metrics)
+        let method = head.method.clone();
+        let shown = self.callers_resource(caller, to, &head, &target);
+        let outcome = self.answer(to, head, target, shown.as_ref(), body).await;
+        let response = told.respond(outcome, &self.metrics);
+        if let Some(shown) = shown {
+            self.known_tags.note(shown, &method, response.status(), response.headers());
+        }
+        response
+    }
+
+    /// What the answer will show of which resource to whom, where writes are optimistic.
+    fn callers_resource(
+        &self,
+        caller: &Caller,
+        to: &Destination,
+        head: &Parts,
+        target: &PathAndQuery,
+    ) -> Option<CallersResource> {
+        if to.write_strategy(target.path()) != WriteStrategy::Optimistic {
+            return None;
+        }
+        let named = to.caller_field.as_ref().and_then(|field| head.headers.get(field));
+        let caller = match named {
+            Some(value) => format!("={}", String::from_utf8_lossy(value.as_bytes())),
+            None => caller.connection.to_string(),
+        };
+        let resource = format!("{}\0{}", to.upstream.name, to.upstream.profile.resource_name(target)?);
+        Some(CallersResource { caller: caller.into(), resource: resource.into() })
     }
 
     /// The path.
     async fn answer<B>(
         &self,
         to: &Destination,
-        head: Parts,
+        mut head: Parts,
         target: PathAndQuery,
+        shown: Option<&CallersResource>,
         body: B,
     ) -> Result<Outcome, ProxyError>
     where
@@ -158,6 +190,11 @@ impl Proxy {
     {
         let survey = Survey::of(&head.headers);
         self.guard.admit(&head, &survey)?;
+        let strategy = to.write_strategy(target.path());
+        let known_tag = || self.known_tags.of(shown?);
+        if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
+            head.headers.insert(IF_MATCH, value);
+        }
         let identity = to.identity(&head.headers);
         let rules = Arc::clone(to.rules(target.path()));
         let destination = to.identifying(&rules, &identity);

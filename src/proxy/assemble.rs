@@ -152,8 +152,11 @@ fn destination(
             .map(|route| RouteRules {
                 path_prefix: route.path_prefix.clone(),
                 rules: Arc::new(upstream.caching_rules_of(route)),
+                write_strategy: route.write_strategy.unwrap_or(upstream.write_strategy),
             })
             .collect(),
+        write_strategy: upstream.write_strategy,
+        caller_field: upstream.caller_field.clone(),
         show_cache_key: upstream.show_cache_key,
         upstream: Arc::new(fetch),
     })

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::Uri;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{HeaderName, Uri};
 
-use crate::config::CachingRules;
+use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
 use crate::fetch::Upstream;
 
@@ -25,6 +25,10 @@ pub struct Destination {
     pub rules: Arc<CachingRules>,
     /// What is different below certain paths, the longest prefix first.
     pub routes: Vec<RouteRules>,
+    /// What becomes of writes without a condition where no route says otherwise.
+    pub write_strategy: WriteStrategy,
+    /// The request field whose value names a caller; `None`: a caller is a connection.
+    pub caller_field: Option<HeaderName>,
     /// Whether `Cache-Status` carries the cache key.
     pub show_cache_key: bool,
     /// The upstream itself.
@@ -37,16 +41,25 @@ pub struct RouteRules {
     pub path_prefix: String,
     /// The rules.
     pub rules: Arc<CachingRules>,
+    /// What becomes of writes without a condition.
+    pub write_strategy: WriteStrategy,
 }
 
 impl Destination {
     /// The rules for a path.
     #[must_use]
     pub fn rules(&self, path: &str) -> &Arc<CachingRules> {
-        self.routes
-            .iter()
-            .find(|route| path.starts_with(&route.path_prefix))
-            .map_or(&self.rules, |route| &route.rules)
+        self.route(path).map_or(&self.rules, |route| &route.rules)
+    }
+
+    /// What becomes of a write to a path that has no condition.
+    #[must_use]
+    pub fn write_strategy(&self, path: &str) -> WriteStrategy {
+        self.route(path).map_or(self.write_strategy, |route| route.write_strategy)
+    }
+
+    fn route(&self, path: &str) -> Option<&RouteRules> {
+        self.routes.iter().find(|route| path.starts_with(&route.path_prefix))
     }
 }
 

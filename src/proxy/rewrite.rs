@@ -4,19 +4,19 @@ use http::{HeaderValue, Uri};
 
 /// How a caller addresses this sidecar, as far as its request tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallersView {
+pub(super) struct CallersView {
     /// Whether the caller speaks TLS.
-    pub is_encrypted: bool,
+    pub(super) is_encrypted: bool,
     /// The caller's `Host`.
-    pub host: HeaderValue,
+    pub(super) host: HeaderValue,
     /// The path prefix under which it finds this upstream; empty if there is none.
-    pub path_prefix: String,
+    pub(super) path_prefix: String,
 }
 
 /// An absolute URL at `origin`, as the caller can reach it through the sidecar. `None` when it lies elsewhere or is relative:
 /// then it stays as it is.
 #[must_use]
-pub fn rewritten(value: &HeaderValue, origin: &Uri, view: &CallersView) -> Option<HeaderValue> {
+pub(super) fn rewritten(value: &HeaderValue, origin: &Uri, view: &CallersView) -> Option<HeaderValue> {
     let url: Uri = value.to_str().ok()?.parse().ok()?;
     if url.scheme() != origin.scheme() || url.authority() != origin.authority() || url.authority().is_none() {
         return None;

@@ -143,6 +143,15 @@ impl Profile for AppConfiguration {
         &PER_ANSWER
     }
 
+    /// Key and label: api-version and `$select` do not make another key-value.
+    fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
+        match Write::of(target.path(), target.query()) {
+            Write::KeyValue { key, label } => Some(format!("{key}\0{}", label.unwrap_or_default())),
+            Write::Snapshot { name } => Some(format!("\0{name}")),
+            Write::Anything => None,
+        }
+    }
+
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
         match Write::of(target.path(), target.query()) {
             Write::Anything => Footprint::Everything,
