@@ -1,0 +1,70 @@
+//! Callers: plain blocking sockets that ask, read the whole answer, and ask again.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+/// One kept-alive connection.
+pub(crate) struct Caller {
+    stream: TcpStream,
+    request: String,
+    buffer: Vec<u8>,
+}
+
+impl Caller {
+    pub(crate) fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        stream.set_nodelay(true).expect("a TCP connection");
+        let request = format!(
+            "GET /kv/app%2Fsetting?api-version=2023-11-01&label=prod HTTP/1.1\r\n\
+             Host: 127.0.0.1:{port}\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n"
+        );
+        Self { stream, request, buffer: vec![0; 16 * 1024] }
+    }
+
+    /// Sends one request and reads its answer.
+    pub(crate) fn request(&mut self) {
+        self.answer();
+    }
+
+    /// The answer to one request: its header section and the size of its body.
+    pub(crate) fn answer(&mut self) -> (String, usize) {
+        self.stream.write_all(self.request.as_bytes()).expect("the server reads");
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..]).expect("the server answers");
+            assert!(read > 0, "closed in the middle of an answer");
+            filled += read;
+            let Some(head_end) = find(&self.buffer[..filled], b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(&self.buffer[..head_end]).expect("text");
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            let length = content_length(head);
+            if filled == head_end + 4 + length {
+                return (head.to_owned(), length);
+            }
+        }
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn content_length(head: &str) -> usize {
+    let value = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
+    });
+    value.and_then(|value| value.parse().ok()).expect("Content-Length")
+}
+
+/// Sends `requests` over `connections` at once.
+pub(crate) fn load(port: u16, connections: usize, requests: usize) {
+    std::thread::scope(|scope| {
+        for _ in 0..connections {
+            scope.spawn(|| {
+                let mut caller = Caller::connect(port);
+                (0..requests / connections).for_each(|_| caller.request());
+            });
+        }
+    });
+}

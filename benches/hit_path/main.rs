@@ -1,0 +1,134 @@
+//! What a hit costs over loopback, beside a bare hyper server that answers the same bytes, in the same run.
+//!
+//! ```text
+//! cargo bench --bench hit_path                      CPU time a request
+//! cargo bench --bench hit_path -- --syscalls        system calls a request (needs strace)
+//! cargo bench --bench hit_path -- --instructions    user instructions a request (needs valgrind)
+//! ```
+//!
+//! Three servers, each a process of its own: `bare` is hyper and nothing else, `acceptor` the same service behind this
+//! crate's accept stage, `sidecar` the binary itself in front of an origin, answering from its store.
+
+mod caller;
+mod server;
+
+use std::process::ExitCode;
+
+use caller::Caller;
+use server::{Kind, Server, Wrapper};
+
+/// Requests a round; long enough that the scheduler's noise evens out.
+const REQUESTS: usize = 20_000;
+const ROUNDS: usize = 7;
+const CONNECTIONS: usize = 8;
+
+/// A hit may cost at most this much of what the bare server costs.
+const TARGET_RATIO: f64 = 1.15;
+const TARGET_INSTRUCTIONS: f64 = 11_000.0;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(serving) = server::serve_if_asked(&arguments) {
+        return serving;
+    }
+    let asked = |name: &str| arguments.iter().any(|argument| argument == name);
+    if asked("--syscalls") {
+        count_system_calls()
+    } else if asked("--instructions") {
+        count_instructions()
+    } else {
+        measure_cpu_time()
+    }
+}
+
+fn measure_cpu_time() -> ExitCode {
+    let origin = server::Origin::start();
+    let mut servers: Vec<Server> =
+        Kind::ALL.into_iter().filter_map(|kind| Server::start(kind, &origin, Wrapper::None)).collect();
+    let mut micros = vec![Vec::new(); servers.len()];
+    for _ in 0..ROUNDS {
+        for (server, micros) in servers.iter_mut().zip(&mut micros) {
+            let before = server.cpu_nanos();
+            caller::load(server.port(), CONNECTIONS, REQUESTS);
+            let nanos = server.cpu_nanos() - before;
+            micros.push(nanos as f64 / REQUESTS as f64 / 1_000.0);
+        }
+    }
+    println!("CPU time a request, median of {ROUNDS} rounds of {REQUESTS} over {CONNECTIONS} connections:");
+    let mut bare = None;
+    let mut ratio = None;
+    for (server, mut micros) in servers.iter().zip(micros) {
+        micros.sort_by(f64::total_cmp);
+        let (least, median, most) = (micros[0], micros[ROUNDS / 2], micros[ROUNDS - 1]);
+        let beside = median / *bare.get_or_insert(median);
+        if server.kind() == Kind::Sidecar {
+            ratio = Some(beside);
+        }
+        println!(
+            "  {:9} {median:6.2} µs ({least:.2} to {most:.2}), {beside:.2} × bare",
+            server.kind().name()
+        );
+    }
+    println!("target: at most {TARGET_RATIO} × bare");
+    verdict(ratio.is_some_and(|ratio| ratio <= TARGET_RATIO))
+}
+
+fn count_instructions() -> ExitCode {
+    let origin = server::Origin::start();
+    println!("user instructions a request, under callgrind:");
+    let mut within_target = false;
+    for kind in Kind::ALL {
+        let Some(instructions) = per_request(kind, &origin, Wrapper::Callgrind) else { continue };
+        let [("instructions", each)] = instructions[..] else { continue };
+        within_target = kind != Kind::Sidecar || each <= TARGET_INSTRUCTIONS;
+        println!("  {:9} {each:8.0}", kind.name());
+    }
+    println!("target: at most {TARGET_INSTRUCTIONS}");
+    verdict(within_target)
+}
+
+fn count_system_calls() -> ExitCode {
+    let origin = server::Origin::start();
+    println!("system calls a request on a kept-alive connection, under strace:");
+    let mut within_target = false;
+    for kind in Kind::ALL {
+        let Some(calls) = per_request(kind, &origin, Wrapper::Strace) else { continue };
+        let listed: Vec<_> = calls.iter().map(|(name, each)| format!("{name} {each:.3}")).collect();
+        println!("  {:9} {}", kind.name(), listed.join(", "));
+        let each = |names: [&str; 4]| -> f64 {
+            calls.iter().filter(|(name, _)| names.contains(name)).map(|(_, each)| each).sum()
+        };
+        let reads = each(["read", "readv", "recvfrom", "recvmsg"]);
+        let writes = each(["write", "writev", "sendto", "sendmsg"]);
+        within_target = (reads - 1.0).abs() < 0.01 && (writes - 1.0).abs() < 0.01;
+    }
+    println!("target: one read and one write");
+    verdict(within_target)
+}
+
+/// What one request more costs: the difference between a long and a short run, so that starting and stopping do not count.
+fn per_request(kind: Kind, origin: &server::Origin, wrapper: Wrapper) -> Option<Vec<(&'static str, f64)>> {
+    const SHORT: usize = 200;
+    const LONG: usize = 2_200;
+    let mut counts = Vec::new();
+    for requests in [SHORT, LONG] {
+        let server = Server::start(kind, origin, wrapper)?;
+        let mut caller = Caller::connect(server.port());
+        (0..requests).for_each(|_| caller.request());
+        drop(caller);
+        counts.push(server.stop_and_count());
+    }
+    let (long, short) = (counts.pop()?, counts.pop()?);
+    let of = |counts: &[(String, u64)], name: &str| {
+        counts.iter().find(|(each, _)| each == name).map_or(0, |(_, count)| *count)
+    };
+    let each = long.iter().map(|(name, count)| {
+        let more = count.saturating_sub(of(&short, name));
+        (name.clone().leak() as &'static str, more as f64 / (LONG - SHORT) as f64)
+    });
+    Some(each.filter(|(_, each)| *each > 0.001).collect())
+}
+
+fn verdict(within_target: bool) -> ExitCode {
+    if within_target { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
