@@ -2,6 +2,12 @@
 //!
 //! `cargo bench --bench store`; fails when the memory exceeds its target.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench prints, and stops at the first surprise"
+)]
+
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -9,6 +9,13 @@
 //! Three servers, each a process of its own: `bare` is hyper and nothing else, `acceptor` the same service behind this
 //! crate's accept stage, `sidecar` the binary itself in front of an origin, answering from its store.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench prints, and stops at the first surprise"
+)]
+
 mod caller;
 mod server;
 
