@@ -22,7 +22,7 @@ pub const DEFAULT_ADMIN_PORT: u16 = 8486;
 /// Runs an App Configuration store in memory.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// Address to listen on; may be repeated [default: 127.0.0.1:8483 and, where there is IPv6, [::1]:8483]
+    /// Address to listen on; may be repeated [default: port 8483 on both loopbacks]
     #[arg(long, value_name = "ADDR", env = "TAGALONG_EMULATOR__LISTEN", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
 

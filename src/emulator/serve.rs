@@ -56,8 +56,9 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                // Without this, small answers wait for the acknowledgement of the one before.
-                stream.set_nodelay(true)?;
+                // Without this, small answers wait for the acknowledgement of the one before. It fails only where the client
+                // has gone already, which the connection will find out.
+                let _gone = stream.set_nodelay(true);
                 connections.spawn(serve_connection(stream, closing.clone(), answer.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
