@@ -150,7 +150,10 @@ impl FlightPlan {
     }
 
     /// Asks upstream and absorbs the answer. `given_up` resolves when nobody wants the body any more.
-    pub async fn ask(&self, snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeadersAnswer {
+    pub async fn ask(&self, mut snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeadersAnswer {
+        if self.upstream.profile.immutable_for(self.request.key.canonical_target()).is_some() {
+            snapshot.covers = snapshot.covers.immutable();
+        }
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
         let (sent, response, head) = match self.exchange(in_hand.as_deref(), &snapshot).await {
             Ok(answered) => answered,
@@ -347,7 +350,16 @@ impl FlightPlan {
         Failure { why, error }
     }
 
-    fn put(&self, response: StoredResponse, status: StatusCode) -> SharedAnswer {
+    fn put(&self, mut response: StoredResponse, status: StatusCode) -> SharedAnswer {
+        let target = self.request.key.canonical_target();
+        if response.status == StatusCode::OK && response.range.is_none() {
+            self.upstream.profile.learn(target, &response.body);
+            if response.covers.is_immutable()
+                && let Some(lifetime) = self.upstream.profile.immutable_for(target)
+            {
+                response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
+            }
+        }
         let stored = self.upstream.put(&self.request.key, response.clone());
         SharedAnswer { response: Arc::new(response), status, stored }
     }

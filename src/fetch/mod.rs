@@ -101,6 +101,10 @@ impl Upstream {
             let current = match current {
                 // The mistake under test: what comes back late replaces whatever is there.
                 Some(variants) if late_replaces => variants.without(&response.selecting),
+                // Only a write makes what was immutable be asked for again; then nothing compares with its coverage.
+                Some(variants) if !response.covers.is_immutable() && holds_immutable(variants, &response) => {
+                    variants.without(&response.selecting)
+                }
                 other => other.cloned(),
             };
             let put = match current {
@@ -186,6 +190,10 @@ impl Upstream {
             session.observe(&fields);
         });
     }
+}
+
+fn holds_immutable(variants: &Variants, response: &StoredResponse) -> bool {
+    variants.selected_by(&response.selecting).is_some_and(|held| held.covers.is_immutable())
 }
 
 fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome {

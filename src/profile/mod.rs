@@ -7,6 +7,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -61,6 +62,23 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// `None` when the target names no single one.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
         self.canonical_target(&Method::GET, target, &HeaderMap::new()).ok().map(Cow::into_owned)
+    }
+
+    /// Looks at a successful answer to a retrieval, for what it says of other resources.
+    fn learn(&self, canonical_target: &str, body: &[u8]) {
+        let _http_says_nothing = (canonical_target, body);
+    }
+
+    /// How long a resource is fresh whose content cannot change any more; `None` for all others. Asked before the request is
+    /// sent: what is fixed then covers everything that can come.
+    fn immutable_for(&self, canonical_target: &str) -> Option<Duration> {
+        let _http_knows_none = canonical_target;
+        None
+    }
+
+    /// Hears of every write that may have happened, before its caller does.
+    fn wrote(&self, footprint: &Footprint) {
+        let _nothing_was_learned = footprint;
     }
 
     /// What a write may change, as kept in the write log.

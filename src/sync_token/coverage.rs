@@ -17,6 +17,23 @@ pub struct Coverage {
     pub sent_order: u64,
 }
 
+impl Coverage {
+    /// The version of what cannot change any more: it includes every state of `observed`, past and to come.
+    pub const IMMUTABLE: u64 = u64::MAX - 1;
+
+    /// The coverage of a response whose content was known to be fixed before it was asked for. Writes outdate it all the same.
+    #[must_use]
+    pub const fn immutable(self) -> Self {
+        Self { observed_version: Self::IMMUTABLE, ..self }
+    }
+
+    /// Whether this is the coverage of something that cannot change any more.
+    #[must_use]
+    pub const fn is_immutable(self) -> bool {
+        self.observed_version == Self::IMMUTABLE
+    }
+}
+
 /// What rules 1 to 3 of coverage say about reusing one stored response, or joining one flight, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoverageVerdict {

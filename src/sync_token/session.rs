@@ -269,7 +269,7 @@ impl<F> Session<F> {
 
     fn covers_observed(&self, covers: Coverage) -> bool {
         // An overflowed aggregate publishes a version that no snapshot can have.
-        covers.observed_version == self.observed_version.load(Ordering::SeqCst)
+        covers.observed_version == self.observed_version.load(Ordering::SeqCst) || covers.is_immutable()
     }
 
     fn publish(&self, state: &State<F>) {

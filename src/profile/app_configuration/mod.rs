@@ -9,6 +9,7 @@ mod profile;
 pub mod query;
 pub mod resource;
 pub mod select;
+mod snapshots;
 pub mod touches;
 
 pub use profile::AppConfiguration;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::query::Query;
 use super::resource::{Resource, canonicalize};
+use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
 use crate::profile::{BypassReason, Footprint, Profile};
 use crate::sync_token::session::SYNC_TOKEN;
@@ -57,20 +59,21 @@ static PER_ANSWER: [HeaderName; 4] = [REQUEST_ID, CORRELATION_REQUEST_ID, CLIENT
 pub struct AppConfiguration {
     forwarded_anyway: Vec<HeaderName>,
     filters_match_fully: bool,
+    snapshots: ReadySnapshots,
 }
 
 impl AppConfiguration {
     /// The profile. `forwarded_anyway` lists further request fields that the operator wants upstream.
     #[must_use]
-    pub const fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
-        Self { forwarded_anyway, filters_match_fully: true }
+    pub fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
+        Self { forwarded_anyway, filters_match_fully: true, snapshots: ReadySnapshots::default() }
     }
 
     /// The mistake of matching filters by their text alone, for the test that shows why it is one
     /// (`Clauses::filters_match_fully`).
     #[must_use]
-    pub const fn with_narrow_filters() -> Self {
-        Self { forwarded_anyway: Vec::new(), filters_match_fully: false }
+    pub fn with_narrow_filters() -> Self {
+        Self { filters_match_fully: false, ..Self::new(Vec::new()) }
     }
 }
 
@@ -152,6 +155,34 @@ impl Profile for AppConfiguration {
         }
     }
 
+    fn learn(&self, canonical_target: &str, body: &[u8]) {
+        if canonical_target.starts_with("/snapshots/")
+            && let Some(Resource::Snapshot { name }) = resource(canonical_target)
+        {
+            self.snapshots.learn(&name, body);
+        }
+    }
+
+    fn immutable_for(&self, canonical_target: &str) -> Option<Duration> {
+        if !canonical_target.contains("snapshot=") {
+            return None;
+        }
+        match resource(canonical_target) {
+            Some(Resource::SnapshotKeyValues { snapshot }) => {
+                self.snapshots.is_ready(&snapshot).then_some(READY_LIFETIME)
+            }
+            _ => None,
+        }
+    }
+
+    fn wrote(&self, footprint: &Footprint) {
+        if let Footprint::Resource(write) = footprint
+            && let Some(Write::Snapshot { name }) = write.downcast_ref()
+        {
+            self.snapshots.forget(name);
+        }
+    }
+
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
         match Write::of(target.path(), target.query()) {
             Write::Anything => Footprint::Everything,
@@ -171,17 +202,18 @@ impl Profile for AppConfiguration {
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
         let Footprint::Resource(write) = write else { return true };
         let Some(write) = write.downcast_ref::<Write>() else { return true };
-        let (path, query) = match canonical_target.split_once('?') {
-            Some((path, query)) => (path, query),
-            None => (canonical_target, ""),
-        };
-        let resource = Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok());
-        match resource {
+        match resource(canonical_target) {
             Some(Resource::KeyValues(_)) if !self.filters_match_fully => false,
             Some(resource) => write.touches(&resource),
             None => true,
         }
     }
+}
+
+/// What a canonical target names.
+fn resource(canonical_target: &str) -> Option<Resource> {
+    let (path, query) = canonical_target.split_once('?').unwrap_or((canonical_target, ""));
+    Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok())
 }
 
 /// A GUID. It names an answer in logs and proves nothing, so a fast source of randomness will do.

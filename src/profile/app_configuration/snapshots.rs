@@ -1,0 +1,104 @@
+//! Snapshots that are known to be ready: what they hold never changes again (fact sheet, section 4.8).
+//!
+//! Readiness is learned from the snapshot resource as it passes through. Before that, `/kv?snapshot=` may show an empty list
+//! that looks like valid content. A name can be used again after its snapshot has expired, so a write to it forgets what was
+//! learned, and what is stored as immutable has a bounded lifetime.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How long the content of a ready snapshot is fresh.
+pub(super) const READY_LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// How many names are remembered. Forgetting one is safe: its content gets the usual lifetime.
+const MAX_READY: usize = 1024;
+
+/// The names of snapshots that were seen ready.
+#[derive(Debug, Default)]
+pub(super) struct ReadySnapshots(Mutex<Names>);
+
+#[derive(Debug, Default)]
+struct Names {
+    ready: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+#[derive(Deserialize)]
+struct StatusOnly<'a> {
+    #[serde(borrow)]
+    status: Option<&'a str>,
+}
+
+impl ReadySnapshots {
+    /// Reads a snapshot resource that the origin has just sent.
+    pub(super) fn learn(&self, name: &str, body: &[u8]) {
+        let status = serde_json::from_slice::<StatusOnly<'_>>(body).ok().and_then(|resource| resource.status);
+        let mut names = self.lock();
+        if !matches!(status, Some("ready" | "archived")) {
+            names.ready.remove(name);
+            return;
+        }
+        if names.ready.insert(name.to_owned()) {
+            names.order.push_back(name.to_owned());
+        }
+        while names.order.len() > MAX_READY {
+            if let Some(oldest) = names.order.pop_front() {
+                names.ready.remove(&oldest);
+            }
+        }
+    }
+
+    /// Forgets what was learned of a name: it is being written to.
+    pub(super) fn forget(&self, name: &str) {
+        let mut names = self.lock();
+        names.ready.remove(name);
+        names.order.retain(|each| each != name);
+    }
+
+    /// Whether the content of that snapshot is fixed.
+    #[must_use]
+    pub(super) fn is_ready(&self, name: &str) -> bool {
+        self.lock().ready.contains(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        // Nothing under this lock can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_learned_and_forgotten() {
+        let snapshots = ReadySnapshots::default();
+        snapshots.learn("s", br#"{"name":"s","status":"provisioning"}"#);
+        assert!(!snapshots.is_ready("s"));
+        snapshots.learn("s", br#"{"name":"s","status":"ready"}"#);
+        assert!(snapshots.is_ready("s"));
+        snapshots.learn("s", br#"{"name":"s","status":"archived"}"#);
+        assert!(snapshots.is_ready("s"), "archived content stays what it was");
+        snapshots.forget("s");
+        assert!(!snapshots.is_ready("s"));
+        for odd in ["", "{", "[]", r#"{"status":1}"#, r#"{"name":"s"}"#] {
+            snapshots.learn("s", odd.as_bytes());
+            assert!(!snapshots.is_ready("s"), "{odd}");
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let snapshots = ReadySnapshots::default();
+        for number in 0..=MAX_READY {
+            snapshots.learn(&format!("s{number}"), br#"{"status":"ready"}"#);
+        }
+        assert!(!snapshots.is_ready("s0"));
+        assert!(snapshots.is_ready("s1"));
+        assert_eq!(snapshots.lock().ready.len(), MAX_READY);
+    }
+}
