@@ -24,8 +24,8 @@ const ARRIVAL: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
 const RESPONSE: [(&str, &str); 8] = [
     ("content-type", "application/vnd.microsoft.appconfig.kv+json; charset=utf-8"),
     ("cache-control", "public, max-age=60, stale-while-revalidate=30"),
-    ("date", "Thu, 05 Nov 2026 16:00:00 GMT"),
-    ("last-modified", "Wed, 04 Nov 2026 16:00:00 GMT"),
+    ("date", "Fri, 06 Nov 2026 00:00:00 GMT"),
+    ("last-modified", "Thu, 05 Nov 2026 16:00:00 GMT"),
     ("etag", "\"4f6dd610dd5e4deebc7fbaef685fb903\""),
     ("content-length", "1024"),
     ("x-ms-request-id", "87e9b0d5-8a1c-4c4e-a4b7-9a3a4f8f8d5c"),

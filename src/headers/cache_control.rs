@@ -63,7 +63,7 @@ impl RequestDirectives {
     }
 
     fn apply(&mut self, member: &Member<'_>) {
-        match member.name.to_ascii_lowercase().as_slice() {
+        match member.lowercase_name(&mut [0; LONGEST_NAME_BYTES]) {
             b"no-cache" => self.no_cache = true,
             b"no-store" => self.no_store = true,
             b"only-if-cached" => self.only_if_cached = true,
@@ -140,7 +140,7 @@ impl ResponseDirectives {
 
     /// Takes one directive in. Shared with `headers::targeted_cache_control`, whose directives mean the same in another syntax.
     pub(crate) fn apply(&mut self, member: &Member<'_>) {
-        match member.name.to_ascii_lowercase().as_slice() {
+        match member.lowercase_name(&mut [0; LONGEST_NAME_BYTES]) {
             b"no-store" => self.no_store = true,
             b"must-revalidate" => self.must_revalidate = true,
             b"proxy-revalidate" => self.proxy_revalidate = true,
@@ -186,7 +186,19 @@ pub(crate) enum Argument<'a> {
     Malformed,
 }
 
+/// The longest name that means anything here: `stale-while-revalidate`.
+const LONGEST_NAME_BYTES: usize = 22;
+
 impl Member<'_> {
+    /// The name in lower case, without allocating: requests with directives are on the hot path. Empty when it is longer than
+    /// any that is known.
+    fn lowercase_name<'b>(&self, buffer: &'b mut [u8; LONGEST_NAME_BYTES]) -> &'b [u8] {
+        let Some(lowercase) = buffer.get_mut(..self.name.len()) else { return &[] };
+        lowercase.copy_from_slice(self.name);
+        lowercase.make_ascii_lowercase();
+        lowercase
+    }
+
     fn is_plain(&self) -> bool {
         matches!(self.argument, Argument::Absent)
     }
