@@ -8,6 +8,7 @@
 
 mod app_configuration;
 mod dependencies;
+mod emulator_data;
 mod layering;
 mod operations;
 mod rfc9111;
