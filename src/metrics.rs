@@ -18,9 +18,9 @@ use prometheus::{
 
 use crate::error::RefusalReason;
 use families::{
-    BUILD_INFO, BYTES_SAVED, COLLAPSED, CONNECTION_ERRORS, CONNECTIONS, CONNECTIONS_OPEN,
-    CONNECTIONS_REFUSED, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY, REFUSALS, REQUESTS,
-    STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
+    BUILD_INFO, BYTES_SAVED, CLOCK_SKEW, COLLAPSED, CONNECTION_ERRORS, CONNECTIONS, CONNECTIONS_OPEN,
+    CONNECTIONS_REFUSED, CREDENTIAL_REFUSALS, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY,
+    REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
 pub use families::{FAMILIES, Family, FamilyKind};
 
@@ -97,6 +97,10 @@ impl RequestCounters {
 pub struct OriginCounters {
     /// Body bytes received.
     pub body_bytes: IntCounter,
+    /// How far this machine's clock is ahead of the origin's.
+    pub clock_skew_seconds: IntGauge,
+    credential_refusals: IntCounterVec,
+    upstream: Box<str>,
     latency: Histogram,
     outcomes: [IntCounter; ORIGIN_OUTCOMES.len()],
 }
@@ -108,6 +112,11 @@ impl OriginCounters {
         if matches!(outcome, OriginOutcome::Answered(_)) {
             self.latency.observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts an answer that refuses the sidecar's own credential.
+    pub fn credential_refused(&self, reason: &'static str) {
+        self.credential_refusals.with_label_values(&[&*self.upstream, reason]).inc();
     }
 }
 
@@ -204,6 +213,9 @@ impl Metrics {
         let (stored, collapsed) = (registrar.counters(&STORED), registrar.counters(&COLLAPSED));
         let (outcomes, bytes) = (registrar.counters(&ORIGIN_REQUESTS), registrar.counters(&ORIGIN_BYTES));
         let saved = registrar.counters(&BYTES_SAVED);
+        let refused = registrar.counters(&CREDENTIAL_REFUSALS);
+        let skew = Opts::new(CLOCK_SKEW.name, CLOCK_SKEW.meaning);
+        let skew = registrar.register(IntGaugeVec::new(skew, CLOCK_SKEW.labels));
         let latency =
             HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
         let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
@@ -221,6 +233,9 @@ impl Metrics {
                 },
                 origin: OriginCounters {
                     body_bytes: bytes.with_label_values(&[name]),
+                    clock_skew_seconds: skew.with_label_values(&[name]),
+                    credential_refusals: refused.clone(),
+                    upstream: name.into(),
                     latency: latency.with_label_values(&[name]),
                     outcomes: ORIGIN_OUTCOMES.map(|word| outcomes.with_label_values(&[name, word])),
                 },
@@ -323,6 +338,7 @@ mod tests {
         metrics.upstream(0).requests.hit.inc();
         metrics.upstream(1).requests.forwarded("stale");
         metrics.upstream(1).requests.detail("own-write");
+        metrics.upstream(0).origin.credential_refused("clock");
         metrics.connections().error("request-header");
         metrics.refused("host");
         metrics.observe_store(3, 4_096, 65_536, 7);

@@ -1,6 +1,10 @@
 //! How the sidecar proves itself upstream. One file per kind of credential.
 
+pub mod connection_string;
+pub mod hmac;
 pub mod partition;
+pub mod refusal;
+pub mod watched_file;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;

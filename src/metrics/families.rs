@@ -45,7 +45,7 @@ const fn gauge(
 }
 
 /// Every metric of the sidecar itself. Those of the process (`process_…`) come beside them on Linux.
-pub const FAMILIES: [Family; 19] = [
+pub const FAMILIES: [Family; 21] = [
     REQUESTS,
     DETAILS,
     STORED,
@@ -55,6 +55,8 @@ pub const FAMILIES: [Family; 19] = [
     ORIGIN_SECONDS,
     ORIGIN_BYTES,
     BYTES_SAVED,
+    CREDENTIAL_REFUSALS,
+    CLOCK_SKEW,
     STORE_KEYS,
     STORE_WEIGHT,
     STORE_CAPACITY,
@@ -121,6 +123,18 @@ pub(super) const BYTES_SAVED: Family = counter(
     &["upstream"],
     "bytes",
     "Body bytes given to callers that did not have to come from the origin for them.",
+);
+pub(super) const CREDENTIAL_REFUSALS: Family = counter(
+    "tagalong_credential_refusals_total",
+    &["upstream", "reason"],
+    "answers",
+    "Answers of the origin that refuse the sidecar's own credential: clock, credential or forbidden.",
+);
+pub(super) const CLOCK_SKEW: Family = gauge(
+    "tagalong_origin_clock_skew_seconds",
+    &["upstream"],
+    "seconds",
+    "How far this machine's clock is ahead of the origin's. Signed requests are refused beyond 900 either way.",
 );
 pub(super) const STORE_KEYS: Family =
     gauge("tagalong_store_keys", &[], "cache keys", "Cache keys with a stored response.");

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
 
 use super::destination::{Destination, RouteRules};
 use crate::clock::Clock;
 use crate::config::{self, Config, CredentialKind, ProfileKind};
+use crate::credentials::hmac::{HmacCredential, KeyError};
 use crate::credentials::partition::Partitions;
+use crate::credentials::refusal::Refusals;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential};
 use crate::fetch::Upstream;
 use crate::fetch::collapse::Flights;
@@ -40,6 +43,14 @@ pub enum AssembleError {
         name: String,
         /// What is wrong.
         source: TlsError,
+    },
+    /// There is no access key.
+    #[error("upstream {name:?}: {source}")]
+    Key {
+        /// The upstream's name.
+        name: String,
+        /// What is wrong.
+        source: KeyError,
     },
     /// The kind of credential is not part of this build.
     #[error(
@@ -106,8 +117,10 @@ fn destination(
     surroundings: &Surroundings<'_>,
 ) -> Result<Destination, AssembleError> {
     let name = || upstream.name.clone();
-    let authority =
-        upstream.authority().cloned().ok_or_else(|| AssembleError::NoAuthority { name: name() })?;
+    let authority = upstream
+        .authority()
+        .map(|authority| without_default_port(upstream.scheme(), authority))
+        .ok_or_else(|| AssembleError::NoAuthority { name: name() })?;
     let dial: Arc<dyn Dial> = match surroundings.dial {
         Some(dial) => dial(upstream),
         None => Arc::new(
@@ -123,7 +136,7 @@ fn destination(
         header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
             .unwrap_or(usize::MAX),
     };
-    let credential = credential(upstream)?;
+    let credential = credential(upstream, metrics.clone())?;
     let rules = upstream.caching_rules();
     let fetch = Upstream {
         name: name(),
@@ -162,6 +175,16 @@ fn destination(
     })
 }
 
+/// The authority as it will stand in `Host`, which HTTP clients send without the scheme's own port: what is signed must be what
+/// is sent.
+fn without_default_port(scheme: &Scheme, authority: &Authority) -> Authority {
+    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    match authority.port_u16() {
+        Some(port) if port == default_port => authority.host().parse().unwrap_or_else(|_| authority.clone()),
+        _ => authority.clone(),
+    }
+}
+
 fn origin(upstream: &config::Upstream) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = upstream.url.scheme().cloned();
@@ -184,11 +207,21 @@ fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
     }
 }
 
-fn credential(upstream: &config::Upstream) -> Result<Arc<dyn Credential>, AssembleError> {
+fn credential(
+    upstream: &config::Upstream,
+    metrics: OriginCounters,
+) -> Result<Arc<dyn Credential>, AssembleError> {
+    let refusals = Refusals::new(upstream.name.clone(), metrics);
     match upstream.credential.kind {
         CredentialKind::None => Ok(Arc::new(NoCredential)),
         CredentialKind::Forward => Ok(Arc::new(ForwardedCredential)),
-        kind @ (CredentialKind::Hmac | CredentialKind::Entra | CredentialKind::BearerFile) => {
+        CredentialKind::Hmac => {
+            let variable = |name: &str| std::env::var(name).ok();
+            let key = HmacCredential::new(&upstream.credential, variable, refusals)
+                .map_err(|source| AssembleError::Key { name: upstream.name.clone(), source })?;
+            Ok(Arc::new(key))
+        }
+        kind @ (CredentialKind::Entra | CredentialKind::BearerFile) => {
             Err(AssembleError::Credential { name: upstream.name.clone(), kind })
         }
     }

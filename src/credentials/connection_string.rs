@@ -1,0 +1,85 @@
+//! `Endpoint=…;Id=…;Secret=…`: the connection string of Azure App Configuration, as the portal shows it.
+
+use crate::headers::access_key::{AccessKey, AccessKeyError, Secret};
+
+/// Why a text is no connection string. Never holds a part of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionStringError {
+    /// A part is missing.
+    #[error("the connection string has no {0}; copy it whole: Endpoint=…;Id=…;Secret=…")]
+    Missing(&'static str),
+    /// A part stands twice.
+    #[error("the connection string has {0} twice; keep one line with one Endpoint, Id and Secret")]
+    Twice(&'static str),
+    /// Id or secret are unusable.
+    #[error(transparent)]
+    Key(#[from] AccessKeyError),
+}
+
+/// A connection string, taken apart.
+#[derive(Clone, Debug)]
+pub struct ConnectionString<'a> {
+    /// Where it leads; key files for callers leave it out.
+    pub endpoint: Option<&'a str>,
+    /// Id and secret.
+    pub key: AccessKey,
+}
+
+impl<'a> ConnectionString<'a> {
+    /// Reads one. Order and case of the names do not matter, nor does a `;` at the end.
+    ///
+    /// # Errors
+    /// [`ConnectionStringError`]
+    pub fn parse(text: &'a str) -> Result<Self, ConnectionStringError> {
+        let (mut endpoint, mut id, mut secret) = (None, None, None);
+        for part in text.split(';') {
+            // A secret may end in `=`: the first one separates.
+            let Some((name, value)) = part.split_once('=') else { continue };
+            let (slot, name) = match name.trim() {
+                name if name.eq_ignore_ascii_case("Endpoint") => (&mut endpoint, "Endpoint"),
+                name if name.eq_ignore_ascii_case("Id") => (&mut id, "Id"),
+                name if name.eq_ignore_ascii_case("Secret") => (&mut secret, "Secret"),
+                _ => continue,
+            };
+            if slot.replace(value.trim()).is_some() {
+                return Err(ConnectionStringError::Twice(name));
+            }
+        }
+        let id = id.ok_or(ConnectionStringError::Missing("Id"))?;
+        let secret = secret.ok_or(ConnectionStringError::Missing("Secret"))?;
+        Ok(Self { endpoint, key: AccessKey::new(id, Secret::from_base64(secret)?)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_portal_shows() {
+        let text = "Endpoint=https://contoso.azconfig.io;Id=a1b2-l0-s0:AbC;Secret=c2VjcmV0LQ==\n";
+        let parsed = ConnectionString::parse(text).unwrap();
+        assert_eq!(parsed.endpoint, Some("https://contoso.azconfig.io"));
+        assert_eq!(parsed.key.id(), "a1b2-l0-s0:AbC");
+        assert_eq!(
+            parsed.key.sign(b"x"),
+            AccessKey::new("i", Secret::new(b"secret-".to_vec())).unwrap().sign(b"x")
+        );
+        assert!(ConnectionString::parse("secret=c2VjcmV0; id=i;").unwrap().endpoint.is_none());
+    }
+
+    #[test]
+    fn says_what_is_wrong_without_the_secret() {
+        for (text, because) in [
+            ("", "no Id"),
+            ("Id=hunter2", "no Secret"),
+            ("Id=a;Secret=hunter2!", "base64"),
+            ("Id=a b;Secret=c2VjcmV0", "visible ASCII"),
+            ("Id=a;Id=b;Secret=c2VjcmV0", "Id twice"),
+        ] {
+            let message = ConnectionString::parse(text).unwrap_err().to_string();
+            assert!(message.contains(because), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! An access key: every request is signed anew, with the sidecar's own clock (Azure App Configuration, "HMAC authentication").
+
+use futures_util::future::BoxFuture;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::connection_string::{ConnectionString, ConnectionStringError};
+use super::refusal::Refusals;
+use super::watched_file::{FileError, WatchedFile};
+use super::{Credential, CredentialError, Unsigned};
+use crate::clock::Timestamp;
+use crate::config;
+use crate::headers::access_key::{AccessKey, AccessKeyError, Secret, content_sha256};
+use crate::headers::hmac_authorization::{X_MS_CONTENT_SHA256, X_MS_DATE, authorization};
+
+/// Why there is no access key to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The environment variable is not set, or not text.
+    #[error("the environment variable {0} is not set; set it, or name another one")]
+    Variable(String),
+    /// The connection string.
+    #[error(transparent)]
+    ConnectionString(#[from] ConnectionStringError),
+    /// Id or secret.
+    #[error(transparent)]
+    Key(#[from] AccessKeyError),
+}
+
+/// Signs with an access key.
+#[derive(Debug)]
+pub struct HmacCredential {
+    key: KeySource,
+    refusals: Refusals,
+}
+
+#[derive(Debug)]
+enum KeySource {
+    Fixed(AccessKey),
+    File(WatchedFile<AccessKey>),
+}
+
+impl HmacCredential {
+    /// The key that the configuration names; `variable` reads the environment.
+    ///
+    /// # Errors
+    /// [`KeyError`] when there is none there.
+    pub fn new(
+        settings: &config::Credential,
+        variable: impl Fn(&str) -> Option<String>,
+        refusals: Refusals,
+    ) -> Result<Self, KeyError> {
+        let variable = |name: &str| {
+            variable(name).map(zeroize::Zeroizing::new).ok_or_else(|| KeyError::Variable(name.to_owned()))
+        };
+        let key = if let Some(path) = &settings.connection_string_file {
+            KeySource::File(WatchedFile::open(path, Box::new(|text| from_string(text).map_err(said)))?)
+        } else if let Some(path) = &settings.secret_file {
+            let id = settings.id.clone();
+            KeySource::File(WatchedFile::open(
+                path,
+                Box::new(move |text| from_parts(&id, text).map_err(said)),
+            )?)
+        } else if !settings.connection_string_variable.is_empty() {
+            KeySource::Fixed(from_string(&variable(&settings.connection_string_variable)?)?)
+        } else if !settings.secret_variable.is_empty() {
+            KeySource::Fixed(from_parts(&settings.id, &variable(&settings.secret_variable)?)?)
+        } else if !settings.connection_string.is_empty() {
+            KeySource::Fixed(from_string(settings.connection_string.expose())?)
+        } else {
+            KeySource::Fixed(from_parts(&settings.id, settings.secret.expose())?)
+        };
+        Ok(Self { key, refusals })
+    }
+}
+
+fn from_string(text: &str) -> Result<AccessKey, ConnectionStringError> {
+    Ok(ConnectionString::parse(text)?.key)
+}
+
+fn from_parts(id: &str, secret: &str) -> Result<AccessKey, AccessKeyError> {
+    AccessKey::new(id, Secret::from_base64(secret)?)
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Adds date, hash and signature.
+fn sign(key: &AccessKey, request: &Unsigned<'_>, fields: &mut HeaderMap) -> Result<(), CredentialError> {
+    let date = httpdate::fmt_http_date(request.now.to_system_time());
+    let hash = content_sha256(request.body);
+    let value = authorization(key, request.method.as_str(), request.target, &date, request.authority, &hash);
+    let unsendable = |_| CredentialError {
+        cause: "the id of the access key cannot be sent in a header field; copy the connection string again"
+            .to_owned(),
+    };
+    let mut value = HeaderValue::try_from(value).map_err(unsendable)?;
+    value.set_sensitive(true);
+    fields.insert(X_MS_DATE, HeaderValue::try_from(date).map_err(unsendable)?);
+    fields.insert(X_MS_CONTENT_SHA256, HeaderValue::try_from(hash).map_err(unsendable)?);
+    fields.insert(AUTHORIZATION, value);
+    Ok(())
+}
+
+impl Credential for HmacCredential {
+    fn authorize<'a>(
+        &'a self,
+        request: Unsigned<'a>,
+        fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        Box::pin(async move {
+            match &self.key {
+                KeySource::Fixed(key) => sign(key, &request, fields),
+                KeySource::File(file) => {
+                    let key = file.current(request.now).await;
+                    let key = key.map_err(|error| CredentialError { cause: error.to_string() })?;
+                    sign(&key, &request, fields)
+                }
+            }
+        })
+    }
+
+    fn signs_body(&self) -> bool {
+        true
+    }
+
+    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        self.refusals.heed(status, fields, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

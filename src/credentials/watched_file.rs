@@ -1,0 +1,261 @@
+//! A secret file that may be replaced while the process runs: looked at on use, at most once a second, away from the runtime's
+//! thread. Whoever uses it meanwhile goes on with what was read last.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+
+/// How long what was read is believed without another look: a rotated secret holds everywhere a second later.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A file larger than this is no secret; reading it whole would be a way to exhaust memory.
+const LIMIT_BYTES: u64 = 1 << 20;
+
+/// Why a secret file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it and what to do. Never holds a part of the file.
+    pub cause: String,
+}
+
+/// Makes a value of a file's text; the error says what is wrong without quoting it.
+pub type Reading<T> = dyn Fn(&str) -> Result<T, String> + Send + Sync;
+
+/// A file and what was last read from it.
+pub struct WatchedFile<T> {
+    path: PathBuf,
+    reading: Box<Reading<T>>,
+    held: ArcSwapOption<T>,
+    looked_at_micros: AtomicI64,
+    /// The version that was last read, usable or not. Locked while somebody looks.
+    seen: Mutex<Option<Version>>,
+}
+
+impl<T> std::fmt::Debug for WatchedFile<T> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WatchedFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What changes when a file is rewritten, or replaced by renaming or by turning a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size_bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size_bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> WatchedFile<T> {
+    /// A file that must be usable at once. Reads it on this thread: only at start.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be read or used.
+    pub fn open(path: &Path, reading: Box<Reading<T>>) -> Result<Self, FileError> {
+        let (version, text) = read(path).map_err(|error| cannot_read(path, &error))?;
+        let value = reading(&text).map_err(|cause| FileError { path: path.to_owned(), cause })?;
+        let file = Self::awaited(path, reading);
+        file.held.store(Some(Arc::new(value)));
+        Ok(Self { seen: Mutex::new(Some(version)), ..file })
+    }
+
+    /// A file that may appear later: something else writes it.
+    #[must_use]
+    pub fn awaited(path: &Path, reading: Box<Reading<T>>) -> Self {
+        Self {
+            path: path.to_owned(),
+            reading,
+            held: ArcSwapOption::empty(),
+            looked_at_micros: AtomicI64::new(i64::MIN),
+            seen: Mutex::new(None),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file holds, as of a second ago at most. A file that has become unreadable or malformed leaves what was read
+    /// before in force, with a warning: half-written files and botched rotations must not lock everybody out.
+    ///
+    /// # Errors
+    /// [`FileError`] as long as there has never been a usable one.
+    pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, FileError> {
+        let failure = if self.is_due(now) { self.look(now).await } else { None };
+        self.held.load_full().ok_or_else(|| {
+            failure.unwrap_or_else(|| FileError {
+                path: self.path.clone(),
+                cause: "it holds nothing usable yet; write the secret there".to_owned(),
+            })
+        })
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        let looked_at = Timestamp::from_unix_micros(self.looked_at_micros.load(Ordering::Relaxed));
+        // A clock that was set back must not keep an old secret alive.
+        now < looked_at || now.since(looked_at) >= LOOK_INTERVAL
+    }
+
+    /// Looks whether the file has changed and reads it if so. One at a time; others go on with what is held, and wait only
+    /// where nothing is.
+    async fn look(&self, now: Timestamp) -> Option<FileError> {
+        let mut seen = match self.seen.try_lock() {
+            Ok(seen) => seen,
+            Err(_) if self.held.load().is_some() => return None,
+            Err(_) => self.seen.lock().await,
+        };
+        if !self.is_due(now) {
+            return None;
+        }
+        let (path, before) = (self.path.clone(), *seen);
+        let read = tokio::task::spawn_blocking(move || {
+            let metadata = std::fs::metadata(&path)?;
+            if before == Some(Version::of(&metadata)) { Ok(None) } else { read(&path).map(Some) }
+        })
+        .await
+        .unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")));
+        let failure = match read {
+            Ok(None) => None,
+            Ok(Some((version, text))) => {
+                *seen = Some(version);
+                match (self.reading)(&text) {
+                    Ok(value) => {
+                        self.held.store(Some(Arc::new(value)));
+                        tracing::info!(path = %self.path.display(), "read a secret file");
+                        None
+                    }
+                    Err(cause) => Some(FileError { path: self.path.clone(), cause }),
+                }
+            }
+            Err(error) => {
+                // What comes back is read again even if it looks the same.
+                *seen = None;
+                Some(cannot_read(&self.path, &error))
+            }
+        };
+        if let Some(failure) = &failure {
+            tracing::warn!(error = %failure, "a secret file cannot be used; what was read before stays in force");
+        }
+        self.looked_at_micros.store(now.as_unix_micros(), Ordering::Relaxed);
+        failure
+    }
+}
+
+/// A file's version and text. The version is taken first: what changes in between is read again at the next look.
+fn read(path: &Path) -> std::io::Result<(Version, Zeroizing<String>)> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.len() > LIMIT_BYTES {
+        return Err(std::io::Error::other("it is larger than 1 MiB, which no secret is"));
+    }
+    Ok((Version::of(&metadata), Zeroizing::new(std::fs::read_to_string(path)?)))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> FileError {
+    let cause = format!("cannot be read: {error}; check the path and that this user may read it");
+    FileError { path: path.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
+
+    fn number() -> Box<Reading<u32>> {
+        Box::new(|text| text.trim().parse().map_err(|_| "it is no number".to_owned()))
+    }
+
+    fn later(millis: u64) -> Timestamp {
+        START.plus(Duration::from_millis(millis))
+    }
+
+    #[tokio::test]
+    async fn a_replaced_file_is_read_a_second_later_and_not_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "1\n").unwrap();
+        let file = WatchedFile::open(&path, number()).unwrap();
+        assert_eq!(*file.current(START).await.unwrap(), 1);
+        let new = directory.path().join("new");
+        std::fs::write(&new, "2\n").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        assert_eq!(*file.current(later(999)).await.unwrap(), 1);
+        assert_eq!(*file.current(later(1_000)).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_turned_link_is_a_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("a"), "1").unwrap();
+        std::fs::write(at("b"), "2").unwrap();
+        std::os::unix::fs::symlink(at("a"), at("link")).unwrap();
+        let file = WatchedFile::open(&at("link"), number()).unwrap();
+        std::os::unix::fs::symlink(at("b"), at("next")).unwrap();
+        std::fs::rename(at("next"), at("link")).unwrap();
+        assert_eq!(*file.current(START).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_stays_in_force_when_the_file_breaks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "1").unwrap();
+        let file = WatchedFile::open(&path, number()).unwrap();
+        std::fs::write(&path, "one").unwrap();
+        assert_eq!(*file.current(START).await.unwrap(), 1);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*file.current(later(2_000)).await.unwrap(), 1);
+        std::fs::write(&path, "3").unwrap();
+        assert_eq!(*file.current(later(4_000)).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_awaited_file_may_appear_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        assert!(WatchedFile::open(&path, number()).unwrap_err().to_string().contains("cannot be read"));
+        let file = WatchedFile::awaited(&path, number());
+        assert!(file.current(START).await.is_err());
+        assert!(file.current(later(1)).await.unwrap_err().to_string().contains("nothing usable yet"));
+        std::fs::write(&path, "7").unwrap();
+        assert_eq!(*file.current(later(1_001)).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_clock_set_back_does_not_keep_an_old_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "1").unwrap();
+        let file = WatchedFile::open(&path, number()).unwrap();
+        assert_eq!(*file.current(later(60_000)).await.unwrap(), 1);
+        std::fs::write(&path, "22").unwrap();
+        assert_eq!(*file.current(START).await.unwrap(), 22);
+    }
+}
