@@ -110,11 +110,11 @@ fn write_until_gone(address: SocketAddr, writer: String, acknowledged: &mpsc::Se
             connection.ask("PUT", &key, &format!("{{\"value\":\"{number}\"}}"))
         };
         match answer {
-            Ok((200, _)) => {
+            Ok((status, body)) => {
+                assert_eq!(status, 200, "{writer}: {body} (before: {before:?})");
                 known.insert(key, (!deletes).then_some(number));
                 let _nobody_counts_any_more = acknowledged.send(());
             }
-            Ok((status, body)) => panic!("{writer}: {status} {body} (before: {before:?})"),
             Err(_) => break,
         }
     }
