@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::uri::{Authority, Scheme};
 use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -138,6 +139,10 @@ impl UpstreamClient {
                 let cause = "it switches protocols, which nobody asked for".into();
                 Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
+            Ok(Ok(response)) if !has_plain_body(response.headers()) => {
+                let cause = "its body has a transfer coding other than chunked".into();
+                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let cause = Cause::of(&error);
@@ -166,6 +171,17 @@ impl UpstreamClient {
             }
             Err(_) => Err(Failure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline })),
         }
+    }
+}
+
+/// Whether the body, once hyper has taken `chunked` off, is what the origin meant: any other coding would be left on it, and
+/// the field that names it is taken away (RFC 9112 §6.1; nobody was told that we understand another one).
+fn has_plain_body(fields: &HeaderMap) -> bool {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 
@@ -202,5 +218,31 @@ impl Cause {
             cause = source.source();
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunked_alone_is_taken_off() {
+        for (lines, plain) in [
+            (&[][..], true),
+            (&["chunked"], true),
+            (&["Chunked"], true),
+            (&["xfoo"], false),
+            (&["gzip, chunked"], false),
+            (&["chunked, chunked"], false),
+            (&["gzip", "chunked"], false),
+            (&[""], false),
+        ] {
+            let line = |line: &&'static str| (TRANSFER_ENCODING, http::HeaderValue::from_static(line));
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines.iter().map(line) {
+                fields.append(name, value);
+            }
+            assert_eq!(has_plain_body(&fields), plain, "{lines:?}");
+        }
     }
 }
