@@ -201,6 +201,17 @@ pub enum ProxyError {
         /// The deadline that passed.
         deadline: Duration,
     },
+    /// The upstream began its answer and then sent nothing more of its body in time.
+    #[error(
+        "{upstream} sent no more of its body within {} ms. Try again, or raise upstream.body_stall_deadline if it is that slow",
+        deadline.as_millis()
+    )]
+    BodyTimeout {
+        /// The upstream's authority.
+        upstream: String,
+        /// The deadline that passed.
+        deadline: Duration,
+    },
     /// The upstream closed the connection before it had answered.
     #[error(
         "{upstream} closed the connection before it answered: {cause}. Try again; its own log may say why"
@@ -283,6 +294,7 @@ impl ProxyError {
             Self::Connect { .. }
             | Self::ConnectTimeout { .. }
             | Self::AnswerTimeout { .. }
+            | Self::BodyTimeout { .. }
             | Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::BrokenAnswer { .. } | Self::Credential { .. } => StatusCode::BAD_GATEWAY,
             Self::Disconnected { cause, .. } => match **cause {
@@ -324,6 +336,7 @@ impl ProxyError {
         matches!(
             self,
             Self::AnswerTimeout { .. }
+                | Self::BodyTimeout { .. }
                 | Self::NoAnswer { .. }
                 | Self::BrokenAnswer { .. }
                 | Self::Internal { .. }
@@ -338,6 +351,7 @@ impl ProxyError {
             Self::Connect { .. } => "connect",
             Self::ConnectTimeout { .. } => "connect-timeout",
             Self::AnswerTimeout { .. } => "answer-timeout",
+            Self::BodyTimeout { .. } => "body-timeout",
             Self::NoAnswer { .. } => "no-answer",
             Self::BrokenAnswer { .. } => "broken-answer",
             Self::Credential { .. } => "credential",
@@ -354,7 +368,9 @@ impl ProxyError {
         match self {
             Self::Refused(refused) => refused.reason.title(),
             Self::Connect { .. } | Self::ConnectTimeout { .. } => "The upstream cannot be reached",
-            Self::AnswerTimeout { .. } | Self::NoAnswer { .. } => "The upstream did not answer",
+            Self::AnswerTimeout { .. } | Self::BodyTimeout { .. } | Self::NoAnswer { .. } => {
+                "The upstream did not answer"
+            }
             Self::BrokenAnswer { .. } => "The upstream's answer is broken",
             Self::Credential { .. } => "No credential for the upstream",
             Self::Disconnected { .. } => "The upstream cannot be asked, and nothing stored may answer",
@@ -422,6 +438,7 @@ mod tests {
             ProxyError::Connect { upstream: upstream(), cause: "refused".into() },
             ProxyError::ConnectTimeout { upstream: upstream(), deadline },
             ProxyError::AnswerTimeout { upstream: upstream(), deadline },
+            ProxyError::BodyTimeout { upstream: upstream(), deadline },
             ProxyError::NoAnswer { upstream: upstream(), cause: "closed".into() },
             ProxyError::BrokenAnswer {
                 upstream: upstream(),
@@ -442,7 +459,7 @@ mod tests {
     #[test]
     fn statuses() {
         let statuses: Vec<u16> = one_of_each().iter().map(|error| error.status().as_u16()).collect();
-        assert_eq!(statuses, [400, 504, 504, 504, 504, 502, 429, 413, 400, 503, 500, 504]);
+        assert_eq!(statuses, [400, 504, 504, 504, 504, 504, 502, 429, 413, 400, 503, 500, 504]);
         let slow = ProxyError::BodyBroken { cause: "slow".into(), too_slow: true };
         assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
     }

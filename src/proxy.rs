@@ -380,6 +380,9 @@ impl Proxy {
             LeadersAnswer::Landed(Landing::Shared(shared)) => {
                 Ok(Outcome::shared(on_path.request, shared, reason, collapsed))
             }
+            LeadersAnswer::Stored { shared, withheld } => {
+                Ok(Outcome::shared(on_path.request, shared, reason, collapsed).with_own_fields(withheld))
+            }
             LeadersAnswer::Landed(Landing::Failed(failure)) => {
                 self.without_origin(to, on_path, failure, Some(reason))
             }
@@ -389,9 +392,7 @@ impl Proxy {
             LeadersAnswer::Only { response, status, not_stored } => {
                 Ok(Outcome::only(on_path.request, response, status, reason, not_stored))
             }
-            LeadersAnswer::Alone(alone) => {
-                Ok(Outcome::alone(&on_path.request.method, alone, reason, collapsed))
-            }
+            LeadersAnswer::Alone(alone) => Ok(Outcome::alone(&on_path.request, alone, reason, collapsed)),
         }
     }
 
@@ -407,15 +408,26 @@ impl Proxy {
         let verdict =
             stored.as_ref().map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
         let now = self.clock.now();
-        match disconnected(&on_path.request, stored.as_deref(), verdict, failure.why, &on_path.rules, now) {
+        let error = match disconnected(
+            &on_path.request,
+            stored.as_deref(),
+            verdict,
+            failure.why,
+            &on_path.rules,
+            now,
+        ) {
             Ok(reuse) => match stored {
-                Some(stored) => Ok(Outcome::stale(on_path.request, stored, reuse, reason)),
-                None => Err(failure.error),
+                Some(stored) => return Ok(Outcome::stale(on_path.request, stored, reuse, reason)),
+                None => failure.error,
             },
-            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => Err(failure.error),
+            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => failure.error,
             Err(refusal) => {
-                Err(ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) })
+                ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) }
             }
+        };
+        match reason {
+            Some(reason) => Ok(Outcome::failed(error, reason)),
+            None => Err(error),
         }
     }
 
@@ -462,8 +474,10 @@ impl Proxy {
         // Its own answer must be as new as its tokens too.
         let _known = self.learn(to, &fields, &method, &target).await?;
         let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
-        let answer = to.upstream.forward(forwarded).await.map_err(|failure| failure.error)?;
-        Ok(Outcome::passed(&method, answer, reason))
+        Ok(match to.upstream.forward(forwarded).await {
+            Ok(answer) => Outcome::passed(&method, answer, reason),
+            Err(failure) => Outcome::failed(failure.error, reason),
+        })
     }
 
     /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
@@ -485,8 +499,10 @@ impl Proxy {
     {
         let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
-        let answer = written.map_err(|failure| failure.error)?;
-        Ok(Outcome::passed(&method, answer, ForwardReason::Method))
+        Ok(match written {
+            Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
+            Err(failure) => Outcome::failed(failure.error, ForwardReason::Method),
+        })
     }
 
     async fn forwarded<B>(

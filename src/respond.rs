@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, DATE,
-    ETAG, EXPIRES, LAST_MODIFIED, LINK, RETRY_AFTER, VARY, VIA,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION,
+    CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, LINK, RETRY_AFTER, VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -177,6 +177,28 @@ pub fn from_upstream(
     fields.remove(SYNC_TOKEN);
     own.append_to(&mut fields);
     assemble(status, fields, body)
+}
+
+/// Takes from the fields of a 200 what describes the body that a 304 does not have (RFC 9110 §15.4.5).
+pub fn keep_what_a_304_carries(fields: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE] {
+        fields.remove(name);
+    }
+}
+
+/// Adds the fields that only the caller whose request fetched an answer gets to see. What the answer says itself stays.
+pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
+    if withheld.is_empty() {
+        return;
+    }
+    let said: Vec<HeaderName> = withheld.keys().filter(|name| fields.contains_key(*name)).cloned().collect();
+    let mut last_name = None;
+    for (name, value) in withheld {
+        last_name = name.or(last_name);
+        if let Some(name) = last_name.as_ref().filter(|name| !said.contains(name) && **name != SYNC_TOKEN) {
+            fields.append(name, value);
+        }
+    }
 }
 
 /// Tells the caller what went wrong and what to do about it.

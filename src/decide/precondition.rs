@@ -1,8 +1,9 @@
 //! The caller's conditions against a stored response (RFC 9110 §13.2; RFC 9111 §4.3.2).
 
-use http::StatusCode;
 use http::header::{DATE, ETAG, HeaderName, LAST_MODIFIED};
+use http::{HeaderValue, StatusCode};
 
+use super::ResponseHead;
 use crate::clock::Timestamp;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
@@ -35,6 +36,29 @@ pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluati
         // `If-None-Match` beats `If-Modified-Since`, even when nothing in it is well-formed.
         (Some(listed), _) => listed.matches_weakly(EntityTag::of_message(stored.fields.get_all(&ETAG))),
         (None, Some(since)) => last_change(stored) <= since,
+        (None, None) => false,
+    };
+    if is_unchanged { Evaluation::NotModified } else { Evaluation::Full }
+}
+
+/// The same for an answer that is passed on without being stored. Its conditions stayed here, because what came back might have
+/// been stored for everyone; so the caller's have to be judged here too. Without a validator in it the answer is full.
+#[must_use]
+pub fn evaluate_unstored(request: &PresentedRequest, head: &ResponseHead) -> Evaluation {
+    let conditions = &request.preconditions;
+    if !request.is_retrieval() || !conditions.is_validating() || head.status != StatusCode::OK {
+        return Evaluation::Full;
+    }
+    let is_unchanged = match (&conditions.if_none_match, conditions.if_modified_since) {
+        (Some(listed), _) => {
+            let lines = head.fields.get_all(ETAG);
+            listed.matches_weakly(EntityTag::of_message(lines.iter().map(HeaderValue::as_bytes)))
+        }
+        (None, Some(since)) => head
+            .fields
+            .get(LAST_MODIFIED)
+            .and_then(|line| http_date::parse(line.as_bytes()))
+            .is_some_and(|changed| changed <= since),
         (None, None) => false,
     };
     if is_unchanged { Evaluation::NotModified } else { Evaluation::Full }

@@ -1,13 +1,14 @@
 //! Which header fields are stored (RFC 9111 §3.1; RFC 9110 §7.6.1): all, except those that belong to one connection or one
 //! exchange, or that the response itself excludes.
 
-use http::header::{AGE, DATE, SET_COOKIE};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 
 use super::ResponseHead;
 use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::cache_control::ResponseDirectives;
 use crate::headers::{hop_by_hop, http_date};
+use crate::stored_response::StoredFields;
 
 /// The fields of a response that may be stored and shown to other callers.
 ///
@@ -31,6 +32,23 @@ pub fn stored_fields(
     fields.remove(AGE);
     if !fields.contains_key(DATE) {
         fields.insert(DATE, http_date::format(head.response_time));
+    }
+    fields
+}
+
+/// The fields of an answer that are for the caller whose request fetched it, and for nobody else: `Set-Cookie` under `guarded`,
+/// what `private` and `no-cache` name, what belongs to one exchange. `stored` is what became of the answer in the store.
+///
+/// `Age` is worked out anew, and what a 304 says of length and coding describes no body that we have.
+#[must_use]
+pub fn withheld_fields(head: &ResponseHead, stored: &StoredFields) -> HeaderMap {
+    let mut fields = head.fields.clone();
+    hop_by_hop::remove_hop_by_hop(&mut fields);
+    let ours = [AGE, DATE, CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE];
+    let shown: Vec<HeaderName> =
+        fields.keys().filter(|name| ours.contains(name) || stored.contains(name)).cloned().collect();
+    for name in shown {
+        fields.remove(name);
     }
     fields
 }

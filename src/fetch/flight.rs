@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
@@ -17,10 +17,11 @@ use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::upstream::Outgoing;
-use crate::body::FlowingBody;
+use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
 use crate::decide::storable::{NotStored, Storable};
+use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, validation};
 use crate::decide::{Asked, ResponseHead, Unreachable};
 use crate::error::ProxyError;
@@ -75,6 +76,13 @@ pub struct Failure {
 pub enum LeadersAnswer {
     /// The same as for everyone on board.
     Landed(Landing),
+    /// The same response as for everyone on board, with the fields that are for this caller alone.
+    Stored {
+        /// What everyone gets.
+        shared: SharedAnswer,
+        /// The fields that are withheld from all others.
+        withheld: HeaderMap,
+    },
     /// A response for this caller alone that the store helped to make.
     Only {
         /// The response.
@@ -141,6 +149,10 @@ impl FlightPlan {
                 // Either of the two may be gone; the store has it in any case.
                 let _gone = answer.send(LeadersAnswer::Landed(landing.clone()));
                 leader.land(landing);
+            }
+            LeadersAnswer::Stored { shared, withheld } => {
+                leader.land(Landing::Shared(shared.clone()));
+                let _gone = answer.send(LeadersAnswer::Stored { shared, withheld });
             }
             alone @ (LeadersAnswer::Alone(_) | LeadersAnswer::Only { .. }) => {
                 leader.land(Landing::NotShared);
@@ -257,7 +269,7 @@ impl FlightPlan {
             }
             Change::Freshened(freshened) => {
                 let freshened = self.of_what_the_store_holds(*freshened);
-                LeadersAnswer::Landed(Landing::Shared(self.put(freshened, head.status)))
+                self.put(freshened, &head)
             }
             Change::AnswerOnly(response, not_stored) => {
                 self.outdate(in_hand);
@@ -298,7 +310,7 @@ impl FlightPlan {
                 };
                 let covers = self.upstream.session.covers_as_received(snapshot.covers);
                 match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
-                    Ok(response) => LeadersAnswer::Landed(Landing::Shared(self.put(response, head.status))),
+                    Ok(response) => self.put(response, &head),
                     Err(NotStored::BodyBroken) => {
                         self.broken("its body has another length than it said".into())
                     }
@@ -311,6 +323,12 @@ impl FlightPlan {
                     Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
                 };
                 alone(head, body, NotStored::BodyTooLarge)
+            }
+            WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
+                let upstream = self.upstream.client.authority().to_string();
+                let deadline = self.upstream.client.limits().body_stall_deadline;
+                let error = ProxyError::BodyTimeout { upstream, deadline };
+                LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::TimedOut, error }))
             }
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
             WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared),
@@ -350,7 +368,7 @@ impl FlightPlan {
         Failure { why, error }
     }
 
-    fn put(&self, mut response: StoredResponse, status: StatusCode) -> SharedAnswer {
+    fn put(&self, mut response: StoredResponse, head: &ResponseHead) -> LeadersAnswer {
         let target = self.request.key.canonical_target();
         if response.status == StatusCode::OK && response.range.is_none() {
             self.upstream.profile.learn(target, &response.body);
@@ -361,7 +379,9 @@ impl FlightPlan {
             }
         }
         let stored = self.upstream.put(&self.request.key, response.clone());
-        SharedAnswer { response: Arc::new(response), status, stored }
+        let withheld = withheld_fields(head, &response.fields);
+        let shared = SharedAnswer { response: Arc::new(response), status: head.status, stored };
+        LeadersAnswer::Stored { shared, withheld }
     }
 
     fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeadersAnswer {

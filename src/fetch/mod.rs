@@ -214,7 +214,9 @@ pub fn select<'a>(variants: &'a Variants, request: &PresentedRequest) -> Option<
 impl From<ProxyError> for Failure {
     fn from(error: ProxyError) -> Self {
         let why = match &error {
-            ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
+            ProxyError::AnswerTimeout { .. }
+            | ProxyError::BodyTimeout { .. }
+            | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
             ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Unreachable::Broken,
             ProxyError::Throttled { .. } => Unreachable::Throttled,
             _ => Unreachable::Connect,

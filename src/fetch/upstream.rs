@@ -143,6 +143,18 @@ impl UpstreamClient {
                 let cause = "its body has a transfer coding other than chunked".into();
                 Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
+            Ok(Ok(response))
+                if header_section_bytes(response.headers()) > self.limits.header_section_limit_bytes =>
+            {
+                let cause = format!(
+                    "its header section is larger than {} bytes (upstream.header_section_limit)",
+                    self.limits.header_section_limit_bytes
+                );
+                Err(Failure::final_one(ProxyError::BrokenAnswer {
+                    upstream: upstream(),
+                    cause: cause.into(),
+                }))
+            }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let cause = Cause::of(&error);
@@ -183,6 +195,12 @@ fn has_plain_body(fields: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// What a header section takes on the wire, its first line aside. The reader's own bound is one of its buffer and lets some
+/// more through.
+fn header_section_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
 struct Failure {

@@ -11,6 +11,7 @@ use super::rewrite::{CallersView, rewritten};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::decide::age::current_age;
+use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
 use crate::decide::{ForwardReason, Reuse};
 use crate::error::ProxyError;
@@ -28,6 +29,8 @@ use crate::stored_response::{CacheKey, StoredResponse};
 pub(super) struct Outcome {
     status: CacheStatus<'static>,
     reply: Reply,
+    /// Fields for this caller alone.
+    withheld: HeaderMap,
 }
 
 enum Reply {
@@ -35,6 +38,8 @@ enum Reply {
     Stored { request: Arc<PresentedRequest>, response: Arc<StoredResponse>, came_from_origin: bool },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
+    /// About what went wrong on the way forward.
+    Failed(ProxyError),
 }
 
 impl Outcome {
@@ -45,7 +50,11 @@ impl Outcome {
             detail: reuse.staleness.detail(),
             ..CacheStatus::default()
         };
-        Self { status, reply: Reply::Stored { request, response, came_from_origin: false } }
+        Self {
+            withheld: HeaderMap::new(),
+            status,
+            reply: Reply::Stored { request, response, came_from_origin: false },
+        }
     }
 
     /// From the store although the origin was to be asked: `reason` says why, if it was asked.
@@ -78,7 +87,11 @@ impl Outcome {
             ..CacheStatus::default()
         };
         let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
-        Self { status, reply: Reply::Stored { request, response: shared.response, came_from_origin } }
+        Self {
+            withheld: HeaderMap::new(),
+            status,
+            reply: Reply::Stored { request, response: shared.response, came_from_origin },
+        }
     }
 
     pub(super) fn only(
@@ -94,35 +107,64 @@ impl Outcome {
             detail: Some(reason.detail().unwrap_or(not_stored.as_str())),
             ..CacheStatus::default()
         };
-        Self { status, reply: Reply::Stored { request, response: response.into(), came_from_origin: false } }
+        Self {
+            withheld: HeaderMap::new(),
+            status,
+            reply: Reply::Stored { request, response: response.into(), came_from_origin: false },
+        }
     }
 
     pub(super) fn alone(
-        method: &Method,
+        request: &PresentedRequest,
         alone: AloneAnswer,
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Self {
-        let status = CacheStatus {
+        let mut status = CacheStatus {
             fwd: Some(reason.fwd()),
             collapsed,
             detail: Some(reason.detail().unwrap_or(alone.not_stored.as_str())),
             ..CacheStatus::default()
         };
-        Self { status, reply: upstream(method, alone.head.status, alone.head.fields, alone.body) }
+        let AloneAnswer { head, body, .. } = alone;
+        if evaluate_unstored(request, &head) == Evaluation::NotModified {
+            status.fwd_status = Some(head.status);
+            let mut fields = head.fields;
+            respond::keep_what_a_304_carries(&mut fields);
+            let reply = upstream(&request.method, StatusCode::NOT_MODIFIED, fields, FlowingBody::Empty);
+            return Self { withheld: HeaderMap::new(), status, reply };
+        }
+        let reply = upstream(&request.method, head.status, head.fields, body);
+        Self { withheld: HeaderMap::new(), status, reply }
     }
 
     pub(super) fn passed(method: &Method, answer: ForwardedAnswer, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
-        Self { status, reply: upstream(method, answer.head.status, answer.head.fields, answer.body) }
+        Self {
+            withheld: HeaderMap::new(),
+            status,
+            reply: upstream(method, answer.head.status, answer.head.fields, answer.body),
+        }
+    }
+
+    /// The origin was to be asked and brought no answer; nothing stored may answer either.
+    pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
+        let status =
+            CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
+        Self { withheld: HeaderMap::new(), status, reply: Reply::Failed(error) }
+    }
+
+    /// With the fields that only the caller whose request fetched the answer gets to see.
+    pub(super) fn with_own_fields(self, withheld: HeaderMap) -> Self {
+        Self { withheld, ..self }
     }
 
     /// The status of an answer that came as it is from upstream.
     pub(super) const fn status(&self) -> Option<StatusCode> {
         match &self.reply {
             Reply::Upstream { status, .. } => Some(*status),
-            Reply::Stored { .. } => None,
+            Reply::Stored { .. } | Reply::Failed(_) => None,
         }
     }
 }
@@ -182,7 +224,10 @@ impl<'a> Told<'a> {
     ) -> Response<FlowingBody> {
         let sync_token = self.to.upstream.session.response_line();
         let (response, word) = match outcome {
-            Ok(Outcome { status, reply }) => {
+            Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
+                self.fail(&error, status, sync_token, metrics)
+            }
+            Ok(Outcome { status, reply, withheld }) => {
                 self.count(&status, &reply);
                 let word = status.fwd.unwrap_or("hit");
                 let key = match &reply {
@@ -191,22 +236,34 @@ impl<'a> Told<'a> {
                 };
                 let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
                 let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                (self.reply(reply, own), word)
+                let mut answer = self.reply(reply, own);
+                respond::add_withheld(answer.headers_mut(), withheld);
+                (answer, word)
             }
             Err(error) => {
-                metrics.refused(error.reason());
-                tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
-                let cache_status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                let mut answer = respond::from_error(&error, own);
-                self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
-                (answer, error.reason())
+                let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
+                self.fail(&error, status, sync_token, metrics)
             }
         };
         if let Some(facts) = &self.access {
             self.log(facts, response.status(), word);
         }
         response
+    }
+
+    fn fail(
+        &self,
+        error: &ProxyError,
+        cache_status: CacheStatus<'_>,
+        sync_token: Option<HeaderValue>,
+        metrics: &Metrics,
+    ) -> (Response<FlowingBody>, &'static str) {
+        metrics.refused(error.reason());
+        tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
+        let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
+        let mut answer = respond::from_error(error, own);
+        self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
+        (answer, error.reason())
     }
 
     fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
@@ -228,6 +285,7 @@ impl<'a> Told<'a> {
                 }
                 respond::from_upstream(status, fields, body, own)
             }
+            Reply::Failed(error) => respond::from_error(&error, own),
         }
     }
 
