@@ -3,12 +3,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test that cannot go on has failed; clippy excuses only the functions marked #[test]"
 )]
 
 mod app_configuration;
 mod dependencies;
 mod emulator_data;
+mod faults;
 mod layering;
 mod operations;
 mod rfc9111;
+mod support;

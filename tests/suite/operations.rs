@@ -1,4 +1,7 @@
-//! What an operator is given: example configurations, the Kubernetes manifest, the dashboard, and the commands.
+//! What an operator is given: example configurations, the Kubernetes manifest, the dashboard, and the commands. Limits and
+//! life cycle of the running sidecar.
 
+mod draining;
+mod limits;
 mod process;
 mod shipped_files;

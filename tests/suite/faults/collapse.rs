@@ -1,0 +1,213 @@
+//! How many requests become one (RFC 9111 section 4), and who gets what of its answer.
+
+use std::time::Duration;
+
+use crate::support::answer::{Answer, Gate};
+use crate::support::caller::{Caller, Response};
+use crate::support::scene::Scene;
+
+const CALLERS: usize = 200;
+
+/// That many callers ask at once; returns once the sidecar has read all their requests.
+async fn ask_together(scene: &Scene, callers: usize, request: &str) -> Vec<Caller> {
+    let mut waiting = Vec::new();
+    for _ in 0..callers {
+        let mut caller = scene.caller().await;
+        caller.post(request).await;
+        waiting.push(caller);
+    }
+    scene.settled().await;
+    waiting
+}
+
+async fn answers(waiting: Vec<Caller>) -> Vec<Response> {
+    let mut responses = Vec::new();
+    for mut caller in waiting {
+        responses.push(caller.read(false).await);
+    }
+    responses
+}
+
+fn collapsed(responses: &[Response]) -> usize {
+    responses.iter().filter(|response| response.cache_status().collapsed == Some(true)).count()
+}
+
+#[tokio::test]
+async fn an_unseen_key_costs_one_request() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nbody"));
+    let waiting = ask_together(&scene, CALLERS, "GET /a").await;
+    gate.open();
+    let responses = answers(waiting).await;
+    assert!(responses.iter().all(|response| (response.status, response.text()) == (200, "body")));
+    assert_eq!(scene.asked("/a"), 1);
+    assert_eq!(collapsed(&responses), CALLERS - 1);
+}
+
+#[tokio::test]
+async fn an_expired_key_costs_one_validation() {
+    for validated in [true, false] {
+        let scene = Scene::rfc9111().await;
+        let gate = Gate::closed();
+        scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
+        let answer = if validated {
+            "304\nETag: \"a\"\nCache-Control: max-age=60"
+        } else {
+            "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew"
+        };
+        scene.on("/a", Answer::held(&gate, answer));
+        scene.get("/a").await;
+        scene.pass_seconds(11);
+        let waiting = ask_together(&scene, CALLERS, "GET /a").await;
+        gate.open();
+        let responses = answers(waiting).await;
+        let body = if validated { "old" } else { "new" };
+        assert!(responses.iter().all(|response| (response.status, response.text()) == (200, body)));
+        assert_eq!(scene.asked("/a"), 2);
+        assert_eq!(collapsed(&responses), CALLERS - 1);
+    }
+}
+
+#[tokio::test]
+async fn followers_with_their_own_validators_get_their_own_304() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nETag: \"a\"\n\nbody"));
+    let mut plain = ask_together(&scene, 2, "GET /a").await;
+    let mut matching = ask_together(&scene, 2, "GET /a\nIf-None-Match: \"a\"").await;
+    let mut other = ask_together(&scene, 1, "GET /a\nIf-None-Match: \"b\"").await;
+    gate.open();
+    for caller in &mut plain {
+        assert_eq!(caller.read(false).await.text(), "body");
+    }
+    for caller in &mut matching {
+        let response = caller.read(false).await;
+        assert_eq!((response.status, response.field("etag")), (304, Some("\"a\"")));
+    }
+    assert_eq!(other[0].read(false).await.text(), "body");
+    assert_eq!(scene.asked("/a"), 1);
+}
+
+#[tokio::test]
+async fn an_answer_for_one_caller_only_is_not_handed_to_others() {
+    for fields in [
+        "Cache-Control: no-store",
+        "Cache-Control: private, max-age=60",
+        "Cache-Control: max-age=60\nVary: *",
+    ] {
+        let scene = Scene::rfc9111().await;
+        let gate = Gate::closed();
+        for number in 0..3 {
+            scene.on("/a", Answer::held(&gate, format!("200\n{fields}\n\n{number}")));
+        }
+        let waiting = ask_together(&scene, 3, "GET /a").await;
+        gate.open();
+        let mut bodies: Vec<String> =
+            answers(waiting).await.iter().map(|response| response.text().to_owned()).collect();
+        bodies.sort();
+        assert_eq!(bodies, ["0", "1", "2"], "{fields}");
+        assert_eq!(scene.asked("/a"), 3, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn set_cookie_reaches_only_the_caller_whose_request_fetched_it() {
+    let scene = Scene::guarded().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nSet-Cookie: session=1\n\nbody"));
+    scene.origin.otherwise("200\nCache-Control: max-age=60\n\nbody");
+    let waiting = ask_together(&scene, 20, "GET /a").await;
+    gate.open();
+    let responses = answers(waiting).await;
+    let with_cookie = responses.iter().filter(|response| response.field("set-cookie").is_some()).count();
+    assert_eq!(with_cookie, 1);
+    assert_eq!(scene.get("/a").await.field("set-cookie"), None);
+}
+
+#[tokio::test]
+async fn the_flight_outlives_the_caller_that_caused_it() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nbody"));
+    let first = ask_together(&scene, 1, "GET /a").await;
+    scene.origin.received(1).await;
+    let waiting = ask_together(&scene, 10, "GET /a").await;
+    drop(first);
+    scene.settled().await;
+    gate.open();
+    for response in answers(waiting).await {
+        assert_eq!(response.text(), "body");
+    }
+    assert_eq!(scene.asked("/a"), 1);
+}
+
+#[tokio::test]
+async fn a_failed_flight_answers_all_who_waited_and_is_not_repeated_for_each() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.origin.otherwise(Answer::held(&gate, Answer::silence()));
+    let waiting = ask_together(&scene, 50, "GET /a").await;
+    gate.open();
+    for response in answers(waiting).await {
+        assert_eq!(response.status, 504, "{response:?}");
+    }
+    assert!(scene.asked("/a") <= 2, "{} requests", scene.asked("/a"));
+}
+
+#[tokio::test]
+async fn keys_do_not_wait_for_each_other() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/slow", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nslow"));
+    scene.on("/quick", "200\nCache-Control: max-age=60\n\nquick");
+    let waiting = ask_together(&scene, 1, "GET /slow").await;
+    scene.origin.received(1).await;
+    assert_eq!(scene.get("/quick").await.text(), "quick");
+    gate.open();
+    assert_eq!(answers(waiting).await[0].text(), "slow");
+}
+
+/// Times of all callers that ask at once, shortest first, by paused time: what the sidecar adds by waiting, to the
+/// microsecond. What it adds by computing is measured by the load bench.
+async fn latencies(scene: &Scene, request: &'static str) -> Vec<Duration> {
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..CALLERS {
+        let mut caller = scene.caller().await;
+        let clock = scene.clock.clone();
+        asking.spawn(async move {
+            let asked = clock.now();
+            let response = caller.send(request).await;
+            assert_eq!(response.status, 200);
+            clock.now().since(asked)
+        });
+    }
+    let mut latencies = asking.join_all().await;
+    latencies.sort();
+    latencies
+}
+
+const ORIGIN_LATENCY: Duration = Duration::from_millis(50);
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_an_unseen_key_wait_as_long_as_the_origin_takes() {
+    let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
+    scene.on("/a", Answer::delayed(ORIGIN_LATENCY, "200\nCache-Control: max-age=60\n\nbody"));
+    let latencies = latencies(&scene, "GET /a").await;
+    assert_eq!(scene.asked("/a"), 1);
+    assert!(latencies[CALLERS - 1] <= ORIGIN_LATENCY.mul_f32(1.2), "{latencies:?}");
+    assert!(latencies[0] >= ORIGIN_LATENCY, "{latencies:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_stale_while_revalidate_nobody_waits() {
+    let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
+    scene.on("/a", "200\nCache-Control: max-age=1, stale-while-revalidate=60\nETag: \"a\"\n\nbody");
+    scene.on("/a", Answer::delayed(ORIGIN_LATENCY, "304\nETag: \"a\""));
+    scene.get("/a").await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let latencies = latencies(&scene, "GET /a").await;
+    assert!(latencies[CALLERS - 1] <= Duration::from_millis(5), "{latencies:?}");
+    scene.origin.received(2).await;
+    assert_eq!(scene.asked("/a"), 2);
+}

@@ -1,0 +1,96 @@
+//! When the origin asks for a pause, it gets one from all callers.
+
+use crate::support::scene::Scene;
+
+#[tokio::test]
+async fn each_hint_is_obeyed_for_all_callers() {
+    for (status, hint) in [
+        (429, "retry-after-ms: 5000"),
+        (429, "x-ms-retry-after-ms: 5000"),
+        (429, "Retry-After: 5"),
+        (503, "retry-after-ms: 5000"),
+        (503, "x-ms-retry-after-ms: 5000"),
+        (503, "Retry-After: 5"),
+        (429, "Retry-After: {now+5}"),
+        (429, "Retry-After: 3600\nretry-after-ms: 5000"),
+    ] {
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", format!("{status}\n{hint}\n\nslow down"));
+        let first = scene.get("/a").await;
+        assert_eq!(first.status, status, "{hint}");
+        // Another caller, another key: not asked.
+        scene.pass_seconds(2);
+        let other = scene.get("/b").await;
+        assert_eq!(other.status, 429, "{hint}: {other:?}");
+        assert_eq!(other.field("retry-after"), Some("3"), "{hint}: {other:?}");
+        assert_eq!(other.field("retry-after-ms"), Some("3000"), "{hint}: {other:?}");
+        assert_eq!(scene.origin.requests().len(), 1, "{status} {hint}");
+        scene.pass_seconds(3);
+        scene.on("/b", "200\n\nback");
+        assert_eq!(scene.get("/b").await.text(), "back", "{hint}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_hint_does_not_throttle() {
+    for answer in [
+        "429\n\nx",
+        "503\n\nx",
+        "429\nRetry-After: soon\n\nx",
+        "429\nRetry-After: -5\n\nx",
+        "500\nRetry-After: 5\n\nx",
+    ] {
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", answer);
+        scene.get("/a").await;
+        scene.on("/b", "200\n\nasked");
+        assert_eq!(scene.get("/b").await.text(), "asked", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn stale_responses_answer_meanwhile_and_writes_are_passed_on() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/fresh", "200\nCache-Control: max-age=600\n\nfresh");
+    scene.on("/stale", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nstale");
+    scene.on("/strict", "200\nCache-Control: max-age=10, must-revalidate\nETag: \"a\"\n\nstrict");
+    for target in ["/fresh", "/stale", "/strict"] {
+        scene.get(target).await;
+    }
+    scene.pass_seconds(11);
+    scene.on("/throttle", "429\nRetry-After: 30\n\nslow down");
+    scene.get("/throttle").await;
+    let asked = scene.origin.requests().len();
+    assert!(scene.get("/fresh").await.is_hit());
+    let stale = scene.get("/stale").await;
+    assert_eq!((stale.status, stale.text()), (200, "stale"));
+    assert!(stale.cache_status().detail.is_some(), "marked: {:?}", stale.head);
+    let strict = scene.get("/strict").await;
+    assert_eq!((strict.status, strict.field("retry-after")), (429, Some("30")));
+    assert_eq!(scene.origin.requests().len(), asked);
+    scene.on("/write", "204");
+    assert_eq!(scene.send("PUT /write\n\nx").await.status, 204);
+}
+
+#[tokio::test]
+async fn the_answer_that_throttles_gives_way_to_a_stale_response() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
+    scene.on("/a", "429\nRetry-After: 30\n\nslow down");
+    scene.get("/a").await;
+    scene.pass_seconds(11);
+    let response = scene.get("/a").await;
+    assert_eq!((response.status, response.text()), (200, "old"));
+}
+
+#[tokio::test]
+async fn a_hint_is_obeyed_up_to_the_limit() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "429\nRetry-After: 86400\n\nslow down");
+    scene.get("/a").await;
+    scene.pass_seconds(59);
+    assert_eq!(scene.get("/b").await.status, 429);
+    scene.pass_seconds(2);
+    scene.on("/b", "200\n\nback");
+    assert_eq!(scene.get("/b").await.text(), "back");
+}

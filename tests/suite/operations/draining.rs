@@ -1,0 +1,46 @@
+//! The graceful end.
+
+use std::time::Duration;
+
+use crate::support::answer::{Answer, Gate};
+use crate::support::scene::Scene;
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_and_nothing_new_begins() {
+    let mut scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/slow", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nslow"));
+    scene.on("/idle", "200\n\nx");
+    let mut idle = scene.caller().await;
+    idle.send("GET /idle").await;
+    let mut busy = scene.caller().await;
+    busy.post("GET /slow").await;
+    scene.origin.received(2).await;
+    let stopped = scene.sidecar.stop();
+    // Idle connections are closed at once, although one is busy.
+    assert!(idle.closed().await.is_empty());
+    let late = tokio::net::TcpStream::connect(scene.sidecar.address).await;
+    assert!(late.is_err(), "nothing listens any more");
+    gate.open();
+    let response = busy.read(false).await;
+    assert_eq!((response.status, response.text()), (200, "slow"));
+    assert_eq!(response.field("connection"), Some("close"));
+    busy.closed().await;
+    assert_eq!(stopped.await.expect("ends by itself"), 0, "nothing had to be cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_is_cut() {
+    let mut scene = Scene::paused(&["upstream.header_deadline=10m", "deadlines.drain=10s"]);
+    let never = Gate::closed();
+    scene.on("/slow", Answer::held(&never, "200\n\nslow"));
+    let mut busy = scene.caller().await;
+    busy.post("GET /slow").await;
+    scene.origin.received(1).await;
+    let before = scene.elapsed();
+    let stopped = scene.sidecar.stop();
+    assert_eq!(stopped.await.expect("ends by itself"), 1);
+    let taken = scene.elapsed() - before;
+    assert!(taken >= Duration::from_secs(10) && taken < Duration::from_secs(12), "{taken:?}");
+    busy.closed().await;
+}

@@ -1,0 +1,56 @@
+//! Rule 11: heuristic lifetimes.
+
+use crate::support::scene::Scene;
+
+async fn is_reused_after(scene: &Scene, target: &str, status: u16, fields: &str, seconds: u64) -> bool {
+    scene.on(target, format!("{status}\nLast-Modified: {{now-1000}}\n{fields}\n\n"));
+    scene.on(target, "200\nCache-Control: no-store\n\nsecond");
+    scene.get(target).await;
+    scene.pass_seconds(seconds);
+    let second = scene.get(target).await;
+    assert_eq!(scene.asked(target), if second.is_hit() { 1 } else { 2 }, "{status} {fields}");
+    second.is_hit()
+}
+
+#[tokio::test]
+async fn a_tenth_of_the_age_for_statuses_defined_as_cacheable() {
+    let scene = Scene::rfc9111().await;
+    for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+        assert!(
+            is_reused_after(&scene, &format!("/{status}"), status, "X: x", 95).await,
+            "{status} after 95 s"
+        );
+        assert!(
+            !is_reused_after(&scene, &format!("/{status}-late"), status, "X: x", 105).await,
+            "{status} after 105 s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn none_for_other_statuses_unless_public() {
+    let scene = Scene::rfc9111().await;
+    for status in [201, 202, 302, 303, 307, 400, 403, 500, 502, 503, 504, 299, 499, 599] {
+        assert!(!is_reused_after(&scene, &format!("/{status}"), status, "X: x", 0).await, "{status}");
+    }
+    for status in [201, 202, 403, 499, 502, 503, 504, 599] {
+        let target = format!("/{status}-public");
+        assert!(
+            is_reused_after(&scene, &target, status, "Cache-Control: public", 50).await,
+            "public {status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn none_where_a_lifetime_is_named_or_configured() {
+    let scene = Scene::rfc9111().await;
+    for (number, fields) in
+        ["Cache-Control: max-age=1", "Expires: {now+1}", "Expires: 0"].into_iter().enumerate()
+    {
+        assert!(!is_reused_after(&scene, &format!("/{number}"), 200, fields, 2).await, "{fields}");
+    }
+    let configured = Scene::with(&["upstream.sharing=rfc9111", "upstream.freshness=10s"]).await;
+    assert!(is_reused_after(&configured, "/a", 200, "X: x", 9).await);
+    assert!(!is_reused_after(&configured, "/b", 200, "X: x", 11).await);
+}

@@ -1,0 +1,117 @@
+//! The sidecar under test: in this process with the clock of the test, over a loopback socket or in memory.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tagalong::accept::{self, AcceptLimits, BoundListener, MemoryConnector};
+use tagalong::clock::Clock;
+use tagalong::config::{self, Config, Layers};
+use tagalong::fetch::dial::Dial;
+use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::{self, Proxy};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::caller::Caller;
+use super::origin::patience;
+
+/// A running sidecar; dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    /// Where it listens; what callers name in `Host`.
+    pub(crate) address: SocketAddr,
+    shutdown: CancellationToken,
+    serving: Option<JoinHandle<usize>>,
+    memory: Option<MemoryConnector>,
+    clock: Clock,
+}
+
+/// The configuration with these settings, each `KEY=VALUE`, for an origin at that address.
+pub(crate) fn config(origin: SocketAddr, settings: &[&str]) -> Config {
+    let mut layers = Layers::new()
+        .assignment(&format!("upstream.url=http://{origin}"))
+        .assignment("upstream.profile=generic")
+        .assignment("listener.listen=127.0.0.1:0")
+        .assignment("admin.listen=");
+    for setting in settings {
+        layers = layers.assignment(setting);
+    }
+    Config::new(layers).expect("a valid configuration")
+}
+
+impl Sidecar {
+    /// Starts one on a free loopback port.
+    pub(crate) async fn start(origin: SocketAddr, clock: Clock, settings: &[&str]) -> Self {
+        let listener = BoundListener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+        let accept::Address::Tcp(address) = listener.local_address().expect("its address") else {
+            panic!("a TCP listener has a TCP address");
+        };
+        let surroundings = Surroundings { clock: clock.clone(), ..Surroundings::default() };
+        let (shutdown, serving) = serve(listener, &config(origin, settings), &surroundings);
+        Self { address, shutdown, serving: Some(serving), memory: None, clock }
+    }
+
+    /// Starts one whose callers and origin are reached in memory: for paused time.
+    pub(crate) fn in_memory(dial: Arc<dyn Dial>, clock: Clock, settings: &[&str]) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let (connector, listener) = accept::in_memory();
+        let dial = move |_: &config::Upstream| Arc::clone(&dial);
+        let surroundings =
+            Surroundings { clock: clock.clone(), dial: Some(&dial), ..Surroundings::default() };
+        let (shutdown, serving) = serve(listener, &config(address, settings), &surroundings);
+        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock }
+    }
+
+    /// A new connection.
+    pub(crate) async fn caller(&self) -> Caller {
+        match &self.memory {
+            None => Caller::connect(self.address).await,
+            Some(connector) => {
+                let (incoming, outgoing) = tokio::io::split(connector.connect(64 * 1024));
+                Caller::new(Box::new(incoming), Box::new(outgoing), self.address, patience(&self.clock))
+            }
+        }
+    }
+
+    /// Asks it to stop; the handle ends when it has, with the number of connections that were cut.
+    pub(crate) fn stop(&mut self) -> JoinHandle<usize> {
+        self.shutdown.cancel();
+        self.serving.take().expect("stopped once")
+    }
+}
+
+fn serve(
+    listener: impl accept::Listener,
+    config: &Config,
+    surroundings: &Surroundings<'_>,
+) -> (CancellationToken, JoinHandle<usize>) {
+    let limits = AcceptLimits::new(&config.limits, &config.deadlines);
+    let proxy = Arc::new(Proxy::new(config, surroundings).expect("a usable configuration"));
+    let shutdown = CancellationToken::new();
+    let make_service = move |connection: &Arc<accept::Connection>| {
+        let proxy = Arc::clone(&proxy);
+        let caller = proxy::Caller {
+            listener: Arc::clone(&connection.listener),
+            connection: connection.id,
+            is_encrypted: connection.is_encrypted,
+        };
+        service_fn(move |request: Request<Incoming>| {
+            let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
+            async move { Ok::<_, Infallible>(proxy.handle(&caller, request).await) }
+        })
+    };
+    let serving = tokio::spawn(accept::run(listener, make_service, limits, shutdown.clone()));
+    (shutdown, serving)
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if let Some(serving) = &self.serving {
+            serving.abort();
+        }
+    }
+}
