@@ -3,7 +3,8 @@
 
     tests/hostile/run.py [--binary PATH] [--core] [--no-slow] [--only REGEX]
 
-It starts `tagalong run` on free loopback ports before the collection's own origin, with an access key that the cases
+The collection is not part of this project: it is looked for in $TAGALONG_HOSTILE, else in ../shared/hostile beside the
+project. It starts `tagalong run` on free loopback ports before the collection's own origin, with an access key that the cases
 look for upstream, and exits as hostile.py does: 0 only if every case in scope passes.
 
 --binary PATH   the tagalong binary; built with cargo unless given
@@ -21,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 
-HERE = pathlib.Path(__file__).resolve().parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+COLLECTION = pathlib.Path(os.environ.get("TAGALONG_HOSTILE", ROOT.parent / "shared" / "hostile"))
 # 32 ASCII bytes that say what they are.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
 
@@ -43,7 +45,7 @@ def free_ports(count):
 
 def built_binary():
     command = ["cargo", "build", "--bin", "tagalong", "--message-format", "json-render-diagnostics"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=HERE.parent.parent).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
     for line in output.splitlines():
         message = json.loads(line)
         if message.get("executable"):
@@ -58,11 +60,13 @@ def main():
     parser.add_argument("--no-slow", action="store_true")
     parser.add_argument("--only")
     options = parser.parse_args()
+    if not (COLLECTION / "hostile.py").is_file():
+        sys.exit(f"there is no hostile collection in {COLLECTION}: name its directory in TAGALONG_HOSTILE")
     binary = (options.binary or built_binary()).resolve()
     listen, admin, origin = free_ports(3)
     run = [binary, "run", "--listen", f"127.0.0.1:{listen}", "--admin-listen", f"127.0.0.1:{admin}"]
     run += ["--upstream", f"http://127.0.0.1:{origin}", "--profile", "app-configuration"]
-    cases = [sys.executable, HERE / "hostile.py", "--proxy", f"127.0.0.1:{listen}", "--origin-port", str(origin)]
+    cases = [sys.executable, COLLECTION / "hostile.py", "--proxy", f"127.0.0.1:{listen}", "--origin-port", str(origin)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TAGALONG_")}
     with tempfile.TemporaryDirectory() as directory:
         if options.core:
