@@ -21,7 +21,7 @@ pub const HOP_BY_HOP_FIELDS: [HeaderName; 10] = [
 
 /// What `Connection` cannot remove: fields meant for all recipients, which RFC 9110 §7.6.1 forbids as connection options. A
 /// caller could otherwise strip a condition or a token, an origin its own `no-store`.
-const PROTECTED_FIELDS: [&str; 33] = [
+const PROTECTED_FIELDS: [&str; 32] = [
     "accept",
     "age",
     "allow",
@@ -52,7 +52,6 @@ const PROTECTED_FIELDS: [&str; 33] = [
     "range",
     "retry-after",
     "set-cookie",
-    "sync-token",
     "vary",
     "via",
 ];

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::token::{self, PresentedToken, SyncToken};
 
 /// How many token ids are kept. Real stores send one; at the bound nothing stored counts as covering any more.
-pub const MAX_IDS: usize = 64;
+pub const MAX_IDS: usize = 16;
 
 /// How many token values are remembered with the version that includes them. Forgetting one is safe: it is asked upstream.
 pub const MAX_KNOWN_VALUES: usize = 4096;
