@@ -1,4 +1,4 @@
-//! THE PATH of a request, in one function: [`Proxy::answer`]. Everything it calls either decides or acts.
+//! THE PATH of a request, in one function: `Proxy::answer`. Everything it calls either decides or acts.
 
 pub mod assemble;
 pub mod destination;

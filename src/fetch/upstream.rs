@@ -130,7 +130,9 @@ impl UpstreamClient {
         let outcome = tokio::time::timeout(deadline, exchanging).await;
         let usage = || {
             let mut extras = Extensions::new();
-            captured.connection_metadata().as_ref().map(|connected| connected.get_extras(&mut extras));
+            if let Some(connected) = captured.connection_metadata().as_ref() {
+                connected.get_extras(&mut extras);
+            }
             extras.remove::<ConnectionUse>()
         };
         let upstream = || self.authority.to_string();

@@ -42,7 +42,7 @@ pub enum AssembleError {
         /// The upstream's name.
         name: String,
         /// What is wrong.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// There is no access key.
     #[error("upstream {name:?}: {source}")]
@@ -125,7 +125,7 @@ fn destination(
         Some(dial) => dial(upstream),
         None => Arc::new(
             NetworkDial::new(&upstream.tls, &upstream.proxy, upstream.http2)
-                .map_err(|source| AssembleError::Tls { name: name(), source })?,
+                .map_err(|source| AssembleError::Tls { name: name(), source: Box::new(source) })?,
         ),
     };
     let limits = UpstreamLimits {

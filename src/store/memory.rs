@@ -22,7 +22,7 @@ type Map = Cache<CacheKey, Variants, ahash::RandomState>;
 /// Stored responses in memory, bounded in bytes, the least recently used evicted first.
 ///
 /// moka is the map, not the policy: no time to live, no `get_with`, and LRU because its default policy throws new entries
-/// away once full. Reads take no lock; changes of a key take one of [`CHANGE_LOCKS`], so that a removal can never
+/// away once full. Reads take no lock; changes of a key take one of `CHANGE_LOCKS`, so that a removal can never
 /// fall between the reading and the writing of an update.
 pub struct MemoryStore {
     map: Map,

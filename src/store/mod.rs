@@ -1,6 +1,6 @@
 //! Where stored responses live: a map from cache key to the variants of one target, bounded in bytes.
 //!
-//! The store knows no HTTP: a variant is told from another by its opaque [`SelectingKey`], and of the rest of a response
+//! The store knows no HTTP: a variant is told from another by its opaque `SelectingKey`, and of the rest of a response
 //! the store needs the size and the coverage. What may be stored or reused is decided in `decide`.
 
 #[cfg(test)]

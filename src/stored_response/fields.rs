@@ -13,7 +13,7 @@ pub(super) const LITERAL_NAME: u8 = 0xff;
 
 /// The header fields of a stored response, packed into one allocation instead of a `HeaderMap`.
 ///
-/// A sequence of records: the code of a well-known name, or [`LITERAL_NAME`] and length and bytes of the name; then length
+/// A sequence of records: the code of a well-known name, or `LITERAL_NAME` and length and bytes of the name; then length
 /// and bytes of the value. Lengths are in LEB128. Lines of one name keep their order; values may hold any byte that
 /// RFC 9110 §5.5 allows, obs-text included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
