@@ -8,10 +8,13 @@ on free loopback ports, runs every script of `python/` and `javascript/`, and pr
 exits 0 only if nothing failed.
 
 --target emulator   the clients talk to `tagalong emulator`, which verifies their HMAC signatures
---target sidecar    `tagalong run` stands between: the same scenarios must hold, those in which a client would fall
-                    into a trap of its own excepted, which the sidecar must disarm instead
+--target sidecar    `tagalong run` stands between and holds the credential; the clients sign with a key of which nobody knows.
+                    The same scenarios must hold, those in which a client would fall into a trap of its own excepted,
+                    which the sidecar must disarm instead
 --binary PATH       the tagalong binary; built with cargo unless given
 --only NAME         run only scripts whose path contains NAME
+--rounds N          how often python/session.py has one client write and two others read at once; by hand, the full form:
+                        tests/sdk/run.py --target sidecar --only session --rounds 1000
 --skip-install      take the installed clients as they are
 
 The environment's proxy settings are withheld from the clients: everything here stays on loopback.
@@ -41,6 +44,7 @@ SCRIPTS = {
     "python/hazards.py": "0s",
     "python/provider.py": "0s",
     "python/consistency.py": "30s",
+    "python/session.py": "3s",
     "javascript/client.js": "0s",
     "javascript/hazards.js": "0s",
     "javascript/provider.js": "0s",
@@ -49,6 +53,8 @@ SCRIPTS = {
 CREDENTIAL_ID = "test-id"
 # The fact sheet's example: 32 ASCII bytes that say what they are.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
+# What an application may put into its connection string when the sidecar holds the credential: the clients want something.
+TRIVIAL_ID, TRIVIAL_SECRET = "any", "YW55"
 SCRIPT_LIMIT_SECONDS = 300
 START_LIMIT_SECONDS = 30
 PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
@@ -124,16 +130,16 @@ def answers(url):
 
 
 def start(target, binary, settle, directory, stack):
-    """Starts what `target` needs in front of a store that settles so; returns the environment of the scripts."""
+    """Starts what `target` needs before a store that settles so; returns the environment of the scripts."""
     origin_port, admin_port, sidecar_port, sidecar_admin_port = free_ports(4)
     origin, admin = f"http://127.0.0.1:{origin_port}", f"http://127.0.0.1:{admin_port}"
     emulator = [binary, "emulator", "--listen", f"127.0.0.1:{origin_port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
     emulator += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", settle]
     log = stack.enter_context(open(directory / f"emulator-{settle}.log", "wb"))
     stack.enter_context(server(emulator, admin + "/__emulator/counts", log))
-    endpoint = origin
+    endpoint, key = origin, (CREDENTIAL_ID, SECRET)
     if target == "sidecar":
-        endpoint = f"http://127.0.0.1:{sidecar_port}"
+        endpoint, key = f"http://127.0.0.1:{sidecar_port}", (TRIVIAL_ID, TRIVIAL_SECRET)
         connection_string = directory / f"connection-string-{settle}"
         connection_string.touch(mode=0o600)
         connection_string.write_text(f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}")
@@ -145,8 +151,8 @@ def start(target, binary, settle, directory, stack):
     return without_proxies() | {
         "TAGALONG_ENDPOINT": endpoint,
         "TAGALONG_ADMIN": admin,
-        "TAGALONG_ID": CREDENTIAL_ID,
-        "TAGALONG_SECRET": SECRET,
+        "TAGALONG_ID": key[0],
+        "TAGALONG_SECRET": key[1],
         "TAGALONG_TARGET": target,
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -180,6 +186,7 @@ def main():
     parser.add_argument("--target", choices=["emulator", "sidecar"], default="emulator")
     parser.add_argument("--binary", type=pathlib.Path)
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--skip-install", action="store_true")
     options = parser.parse_args()
     if not options.skip_install:
@@ -191,6 +198,8 @@ def main():
     with contextlib.ExitStack() as stack:
         stores = {SCRIPTS[script] for script in scripts}
         environments = {settle: start(options.target, binary, settle, directory, stack) for settle in stores}
+        for environment in environments.values():
+            environment["TAGALONG_ROUNDS"] = str(options.rounds)
         for script in scripts:
             outcome = run(script, environments[SCRIPTS[script]])
             passed, failed = passed + outcome[0], failed + outcome[1]

@@ -6,6 +6,7 @@ environment (set by run.py) says where to go:
 TAGALONG_ENDPOINT   base URL that the client is given
 TAGALONG_ID, TAGALONG_SECRET   the credential of the connection string
 TAGALONG_ADMIN      admin URL of the emulator: faults and counts, whatever stands in front of it
+TAGALONG_ROUNDS     how often session.py plays its round
 TAGALONG_TARGET     emulator (the client talks to it directly) or sidecar (tagalong stands between)
 """
 
