@@ -1,5 +1,6 @@
 //! THE PATH of a request, in one function: `Proxy::answer`. Everything it calls either decides or acts.
 
+mod ask;
 pub mod assemble;
 pub mod destination;
 mod outcome;
@@ -20,14 +21,11 @@ use crate::body::FlowingBody;
 use crate::clock::Clock;
 use crate::config::{CachingRules, Config, WriteStrategy};
 use crate::credentials::partition::Identity;
-use crate::decide::board::{may_be_handed, may_collapse, may_join};
-use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
 use crate::decide::reuse::reuse;
 use crate::decide::{BypassReason, Decision, ForwardReason, Staleness};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::fetch::caller_body::{CallerBody, CallerBodyLimits, take_in};
-use crate::fetch::collapse::Seat;
-use crate::fetch::flight::{Failure, FlightPlan, Landing, LeadersAnswer};
+use crate::fetch::flight::FlightPlan;
 use crate::fetch::forward::Forwarded;
 use crate::fetch::select;
 use crate::guard::Guard;
@@ -294,167 +292,6 @@ impl Proxy {
         // unknown, and what is stored may answer only as far as `when_disconnected` allows.
         let _answer = to.upstream.forward(probe).await;
         Ok(to.upstream.session.requirement(fields))
-    }
-
-    /// Asks upstream, together with everyone who asks for the same.
-    async fn fetch(
-        &self,
-        to: &Destination,
-        on_path: OnPath,
-        reason: ForwardReason,
-        validate: bool,
-    ) -> Result<Outcome, ProxyError> {
-        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
-            return self.without_origin(to, on_path, failure, None);
-        }
-        if !on_path.proven || !may_collapse(&on_path.request, to.upstream.profile.fetches_head_as_get()) {
-            return self.ask_alone(to, on_path, reason, validate, None).await;
-        }
-        let joins_anything = !to.upstream.session.clauses().joiner_checks_snapshot;
-        let mut snapshot = None;
-        let seat = to.upstream.flights.board(
-            &on_path.request.key,
-            |covers| {
-                joins_anything || may_join(&on_path.request, on_path.verdict(to, covers), &on_path.rules)
-            },
-            || {
-                let taken = to.upstream.session.snapshot(&[]);
-                let covers = taken.covers;
-                snapshot = Some(taken);
-                covers
-            },
-        );
-        match seat {
-            Seat::Lead(leader) => {
-                let (answer, answered) = tokio::sync::oneshot::channel();
-                // Held while this caller waits, so that the flight knows that somebody does.
-                let _seat = leader.follow();
-                tokio::spawn(to.plan(&on_path, validate).fly(leader, snapshot, answer));
-                match answered.await {
-                    Ok(answer) => self.led(to, on_path, answer, reason, None),
-                    Err(_) => Err(ProxyError::Internal { cause: "a flight ended without landing".into() }),
-                }
-            }
-            Seat::Follow(follower) => {
-                let departs_later = follower.departs_later;
-                match follower.landed().await {
-                    Some(Landing::Shared(shared))
-                        if may_be_handed(&on_path.request, &shared.response, departs_later) =>
-                    {
-                        Ok(Outcome::shared(on_path.request, shared, reason, Some(true)))
-                    }
-                    Some(Landing::Failed(failure)) => self.without_origin(to, on_path, failure, Some(reason)),
-                    _ => self.ask_alone(to, on_path, reason, validate, Some(false)).await,
-                }
-            }
-        }
-    }
-
-    /// Asks upstream for this request alone.
-    async fn ask_alone(
-        &self,
-        to: &Destination,
-        on_path: OnPath,
-        reason: ForwardReason,
-        validate: bool,
-        collapsed: Option<bool>,
-    ) -> Result<Outcome, ProxyError> {
-        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
-            return self.without_origin(to, on_path, failure, None);
-        }
-        let snapshot = to.upstream.session.snapshot(&[]);
-        let answer = to.plan(&on_path, validate).ask(snapshot, std::future::pending()).await;
-        self.led(to, on_path, answer, reason, collapsed)
-    }
-
-    /// What the one who asked upstream gets.
-    fn led(
-        &self,
-        to: &Destination,
-        on_path: OnPath,
-        answer: LeadersAnswer,
-        reason: ForwardReason,
-        collapsed: Option<bool>,
-    ) -> Result<Outcome, ProxyError> {
-        match answer {
-            LeadersAnswer::Landed(Landing::Shared(shared)) => {
-                Ok(Outcome::shared(on_path.request, shared, reason, collapsed))
-            }
-            LeadersAnswer::Stored { shared, withheld } => {
-                Ok(Outcome::shared(on_path.request, shared, reason, collapsed).with_own_fields(withheld))
-            }
-            LeadersAnswer::Landed(Landing::Failed(failure)) => {
-                self.without_origin(to, on_path, failure, Some(reason))
-            }
-            LeadersAnswer::Landed(Landing::NotShared) => {
-                Err(ProxyError::Internal { cause: "a flight landed without an answer".into() })
-            }
-            LeadersAnswer::Only { response, status, not_stored } => {
-                Ok(Outcome::only(on_path.request, response, status, reason, not_stored))
-            }
-            LeadersAnswer::Alone(alone) => Ok(Outcome::alone(&on_path.request, alone, reason, collapsed)),
-        }
-    }
-
-    /// What may answer although the origin does not (design, section 3, `when_disconnected`).
-    fn without_origin(
-        &self,
-        to: &Destination,
-        on_path: OnPath,
-        failure: Failure,
-        reason: Option<ForwardReason>,
-    ) -> Result<Outcome, ProxyError> {
-        let stored = to.upstream.stored(&on_path.request).filter(|_| on_path.proven);
-        let verdict =
-            stored.as_ref().map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
-        let now = self.clock.now();
-        let error = match disconnected(
-            &on_path.request,
-            stored.as_deref(),
-            verdict,
-            failure.why,
-            &on_path.rules,
-            now,
-        ) {
-            Ok(reuse) => match stored {
-                Some(stored) => return Ok(Outcome::stale(on_path.request, stored, reuse, reason)),
-                None => failure.error,
-            },
-            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => failure.error,
-            Err(refusal) => {
-                ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) }
-            }
-        };
-        match reason {
-            Some(reason) => Ok(Outcome::failed(error, reason)),
-            None => Err(error),
-        }
-    }
-
-    fn validate_in_background(&self, to: &Destination, on_path: &OnPath) {
-        if to.upstream.throttled(self.clock.now()).is_some() {
-            return;
-        }
-        let mut snapshot = None;
-        let seat = to.upstream.flights.board(
-            &on_path.request.key,
-            |_| true,
-            || {
-                let taken = to.upstream.session.snapshot(&[]);
-                let covers = taken.covers;
-                snapshot = Some(taken);
-                covers
-            },
-        );
-        if let Seat::Lead(leader) = seat {
-            let plan = to.plan(on_path, true);
-            tokio::spawn(async move {
-                let (answer, _answered) = tokio::sync::oneshot::channel();
-                // Nobody waits for it, and still it is to be read to its end.
-                let _seat = leader.follow();
-                plan.fly(leader, snapshot, answer).await;
-            });
-        }
     }
 
     /// Passes a request on that the cache has no part in.

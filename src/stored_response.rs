@@ -38,6 +38,17 @@ impl CacheKey {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
+    /// The key of one variant, told from the keys of whole targets by a first byte that no upstream's name has.
+    #[must_use]
+    pub fn of_variant(&self, selecting: &SelectingKey) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + selecting.0.len() + 9);
+        bytes.push(0xFF);
+        bytes.extend_from_slice(&(selecting.0.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(&selecting.0);
+        bytes.extend_from_slice(&self.0);
+        Self(bytes.into())
+    }
+
     /// The whole key as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

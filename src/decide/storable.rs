@@ -99,6 +99,16 @@ pub enum NotStored {
 }
 
 impl NotStored {
+    /// Whether the next answer is likely to be for its caller alone too: it was the response that said so, not the request,
+    /// and not a failure that will pass.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        matches!(
+            self,
+            Self::NoStore | Self::Private | Self::Vary | Self::NoLifetimeNoValidator | Self::BodyTooLarge
+        )
+    }
+
     /// The word for `Cache-Status; detail=`, logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -7,6 +7,7 @@
 //! without bound behind an answer that he may not use.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,13 @@ use crate::sync_token::coverage::Coverage;
 #[derive(Debug)]
 pub struct Flights<L> {
     routes: Mutex<HashMap<CacheKey, Route<L>>>,
+    /// Fingerprints of keys whose last answer was for its caller alone, each in the place that its hash names. Two keys in
+    /// one place push each other out, which costs a wait; no key costs memory.
+    alone: Box<[AtomicU64]>,
+    hasher: ahash::RandomState,
 }
+
+const ALONE_PLACES: usize = 4_096;
 
 #[derive(Debug)]
 struct Route<L> {
@@ -64,7 +71,11 @@ pub struct Follower<L> {
 
 impl<L> Default for Flights<L> {
     fn default() -> Self {
-        Self { routes: Mutex::new(HashMap::new()) }
+        Self {
+            routes: Mutex::new(HashMap::new()),
+            alone: (0..ALONE_PLACES).map(|_| AtomicU64::new(0)).collect(),
+            hasher: ahash::RandomState::new(),
+        }
     }
 }
 
@@ -98,6 +109,31 @@ impl<L: Clone> Flights<L> {
         let (leader, flight) = self.assemble(key, Some(route.current.landing.subscribe()));
         route.queued = Some(flight);
         Seat::Lead(leader)
+    }
+
+    /// Whether whoever boards a flight for this key is likely to wait for an answer that he may not use.
+    #[must_use]
+    pub fn waits_in_vain(&self, key: &CacheKey) -> bool {
+        let (place, fingerprint) = self.place_of(key);
+        place.load(Ordering::Relaxed) == fingerprint
+    }
+
+    /// Remembers whether the last answer for this key was for its caller alone.
+    pub fn remember(&self, key: &CacheKey, was_alone: bool) {
+        let (place, fingerprint) = self.place_of(key);
+        if was_alone {
+            place.store(fingerprint, Ordering::Relaxed);
+        } else {
+            // Fails where another key stands, which then stays.
+            let _other = place.compare_exchange(fingerprint, 0, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    fn place_of(&self, key: &CacheKey) -> (&AtomicU64, u64) {
+        // Zero stands for no key.
+        let fingerprint = self.hasher.hash_one(key) | 1;
+        let number = usize::try_from(fingerprint >> 1).unwrap_or_default() % ALONE_PLACES;
+        (&self.alone[number], fingerprint)
     }
 
     /// Flights under way, queued ones not counted.
@@ -215,6 +251,20 @@ mod tests {
             Seat::Follow(follower) => follower,
             Seat::Lead(_) => panic!("leads where it should follow"),
         }
+    }
+
+    #[test]
+    fn keys_whose_answers_are_for_one_caller_alone_are_remembered_until_one_is_not() {
+        let flights = Flights::<u32>::default();
+        let other = CacheKey::new("main", "", "/kv/b");
+        assert!(!flights.waits_in_vain(&key()));
+        flights.remember(&key(), true);
+        assert!(flights.waits_in_vain(&key()));
+        assert!(!flights.waits_in_vain(&other));
+        flights.remember(&other, false);
+        assert!(flights.waits_in_vain(&key()));
+        flights.remember(&key(), false);
+        assert!(!flights.waits_in_vain(&key()));
     }
 
     #[tokio::test]

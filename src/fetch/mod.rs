@@ -75,6 +75,17 @@ impl Upstream {
         select(&self.store.variants(&request.key)?, request).cloned()
     }
 
+    /// Who shares a flight: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
+    /// waits for an answer that was made for others.
+    #[must_use]
+    pub fn flight_key(&self, request: &PresentedRequest) -> CacheKey {
+        let newest =
+            self.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
+        newest
+            .and_then(|newest| vary::same_fields(&newest.selecting, &request.fields))
+            .map_or_else(|| request.key.clone(), |selecting| request.key.of_variant(&selecting))
+    }
+
     /// What rules 1 to 3 of coverage say about answering this request from what has this coverage.
     #[must_use]
     pub fn verdict(

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
@@ -58,6 +58,16 @@ pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
         }
     }
     true
+}
+
+/// The selecting key that a request would have if its response named the same fields as `key` does; `None` if it names none.
+#[must_use]
+pub fn same_fields(key: &SelectingKey, request: &HeaderMap) -> Option<SelectingKey> {
+    let mut response = HeaderMap::new();
+    for name in selecting_names(key) {
+        response.append(VARY, HeaderValue::from_bytes(name).ok()?);
+    }
+    if response.is_empty() { None } else { selecting_key(&response, request) }
 }
 
 /// The names of the selecting header fields, in the order of the key.

@@ -126,6 +126,74 @@ async fn set_cookie_reaches_only_the_caller_whose_request_fetched_it() {
 }
 
 #[tokio::test]
+async fn each_variant_has_a_flight_of_its_own() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "200\nCache-Control: max-age=1\nVary: X-Lang\n\nold");
+    scene.send("GET /a\nX-Lang: de").await;
+    scene.pass_seconds(5);
+    let gate = Gate::closed();
+    for _ in 0..2 {
+        scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nVary: X-Lang\n\nnew"));
+    }
+    let mut german = ask_together(&scene, 2, "GET /a\nX-Lang: de").await;
+    let mut english = ask_together(&scene, 2, "GET /a\nX-Lang: en").await;
+    // Nobody waits for an answer that is for others: both are asked for while the origin is held.
+    scene.origin.received(3).await;
+    gate.open();
+    for caller in german.iter_mut().chain(&mut english) {
+        assert_eq!(caller.read(false).await.text(), "new");
+    }
+    let mut languages: Vec<String> = scene.origin.requests_for("/a")[1..]
+        .iter()
+        .map(|request| request.field("x-lang").unwrap_or_default().to_owned())
+        .collect();
+    languages.sort();
+    assert_eq!(languages, ["de", "en"]);
+}
+
+#[tokio::test]
+async fn variants_of_an_unseen_target_cost_one_request_each() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    for _ in 0..2 {
+        scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nVary: X-Lang\n\nnew"));
+    }
+    let mut german = ask_together(&scene, 10, "GET /a\nX-Lang: de").await;
+    let mut english = ask_together(&scene, 10, "GET /a\nX-Lang: en").await;
+    gate.open();
+    for caller in german.iter_mut().chain(&mut english) {
+        assert_eq!(caller.read(false).await.text(), "new");
+    }
+    assert_eq!(scene.asked("/a"), 2);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_was_for_one_caller_alone_the_last_time() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "200\nCache-Control: no-store\n\nx");
+    scene.get("/a").await;
+    let gate = Gate::closed();
+    for _ in 0..3 {
+        scene.on("/a", Answer::held(&gate, "200\nCache-Control: no-store\n\nx"));
+    }
+    let waiting = ask_together(&scene, 3, "GET /a").await;
+    // All are asked for although none is answered yet.
+    scene.origin.received(4).await;
+    gate.open();
+    answers(waiting).await;
+    // Once an answer is for all, requests collapse again.
+    scene.on("/a", "200\nCache-Control: max-age=1\n\nx");
+    scene.get("/a").await;
+    scene.pass_seconds(5);
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nx"));
+    let waiting = ask_together(&scene, 20, "GET /a").await;
+    gate.open();
+    assert_eq!(collapsed(&answers(waiting).await), 19);
+    assert_eq!(scene.asked("/a"), 6);
+}
+
+#[tokio::test]
 async fn the_flight_outlives_the_caller_that_caused_it() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
