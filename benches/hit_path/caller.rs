@@ -23,12 +23,22 @@ impl Caller {
 
     /// Sends one request and reads its answer.
     pub(crate) fn request(&mut self) {
-        self.answer();
+        self.send();
+        self.receive();
+    }
+
+    fn send(&mut self) {
+        self.stream.write_all(self.request.as_bytes()).expect("the server reads");
     }
 
     /// The answer to one request: its header section and the size of its body.
     pub(crate) fn answer(&mut self) -> (String, usize) {
-        self.stream.write_all(self.request.as_bytes()).expect("the server reads");
+        self.send();
+        let (head, length) = self.receive();
+        (head.to_owned(), length)
+    }
+
+    fn receive(&mut self) -> (&str, usize) {
         let mut filled = 0;
         loop {
             let read = self.stream.read(&mut self.buffer[filled..]).expect("the server answers");
@@ -39,9 +49,12 @@ impl Caller {
             assert!(head.starts_with("HTTP/1.1 200"), "{head}");
             let length = content_length(head);
             if filled == head_end + 4 + length {
-                return (head.to_owned(), length);
+                break;
             }
         }
+        let head_end = find(&self.buffer[..filled], b"\r\n\r\n").expect("found before");
+        let head = std::str::from_utf8(&self.buffer[..head_end]).expect("text");
+        (head, filled - head_end - 4)
     }
 }
 
@@ -67,4 +80,15 @@ pub(crate) fn load(port: u16, connections: usize, requests: usize) {
             });
         }
     });
+}
+
+/// Sends `requests` over `connections` in step: one on each, then all answers, so that every run is like the other.
+pub(crate) fn load_in_step(port: u16, connections: usize, requests: usize) {
+    let mut callers: Vec<Caller> = (0..connections).map(|_| Caller::connect(port)).collect();
+    for _ in 0..requests / connections {
+        callers.iter_mut().for_each(Caller::send);
+        callers.iter_mut().for_each(|caller| {
+            caller.receive();
+        });
+    }
 }

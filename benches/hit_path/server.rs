@@ -47,18 +47,16 @@ pub(crate) enum Wrapper {
     Callgrind,
 }
 
+/// A small JSON answer; the origin adds `Date` and `Content-Length`, the sidecar `Age`, `Via` and `Cache-Status`.
 const ORIGIN_HEAD: &str = "\
-    content-type: application/vnd.microsoft.appconfig.kv+json; charset=utf-8\n\
+    content-type: application/json\n\
     cache-control: max-age=100000\n\
-    etag: \"QlHnmjgbjGBmnDFSGBbyNAzsWJ1\"\n\
-    last-modified: Fri, 20 Nov 2026 09:00:00 GMT\n\
-    server: openresty/1.17.8.2\n\
-    x-ms-correlation-request-id: d53850c6-cf46-4324-8646-82f218463eae\n\
-    strict-transport-security: max-age=15724800; includeSubDomains";
+    etag: \"QlHnmjgbjGBmnDFSGBbyNAzsWJ1\"";
 const BODY_BYTES: usize = 1_024;
 
 /// What a hit looks like if there is no sidecar to ask.
-const HIT_HEAD: &str = "date: Sat, 21 Nov 2026 10:00:00 GMT\nage: 0\ncache-status: tagalong; hit; ttl=99999";
+const HIT_HEAD: &str =
+    "date: Sat, 21 Nov 2026 10:00:00 GMT\nage: 0\nvia: 1.1 tagalong\ncache-status: tagalong; hit; ttl=99999";
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
