@@ -25,6 +25,9 @@ pub enum BodyError {
     /// The caller's request body broke off, is malformed, too large or too slow.
     #[error("the caller's body stopped: {0}")]
     Caller(String),
+    /// What was received is no body: it broke off, or its framing is malformed.
+    #[error("{0}")]
+    Received(String),
     /// The flight that fed this body ended without finishing it.
     #[error("the exchange with the upstream was given up")]
     Abandoned,

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 /// A request that is answered by the sidecar itself and goes nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,13 +17,22 @@ pub struct Refused {
     pub reason: RefusalReason,
     /// What the caller can do about it.
     pub detail: Cow<'static, str>,
+    /// Fields that belong to the status: challenges on a 401, `Allow` on a 405.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refused {
     /// A refusal with the status that belongs to its reason.
     #[must_use]
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: reason.status(), reason, detail: detail.into() }
+        Self { status: reason.status(), reason, detail: detail.into(), fields: Vec::new() }
+    }
+
+    /// The same with one more field on its answer.
+    #[must_use]
+    pub fn with_field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
     }
 }
 
@@ -62,6 +71,8 @@ pub enum RefusalReason {
     Unauthenticated,
     /// The caller may not do what it asked for.
     Forbidden,
+    /// The method is not on the upstream's list.
+    MethodNotAllowed,
     /// A write without `If-Match` where the operator demands one.
     ConditionMissing,
     /// A write without `If-Match` of what its caller has not read, where the operator wants optimistic concurrency.
@@ -70,7 +81,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, for metrics that want each label value from the start.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Method,
         Self::Target,
         Self::TargetTooLong,
@@ -87,6 +98,7 @@ impl RefusalReason {
         Self::OnlyIfCached,
         Self::Unauthenticated,
         Self::Forbidden,
+        Self::MethodNotAllowed,
         Self::ConditionMissing,
         Self::EntityTagUnknown,
     ];
@@ -111,6 +123,7 @@ impl RefusalReason {
             Self::OnlyIfCached => "only-if-cached",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::MethodNotAllowed => "method-not-allowed",
             Self::ConditionMissing => "condition-missing",
             Self::EntityTagUnknown => "entity-tag-unknown",
         }
@@ -138,6 +151,7 @@ impl RefusalReason {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
 
@@ -159,6 +173,7 @@ impl RefusalReason {
             Self::OnlyIfCached => "Nothing stored may answer",
             Self::Unauthenticated => "The caller is not known",
             Self::Forbidden => "The caller may not do that",
+            Self::MethodNotAllowed => "The method is not allowed here",
             Self::ConditionMissing => "The write does not name its concurrency strategy",
             Self::EntityTagUnknown => "The caller has not read what it would overwrite",
         }

@@ -2,6 +2,10 @@
 //!
 //! Everything here comes before anything else: what is refused neither looks into the store nor reaches the origin.
 
+pub mod callers;
+pub mod local_keys;
+pub mod permissions;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::{EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};

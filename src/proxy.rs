@@ -1,5 +1,6 @@
 //! THE PATH of a request, in one function: `Proxy::answer`. Everything it calls either decides or acts.
 
+mod admission;
 mod ask;
 pub mod assemble;
 pub mod destination;
@@ -28,8 +29,6 @@ use crate::fetch::caller_body::{CallerBody, CallerBodyLimits, take_in};
 use crate::fetch::flight::FlightPlan;
 use crate::fetch::forward::Forwarded;
 use crate::fetch::select;
-use crate::guard::Guard;
-use crate::headers::survey::Survey;
 use crate::identify::{self, Identified, identify};
 use crate::metrics::Metrics;
 use crate::presented_request::PresentedRequest;
@@ -37,6 +36,7 @@ use crate::profile;
 use crate::store::Store;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::CoverageVerdict;
+use admission::{Admission, Admitted};
 use assemble::{AssembleError, Surroundings};
 use destination::Destination;
 use outcome::{Outcome, Told};
@@ -44,7 +44,7 @@ use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
 pub struct Proxy {
-    guard: Guard,
+    admission: Admission,
     destinations: Vec<Destination>,
     by_listener: Vec<(Box<str>, usize)>,
     store: Arc<dyn Store>,
@@ -89,16 +89,17 @@ impl Proxy {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
         });
+        let body_limits = CallerBodyLimits {
+            limit_bytes: config.limits.request_body_bytes,
+            buffered_bytes: config.limits.buffered_request_body_bytes,
+            deadline: config.deadlines.request_body,
+        };
         Ok(Self {
-            guard: Guard::new(&config.guard, &config.limits, pseudonym),
+            admission: Admission::new(config, pseudonym, body_limits)?,
             by_listener: by_listener.collect(),
             metrics,
             clock: surroundings.clock.clone(),
-            body_limits: CallerBodyLimits {
-                limit_bytes: config.limits.request_body_bytes,
-                buffered_bytes: config.limits.buffered_request_body_bytes,
-                deadline: config.deadlines.request_body,
-            },
+            body_limits,
             known_tags: KnownTags::default(),
             destinations,
             store,
@@ -140,12 +141,15 @@ impl Proxy {
             caller.is_encrypted,
             to,
             self.metrics.upstream(index),
-            self.guard.pseudonym(),
+            self.admission.pseudonym(),
             &self.clock,
         );
         let method = head.method.clone();
         let shown = self.callers_resource(caller, to, &head, &target);
-        let outcome = self.answer(to, head, target, shown.as_ref(), body).await;
+        let outcome = match self.admission.admit(caller, to, head, &target, body, self.clock.now()).await {
+            Ok(admitted) => self.answer(to, admitted, target, shown.as_ref()).await,
+            Err(error) => Err(error),
+        };
         let response = told.respond(outcome, &self.metrics);
         if let Some(shown) = shown {
             self.known_tags.note(shown, &method, response.status(), response.headers());
@@ -174,20 +178,14 @@ impl Proxy {
     }
 
     /// The path.
-    async fn answer<B>(
+    async fn answer(
         &self,
         to: &Destination,
-        mut head: Parts,
+        admitted: Admitted,
         target: PathAndQuery,
         shown: Option<&CallersResource>,
-        body: B,
-    ) -> Result<Outcome, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let survey = Survey::of(&head.headers);
-        self.guard.admit(&head, &survey)?;
+    ) -> Result<Outcome, ProxyError> {
+        let Admitted { mut head, survey, body } = admitted;
         let strategy = to.write_strategy(target.path());
         let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {

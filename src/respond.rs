@@ -211,10 +211,13 @@ pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBod
         fields
             .insert(RETRY_AFTER_MS, HeaderValue::from(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)));
     }
-    if let ProxyError::Refused(refused) = error
-        && closes_connection(refused.reason)
-    {
-        fields.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let ProxyError::Refused(refused) = error {
+        for (name, value) in &refused.fields {
+            fields.append(name, value.clone());
+        }
+        if closes_connection(refused.reason) {
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     response
 }

@@ -1,51 +1,23 @@
 //! Who may speak to the operator's port, and who may change something through it.
 
-use std::io::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 
 use crate::config::{Guard, Secret};
+use crate::credentials::token_file::{self, TokenFileError};
 
-/// A token file that can neither be read nor created.
-#[derive(Debug, thiserror::Error)]
-#[error("admin.token_file {}: {error}; name a file that this user may read, or create in a directory that exists", path.display())]
-pub struct TokenError {
-    path: PathBuf,
-    error: std::io::Error,
-}
-
-/// Bytes of a new token: nobody guesses 256 bits.
-const TOKEN_BYTES: usize = 32;
-
-/// Checks that there is a token, and makes one if there is no file: mode 0600, so that it is for this user alone.
+/// Checks that there is a token, and makes one if there is no file.
 pub(super) fn prepare_token(path: &Path) -> Result<(), TokenError> {
-    let failed = |error| TokenError { path: path.to_owned(), error };
-    match Secret::read(path) {
-        Ok(token) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create_token(path).map_err(failed),
-        Err(error) => Err(failed(error)),
-    }
+    Ok(token_file::prepare(path)?)
 }
 
-fn create_token(path: &Path) -> std::io::Result<()> {
-    let mut random = [0; TOKEN_BYTES];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut random)
-        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    writeln!(file, "{}", URL_SAFE_NO_PAD.encode(random))
-}
+/// The token for what changes state cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("admin.token_file {0}")]
+pub struct TokenError(#[from] TokenFileError);
 
 /// Whether a request may be answered at all: not one that a browser sends for another page, and not one for a name that
 /// somebody made point here (DNS rebinding). An IP address as `Host` cannot be rebound.
@@ -96,24 +68,6 @@ pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_new_token_is_long_random_and_for_its_owner_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let (first, second) = (directory.path().join("a"), directory.path().join("b"));
-        prepare_token(&first).unwrap();
-        prepare_token(&second).unwrap();
-        let token = std::fs::read_to_string(&first).unwrap();
-        assert_eq!(token.trim().len(), 43);
-        assert_ne!(token, std::fs::read_to_string(&second).unwrap());
-        prepare_token(&first).unwrap();
-        assert_eq!(token, std::fs::read_to_string(&first).unwrap(), "an existing token stays");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-    }
 
     #[test]
     fn an_empty_token_lets_nobody_in() {

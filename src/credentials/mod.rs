@@ -4,6 +4,7 @@ pub mod connection_string;
 pub mod hmac;
 pub mod partition;
 pub mod refusal;
+pub mod token_file;
 pub mod watched_file;
 
 use futures_util::future::BoxFuture;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
-use super::access_key::{AccessKey, content_sha256};
+use super::access_key::{AccessKey, EMPTY_CONTENT_SHA256, content_sha256};
 use super::request_date::parse_signing_date;
 use crate::clock::Timestamp;
 
@@ -133,7 +133,7 @@ pub struct Verified<'k> {
     pub key: &'k AccessKey,
     /// Set when the signature fits only with the host in capitals.
     pub hint: Option<SignatureHint>,
-    content_sha256: String,
+    content: SignedContent,
 }
 
 impl Verified<'_> {
@@ -142,7 +142,33 @@ impl Verified<'_> {
     /// # Errors
     /// [`AuthorizationError::ContentHashInvalid`] when they differ.
     pub fn check_content(&self, body: &[u8]) -> Result<(), AuthorizationError> {
-        let equal = content_sha256(body).as_bytes().ct_eq(self.content_sha256.as_bytes());
+        self.content.check(body)
+    }
+
+    /// What is left to compare once the body is there.
+    #[must_use = "the body is not covered until it has been compared"]
+    pub fn into_content(self) -> SignedContent {
+        self.content
+    }
+}
+
+/// The signed hash of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedContent {
+    sha256: String,
+}
+
+impl SignedContent {
+    /// Compares the body with the signed hash.
+    ///
+    /// # Errors
+    /// [`AuthorizationError::ContentHashInvalid`] when they differ.
+    pub fn check(&self, body: &[u8]) -> Result<(), AuthorizationError> {
+        let equal = if body.is_empty() {
+            EMPTY_CONTENT_SHA256.as_bytes().ct_eq(self.sha256.as_bytes())
+        } else {
+            content_sha256(body).as_bytes().ct_eq(self.sha256.as_bytes())
+        };
         if equal.into() { Ok(()) } else { Err(AuthorizationError::ContentHashInvalid) }
     }
 }
@@ -218,8 +244,8 @@ pub fn authorization(
 /// Verifies the signature of a request, in the order in which the service checks: signed headers, date, clock, credential,
 /// signature. The caller then compares the body with [`Verified::check_content`].
 ///
-/// A signature made over the host in capitals is accepted (and marked), since one SDK signs what its user wrote but sends
-/// lower case; no other deviation is.
+/// A signature made over the host in capitals, or over `localhost` as people write it, is accepted (and marked), since one SDK
+/// signs what its user wrote but sends lower case; no other deviation is.
 ///
 /// # Errors
 /// [`AuthorizationError`] with the text that the service answers.
@@ -260,16 +286,29 @@ pub fn verify<'k>(
             names.iter().zip(&values).map(|(name, value)| if *name == HOST { signed_host } else { value });
         key.verify(&string_to_sign(request.method, target, signed), signature)
     };
-    let content_sha256 = String::from_utf8_lossy(content_sha256).into_owned();
+    let content = SignedContent { sha256: String::from_utf8_lossy(content_sha256).into_owned() };
     if signs(request.target, host) {
-        return Ok(Verified { key, hint: None, content_sha256 });
+        return Ok(Verified { key, hint: None, content });
     }
-    let capitals = host.to_ascii_uppercase();
-    if signs(request.target, &capitals) {
-        return Ok(Verified { key, hint: Some(SignatureHint::HostCase), content_sha256 });
+    let as_written = spellings(host);
+    if as_written.iter().any(|spelling| spelling != host && signs(request.target, spelling)) {
+        return Ok(Verified { key, hint: Some(SignatureHint::HostCase), content });
     }
     let without_slash = request.target.strip_prefix('/').is_some_and(|target| signs(target, host));
     Err(Error::SignatureInvalid(without_slash.then_some(SignatureHint::TrailingSlash)))
+}
+
+/// How a user may have written a host that its client sends in lower case.
+fn spellings(host: &[u8]) -> Vec<Vec<u8>> {
+    let mut spellings = vec![host.to_ascii_uppercase()];
+    let name = b"localhost";
+    if let Some((sent, port)) = host.split_at_checked(name.len())
+        && sent.eq_ignore_ascii_case(name)
+        && (port.is_empty() || port.starts_with(b":"))
+    {
+        spellings.extend([&b"Localhost"[..], b"LocalHost"].map(|written| [written, port].concat()));
+    }
+    spellings
 }
 
 impl SignedRequest<'_> {

@@ -2,6 +2,7 @@
 
 pub mod app_configuration;
 pub mod generic;
+pub mod path;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -86,6 +87,12 @@ pub trait Profile: Send + Sync + fmt::Debug {
 
     /// The same, once the answer is there: an answer may name more of what has changed.
     fn footprint_of_answer(&self, footprint: Footprint, status: StatusCode, fields: &HeaderMap) -> Footprint;
+
+    /// Whether all that a request to this target can show or change lies within a prefix: of the path, segment by segment, unless
+    /// the API has names of its own. What is not understood lies nowhere.
+    fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
+        path::lies_below(target.path(), prefix)
+    }
 
     /// Whether that write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;

@@ -18,6 +18,8 @@ use crate::fetch::dial::Dial;
 use crate::fetch::throttle::Throttle;
 use crate::fetch::tls::{NetworkDial, TlsError};
 use crate::fetch::upstream::{UpstreamClient, UpstreamLimits};
+use crate::guard::callers::CallersError;
+use crate::guard::permissions::Permissions;
 use crate::headers::via::Pseudonym;
 use crate::metrics::{Metrics, OriginCounters};
 use crate::profile::Profile;
@@ -43,6 +45,14 @@ pub enum AssembleError {
         name: String,
         /// What is wrong.
         source: Box<TlsError>,
+    },
+    /// A listener's callers cannot be told apart.
+    #[error("listener {name:?}: {source}")]
+    Callers {
+        /// The listener's name.
+        name: String,
+        /// What is wrong.
+        source: CallersError,
     },
     /// There is no access key.
     #[error("upstream {name:?}: {source}")]
@@ -155,6 +165,7 @@ fn destination(
     };
     Ok(Destination {
         origin: origin(upstream),
+        permissions: Permissions::new(upstream),
         partitions: Partitions::new(random_key()),
         hosts: upstream.hosts.clone(),
         path_prefix: upstream.path_prefix.clone(),

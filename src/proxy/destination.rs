@@ -10,11 +10,14 @@ use http::{HeaderName, Uri};
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
 use crate::fetch::Upstream;
+use crate::guard::permissions::Permissions;
 
 /// One upstream and how requests find it.
 pub struct Destination {
     /// Scheme and authority.
     pub origin: Uri,
+    /// Which methods and paths are let through.
+    pub permissions: Permissions,
     /// Who may share what is stored, where callers' own credentials go upstream.
     pub partitions: Partitions,
     /// Requests with one of these hosts go here.

@@ -132,6 +132,18 @@ impl TextFilter {
         Ok(Self::OneOf(values))
     }
 
+    /// Whether all that it can match begins with this text.
+    #[must_use]
+    pub fn lies_within(&self, prefix: &str) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Prefix(text) => text.starts_with(prefix),
+            Self::OneOf(texts) => {
+                texts.iter().all(|text| text.as_deref().is_some_and(|text| text.starts_with(prefix)))
+            }
+        }
+    }
+
     /// Whether a text matches; `None` is "no label".
     #[must_use]
     pub fn matches(&self, text: Option<&str>) -> bool {

@@ -15,6 +15,7 @@ use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
+use crate::profile::path::climbs;
 use crate::profile::{BypassReason, Footprint, Profile};
 use crate::sync_token::session::SYNC_TOKEN;
 
@@ -197,6 +198,12 @@ impl Profile for AppConfiguration {
         _fields: &HeaderMap,
     ) -> Footprint {
         footprint
+    }
+
+    fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
+        let Ok(query) = Query::parse(target.query().unwrap_or_default()) else { return false };
+        let Ok(resource) = Resource::parse(target.path(), &query) else { return false };
+        !climbs(target.path()) && resource.lies_within(prefix)
     }
 
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {

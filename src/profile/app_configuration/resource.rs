@@ -118,6 +118,24 @@ impl Resource {
     }
 }
 
+impl Resource {
+    /// Whether everything that it shows belongs to keys that begin with this text.
+    #[must_use]
+    pub fn lies_within(&self, prefix: &str) -> bool {
+        match self {
+            Self::KeyValue { key, .. } | Self::Lock { key, .. } => key.starts_with(prefix),
+            Self::KeyValues(filter) | Self::Revisions(filter) => filter.key.lies_within(prefix),
+            Self::Keys { name } => name.lies_within(prefix),
+            Self::SnapshotKeyValues { .. }
+            | Self::Labels { .. }
+            | Self::Snapshots { .. }
+            | Self::Snapshot { .. }
+            | Self::Operations
+            | Self::Unknown => false,
+        }
+    }
+}
+
 /// The canonical form of a target, or `None` when it must bypass the cache: invalid escapes, malformed filters, parameters
 /// that contradict each other, and paths that are not part of the API.
 ///

@@ -1,0 +1,96 @@
+//! A file with a bearer token that the sidecar itself asks for: made at start if there is none, for this user alone.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::config::Secret;
+
+/// A token file that can neither be read nor created.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}; name a file that this user may read, or create in a directory that exists", path.display())]
+pub struct TokenFileError {
+    path: PathBuf,
+    error: std::io::Error,
+}
+
+/// Bytes of a new token: nobody guesses 256 bits.
+const TOKEN_BYTES: usize = 32;
+
+/// Checks that there is a token, and makes one if there is no file: mode 0600, so that it is for this user alone.
+///
+/// # Errors
+/// [`TokenFileError`]
+pub fn prepare(path: &Path) -> Result<(), TokenFileError> {
+    let failed = |error| TokenFileError { path: path.to_owned(), error };
+    match Secret::read(path) {
+        Ok(token) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The token in a file's text.
+///
+/// # Errors
+/// When there is none, or it could not be sent in a header field.
+pub fn read(text: &str) -> Result<Secret, String> {
+    let token = text.trim();
+    if token.is_empty() {
+        Err("it is empty; write the token there".to_owned())
+    } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(Secret::new(token.to_owned()))
+    } else {
+        Err("a token is one line of visible ASCII without spaces; write that and nothing else".to_owned())
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<()> {
+    let mut random = zeroize::Zeroizing::new([0; TOKEN_BYTES]);
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut *random)
+        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    let token = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.encode(*random));
+    writeln!(file, "{}", *token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_token_is_long_random_and_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (first, second) = (directory.path().join("a"), directory.path().join("b"));
+        prepare(&first).unwrap();
+        prepare(&second).unwrap();
+        let token = std::fs::read_to_string(&first).unwrap();
+        assert_eq!(token.trim().len(), 43);
+        assert_ne!(token, std::fs::read_to_string(&second).unwrap());
+        prepare(&first).unwrap();
+        assert_eq!(token, std::fs::read_to_string(&first).unwrap(), "an existing token stays");
+        assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(prepare(&path).unwrap_err().to_string().contains("it is empty"));
+        assert!(prepare(Path::new("/nowhere/at/all")).is_err());
+        assert_eq!(read(" abc\n").unwrap().expose(), "abc");
+        for text in ["", "\n", "a b", "a\nb", "é"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+}

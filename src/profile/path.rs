@@ -1,0 +1,76 @@
+//! Where a path leads, for rules that let some through and others not.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// How often a path is decoded in search of what hides in it: an origin behind another proxy may decode more than once.
+const MOST_DECODINGS: usize = 4;
+
+/// Whether a path (still encoded) lies below another one, or is it: segment by segment, since an encoded slash ends no segment.
+/// A path that climbs lies nowhere.
+#[must_use]
+pub fn lies_below(path: &str, above: &str) -> bool {
+    let mut found = segments(path);
+    let mut above = segments(above.trim_end_matches('/'));
+    !climbs(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
+}
+
+fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    path.split('/').map(|segment| percent_decode_str(segment).decode_utf8_lossy())
+}
+
+/// Whether a path, decoded as often as anybody might, has a segment that leads upwards or nowhere: origins resolve those
+/// before they choose what to show, so what the path begins with says nothing. A path parameter (`..;x`) hides none.
+#[must_use]
+pub fn climbs(path: &str) -> bool {
+    let mut path = Cow::Borrowed(path);
+    for _ in 0..MOST_DECODINGS {
+        let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+        if path.split(['/', '\\']).any(is_dots) {
+            return true;
+        }
+        let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
+        if decoded == *path {
+            return false;
+        }
+        path = Cow::Owned(decoded);
+    }
+    // Encoded so often, it is meant to be misunderstood.
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_found_however_they_are_written() {
+        for path in [
+            "/a/..",
+            "/../a",
+            "/a/%2e%2e/b",
+            "/a/.%2E/b",
+            "/a%2f..%2fb",
+            "/a\\..\\b",
+            "/a/%252e%252e",
+            "/./a",
+        ] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["/", "/a/b", "/a..b/...", "/a/.b", "/a%20b", "/100%", "/%zz"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn below_is_below_by_whole_segments() {
+        assert!(
+            lies_below("/a/b", "/a")
+                && lies_below("/a", "/a")
+                && lies_below("/a", "/")
+                && lies_below("/%61", "/a")
+        );
+        assert!(!lies_below("/ab", "/a") && !lies_below("/a%2Fb", "/a") && !lies_below("/a/../b", "/a"));
+    }
+}

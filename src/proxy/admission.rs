@@ -1,0 +1,127 @@
+//! The first stage of the path: may this request speak to us, who sent it, and may its sender ask for that.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+
+use super::Caller;
+use super::assemble::AssembleError;
+use super::destination::Destination;
+use crate::body::{BodyError, FlowingBody};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::error::ProxyError;
+use crate::fetch::caller_body::{CallerBodyLimits, take_in};
+use crate::guard::Guard;
+use crate::guard::callers::{Callers, KnownCaller};
+use crate::headers::survey::Survey;
+use crate::headers::via::Pseudonym;
+
+/// Everything that lets requests in or keeps them out.
+pub(super) struct Admission {
+    guard: Guard,
+    /// Listeners whose callers must prove themselves; the others are open.
+    callers: Vec<(Box<str>, Callers)>,
+    body_limits: CallerBodyLimits,
+}
+
+/// A request that was let in.
+pub(super) struct Admitted {
+    /// Its head, without what proved its sender.
+    pub(super) head: Parts,
+    /// What the head holds.
+    pub(super) survey: Survey,
+    /// Its body: checked and in memory if it was signed.
+    pub(super) body: FlowingBody,
+}
+
+impl Admission {
+    /// The rules of a configuration.
+    ///
+    /// # Errors
+    /// [`AssembleError::Callers`] when the keys or the token of a listener cannot be had.
+    pub(super) fn new(
+        config: &Config,
+        pseudonym: Pseudonym,
+        body_limits: CallerBodyLimits,
+    ) -> Result<Self, AssembleError> {
+        let mut callers = Vec::new();
+        for listener in &config.listeners {
+            let rules = Callers::new(listener)
+                .map_err(|source| AssembleError::Callers { name: listener.name.clone(), source })?;
+            if let Some(rules) = rules {
+                callers.push((listener.name.clone().into_boxed_str(), rules));
+            }
+        }
+        Ok(Self { guard: Guard::new(&config.guard, &config.limits, pseudonym), callers, body_limits })
+    }
+
+    /// How this sidecar names itself in `Via`.
+    pub(super) const fn pseudonym(&self) -> &Pseudonym {
+        self.guard.pseudonym()
+    }
+
+    /// Lets a request in or says why not. `target` is as it goes upstream; signatures are checked over the one received.
+    ///
+    /// # Errors
+    /// The refusal, or what is wrong with a signed body.
+    pub(super) async fn admit<B>(
+        &self,
+        caller: &Caller,
+        to: &Destination,
+        mut head: Parts,
+        target: &PathAndQuery,
+        body: B,
+        now: Timestamp,
+    ) -> Result<Admitted, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
+        let mut survey = Survey::of(&head.headers);
+        self.guard.admit(&head, &survey)?;
+        let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
+        let Some((_, rules)) = rules else {
+            to.permissions.check(&head.method, target.path())?;
+            return Ok(Admitted { head, survey, body: flowing(body) });
+        };
+        let KnownCaller { access, content, .. } = rules.authenticate(&mut head, now).await?;
+        to.permissions.check(&head.method, target.path())?;
+        access.check(&head.method, target, &*to.upstream.profile)?;
+        survey = Survey::of(&head.headers);
+        let body = match content {
+            Some(content) => {
+                // Nothing of it may go anywhere before all of it has been compared.
+                let whole =
+                    CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
+                let body = take_in(body, whole).await?.body;
+                match &body {
+                    FlowingBody::Empty => rules.check_content(&content, b"")?,
+                    FlowingBody::Full(bytes) => rules.check_content(&content, bytes)?,
+                    FlowingBody::Streaming(_) => {
+                        return Err(ProxyError::BodyTooLarge { limit_bytes: self.body_limits.limit_bytes });
+                    }
+                }
+                body
+            }
+            None => flowing(body),
+        };
+        Ok(Admitted { head, survey, body })
+    }
+}
+
+fn flowing<B>(body: B) -> FlowingBody
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Display,
+{
+    if body.is_end_stream() {
+        FlowingBody::Empty
+    } else {
+        FlowingBody::Streaming(body.map_err(|error| BodyError::Received(error.to_string())).boxed_unsync())
+    }
+}
