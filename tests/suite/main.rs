@@ -8,6 +8,7 @@
 )]
 
 mod app_configuration;
+mod credentials;
 mod dependencies;
 mod emulator_data;
 mod faults;
