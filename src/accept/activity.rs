@@ -160,13 +160,18 @@ impl Activity {
         }
     }
 
-    fn received(&self) {
+    /// Takes note that bytes have arrived; says whether an HTTP/1 request begins with them.
+    fn received(&self) -> bool {
+        let mut begins = false;
         if !self.heard.load(Ordering::Relaxed) {
             self.heard.store(true, Ordering::Relaxed);
+            begins = true;
         }
         if self.header_since.load(Ordering::Relaxed) == 0 && self.in_service.load(Ordering::Relaxed) == 0 {
             self.header_since.store(self.ticks.now(), Ordering::Relaxed);
+            begins = true;
         }
+        begins && !self.http2.load(Ordering::Relaxed)
     }
 
     fn wrote(&self, made_progress: bool) {
@@ -229,12 +234,25 @@ impl Drop for InService {
 pub(super) struct Watched<T> {
     transport: T,
     activity: Arc<Activity>,
+    in_request_line: bool,
 }
 
 impl<T> Watched<T> {
     pub(super) fn new(transport: T, activity: Arc<Activity>) -> Self {
-        Self { transport, activity }
+        Self { transport, activity, in_request_line: false }
     }
+}
+
+/// Makes a `#` in a request line a byte that no target may hold, so that hyper refuses the request (400): `http::Uri` would cut
+/// target and query there without a word, and another resource than the one that was named would answer. Says whether the line
+/// has ended.
+fn refuse_fragment(received: &mut [u8]) -> bool {
+    let line_end = received.iter().position(|byte| *byte == b'\n');
+    let line_length = line_end.unwrap_or(received.len());
+    if let Some(fragment) = received[..line_length].iter_mut().find(|byte| **byte == b'#') {
+        *fragment = b'<';
+    }
+    line_end.is_some()
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
@@ -246,7 +264,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.activity.received();
+            self.in_request_line |= self.activity.received();
+            if self.in_request_line {
+                self.in_request_line = !refuse_fragment(&mut buffer.filled_mut()[before..]);
+            }
         }
         polled
     }

@@ -308,6 +308,32 @@ async fn what_hyper_refuses_by_itself_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fragment_in_the_target_is_refused_and_not_cut() {
+    let serving = serve_hello();
+    for (first, pieces) in [
+        (true, vec!["GET /a#b HTTP/1.1\r\nHost: test\r\n\r\n"]),
+        (true, vec!["GET /a?b", "#c HTTP/1.1\r\nHost: test\r\n\r\n"]),
+        (false, vec!["GET /a#b HTTP/1.1\r\nHost: test\r\n\r\n"]),
+    ] {
+        let mut stream = serving.connector.connect(1024);
+        if !first {
+            stream.write_all(GET).await.expect("writable");
+            read_hello(&mut stream).await;
+        }
+        for piece in &pieces {
+            stream.write_all(piece.as_bytes()).await.expect("writable");
+            tokio::task::yield_now().await;
+        }
+        let answer = read_to_end(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{pieces:?}: {answer}");
+    }
+    // Elsewhere the byte means nothing.
+    let mut stream = serving.connector.connect(1024);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nX: #\r\n\r\n").await.expect("writable");
+    read_hello(&mut stream).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_takes_its_request_with_it() {
     struct Left(Arc<Notify>);
     impl Drop for Left {
