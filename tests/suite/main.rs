@@ -16,3 +16,4 @@ mod layering;
 mod operations;
 mod rfc9111;
 mod support;
+mod upstream_tls;
