@@ -104,6 +104,7 @@ async fn what_is_refused_never_reaches_the_origin() {
         format!("GET /a HTTP/1.1\r\n{host}X: a\r\n b\r\n"),
         format!("GET /a HTTP/1.1\r\n{host}X: a\0b\r\n"),
         format!("GET /a HTTP/1.1\r\n{host}Content-Length: 5\r\nContent-Length: 6\r\n"),
+        format!("GET /a#fragment HTTP/1.1\r\n{host}"),
         format!("CONNECT a:1 HTTP/1.1\r\n{host}"),
     ] {
         let mut caller = scene.caller().await;

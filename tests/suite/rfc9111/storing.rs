@@ -220,6 +220,8 @@ async fn post_with_explicit_freshness_and_its_own_content_location_feeds_get() {
     let rows = [
         ("Cache-Control: max-age=60\nContent-Location: {self}", true),
         ("Content-Location: {self}", false),
+        // A lifetime that is only guessed is none.
+        ("Content-Location: {self}\nETag: \"a\"\nLast-Modified: {now-100000}", false),
         ("Cache-Control: max-age=60", false),
         ("Cache-Control: max-age=60\nContent-Location: /elsewhere", false),
         ("Cache-Control: max-age=60, no-store\nContent-Location: {self}", false),

@@ -1,0 +1,111 @@
+//! Figures that a shared machine would spoil, taken by hand on a quiet one, with optimisation and over real sockets:
+//!
+//! ```text
+//! cargo test --release --test suite -- --ignored --nocapture by_hand
+//! ```
+
+use std::time::Duration;
+
+use tagalong::clock::Clock;
+
+use crate::support::answer::{Answer, Step};
+use crate::support::caller::Caller;
+use crate::support::origin::Origin;
+use crate::support::sidecar::Sidecar;
+
+const CALLERS: usize = 200;
+const ORIGIN_LATENCY: Duration = Duration::from_millis(50);
+const MIB: usize = 1 << 20;
+
+async fn system_clock() -> (Origin, Sidecar) {
+    let origin = Origin::start(Clock::System).await;
+    let sidecar = Sidecar::start(origin.address, Clock::System, &["upstream.sharing=rfc9111"]).await;
+    (origin, sidecar)
+}
+
+/// The median of what so many callers wait that ask for the same at once.
+async fn median_wait(sidecar: &Sidecar, target: &str) -> Duration {
+    let clock = Clock::System;
+    let mut callers: Vec<Caller> = Vec::new();
+    for _ in 0..CALLERS {
+        callers.push(sidecar.caller().await);
+    }
+    let mut asking = tokio::task::JoinSet::new();
+    for mut caller in callers {
+        let (clock, request) = (clock.clone(), format!("GET {target}"));
+        asking.spawn(async move {
+            let asked = clock.now();
+            assert_eq!(caller.send(&request).await.status, 200);
+            clock.now().since(asked)
+        });
+    }
+    let mut waits = asking.join_all().await;
+    waits.sort();
+    waits[CALLERS / 2]
+}
+
+#[tokio::test]
+#[ignore = "a figure, taken by hand"]
+async fn collapsed_callers_of_an_unseen_key() {
+    let (origin, sidecar) = system_clock().await;
+    let mut medians = Vec::new();
+    for round in 0..20 {
+        let target = format!("/{round}");
+        origin.on(&target, Answer::delayed(ORIGIN_LATENCY, "200\nCache-Control: max-age=60\n\nbody"));
+        medians.push(median_wait(&sidecar, &target).await);
+        assert_eq!(origin.requests_for(&target).len(), 1);
+    }
+    medians.sort();
+    println!(
+        "{CALLERS} callers, origin {ORIGIN_LATENCY:?}: median wait {:?} (all rounds {medians:?})",
+        medians[10]
+    );
+    assert!(medians[10] <= ORIGIN_LATENCY.mul_f32(1.2));
+}
+
+#[tokio::test]
+#[ignore = "a figure, taken by hand"]
+async fn callers_of_what_is_stale_while_revalidate() {
+    let (origin, sidecar) = system_clock().await;
+    let mut medians = Vec::new();
+    for round in 0..20 {
+        let target = format!("/{round}");
+        origin.on(&target, "200\nCache-Control: max-age=0, stale-while-revalidate=60\nETag: \"a\"\n\nbody");
+        sidecar.caller().await.send(&format!("GET {target}")).await;
+        for _ in 0..CALLERS {
+            origin.on(&target, Answer::delayed(ORIGIN_LATENCY, "304\nETag: \"a\""));
+        }
+        medians.push(median_wait(&sidecar, &target).await);
+    }
+    medians.sort();
+    println!("{CALLERS} callers of a stale key: median wait {:?} (all rounds {medians:?})", medians[10]);
+    assert!(medians[10] <= Duration::from_millis(5));
+}
+
+/// Resident memory of this process, which is origin, sidecar and caller at once.
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("a number") << 10
+}
+
+#[tokio::test]
+#[ignore = "a figure, taken by hand; Linux only"]
+async fn a_download_of_a_gibibyte_leaves_memory_flat() {
+    let (origin, sidecar) = system_clock().await;
+    let length = 1024 * MIB;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    origin.on("/large", Answer::raw(head).then(Step::Repeat(vec![b'x'; MIB / 16], 16 * 1024)));
+    let mut caller = sidecar.caller().await;
+    caller.post("GET /large").await;
+    caller.head().await.expect("a head");
+    let (mut read, mut most) = (0, 0);
+    let before = resident_bytes();
+    while read < length {
+        read += caller.bytes(MIB.min(length - read)).await.len();
+        most = most.max(resident_bytes());
+    }
+    let grown = most.saturating_sub(before);
+    println!("1 GiB through the sidecar: {} KiB more than before at most", grown >> 10);
+    assert!(grown < 32 * MIB);
+}
