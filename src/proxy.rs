@@ -23,11 +23,12 @@ use crate::clock::Clock;
 use crate::config::{CachingRules, Config, WriteStrategy};
 use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
-use crate::decide::{BypassReason, Decision, ForwardReason, Staleness};
+use crate::decide::{BypassReason, Decision, ForwardReason, StaleReason, Staleness};
 use crate::error::{ProxyError, RefusalReason, Refused};
-use crate::fetch::caller_body::{CallerBody, CallerBodyLimits, take_in};
+use crate::fetch::caller_body::{CallerBodyLimits, take_in};
 use crate::fetch::flight::FlightPlan;
 use crate::fetch::forward::Forwarded;
+use crate::fetch::learn::Learned;
 use crate::fetch::select;
 use crate::identify::{self, Identified, identify};
 use crate::metrics::Metrics;
@@ -35,7 +36,7 @@ use crate::presented_request::PresentedRequest;
 use crate::profile;
 use crate::store::Store;
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::CoverageVerdict;
+use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use admission::{Admission, Admitted};
 use assemble::{AssembleError, Surroundings};
 use destination::Destination;
@@ -214,9 +215,21 @@ impl Proxy {
                     return self.pass(to, bypassed.method, target, bypassed.fields, reason, body).await;
                 }
             };
-        let presented = self.learn(to, &request.fields, &request.method, &target).await?;
+        let (presented, not_learned) =
+            match to.upstream.learn(&request.fields, &request.method, &target).await {
+                Learned::Demands(presented) => (presented, None),
+                Learned::Unknown(presented, failure) => (presented, Some(failure)),
+                Learned::Refused(answer) => {
+                    let reason =
+                        ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
+                    return Ok(Outcome::passed(&request.method, answer, reason));
+                }
+            };
         let on_path =
             OnPath { request: Arc::new(request), target, rules, presented, proven: identity.proven };
+        if let Some(failure) = not_learned {
+            return self.without_origin(to, on_path, failure, None);
+        }
         let now = self.clock.now();
         let variants = to.upstream.store.variants(&on_path.request.key);
         let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request));
@@ -267,31 +280,6 @@ impl Proxy {
         }
     }
 
-    /// Learns token values that never passed through here, by the first of the two steps of design section 3: asks with the
-    /// caller's values in the place of ours and lets the answer speak. The second step is the path itself.
-    async fn learn(
-        &self,
-        to: &Destination,
-        fields: &HeaderMap,
-        method: &Method,
-        target: &PathAndQuery,
-    ) -> Result<Presented, ProxyError> {
-        let presented = to.upstream.session.requirement(fields);
-        let Presented::Unknown(values) = presented else { return Ok(presented) };
-        let probe = Forwarded {
-            method: method.clone(),
-            target: target.clone(),
-            fields: fields.clone(),
-            body: CallerBody::empty(),
-            body_deadline: std::time::Duration::ZERO,
-            unknown_tokens: values,
-        };
-        // What the answer says of tokens has been recorded; the rest of it is of no use. Without an answer the values stay
-        // unknown, and what is stored may answer only as far as `when_disconnected` allows.
-        let _answer = to.upstream.forward(probe).await;
-        Ok(to.upstream.session.requirement(fields))
-    }
-
     /// Passes a request on that the cache has no part in.
     async fn pass<B>(
         &self,
@@ -307,9 +295,13 @@ impl Proxy {
         B::Error: Display,
     {
         // Its own answer must be as new as its tokens too.
-        let _known = self.learn(to, &fields, &method, &target).await?;
+        match to.upstream.learn(&fields, &method, &target).await {
+            Learned::Demands(_) => {}
+            Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
+            Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+        }
         let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
-        Ok(match to.upstream.forward(forwarded).await {
+        Ok(match to.upstream.forward_safe(forwarded).await {
             Ok(answer) => Outcome::passed(&method, answer, reason),
             Err(failure) => Outcome::failed(failure.error, reason),
         })

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
+use super::landing::{LandingPlace, Waiting};
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
 
@@ -34,12 +33,14 @@ struct Route<L> {
     queued: Option<Flight<L>>,
 }
 
-/// `covers` is set when the flight departs. Only those who wait hold receivers of `landing`, so that counting them tells
-/// whether anybody does.
+/// `covers` is set when the flight departs.
 #[derive(Debug)]
 struct Flight<L> {
     covers: Arc<OnceLock<Coverage>>,
-    landing: watch::Sender<Option<L>>,
+    /// Another flight for the key, sent before this one, has landed since this one departed. Without tokens nobody can
+    /// tell which of the two shows the newer state, and who has seen the other must not be handed this one.
+    overlapped: bool,
+    landing: Arc<LandingPlace<L>>,
 }
 
 /// Where a request sits after boarding.
@@ -57,14 +58,14 @@ pub struct Leader<L> {
     flights: Arc<Flights<L>>,
     key: CacheKey,
     covers: Arc<OnceLock<Coverage>>,
-    landing: watch::Sender<Option<L>>,
-    waits_for: Option<watch::Receiver<Option<L>>>,
+    landing: Arc<LandingPlace<L>>,
+    waits_for: Option<Waiting<L>>,
 }
 
 /// Waits for a flight to land.
 #[derive(Debug)]
 pub struct Follower<L> {
-    landed: watch::Receiver<Option<L>>,
+    landed: Waiting<L>,
     /// The flight had not departed when this seat was taken: its answer is as new as one of the follower's own.
     pub departs_later: bool,
 }
@@ -99,14 +100,14 @@ impl<L: Clone> Flights<L> {
         };
         // A flight that has not departed will take its snapshot after this request asked: anybody may board.
         let departed = route.current.covers.get();
-        if departed.is_none_or(|covers| satisfies(*covers)) {
-            let landed = route.current.landing.subscribe();
+        if departed.is_none_or(|covers| !route.current.overlapped && satisfies(*covers)) {
+            let landed = route.current.landing.wait();
             return Seat::Follow(Follower { landed, departs_later: departed.is_none() });
         }
         if let Some(queued) = &route.queued {
-            return Seat::Follow(Follower { landed: queued.landing.subscribe(), departs_later: true });
+            return Seat::Follow(Follower { landed: queued.landing.wait(), departs_later: true });
         }
-        let (leader, flight) = self.assemble(key, Some(route.current.landing.subscribe()));
+        let (leader, flight) = self.assemble(key, Some(route.current.landing.wait()));
         route.queued = Some(flight);
         Seat::Lead(leader)
     }
@@ -142,14 +143,10 @@ impl<L: Clone> Flights<L> {
         self.lock().len()
     }
 
-    fn assemble(
-        self: &Arc<Self>,
-        key: &CacheKey,
-        waits_for: Option<watch::Receiver<Option<L>>>,
-    ) -> (Leader<L>, Flight<L>) {
-        let landing = watch::Sender::new(None);
+    fn assemble(self: &Arc<Self>, key: &CacheKey, waits_for: Option<Waiting<L>>) -> (Leader<L>, Flight<L>) {
+        let landing = Arc::new(LandingPlace::default());
         let covers = Arc::new(OnceLock::new());
-        let flight = Flight { covers: Arc::clone(&covers), landing: landing.clone() };
+        let flight = Flight { covers: Arc::clone(&covers), overlapped: false, landing: Arc::clone(&landing) };
         (Leader { flights: Arc::clone(self), key: key.clone(), covers, landing, waits_for }, flight)
     }
 
@@ -163,9 +160,9 @@ impl<L: Clone> Leader<L> {
     /// The coverage, taken now if the flight was queued: waits first until the flight ahead has landed, or `patience` is
     /// over. From here on requests may board by coverage.
     pub async fn depart(&mut self, patience: Duration, snapshot: impl FnOnce() -> Coverage) -> Coverage {
-        if let Some(mut ahead) = self.waits_for.take() {
+        if let Some(ahead) = self.waits_for.take() {
             // Landed, given up, or too slow: in each case this flight departs.
-            let _outcome = tokio::time::timeout(patience, ahead.wait_for(Option::is_some)).await;
+            let _outcome = tokio::time::timeout(patience, ahead.landed()).await;
             let mut routes = self.flights.lock();
             let covers = *self.covers.get_or_init(snapshot);
             if let Some(route) = routes.get_mut(&self.key)
@@ -181,43 +178,52 @@ impl<L: Clone> Leader<L> {
 
     /// Hands the landing to everyone on board and lets the next flight depart.
     pub fn land(self, landing: L) {
-        self.landing.send_replace(Some(landing));
+        self.landing.bring(Some(landing));
     }
 
     /// Resolves when nobody waits for this flight any more.
     pub async fn abandoned(&self) {
-        self.landing.closed().await;
+        self.landing.abandoned().await;
     }
 
     /// One more seat, for the request that caused this flight.
     #[must_use]
     pub fn follow(&self) -> Follower<L> {
-        Follower { landed: self.landing.subscribe(), departs_later: true }
+        Follower { landed: self.landing.wait(), departs_later: true }
     }
 }
 
-impl<L> Drop for Leader<L> {
-    fn drop(&mut self) {
+impl<L> Leader<L> {
+    fn leave(&self) {
         let mut routes = self.flights.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(route) = routes.get_mut(&self.key) else { return };
         if Arc::ptr_eq(&route.current.covers, &self.covers) {
             match route.queued.take() {
-                // Its leader is woken by the landing, or by this channel closing, and takes its snapshot then.
+                // Its leader is woken by the landing, or by its being given up, and takes its snapshot then.
                 Some(queued) => route.current = queued,
                 None => {
                     routes.remove(&self.key);
                 }
             }
-        } else {
-            route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers));
+        } else if route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers)).is_none() {
+            // Out of patience, the current flight has overtaken this one.
+            route.current.overlapped = true;
         }
+    }
+}
+
+impl<L> Drop for Leader<L> {
+    fn drop(&mut self) {
+        self.leave();
+        // Of no effect if it has landed.
+        self.landing.bring(None);
     }
 }
 
 impl<L: Clone> Follower<L> {
     /// What the flight brought; `None` if it was given up, and the follower has to ask for itself.
-    pub async fn landed(mut self) -> Option<L> {
-        self.landed.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())
+    pub async fn landed(self) -> Option<L> {
+        self.landed.landed().await
     }
 }
 
@@ -312,12 +318,29 @@ mod tests {
         let mut queued = lead(board(&flights, false));
         assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
         let follower = follow(board(&flights, true));
+        let another = follow(board(&flights, true));
         slow.land(1);
         assert_eq!(slow_follower.landed().await, Some(1));
-        let another = follow(board(&flights, true));
         queued.land(2);
         assert_eq!((follower.landed().await, another.landed().await), (Some(2), Some(2)));
         assert_eq!(flights.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_boards_a_flight_in_the_air_after_one_that_it_has_overtaken_has_landed() {
+        let flights = Arc::new(Flights::default());
+        let slow = lead(board(&flights, true));
+        let mut overtaking = lead(board(&flights, false));
+        assert_eq!(overtaking.depart(PATIENCE, || sent(2)).await, sent(2));
+        let on_board = follow(board(&flights, true));
+        slow.land(1);
+        let mut next = lead(board(&flights, true));
+        overtaking.land(2);
+        assert_eq!(on_board.landed().await, Some(2));
+        assert_eq!(next.depart(PATIENCE, || sent(3)).await, sent(3));
+        let satisfied = follow(board(&flights, true));
+        next.land(3);
+        assert_eq!(satisfied.landed().await, Some(3));
     }
 
     #[tokio::test]

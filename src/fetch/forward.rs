@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
@@ -20,9 +20,11 @@ use crate::decide::invalidate::write_outcome;
 use crate::decide::storable::storable;
 use crate::error::ProxyError;
 use crate::presented_request::PresentedRequest;
+use crate::profile::Footprint;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{SYNC_TOKEN, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
+use crate::sync_token::write_log::WriteId;
 
 /// A request as a caller sent it, for the upstream.
 #[derive(Debug)]
@@ -91,6 +93,21 @@ impl Upstream {
         Ok(ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers })
     }
 
+    /// Passes a safe request on, and its answer back once whoever sees it will not be shown an older state afterwards: a 412
+    /// without a token may tell of a write that is still open.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer.
+    pub async fn forward_safe(&self, forwarded: Forwarded) -> Result<ForwardedAnswer, Failure> {
+        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, &HeaderMap::new());
+        let target = target.map(std::borrow::Cow::into_owned).ok();
+        let answer = self.forward(forwarded).await?;
+        if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
+            self.others_closed(None, target.as_deref()).await;
+        }
+        Ok(answer)
+    }
+
     /// Passes a write on in a task of its own, so that its outcome is learned even when its caller leaves. The write is open
     /// from before its first byte until its answer has arrived, and closed before the answer is handed on.
     ///
@@ -151,13 +168,7 @@ impl Upstream {
         if let Ok(answer) = &answered
             && self.tells_of_others(&answer.head)
         {
-            // It was refused because of somebody else's write, and carries no token of that: whoever sees it must not
-            // read an older state afterwards.
-            let touches_same = |other: &crate::profile::Footprint| {
-                own_target.as_deref().is_none_or(|target| self.profile.touches(other, target))
-            };
-            let others = self.session.others_closed(write, touches_same);
-            let _in_time = tokio::time::timeout(self.conflict_wait, others).await;
+            self.others_closed(Some(write), own_target.as_deref()).await;
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
@@ -198,6 +209,15 @@ impl Upstream {
                 Err(Failure::from(ProxyError::Internal { cause: "a body was abandoned".into() }))
             }
         }
+    }
+
+    /// An answer that was made because of somebody else's write, and carries no token of it: whoever sees it must not read an
+    /// older state afterwards.
+    async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
+        let touches_same =
+            |other: &Footprint| target.is_none_or(|target| self.profile.touches(other, target));
+        let others = self.session.others_closed(own, touches_same);
+        let _in_time = tokio::time::timeout(self.conflict_wait, others).await;
     }
 
     fn tells_of_others(&self, head: &ResponseHead) -> bool {

@@ -6,6 +6,8 @@ pub mod collapse;
 pub mod dial;
 pub mod flight;
 pub mod forward;
+pub mod landing;
+pub mod learn;
 pub mod outgoing;
 pub mod throttle;
 pub mod tls;
@@ -14,8 +16,9 @@ pub mod upstream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::ETAG;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::FlowingBody;
@@ -105,9 +108,14 @@ impl Upstream {
     }
 
     /// Stores a response unless what is there covers more; says whether it did.
+    ///
+    /// Where no tokens tell states apart, two answers that were under way at once and differ may have been made in either
+    /// order. Then nothing that was sent before now may be reused, as if a write had just closed: else somebody could be
+    /// shown the older state after the newer.
     pub fn put(&self, key: &CacheKey, response: StoredResponse) -> bool {
         let late_replaces = !self.session.clauses().late_never_replaces;
-        let mut stored = false;
+        let tokens_tell = self.session.tokens_tell_states_apart();
+        let (mut stored, mut either_is_newer) = (false, false);
         self.store.update(key, &mut |current| {
             let current = match current {
                 // The mistake under test: what comes back late replaces whatever is there.
@@ -118,13 +126,28 @@ impl Upstream {
                 }
                 other => other.cloned(),
             };
-            let put = match current {
-                None => Some(Variants::of(response.clone())),
-                Some(variants) => variants.with(response.clone(), self.store.variants_limit()),
+            let Some(variants) = current else {
+                stored = true;
+                return StoreChange::Put(Variants::of(response.clone()));
             };
+            either_is_newer = !tokens_tell
+                && variants.selected_by(&response.selecting).is_some_and(|held| {
+                    held.response_time > response.request_time && show_different_states(held, &response)
+                });
+            if either_is_newer {
+                return variants.without(&response.selecting).map_or(StoreChange::Remove, StoreChange::Put);
+            }
+            let put = variants.with(response.clone(), self.store.variants_limit());
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)
         });
+        if either_is_newer {
+            let footprint = match PathAndQuery::try_from(key.canonical_target()) {
+                Ok(target) => self.profile.footprint(&Method::PUT, &target),
+                Err(_) => Footprint::Everything,
+            };
+            self.session.outdate_what_was_sent(footprint);
+        }
         stored
     }
 
@@ -213,6 +236,14 @@ fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome 
         Err(ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. }) => OriginOutcome::TimedOut,
         Err(ProxyError::Connect { .. }) => OriginOutcome::Connect,
         Err(_) => OriginOutcome::Broken,
+    }
+}
+
+/// Told by their entity tags if either has one, else by what they hold.
+fn show_different_states(one: &StoredResponse, other: &StoredResponse) -> bool {
+    match (one.fields.get(&ETAG), other.fields.get(&ETAG)) {
+        (None, None) => one.status != other.status || one.body != other.body,
+        (one, other) => one != other,
     }
 }
 

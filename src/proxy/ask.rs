@@ -149,7 +149,7 @@ impl Proxy {
     }
 
     /// What may answer although the origin does not (design, section 3, `when_disconnected`).
-    fn without_origin(
+    pub(super) fn without_origin(
         &self,
         to: &Destination,
         on_path: OnPath,

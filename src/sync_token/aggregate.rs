@@ -32,6 +32,7 @@ pub struct Aggregate {
     tokens: Vec<SyncToken>,
     version: u64,
     overflowed: bool,
+    moved: bool,
     known: HashMap<PresentedToken, Known>,
     known_order: VecDeque<PresentedToken>,
 }
@@ -56,6 +57,13 @@ impl Aggregate {
         self.overflowed
     }
 
+    /// Whether a sequence number has grown. Until then nobody can know whether tokens tell states apart: an origin whose token is
+    /// constant is to be treated like one without.
+    #[must_use]
+    pub const fn moved(&self) -> bool {
+        self.moved
+    }
+
     /// The tokens, one an id.
     #[must_use]
     pub fn tokens(&self) -> &[SyncToken] {
@@ -72,6 +80,7 @@ impl Aggregate {
             match self.tokens.iter().position(|held| held.id() == token.id()) {
                 Some(at) if token.sequence_number() > self.tokens[at].sequence_number() => {
                     self.tokens[at] = token.clone();
+                    self.moved = true;
                     changed = true;
                 }
                 Some(_) => {}
@@ -89,6 +98,20 @@ impl Aggregate {
         // After the version has moved: the state that includes these values is the new one.
         for token in received {
             self.remember(token);
+        }
+        changed
+    }
+
+    /// Records what a caller's unknown values demand, once they were sent upstream in the place of ours and `received` came
+    /// back: the answer is as new as they are, so what includes its tokens includes them. (Never the other way round: the
+    /// tokens of an answer may be newer than the state that it shows.) An id that the origin does not answer with tells it
+    /// nothing, and demands nothing.
+    pub fn learn(&mut self, presented: &[PresentedToken], received: &[SyncToken]) -> bool {
+        let changed = self.observe(received);
+        for value in presented {
+            let answered = received.iter().find(|token| token.id() == value.id());
+            let sequence_number = answered.map_or(0, SyncToken::sequence_number);
+            self.remember_value(value, Known { sequence_number, version: self.version });
         }
         changed
     }
@@ -130,7 +153,11 @@ impl Aggregate {
 
     fn remember(&mut self, token: &SyncToken) {
         let latest = Known { sequence_number: token.sequence_number(), version: self.version };
-        if let Some(known) = self.known.get_mut(token.presented()) {
+        self.remember_value(token.presented(), latest);
+    }
+
+    fn remember_value(&mut self, value: &PresentedToken, latest: Known) {
+        if let Some(known) = self.known.get_mut(value) {
             if latest.sequence_number > known.sequence_number {
                 *known = latest;
             }
@@ -141,8 +168,8 @@ impl Aggregate {
         {
             self.known.remove(&oldest);
         }
-        self.known.insert(token.presented().clone(), latest);
-        self.known_order.push_back(token.presented().clone());
+        self.known.insert(value.clone(), latest);
+        self.known_order.push_back(value.clone());
     }
 }
 
@@ -190,6 +217,31 @@ mod tests {
         assert_eq!(aggregate.request_line(&[]), "a=one,b=x");
         assert_eq!(aggregate.request_line(&[presented("a", "theirs")]), "b=x,a=theirs");
         assert_eq!(aggregate.response_line(), "a=one;sn=5,b=x;sn=1", "and never enters observed");
+    }
+
+    #[test]
+    fn an_unknown_value_demands_from_then_on_what_its_answer_came_with() {
+        let mut aggregate = Aggregate::default();
+        aggregate.observe(&[token("a", "one", 5)]);
+        let theirs = [presented("a", "theirs"), presented("b", "of another id")];
+        assert!(aggregate.learn(&theirs, &[token("a", "two", 7)]));
+        assert_eq!(aggregate.requirement(theirs.to_vec()), Presented::Known { required_version: 2 });
+        assert_eq!(aggregate.response_line(), "a=two;sn=7", "and is never handed on as the origin's");
+        let forged = [presented("a", "forged")];
+        assert!(!aggregate.learn(&forged, &[token("a", "late", 3)]));
+        assert_eq!(aggregate.requirement(forged.to_vec()), Presented::Known { required_version: 2 });
+    }
+
+    #[test]
+    fn a_constant_token_does_not_move() {
+        let mut aggregate = Aggregate::default();
+        aggregate.observe(&[token("kv", "MA==", 1)]);
+        aggregate.observe(&[token("kv", "MA==", 1), token("other", "v", 1)]);
+        assert!(!aggregate.moved());
+        aggregate.observe(&[token("kv", "MQ==", 2)]);
+        assert!(aggregate.moved());
+        aggregate.reset();
+        assert!(!aggregate.moved(), "what comes after a reset is another origin");
     }
 
     #[test]

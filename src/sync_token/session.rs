@@ -111,6 +111,23 @@ impl<F> Session<F> {
         }
     }
 
+    /// Merges the tokens of the answer to a request that carried a caller's unknown values in the place of ours: from here on
+    /// those values are known, as demands.
+    pub fn learn(&self, presented: &[PresentedToken], fields: &HeaderMap) {
+        let received = token::parse_response(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
+        let mut state = self.lock();
+        if state.aggregate.learn(presented, &received) {
+            self.publish(&state);
+        }
+    }
+
+    /// Whether the origin's tokens tell its states apart, as far as was seen: one without tokens, or with a constant one, is
+    /// taken to be consistent by itself.
+    #[must_use]
+    pub fn tokens_tell_states_apart(&self) -> bool {
+        self.lock().aggregate.moved()
+    }
+
     /// The mistake of merging what a caller presents, for the test that shows why it is one.
     pub fn merge_callers_tokens(&self, presented: &[PresentedToken]) {
         let forged: Vec<_> = presented
@@ -127,7 +144,10 @@ impl<F> Session<F> {
     #[must_use]
     pub fn requirement(&self, fields: &HeaderMap) -> Presented {
         let mut lines = fields.get_all(SYNC_TOKEN).iter();
-        let Some(first) = lines.next() else { return Presented::Known { required_version: 0 } };
+        let demands_nothing = Presented::Known { required_version: 0 };
+        let Some(first) = lines.next().filter(|_| self.clauses.covers_presented) else {
+            return demands_nothing;
+        };
         let published = self.lines.load();
         if published.request.as_ref() == Some(first) && lines.next().is_none() {
             // The usual case: the caller returns exactly what the last answer carried.
@@ -187,12 +207,8 @@ impl<F> Session<F> {
             return CoverageVerdict::Outdated(reason);
         }
         match presented {
-            Presented::Unknown(_) if self.clauses.covers_presented => {
-                CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken)
-            }
-            Presented::Known { required_version }
-                if self.clauses.covers_presented && covers.observed_version < *required_version =>
-            {
+            Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
+            Presented::Known { required_version } if covers.observed_version < *required_version => {
                 CoverageVerdict::Unverified(UncoveredReason::SyncToken)
             }
             _ if self.clauses.covers_observed && !self.covers_observed(covers) => {
@@ -216,17 +232,15 @@ impl<F> Session<F> {
         id
     }
 
-    /// Closes a write; says whether it stays open for the settle time instead: without tokens an unknown write may land late
-    /// and nothing would tell. Then the caller of this function closes it again, as happened, when that time has passed.
+    /// Closes a write; says whether it stays open for the settle time instead: without tokens, or with a constant one, an unknown
+    /// write may land late and nothing would tell. Then the caller of this function closes it again, as happened, when that time has passed.
     pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
         let mut state = self.lock();
         match outcome {
-            WriteOutcome::Unknown
-                if self.clauses.unknown_stays_open && state.aggregate.tokens().is_empty() =>
-            {
+            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
+            WriteOutcome::Unknown if self.clauses.unknown_stays_open && !state.aggregate.moved() => {
                 return WriteClosed::StaysOpen;
             }
-            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
             WriteOutcome::Happened | WriteOutcome::Unknown => state.writes.close(id, widen),
             WriteOutcome::DidNotHappen => state.writes.forget(id),
         }
@@ -246,13 +260,19 @@ impl<F> Session<F> {
         self.write_closed.notify_waiters();
     }
 
-    /// Waits until no other open write satisfies `touches`. The caller bounds the wait.
-    pub async fn others_closed(&self, id: WriteId, touches: impl Fn(&F) -> bool) {
+    /// Outdates everything that this footprint touches and that was sent before now.
+    pub fn outdate_what_was_sent(&self, footprint: F) {
+        let write = self.open_write(footprint);
+        self.settle_write(write);
+    }
+
+    /// Waits until no open write other than `own` satisfies `touches`. The caller bounds the wait.
+    pub async fn others_closed(&self, own: Option<WriteId>, touches: impl Fn(&F) -> bool) {
         loop {
             // Registered before looking, so that a close in between is not missed.
             let mut closed = std::pin::pin!(self.write_closed.notified());
             closed.as_mut().enable();
-            if !self.lock().writes.another_is_open(id, &touches) {
+            if !self.lock().writes.another_is_open(own, &touches) {
                 return;
             }
             closed.await;
@@ -305,7 +325,7 @@ pub enum WriteClosed {
         /// The position of the last closed write, this one if it happened.
         position: u64,
     },
-    /// Its outcome is unknown and the origin sends no tokens: call [`Session::settle_write`] after the settle time.
+    /// Its outcome is unknown and no tokens would tell that it landed late: call [`Session::settle_write`] after the settle time.
     StaysOpen,
 }
 
@@ -378,11 +398,16 @@ mod tests {
     fn with_tokens_an_unknown_write_closes_as_happened() {
         let session = Session::<&str>::default();
         session.observe(&fields("a=new;sn=7"));
+        let write = session.open_write("k");
+        let closed = session.close_write(write, WriteOutcome::Unknown, |f| f);
+        assert_eq!(closed, WriteClosed::StaysOpen, "the token may be a constant");
+        session.settle_write(write);
+        session.observe(&fields("a=newer;sn=8"));
         let covers = session.snapshot(&[]).covers;
         let write = session.open_write("k");
         assert_eq!(
             session.close_write(write, WriteOutcome::Unknown, |f| f),
-            WriteClosed::Closed { position: 1 }
+            WriteClosed::Closed { position: 2 }
         );
         let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
         assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
@@ -415,7 +440,7 @@ mod tests {
         let mine = session.open_write("k");
         let other = session.open_write("k");
         let elsewhere = session.open_write("other");
-        let mut waiting = std::pin::pin!(session.others_closed(mine, |footprint| *footprint == "k"));
+        let mut waiting = std::pin::pin!(session.others_closed(Some(mine), |footprint| *footprint == "k"));
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         let _ = session.close_write(elsewhere, WriteOutcome::Happened, |f| f);
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());

@@ -8,6 +8,8 @@
 )]
 
 mod app_configuration;
+#[cfg(test)]
+mod consistency;
 mod credentials;
 mod dependencies;
 mod emulator_data;

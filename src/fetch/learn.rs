@@ -1,0 +1,79 @@
+//! Token values that never passed through this sidecar, handed over from another node: the first of the two steps in which they
+//! are learned (design, section 3). The second is the path that every request takes.
+
+use std::time::Duration;
+
+use http::header::RANGE;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode};
+
+use super::Upstream;
+use super::caller_body::CallerBody;
+use super::flight::Failure;
+use super::forward::{Forwarded, ForwardedAnswer};
+use crate::decide::Unreachable;
+use crate::error::ProxyError;
+use crate::headers::conditional::CONDITIONAL_FIELDS;
+use crate::sync_token::aggregate::Presented;
+
+/// What became of the tokens that a caller presented.
+#[derive(Debug)]
+pub enum Learned {
+    /// All of them are known, as what a stored response must include.
+    Demands(Presented),
+    /// The origin refuses the request, whatever the state: that is the answer.
+    Refused(ForwardedAnswer),
+    /// The origin cannot be asked about values that are not known: nothing is known to include them.
+    Unknown(Presented, Failure),
+}
+
+impl Upstream {
+    /// What the tokens in `fields` demand. Asks the origin if some never passed through here: with the caller's values in the
+    /// place of ours, and without conditions, so that the answer shows a state and brings its token.
+    pub async fn learn(&self, fields: &HeaderMap, method: &Method, target: &PathAndQuery) -> Learned {
+        let presented = self.session.requirement(fields);
+        let Presented::Unknown(values) = &presented else { return Learned::Demands(presented) };
+        if let Some(failure) = self.throttled(self.clock.now()) {
+            return Learned::Unknown(presented, failure);
+        }
+        let mut unconditional = fields.clone();
+        for name in CONDITIONAL_FIELDS.iter().chain([&RANGE]) {
+            unconditional.remove(name);
+        }
+        let asked = Forwarded {
+            method: method.clone(),
+            target: target.clone(),
+            fields: unconditional,
+            body: CallerBody::empty(),
+            body_deadline: Duration::ZERO,
+            unknown_tokens: values.clone(),
+        };
+        let answer = match self.forward(asked).await {
+            Ok(answer) => answer,
+            Err(failure) => return Learned::Unknown(presented, failure),
+        };
+        match answer.head.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => {}
+            status if status.is_success() || status.is_redirection() => {}
+            status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
+                return Learned::Unknown(presented, self.no_state(status));
+            }
+            status if status.is_server_error() => {
+                return Learned::Unknown(presented, self.no_state(status));
+            }
+            _ => return Learned::Refused(answer),
+        }
+        self.session.learn(values, &answer.head.fields);
+        Learned::Demands(self.session.requirement(fields))
+    }
+
+    fn no_state(&self, status: StatusCode) -> Failure {
+        self.throttled(self.clock.now()).unwrap_or_else(|| Failure {
+            why: Unreachable::ServerError,
+            error: ProxyError::BrokenAnswer {
+                upstream: self.client.authority().to_string(),
+                cause: format!("it answered {status}").into(),
+            },
+        })
+    }
+}

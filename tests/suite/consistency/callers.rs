@@ -1,0 +1,358 @@
+//! The callers of one run: each asks one thing after the other, and records what it was told.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CACHE_CONTROL, ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, Method, Request, StatusCode};
+use tokio::time::{sleep, timeout};
+
+use super::history::{Event, History, Moment, Operation, Outcome, Value};
+use super::origin::{SimulatedOrigin, TOKEN_ID};
+use super::timeline::Timeline;
+
+/// A complete answer as a caller got it.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Whatever answers callers: the sidecar, or the origin itself. `None`: the answer broke off, or there was none.
+pub(crate) trait Front: Send + Sync {
+    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<Told>>;
+}
+
+/// How often each thing is asked: weights, and thousandths where it says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    pub(crate) reads: u32,
+    pub(crate) reads_if: u32,
+    pub(crate) lists: u32,
+    pub(crate) puts: u32,
+    pub(crate) puts_if: u32,
+    pub(crate) deletes: u32,
+    /// Readings with `Cache-Control: no-cache`, in thousandths.
+    pub(crate) no_cache: u32,
+    /// Readings with `If-None-Match`, in thousandths.
+    pub(crate) unless_known: u32,
+    /// Operations that their caller leaves before they are answered, in thousandths.
+    pub(crate) left: u32,
+    /// Requests that carry the tokens of the caller's last answer, in thousandths.
+    pub(crate) own_tokens: u32,
+    /// Requests that carry the newest token, handed over by another node, in thousandths.
+    pub(crate) foreign_tokens: u32,
+    /// Requests that carry a token that nobody ever gave out, in thousandths.
+    pub(crate) forged_tokens: u32,
+    /// Longest pause between two operations.
+    pub(crate) pause: Duration,
+    /// Pauses in thousandths of all operations; the others follow at once.
+    pub(crate) pauses: u32,
+}
+
+/// What all callers of a run share.
+pub(crate) struct Surroundings {
+    pub(crate) front: Arc<dyn Front>,
+    pub(crate) origin: Arc<SimulatedOrigin>,
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) habits: Habits,
+    pub(crate) record: Mutex<Record>,
+}
+
+/// What came of a run so far.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) history: History,
+    next_value: Value,
+    /// Entity tags that answers have shown, by key: what conditions are made of.
+    known: BTreeMap<String, Value>,
+    /// Tokens that were presented together with what they include, and the reading that had to respect them.
+    pub(crate) demands: Vec<Demand>,
+    /// Answers without, or with a malformed, `Sync-Token` line after the first token was seen; answers nobody expects.
+    pub(crate) oddities: Vec<String>,
+    saw_token: bool,
+    /// Operations of all kinds, lists counted once.
+    pub(crate) operations: usize,
+    /// Operations that were answered from the store.
+    pub(crate) hits: usize,
+    /// Operations that were answered without a state: 429, 502, 504 and their kin.
+    pub(crate) unanswered: usize,
+}
+
+/// A reading that came with a token of another node.
+#[derive(Clone, Debug)]
+pub(crate) struct Demand {
+    pub(crate) key: String,
+    pub(crate) includes: u64,
+    pub(crate) event: Event,
+}
+
+enum Asked {
+    One { key: String, operation: Operation, known: Option<Value> },
+    List { prefix: String },
+}
+
+struct Caller {
+    number: u16,
+    rng: fastrand::Rng,
+    around: Arc<Surroundings>,
+    tokens: Option<String>,
+}
+
+/// Lets one caller do its operations.
+pub(crate) async fn run_caller(number: u16, operations: usize, seed: u64, around: Arc<Surroundings>) {
+    let rng = fastrand::Rng::with_seed(seed);
+    let mut caller = Caller { number, rng, around, tokens: None };
+    for _ in 0..operations {
+        caller.pause().await;
+        let asked = caller.choose();
+        let answered = caller.ask(asked).await;
+        if !answered {
+            // As clients do: an origin that is away would else be asked everything at once.
+            sleep(Duration::from_millis(caller.rng.u64(100..800))).await;
+        }
+    }
+}
+
+impl Caller {
+    async fn pause(&mut self) {
+        let habits = self.around.habits;
+        if self.in_thousand(habits.pauses) {
+            sleep(Duration::from_micros(self.rng.u64(0..=micros(habits.pause)))).await;
+        }
+    }
+
+    fn in_thousand(&mut self, rate: u32) -> bool {
+        self.rng.u32(0..1000) < rate
+    }
+
+    fn choose(&mut self) -> Asked {
+        let habits = self.around.habits;
+        let keys = &self.around.keys;
+        let key = keys[self.rng.usize(0..keys.len())].clone();
+        let weights =
+            [habits.reads, habits.reads_if, habits.lists, habits.puts, habits.puts_if, habits.deletes];
+        let mut at = self.rng.u32(0..weights.iter().sum());
+        let kind = weights.iter().position(|weight| {
+            let here = at < *weight;
+            at = at.wrapping_sub(*weight);
+            here
+        });
+        let on_condition = self.rng.bool();
+        let mut record = self.around.record.lock().expect("no panic under it");
+        let known = record.known.get(&key).copied();
+        let mut next_value = || {
+            record.next_value += 1;
+            record.next_value
+        };
+        let operation = match (kind, known) {
+            (Some(2), _) => return Asked::List { prefix: key[..1].to_owned() },
+            (Some(1), Some(expected)) => Operation::ReadIf(expected),
+            (Some(3), _) => Operation::Put(next_value()),
+            (Some(4), Some(expected)) if on_condition => Operation::PutIf { expected, value: next_value() },
+            (Some(4), _) => Operation::PutIfAbsent(next_value()),
+            (Some(5), Some(expected)) if on_condition => Operation::DeleteIf(expected),
+            (Some(5), _) => Operation::Delete,
+            _ => Operation::Read,
+        };
+        Asked::One { key, operation, known }
+    }
+
+    /// Says whether there was an answer with a state.
+    async fn ask(&mut self, asked: Asked) -> bool {
+        let (request, unless) = self.request(&asked);
+        let (request, demanded) = self.with_tokens(request);
+        let leaves = self.in_thousand(self.around.habits.left);
+        let patience = Duration::from_micros(self.rng.u64(0..300_000));
+        let invoked = self.around.timeline.now();
+        let asking = self.around.front.ask(request);
+        let told = if leaves { timeout(patience, asking).await.ok().flatten() } else { asking.await };
+        let responded = self.around.timeline.now();
+        let around = Arc::clone(&self.around);
+        let mut record = around.record.lock().expect("no panic under it");
+        record.operations += 1;
+        if let Some(told) = &told {
+            self.look_at_fields(told, &mut record);
+        }
+        match asked {
+            Asked::One { key, operation, .. } => {
+                let outcome = outcome(operation, told.as_ref(), unless);
+                self.record(&mut record, &key, operation, outcome, invoked, responded, demanded);
+                outcome.is_some()
+            }
+            Asked::List { prefix } => {
+                let Some(items) = told.as_ref().and_then(items) else {
+                    record.unanswered += 1;
+                    return false;
+                };
+                for key in self.around.keys.iter().filter(|key| key.starts_with(&prefix)) {
+                    let shown = Outcome::Shown(items.get(key).copied());
+                    self.record(&mut record, key, Operation::Read, Some(shown), invoked, responded, demanded);
+                }
+                true
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an event has so many parts")]
+    fn record(
+        &self,
+        record: &mut Record,
+        key: &str,
+        operation: Operation,
+        outcome: Option<Outcome>,
+        invoked: Moment,
+        responded: Moment,
+        demanded: Option<u64>,
+    ) {
+        let Some(outcome) = outcome else {
+            record.unanswered += 1;
+            return;
+        };
+        if let Outcome::Shown(Some(value)) = outcome {
+            record.known.insert(key.to_owned(), value);
+        } else if let (Outcome::Done, Some(value)) = (outcome, operation.puts()) {
+            record.known.insert(key.to_owned(), value);
+        }
+        let responded = (outcome != Outcome::Unknown).then_some(responded);
+        let event = Event { caller: self.number, operation, outcome, invoked, responded };
+        record.history.record(key, event);
+        if let (Some(includes), Operation::Read) = (demanded, operation) {
+            record.demands.push(Demand { key: key.to_owned(), includes, event });
+        }
+    }
+
+    /// The request, and the value for which a 304 stands.
+    fn request(&mut self, asked: &Asked) -> (Request<Bytes>, Option<Value>) {
+        let habits = self.around.habits;
+        let request = Request::builder().header("host", "127.0.0.1:8484");
+        let (key, operation, known) = match asked {
+            Asked::One { key, operation, known } => (key, *operation, *known),
+            Asked::List { prefix } => {
+                let request = request.uri(format!("/kv?api-version=1.0&key={prefix}*"));
+                return (request.body(Bytes::new()).expect("well-formed"), None);
+            }
+        };
+        let request = request.uri(format!("/kv/{key}?api-version=1.0"));
+        let tag = |value: Value| format!("\"{value}\"");
+        let body = |value: Value| Bytes::from(serde_json::json!({"value": value.to_string()}).to_string());
+        let put = |value: Value| (Method::PUT, body(value));
+        let mut unless = None;
+        let (request, (method, body)) = match operation {
+            Operation::Read => {
+                let mut request = request;
+                if self.in_thousand(habits.no_cache) {
+                    request = request.header(CACHE_CONTROL, "no-cache");
+                }
+                if let Some(known) = known
+                    && self.in_thousand(habits.unless_known)
+                {
+                    request = request.header(IF_NONE_MATCH, tag(known));
+                    unless = Some(known);
+                }
+                (request, (Method::GET, Bytes::new()))
+            }
+            Operation::ReadIf(expected) => {
+                (request.header(IF_MATCH, tag(expected)), (Method::GET, Bytes::new()))
+            }
+            Operation::Put(value) => (request, put(value)),
+            Operation::PutIf { expected, value } => (request.header(IF_MATCH, tag(expected)), put(value)),
+            Operation::PutIfAbsent(value) => (request.header(IF_NONE_MATCH, "*"), put(value)),
+            Operation::Delete => (request, (Method::DELETE, Bytes::new())),
+            Operation::DeleteIf(expected) => {
+                (request.header(IF_MATCH, tag(expected)), (Method::DELETE, Bytes::new()))
+            }
+        };
+        (request.method(method).body(body).expect("well-formed"), unless)
+    }
+
+    /// Adds tokens; says up to which moment the state must include everything because of them.
+    fn with_tokens(&mut self, mut request: Request<Bytes>) -> (Request<Bytes>, Option<u64>) {
+        let habits = self.around.habits;
+        let mut demanded = None;
+        let line = if self.in_thousand(habits.foreign_tokens) {
+            self.around.origin.newest_token().map(|(token, includes)| {
+                demanded = Some(includes);
+                token
+            })
+        } else if self.in_thousand(habits.forged_tokens) {
+            Some(format!("{TOKEN_ID}=forged{}", self.rng.u32(0..3)))
+        } else if self.in_thousand(habits.own_tokens) {
+            self.tokens.clone()
+        } else {
+            None
+        };
+        if let Some(line) = line {
+            request.headers_mut().insert("sync-token", line.parse().expect("well-formed"));
+        }
+        (request, demanded)
+    }
+
+    fn look_at_fields(&mut self, told: &Told, record: &mut Record) {
+        let lines: Vec<_> = told.fields.get_all("sync-token").iter().collect();
+        match lines.as_slice() {
+            [line] => {
+                record.saw_token = true;
+                let tokens = line.to_str().unwrap_or_default().split(',');
+                // As the SDKs return them: without the sequence number.
+                let presented: Vec<_> =
+                    tokens.filter_map(|token| Some(token.rsplit_once(";sn=")?.0)).collect();
+                self.tokens = Some(presented.join(","));
+            }
+            [] if !record.saw_token => {}
+            _ => record.oddities.push(format!("{} Sync-Token lines with {}", lines.len(), told.status)),
+        }
+        let cache_status = told.fields.get("cache-status").and_then(|value| value.to_str().ok());
+        record.hits += usize::from(
+            cache_status.is_some_and(|status| status.contains("; hit") || status.contains(";hit")),
+        );
+    }
+}
+
+/// What an answer says about the key; `None`: nothing, and nothing was changed either.
+fn outcome(operation: Operation, told: Option<&Told>, unless: Option<Value>) -> Option<Outcome> {
+    let is_read = matches!(operation, Operation::Read | Operation::ReadIf(_));
+    let Some(told) = told else { return (!is_read).then_some(Outcome::Unknown) };
+    match told.status {
+        StatusCode::PRECONDITION_FAILED => Some(Outcome::Refused),
+        StatusCode::NOT_MODIFIED => Some(Outcome::Shown(Some(unless?))),
+        StatusCode::NOT_FOUND if is_read => Some(Outcome::Shown(None)),
+        StatusCode::NO_CONTENT if !is_read => Some(Outcome::Shown(None)),
+        StatusCode::OK if operation.puts().is_some() => Some(Outcome::Done),
+        StatusCode::OK => Some(Outcome::Shown(Some(value_of(told)?))),
+        status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => None,
+        _ => (!is_read).then_some(Outcome::Unknown),
+    }
+}
+
+fn value_of(told: &Told) -> Option<Value> {
+    let body: serde_json::Value = serde_json::from_slice(&told.body).ok()?;
+    let value: Value = body["value"].as_str()?.parse().ok()?;
+    let tag = told.fields.get(ETAG)?.to_str().ok()?;
+    assert_eq!(
+        tag.trim_matches('"'),
+        body["etag"].as_str().unwrap_or_default(),
+        "head and body are of one version"
+    );
+    Some(value)
+}
+
+fn items(told: &Told) -> Option<BTreeMap<String, Value>> {
+    if told.status != StatusCode::OK {
+        return None;
+    }
+    let body: serde_json::Value = serde_json::from_slice(&told.body).ok()?;
+    let item = |item: &serde_json::Value| {
+        Some((item["key"].as_str()?.to_owned(), item["value"].as_str()?.parse().ok()?))
+    };
+    body["items"].as_array()?.iter().map(item).collect()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).expect("short")
+}

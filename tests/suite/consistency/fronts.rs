@@ -1,0 +1,106 @@
+//! What stands between the callers and the origin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tagalong::config::{self, Config, Layers};
+use tagalong::fetch::dial::{Connector, Dial};
+use tagalong::proxy::{self, Caller, Proxy};
+use tagalong::sync_token::clauses::Clauses;
+
+use super::callers::{Front, Told};
+use super::simulation::{Api, HEADER_DEADLINE, SETTLE_TIME, Scenario};
+use super::timeline::Timeline;
+
+/// No sidecar at all: each request goes to the origin as it is.
+pub(crate) struct Directly {
+    client: Client<Connector, Full<Bytes>>,
+    deadline: Duration,
+}
+
+impl Directly {
+    pub(crate) fn new(dial: Arc<dyn Dial>, deadline: Duration) -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build(Connector::new(dial, deadline)), deadline }
+    }
+}
+
+impl Front for Directly {
+    fn ask(&self, mut request: Request<Bytes>) -> BoxFuture<'static, Option<Told>> {
+        let target = request.uri().to_string();
+        *request.uri_mut() = format!("http://origin.test{target}").parse().expect("well-formed");
+        request.headers_mut().remove("host");
+        let asking = self.client.request(request.map(Full::new));
+        let deadline = self.deadline;
+        Box::pin(async move {
+            let (head, body) = tokio::time::timeout(deadline, asking).await.ok()?.ok()?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Told { status: head.status, fields: head.headers, body })
+        })
+    }
+}
+
+/// The sidecar, called in this process as its listener would.
+pub(crate) struct Sidecar {
+    proxy: Arc<Proxy>,
+    caller: Caller,
+}
+
+impl Sidecar {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        clauses: Clauses,
+        store_limit_bytes: u64,
+        dial: Arc<dyn Dial>,
+        timeline: &Timeline,
+    ) -> Self {
+        let profile = match scenario.api {
+            Api::AppConfiguration => "app-configuration",
+            Api::Generic => "generic",
+        };
+        let settings = [
+            "upstream.url=http://origin.test".to_owned(),
+            "upstream.credential.kind=none".to_owned(),
+            "upstream.when_disconnected=consistent".to_owned(),
+            format!("upstream.profile={profile}"),
+            format!("upstream.consistency={}", if scenario.strong { "strong" } else { "session" }),
+            format!("upstream.freshness={}s", scenario.lifetime.as_secs()),
+            format!("upstream.freshness_not_found={}s", scenario.lifetime.as_secs()),
+            format!("upstream.header_deadline={}s", HEADER_DEADLINE.as_secs()),
+            format!("upstream.settle_time={}s", SETTLE_TIME.as_secs()),
+            // Longer than any write that is answered at all, so that no answer of another is passed on before it.
+            format!("upstream.conflict_wait={}s", (HEADER_DEADLINE * 2).as_secs()),
+        ];
+        let layers = settings.iter().fold(Layers::new(), |layers, setting| layers.assignment(setting));
+        let mut config = Config::new(layers).expect("a valid configuration");
+        // Smaller than any operator may set it: then nearly everything is evicted before it is outdated.
+        config.store.limit_bytes = store_limit_bytes;
+        let surroundings = proxy::assemble::Surroundings {
+            clock: timeline.clock().clone(),
+            dial: Some(&move |_: &config::Upstream| Arc::clone(&dial)),
+            clauses,
+        };
+        let proxy = Proxy::new(&config, &surroundings).expect("nothing is missing");
+        Self {
+            proxy: Arc::new(proxy),
+            caller: Caller { listener: "main".into(), connection: 1, is_encrypted: false },
+        }
+    }
+}
+
+impl Front for Sidecar {
+    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<Told>> {
+        let (proxy, caller) = (Arc::clone(&self.proxy), self.caller.clone());
+        Box::pin(async move {
+            let answer = proxy.handle(&caller, request.map(Full::new)).await;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Told { status: head.status, fields: head.headers, body })
+        })
+    }
+}
