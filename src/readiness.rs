@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::select_all;
+use tokio::sync::watch;
+
 /// Why a process is not ready, as `/readyz` tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnreadyReason {
@@ -49,6 +52,24 @@ impl Readiness {
         }
     }
 
+    /// Follows credentials that may come and go: as long as one of them is not there, this process is not ready. Ends when none
+    /// can change any more.
+    pub async fn follow_credentials(self, mut available: Vec<watch::Receiver<bool>>) {
+        while !available.is_empty() {
+            if available.iter_mut().all(|it| *it.borrow_and_update()) {
+                self.clear(UnreadyReason::NoCredential);
+            } else {
+                self.add(UnreadyReason::NoCredential);
+            }
+            let (changed, index, others) =
+                select_all(available.iter_mut().map(|it| Box::pin(it.changed()))).await;
+            drop(others);
+            if changed.is_err() {
+                available.swap_remove(index);
+            }
+        }
+    }
+
     /// All reasons; ready when there is none.
     #[must_use]
     pub fn reasons(&self) -> Vec<UnreadyReason> {
@@ -69,6 +90,30 @@ mod tests {
         assert_eq!(seen_elsewhere.reasons(), [UnreadyReason::NoCredential]);
         readiness.clear(UnreadyReason::NoCredential);
         assert!(seen_elsewhere.reasons().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_credential_must_be_there() {
+        let readiness = Readiness::starting();
+        readiness.clear(UnreadyReason::Starting);
+        let (first, second) = (watch::Sender::new(false), watch::Sender::new(true));
+        let following = readiness.clone().follow_credentials(vec![first.subscribe(), second.subscribe()]);
+        let following = tokio::spawn(following);
+        // Paused time passes only when nothing else can happen.
+        let settled = || tokio::time::sleep(std::time::Duration::from_millis(1));
+        settled().await;
+        assert_eq!(readiness.reasons(), [UnreadyReason::NoCredential]);
+        first.send_replace(true);
+        settled().await;
+        assert!(readiness.reasons().is_empty());
+        second.send_replace(false);
+        settled().await;
+        assert_eq!(readiness.reasons(), [UnreadyReason::NoCredential]);
+        second.send_replace(true);
+        settled().await;
+        drop((first, second));
+        following.await.unwrap();
+        assert!(readiness.reasons().is_empty());
     }
 
     #[test]

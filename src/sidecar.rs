@@ -81,6 +81,7 @@ pub struct Sidecar {
     workers: usize,
     // Dropped with the rest.
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
+    _watched_credentials: AbortOnDropHandle<()>,
 }
 
 impl Sidecar {
@@ -91,6 +92,16 @@ impl Sidecar {
     pub async fn bind(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
         let proxy = Arc::new(Proxy::new(config, surroundings)?);
         let readiness = Readiness::starting();
+        let credentials: Vec<_> = proxy
+            .destinations()
+            .iter()
+            .filter_map(|destination| destination.upstream.credential.availability())
+            .collect();
+        if !credentials.iter().all(|available| *available.borrow()) {
+            readiness.add(UnreadyReason::NoCredential);
+        }
+        let watched_credentials =
+            AbortOnDropHandle::new(tokio::spawn(readiness.clone().follow_credentials(credentials)));
         let upstreams = proxy.destinations().iter().map(|destination| {
             let session = Arc::clone(&destination.upstream.session);
             AdminUpstream {
@@ -132,6 +143,7 @@ impl Sidecar {
             counts,
             workers: config.runtime.workers,
             _watched_certificates: watched_certificates,
+            _watched_credentials: watched_credentials,
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)

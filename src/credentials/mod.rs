@@ -1,6 +1,8 @@
 //! How the sidecar proves itself upstream. One file per kind of credential.
 
+pub mod bearer;
 pub mod connection_string;
+pub mod entra;
 pub mod hmac;
 pub mod partition;
 pub mod refusal;
@@ -9,6 +11,7 @@ pub mod watched_file;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 
@@ -55,6 +58,11 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
     /// Whether the whole body must be at hand before the request leaves, because it is part of the signature.
     fn signs_body(&self) -> bool {
         false
+    }
+
+    /// Whether there is anything to prove the sidecar with, where that can change; `None` where it cannot.
+    fn availability(&self) -> Option<watch::Receiver<bool>> {
+        None
     }
 
     /// Hears of every answer, so that a refused credential can be reported or renewed.

@@ -8,6 +8,8 @@ use http::{Uri, Version};
 use super::destination::{Destination, RouteRules};
 use crate::clock::Clock;
 use crate::config::{self, Config, CredentialKind, ProfileKind};
+use crate::credentials::bearer::BearerFile;
+use crate::credentials::entra::{EntraCredential, EntraError};
 use crate::credentials::hmac::{HmacCredential, KeyError};
 use crate::credentials::partition::Partitions;
 use crate::credentials::refusal::Refusals;
@@ -62,15 +64,13 @@ pub enum AssembleError {
         /// What is wrong.
         source: KeyError,
     },
-    /// The kind of credential is not part of this build.
-    #[error(
-        "upstream {name:?}: credential {kind:?} is not part of this build; choose another or build with that feature"
-    )]
-    Credential {
+    /// No tokens can be asked for.
+    #[error("upstream {name:?}: {source}")]
+    Entra {
         /// The upstream's name.
         name: String,
-        /// The kind.
-        kind: CredentialKind,
+        /// What is missing.
+        source: EntraError,
     },
 }
 
@@ -146,7 +146,7 @@ fn destination(
         header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
             .unwrap_or(usize::MAX),
     };
-    let credential = credential(upstream, metrics.clone())?;
+    let credential = credential(upstream, metrics.clone(), surroundings.clock.clone())?;
     let rules = upstream.caching_rules();
     let fetch = Upstream {
         name: name(),
@@ -221,19 +221,31 @@ fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
 fn credential(
     upstream: &config::Upstream,
     metrics: OriginCounters,
+    clock: Clock,
 ) -> Result<Arc<dyn Credential>, AssembleError> {
+    let variable = |name: &str| std::env::var(name).ok();
     let refusals = Refusals::new(upstream.name.clone(), metrics);
     match upstream.credential.kind {
         CredentialKind::None => Ok(Arc::new(NoCredential)),
         CredentialKind::Forward => Ok(Arc::new(ForwardedCredential)),
         CredentialKind::Hmac => {
-            let variable = |name: &str| std::env::var(name).ok();
             let key = HmacCredential::new(&upstream.credential, variable, refusals)
                 .map_err(|source| AssembleError::Key { name: upstream.name.clone(), source })?;
             Ok(Arc::new(key))
         }
-        kind @ (CredentialKind::Entra | CredentialKind::BearerFile) => {
-            Err(AssembleError::Credential { name: upstream.name.clone(), kind })
+        CredentialKind::BearerFile => {
+            let path = upstream.credential.bearer_file.clone().unwrap_or_default();
+            Ok(Arc::new(BearerFile::new(&path, clock, refusals)))
+        }
+        CredentialKind::Entra => {
+            // The client certificate is for the upstream alone.
+            let tls = config::UpstreamTls { ca_file: upstream.tls.ca_file.clone(), ..Default::default() };
+            let dial = NetworkDial::new(&tls, &upstream.proxy, upstream.http2).map_err(|source| {
+                AssembleError::Tls { name: upstream.name.clone(), source: Box::new(source) }
+            })?;
+            let credential = EntraCredential::new(upstream, variable, Arc::new(dial), clock, refusals)
+                .map_err(|source| AssembleError::Entra { name: upstream.name.clone(), source })?;
+            Ok(Arc::new(credential))
         }
     }
 }

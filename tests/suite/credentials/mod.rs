@@ -1,6 +1,7 @@
 //! How the sidecar proves itself upstream, and how callers prove themselves to it, end to end.
 
 mod callers;
+mod entra;
 mod hmac;
 mod permissions;
 

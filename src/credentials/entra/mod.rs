@@ -1,0 +1,406 @@
+//! A Microsoft Entra access token, kept fresh by one task: it asks ahead of expiry, one request at a time, and neither start-up
+//! nor an answer from the store ever waits for it.
+//!
+//! Not by way of `azure_identity` (1.0.0): it makes every request of the last five minutes of a token wait for the next one and
+//! fails them if that fails, reads its own clock, insists on `https` where tests need loopback, and brings a second HTTP client
+//! and a second TLS library. What is needed are three requests.
+
+pub mod request;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::sync::{Notify, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::refusal::{CredentialRefusal, Refusals};
+use super::{Credential, CredentialError, Unsigned};
+use crate::body::FlowingBody;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{self, Secret};
+use crate::fetch::dial::Dial;
+use crate::fetch::throttle;
+use crate::fetch::upstream::{Outgoing, UpstreamClient, UpstreamLimits};
+use request::{Identity, Proof, Token, audience_of, read_token, token_request};
+
+/// The public cloud's issuer.
+const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
+/// The instance metadata service, the same on every machine in Azure.
+const IMDS: &str = "http://169.254.169.254";
+/// How long a request waits for the first token, or for one after an outage of the issuer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The first pause after a failure; doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A token that the upstream refuses is replaced at most so often: an upstream that refuses every token must not make this a
+/// flood of requests to the issuer.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
+/// The clock is looked at so often while a token lasts: a machine that slept must not find an expired one.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// No answer with a token is larger.
+const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
+
+/// Why tokens cannot be asked for at all.
+#[derive(Debug, thiserror::Error)]
+pub enum EntraError {
+    /// Something is missing.
+    #[error("credential.kind = \"entra\" needs {0}")]
+    Missing(&'static str),
+    /// The client secret would travel in the clear.
+    #[error("{authority} would receive a secret over plain http; write https, or use a loopback address")]
+    Cleartext {
+        /// The issuer.
+        authority: Uri,
+    },
+    /// The file with the client secret.
+    #[error("client_secret_file: {0}; check the path and that this user may read it")]
+    SecretFile(std::io::Error),
+}
+
+/// Who the sidecar is for the issuer, with secrets by file so that they may rotate.
+#[derive(Debug)]
+enum Holder {
+    Secret { tenant_id: String, client_id: String, secret: SecretSource },
+    Federated { tenant_id: String, client_id: String, file: PathBuf },
+    Managed { client_id: String },
+}
+
+#[derive(Debug)]
+enum SecretSource {
+    Fixed(Secret),
+    File(PathBuf),
+}
+
+/// What keeps the token fresh and what asks for it.
+#[derive(Debug)]
+struct Shared {
+    token: ArcSwapOption<Token>,
+    /// Whether there is a usable token; and a knock for whoever waits for one.
+    available: watch::Sender<bool>,
+    /// Why there is none.
+    failure: ArcSwapOption<String>,
+    /// The upstream refused the token.
+    renew: Notify,
+}
+
+/// Proves the sidecar with an access token.
+pub struct EntraCredential {
+    shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
+    keeping: OnceLock<AbortOnDropHandle<()>>,
+    refusals: Refusals,
+}
+
+impl std::fmt::Debug for EntraCredential {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("EntraCredential").field("holder", &self.keeper.holder).finish_non_exhaustive()
+    }
+}
+
+struct Keeper {
+    holder: Holder,
+    audience: String,
+    client: UpstreamClient,
+    clock: Clock,
+}
+
+impl EntraCredential {
+    /// The identity that configuration and environment (`AZURE_…`, as workload identity sets it) name. Asks for the first token
+    /// in the background at once if there is a runtime, else with the first request.
+    ///
+    /// # Errors
+    /// [`EntraError`] when nobody could be asked.
+    pub fn new(
+        upstream: &config::Upstream,
+        variable: impl Fn(&str) -> Option<String>,
+        dial: Arc<dyn Dial>,
+        clock: Clock,
+        refusals: Refusals,
+    ) -> Result<Self, EntraError> {
+        let settings = &upstream.credential;
+        let or_variable = |text: &str, name: &str| match text {
+            "" => variable(name).unwrap_or_default(),
+            text => text.to_owned(),
+        };
+        let holder = holder(settings, &or_variable)?;
+        let audience = match (settings.audience.as_str(), upstream.profile()) {
+            ("", config::ProfileKind::AppConfiguration) => {
+                audience_of(upstream.url.host().unwrap_or_default())
+            }
+            ("", config::ProfileKind::Generic) => {
+                return Err(EntraError::Missing(
+                    "audience: only that of App Configuration is known by itself",
+                ));
+            }
+            (audience, _) => audience.to_owned(),
+        };
+        let issuer = issuer(settings, &holder, &or_variable)?;
+        let limits = UpstreamLimits {
+            connect_deadline: upstream.connect_deadline,
+            header_deadline: upstream.header_deadline,
+            body_stall_deadline: upstream.body_stall_deadline,
+            pool_idle_time: Duration::ZERO,
+            header_section_limit_bytes: 64 * 1024,
+        };
+        let (Some(scheme), Some(authority)) = (issuer.scheme().cloned(), issuer.authority().cloned()) else {
+            return Err(EntraError::Missing("an authority or imds with scheme and host"));
+        };
+        let client = UpstreamClient::new(scheme, authority, dial, limits);
+        let shared = Shared {
+            token: ArcSwapOption::empty(),
+            available: watch::Sender::new(false),
+            failure: ArcSwapOption::empty(),
+            renew: Notify::new(),
+        };
+        let credential = Self {
+            shared: Arc::new(shared),
+            keeper: Arc::new(Keeper { holder, audience, client, clock }),
+            keeping: OnceLock::new(),
+            refusals,
+        };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            credential.keep();
+        }
+        Ok(credential)
+    }
+
+    /// Starts the task that keeps the token fresh, once.
+    fn keep(&self) {
+        self.keeping.get_or_init(|| {
+            let (keeper, shared) = (Arc::clone(&self.keeper), Arc::clone(&self.shared));
+            AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_fresh(&shared).await }))
+        });
+    }
+
+    fn valid_token(&self, now: Timestamp) -> Option<Arc<Token>> {
+        self.shared.token.load_full().filter(|token| now < token.expires)
+    }
+
+    async fn token(&self, now: Timestamp) -> Result<Arc<Token>, CredentialError> {
+        if let Some(token) = self.valid_token(now) {
+            return Ok(token);
+        }
+        self.keep();
+        let mut available = self.shared.available.subscribe();
+        let waited = async {
+            loop {
+                if let Some(token) = self.valid_token(self.keeper.clock.now()) {
+                    return token;
+                }
+                if available.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.map_err(|_| {
+            let failure = self.shared.failure.load();
+            let why = failure.as_deref().map_or("the issuer of tokens has not answered yet", String::as_str);
+            CredentialError { cause: format!("there is no access token: {why}") }
+        })
+    }
+}
+
+fn holder(
+    settings: &config::Credential,
+    or_variable: &impl Fn(&str, &str) -> String,
+) -> Result<Holder, EntraError> {
+    let client_id = or_variable(&settings.client_id, "AZURE_CLIENT_ID");
+    let tenant_id = or_variable(&settings.tenant_id, "AZURE_TENANT_ID");
+    let secret = match &settings.client_secret_file {
+        Some(path) => {
+            // Read once at start, so that a wrong path is told at once.
+            Secret::read(path).map_err(EntraError::SecretFile)?;
+            Some(SecretSource::File(path.clone()))
+        }
+        None if !settings.client_secret.is_empty() => {
+            Some(SecretSource::Fixed(settings.client_secret.clone()))
+        }
+        None => None,
+    };
+    let file = settings
+        .federated_token_file
+        .clone()
+        .or_else(|| Some(PathBuf::from(or_variable("", "AZURE_FEDERATED_TOKEN_FILE"))))
+        .filter(|path| !path.as_os_str().is_empty());
+    let complete = || match (tenant_id.is_empty(), client_id.is_empty()) {
+        (true, _) => Err(EntraError::Missing("tenant_id (or AZURE_TENANT_ID)")),
+        (_, true) => Err(EntraError::Missing("client_id (or AZURE_CLIENT_ID)")),
+        _ => Ok((tenant_id.clone(), client_id.clone())),
+    };
+    Ok(match (secret, file) {
+        (Some(secret), _) => {
+            let (tenant_id, client_id) = complete()?;
+            Holder::Secret { tenant_id, client_id, secret }
+        }
+        (None, Some(file)) => {
+            let (tenant_id, client_id) = complete()?;
+            Holder::Federated { tenant_id, client_id, file }
+        }
+        (None, None) => Holder::Managed { client_id },
+    })
+}
+
+/// Who is asked. A secret never goes over plain HTTP but to this machine.
+fn issuer(
+    settings: &config::Credential,
+    holder: &Holder,
+    or_variable: &impl Fn(&str, &str) -> String,
+) -> Result<Uri, EntraError> {
+    if matches!(holder, Holder::Managed { .. }) {
+        return Ok(settings.imds.clone().unwrap_or_else(|| Uri::from_static(IMDS)));
+    }
+    let authority = match &settings.authority {
+        Some(authority) => authority.clone(),
+        None => {
+            let named = or_variable("", "AZURE_AUTHORITY_HOST");
+            named.parse().unwrap_or_else(|_| Uri::from_static(PUBLIC_AUTHORITY))
+        }
+    };
+    let host = authority.host().unwrap_or_default();
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if authority.scheme_str() != Some("https") && !is_loopback {
+        return Err(EntraError::Cleartext { authority });
+    }
+    Ok(authority)
+}
+
+/// Why a token did not come, and how long to leave the issuer alone if it said so.
+struct NoToken {
+    cause: String,
+    pause: Option<Duration>,
+}
+
+impl Keeper {
+    /// Asks for tokens for ever: ahead of expiry, after failures with growing pauses, and when the upstream refuses one.
+    async fn keep_fresh(&self, shared: &Shared) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.ask().await {
+                Ok(token) => {
+                    pause = FIRST_PAUSE;
+                    tracing::debug!(
+                        lasts_seconds = token.expires.since(self.clock.now()).as_secs(),
+                        "got a token"
+                    );
+                    let refresh_at = token.refresh_at;
+                    shared.token.store(Some(Arc::new(token)));
+                    shared.failure.store(None);
+                    shared.available.send_replace(true);
+                    self.wait_until_due(refresh_at, shared).await;
+                }
+                Err(failure) => {
+                    tracing::warn!(error = %failure.cause, "no access token");
+                    shared.failure.store(Some(Arc::new(failure.cause)));
+                    let now = self.clock.now();
+                    if shared.token.load().as_ref().is_none_or(|token| now >= token.expires) {
+                        shared.available.send_replace(false);
+                    }
+                    let wait = failure.pause.unwrap_or(pause).min(LONGEST_PAUSE).max(FIRST_PAUSE);
+                    tokio::time::sleep(wait).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &Shared) {
+        let mut refused = std::pin::pin!(async {
+            // A token of this moment is refused for another reason than its age.
+            tokio::time::sleep(RENEWAL_INTERVAL).await;
+            shared.renew.notified().await;
+        });
+        // An issuer that hands out tokens that are due at once is not asked without end.
+        tokio::time::sleep(FIRST_PAUSE).await;
+        loop {
+            let left = refresh_at.since(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LONGEST_SLEEP)) => {}
+                () = &mut refused => return,
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Token, NoToken> {
+        let failed = |cause: String| NoToken { cause, pause: None };
+        let read = |path: PathBuf, what: &'static str| async move {
+            let shown = path.display().to_string();
+            let read = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
+            let read = read.unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")));
+            read.map_err(|error| NoToken { cause: format!("{what} {shown}: {error}"), pause: None })
+        };
+        let held;
+        let identity = match &self.holder {
+            Holder::Managed { client_id } => Identity::Managed { client_id },
+            Holder::Secret { tenant_id, client_id, secret } => {
+                held = match secret {
+                    SecretSource::Fixed(secret) => secret.clone(),
+                    SecretSource::File(path) => read(path.clone(), "client_secret_file").await?,
+                };
+                Identity::Application { tenant_id, client_id, proof: Proof::Secret(&held) }
+            }
+            Holder::Federated { tenant_id, client_id, file } => {
+                held = read(file.clone(), "federated_token_file").await?;
+                Identity::Application { tenant_id, client_id, proof: Proof::Assertion(&held) }
+            }
+        };
+        let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
+        let outgoing = Outgoing {
+            method: request.method,
+            uri: self.client.uri(&request.target),
+            fields: request.fields,
+            body: FlowingBody::from(Bytes::copy_from_slice(&request.body)),
+            body_deadline: Duration::ZERO,
+        };
+        let response = self.client.exchange(outgoing).await.map_err(|error| failed(error.to_string()))?;
+        let now = self.clock.now();
+        let status = response.status();
+        let pause = throttle::retry_after(status, response.headers(), now);
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT_BYTES).collect();
+        let body = bounded(self.client.limits().header_deadline, body).await;
+        let body = body.ok_or_else(|| failed("the issuer of tokens broke off its answer".to_owned()))?;
+        read_token(status, &zeroize::Zeroizing::new(body), now)
+            .map_err(|error| NoToken { cause: error.to_string(), pause })
+    }
+}
+
+async fn bounded<B: bytes::Buf, E>(
+    deadline: Duration,
+    body: impl Future<Output = Result<http_body_util::Collected<B>, E>>,
+) -> Option<Vec<u8>> {
+    let collected = tokio::time::timeout(deadline, body).await.ok()?.ok()?;
+    Some(collected.to_bytes().to_vec())
+}
+
+impl Credential for EntraCredential {
+    fn authorize<'a>(
+        &'a self,
+        request: Unsigned<'a>,
+        fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        Box::pin(async move {
+            let token = self.token(request.now).await?;
+            super::bearer::present(&token.text, fields)
+        })
+    }
+
+    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        if self.refusals.heed(status, fields, now) == Some(CredentialRefusal::Credential) {
+            self.shared.renew.notify_one();
+        }
+    }
+
+    fn availability(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.shared.available.subscribe())
+    }
+}
