@@ -213,7 +213,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
         26,
         "unexpected answers",
         &[
-            "freshen::a_206_without_a_range_is_not_stored",
+            "freshen::a_206_without_a_range_is_no_answer_and_not_stored",
             "freshen::a_weak_tag_for_a_strong_one_freshens_nothing_wrongly",
             "freshen::tags_that_are_none_are_passed_on_and_never_sent_back",
             "freshen::a_304_to_a_request_without_conditions_is_no_answer",
