@@ -1,6 +1,7 @@
 //! Azure App Configuration: the types of its API, shared by the proxy's profile and by the emulator.
 
 pub mod api_version;
+mod canonical_memo;
 pub mod filter;
 pub mod json_object;
 pub mod key_value;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, Entry, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE, USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::canonical_memo::CanonicalMemo;
 use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
@@ -61,13 +62,19 @@ pub struct AppConfiguration {
     forwarded_anyway: Vec<HeaderName>,
     filters_match_fully: bool,
     snapshots: ReadySnapshots,
+    known_targets: CanonicalMemo,
 }
 
 impl AppConfiguration {
     /// The profile. `forwarded_anyway` lists further request fields that the operator wants upstream.
     #[must_use]
     pub fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
-        Self { forwarded_anyway, filters_match_fully: true, snapshots: ReadySnapshots::default() }
+        Self {
+            forwarded_anyway,
+            filters_match_fully: true,
+            snapshots: ReadySnapshots::default(),
+            known_targets: CanonicalMemo::default(),
+        }
     }
 
     /// The mistake of matching filters by their text alone, for the test that shows why it is one
@@ -96,6 +103,10 @@ impl Profile for AppConfiguration {
         if fields.contains_key(RANGE) {
             return Err(BypassReason::Range);
         }
+        // Nothing but the bytes of the target counts from here on.
+        if let Some(known) = self.known_targets.of(target.as_str()) {
+            return Ok(Cow::Owned(known));
+        }
         let Some(canonical) = canonicalize(target.path(), target.query()) else {
             return Err(why_not_canonical(target));
         };
@@ -103,7 +114,10 @@ impl Profile for AppConfiguration {
             // `/operations` changes by itself, a lock has no `GET`.
             Resource::Operations | Resource::Lock { .. } => Err(BypassReason::UncachedPath),
             Resource::Unknown => Err(BypassReason::UnknownPath),
-            _ => Ok(Cow::Owned(canonical.text)),
+            _ => {
+                self.known_targets.keep(target.as_str(), &canonical.text);
+                Ok(Cow::Owned(canonical.text))
+            }
         }
     }
 
@@ -124,13 +138,12 @@ impl Profile for AppConfiguration {
 
     /// A request id of its own for every answer; the caller's ids where it asked for them (fact sheet, section 3.1).
     fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        if answer.contains_key(REQUEST_ID) {
-            return;
-        }
+        // One look at the field for both questions: this is on the path of every hit.
+        let Entry::Vacant(request_id) = answer.entry(REQUEST_ID) else { return };
         let id = fresh_request_id();
         let correlation_id = request.get(CORRELATION_REQUEST_ID).unwrap_or(&id).clone();
+        request_id.insert(id);
         answer.insert(CORRELATION_REQUEST_ID, correlation_id);
-        answer.insert(REQUEST_ID, id);
         if request.contains_key(RETURN_CLIENT_REQUEST_ID)
             && let Some(id) = request.get(CLIENT_REQUEST_ID)
         {
@@ -269,6 +282,29 @@ mod tests {
         ] {
             assert_eq!(canonical(spelling, &none), one, "{spelling}");
         }
+    }
+
+    #[test]
+    fn a_target_that_is_known_means_what_it_meant_the_first_time() {
+        let profile = AppConfiguration::new(Vec::new());
+        let mut fields = HeaderMap::new();
+        let canonical = |target: &'static str, fields: &HeaderMap| {
+            let target = PathAndQuery::from_static(target);
+            profile.canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+        };
+        let targets =
+            ["/kv/a%2Fb?label=%00&api-version=1.0", "/kv/a/b?api-version=1.0", "/kv/a?api-version=1.0"];
+        let first = targets.map(|target| canonical(target, &fields));
+        assert_eq!(first[0], first[1]);
+        assert_ne!(first[1], first[2]);
+        assert_eq!(targets.map(|target| canonical(target, &fields)), first);
+        assert_eq!(
+            canonical("/operations?snapshot=s", &fields),
+            canonical("/operations?snapshot=s", &fields)
+        );
+        // What is known of the target says nothing about other instants.
+        fields.insert(ACCEPT_DATETIME, HeaderValue::from_static("2025-11-21T10:00:00.000Z"));
+        assert_eq!(canonical(targets[0], &fields), Err(BypassReason::AcceptDatetime));
     }
 
     #[test]
