@@ -11,6 +11,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Connects and asks once: the sync tokens of that answer go with all further requests, as the vendor's clients do it.
     pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP connection");
@@ -18,7 +19,18 @@ impl Caller {
             "GET /kv/app%2Fsetting?api-version=2023-11-01&label=prod HTTP/1.1\r\n\
              Host: 127.0.0.1:{port}\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n"
         );
-        Self { stream, request, buffer: vec![0; 16 * 1024] }
+        let mut caller = Self { stream, request, buffer: vec![0; 16 * 1024] };
+        let (head, _) = caller.answer();
+        caller.return_tokens(&head);
+        caller
+    }
+
+    /// What an answer names as `id=value;sn=N` comes back as `id=value`.
+    fn return_tokens(&mut self, head: &str) {
+        let Some(line) = head.lines().find_map(|line| line.strip_prefix("sync-token: ")) else { return };
+        let tokens: Vec<_> = line.split(',').filter_map(|token| Some(token.split_once(';')?.0)).collect();
+        let end_of_fields = self.request.len() - 2;
+        self.request.insert_str(end_of_fields, &format!("Sync-Token: {}\r\n", tokens.join(",")));
     }
 
     /// Sends one request and reads its answer.

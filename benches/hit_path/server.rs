@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tagalong::accept::{AcceptLimits, BoundListener, run};
+use tagalong::clock::Clock;
+use tagalong::emulator::counts::Counts;
+use tagalong::emulator::faults::act::Faults;
+use tagalong::emulator::faults::document::PlanDocument;
+use tagalong::emulator::seed::parse_seed;
+use tagalong::emulator::serve::serve;
+use tagalong::emulator::service::Service;
+use tagalong::emulator::{Emulator, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -24,17 +33,20 @@ pub(crate) enum Kind {
     Bare,
     Acceptor,
     Sidecar,
+    /// The sidecar with the App Configuration profile before the emulator; its callers return their sync tokens.
+    Tokens,
 }
 
 impl Kind {
     /// The bare server first: the others are compared with it.
-    pub(crate) const ALL: [Self; 3] = [Self::Bare, Self::Acceptor, Self::Sidecar];
+    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Acceptor, Self::Sidecar, Self::Tokens];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Acceptor => "acceptor",
             Self::Sidecar => "sidecar",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -53,6 +65,8 @@ const ORIGIN_HEAD: &str = "\
     cache-control: max-age=100000\n\
     etag: \"QlHnmjgbjGBmnDFSGBbyNAzsWJ1\"";
 const BODY_BYTES: usize = 1_024;
+/// What a key-value's JSON is beside its value.
+const KEY_VALUE_OVERHEAD_BYTES: usize = 180;
 
 /// What a hit looks like if there is no sidecar to ask.
 const HIT_HEAD: &str =
@@ -68,9 +82,10 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// Answers everything with one storable response, in this process.
+/// Answers everything with one storable response, in this process; beside it the emulator, for the sidecar with tokens.
 pub(crate) struct Origin {
     port: u16,
+    emulator_port: u16,
     /// What the measured servers answer: the sidecar's own hit, where there is a sidecar.
     hit_head: PathBuf,
     _directory: tempfile::TempDir,
@@ -80,9 +95,11 @@ impl Origin {
     pub(crate) fn start() -> Self {
         let port = free_port();
         std::thread::spawn(move || serve_bare(port, parse_head(ORIGIN_HEAD)));
+        let emulator_port = free_port();
+        std::thread::spawn(move || serve_emulator(emulator_port));
         let directory = tempfile::tempdir().expect("a directory");
         let hit_head = directory.path().join("hit-head");
-        let origin = Self { port, hit_head, _directory: directory };
+        let origin = Self { port, emulator_port, hit_head, _directory: directory };
         let head = match Server::start(Kind::Sidecar, &origin, Wrapper::None) {
             Some(sidecar) => Caller::connect(sidecar.port).answer().0,
             None => format!("\n{ORIGIN_HEAD}\n{HIT_HEAD}"),
@@ -119,6 +136,15 @@ impl Server {
                      --profile generic --sharing rfc9111",
                     free_port(),
                     origin.port
+                );
+                (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
+            }
+            Kind::Tokens => {
+                let flags = format!(
+                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \
+                     --profile app-configuration --credential none --freshness 1h",
+                    free_port(),
+                    origin.emulator_port
                 );
                 (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
             }
@@ -278,6 +304,24 @@ fn serve_bare(port: u16, head: HeaderMap) {
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
+    });
+}
+
+/// One key-value, as large as the scripted response, in an emulator that is asked once.
+fn serve_emulator(port: u16) {
+    block_on(async move {
+        let value = "x".repeat(BODY_BYTES - KEY_VALUE_OVERHEAD_BYTES);
+        let seed = format!(r#"{{"items":[{{"key":"app/setting","label":"prod","value":"{value}"}}]}}"#);
+        let emulator = Emulator::new(Settings::default(), Clock::System, 1);
+        emulator.seed(parse_seed(seed.as_bytes()).expect("a seed")).expect("room");
+        let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
+        let service = Service::new(emulator, faults, Arc::new(Counts::default()), Clock::System);
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("a port");
+        let answer = move |request| {
+            let service = service.clone();
+            async move { service.answer(request).await }
+        };
+        serve(listener, std::future::pending(), answer).await.expect("a listener");
     });
 }
 
