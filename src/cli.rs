@@ -11,7 +11,7 @@ use tagalong::proxy::assemble::Surroundings;
 use tagalong::sidecar::Sidecar;
 
 use crate::signals::{Signals, until_stopped};
-use crate::{demo, probe};
+use crate::{demo, mint, probe};
 
 /// Why a command did not succeed.
 pub(crate) enum Failure {
@@ -43,6 +43,11 @@ enum Command {
     Emulator(Box<emulator::Options>),
     /// Run the emulator and a sidecar before it, and show what the sidecar does.
     Demo(demo::Options),
+    /// Certificates for a TLS listener.
+    Tls {
+        #[command(subcommand)]
+        command: TlsCommand,
+    },
     /// Print the effective configuration, secrets masked, and where each value came from; exit 2 if it is not valid.
     CheckConfig {
         /// Print config/default.toml instead: every key explained.
@@ -63,6 +68,12 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+}
+
+#[derive(Subcommand)]
+enum TlsCommand {
+    /// Make a certificate for this machine and the authority that clients must trust for it.
+    Init(mint::Options),
 }
 
 /// The flags of `tagalong run`. Each is also a key of the configuration and a variable: `--listen` is `listener.listen`
@@ -169,6 +180,9 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::Demo(options) => {
             log_to_people("warn")?;
             runtime()?.block_on(demo::run(&options))
+        }
+        Command::Tls { command: TlsCommand::Init(options) } => {
+            print(&mint::init(&options, tagalong::clock::Clock::System.now())?)
         }
         Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
         Command::CheckConfig { defaults: false, settings } => {

@@ -3,6 +3,7 @@
 //! Everything here comes before anything else: what is refused neither looks into the store nor reaches the origin.
 
 pub mod callers;
+pub mod in_flight;
 pub mod local_keys;
 pub mod permissions;
 

@@ -3,6 +3,7 @@
 
 mod cli;
 mod demo;
+mod mint;
 mod probe;
 mod signals;
 

@@ -64,6 +64,8 @@ pub struct Caller {
     pub connection: u64,
     /// Whether the caller speaks TLS.
     pub is_encrypted: bool,
+    /// What tells its sender from others where nothing else does: an address without port, or a user.
+    pub peer: Arc<str>,
 }
 
 /// A request on its path, with what every stage needs to know.
@@ -186,7 +188,7 @@ impl Proxy {
         target: PathAndQuery,
         shown: Option<&CallersResource>,
     ) -> Result<Outcome, ProxyError> {
-        let Admitted { mut head, survey, body } = admitted;
+        let Admitted { mut head, survey, body, place: _held } = admitted;
         let strategy = to.write_strategy(target.path());
         let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {

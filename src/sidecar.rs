@@ -50,6 +50,12 @@ pub enum SidecarError {
     /// A listener's certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// A user of this machine that does not exist.
+    #[error("listener.unix_users: there is no such user: {user:?}; write one of this machine, or its number")]
+    User {
+        /// As it was written.
+        user: String,
+    },
     /// A group that does not exist.
     #[error("unix_group = {group:?}: there is no such group; name one of this machine, or its number")]
     Group {
@@ -195,6 +201,7 @@ impl Sidecar {
                 listener: Arc::clone(&connection.listener),
                 connection: connection.id,
                 is_encrypted: connection.is_encrypted,
+                peer: connection.peer.without_port().into(),
             };
             service_fn(move |request| {
                 let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
@@ -290,7 +297,11 @@ fn options(
     listener: &Listener,
     watched_certificates: &mut Vec<AbortOnDropHandle<()>>,
 ) -> Result<ListenerOptions, SidecarError> {
-    let mut options = ListenerOptions { http2: listener.http2, ..ListenerOptions::named(&listener.name) };
+    let mut options = ListenerOptions {
+        http2: listener.http2,
+        users: user_numbers(&listener.unix_users, Path::new("/etc/passwd"))?,
+        ..ListenerOptions::named(&listener.name)
+    };
     if let (Some(certificate_file), Some(key_file)) = (&listener.tls.certificate_file, &listener.tls.key_file)
     {
         let certificate = Certificate::read(certificate_file, key_file)?;
@@ -305,15 +316,31 @@ fn group_number(group: &str, file: &Path) -> Result<Option<u32>, SidecarError> {
     if group.is_empty() {
         return Ok(None);
     }
-    if let Ok(number) = group.parse() {
-        return Ok(Some(number));
+    number(group, file).map(Some).ok_or_else(|| SidecarError::Group { group: group.to_owned() })
+}
+
+/// The numbers of users, given as those or by their names in a file like `/etc/passwd`; none for an empty list.
+fn user_numbers(users: &[String], file: &Path) -> Result<Option<Arc<[u32]>>, SidecarError> {
+    if users.is_empty() {
+        return Ok(None);
     }
-    let groups = std::fs::read_to_string(file).unwrap_or_default();
-    let number = groups.lines().find_map(|line| {
+    let found = users
+        .iter()
+        .map(|user| number(user, file).ok_or_else(|| SidecarError::User { user: user.clone() }))
+        .collect::<Result<_, _>>()?;
+    Ok(Some(found))
+}
+
+/// A number, or that of a name in the third column of a file like `/etc/group`.
+fn number(name: &str, file: &Path) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let lines = std::fs::read_to_string(file).unwrap_or_default();
+    lines.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    number.map(Some).ok_or_else(|| SidecarError::Group { group: group.to_owned() })
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
 }
 
 #[cfg(test)]
@@ -331,5 +358,9 @@ mod tests {
         let message = group_number("www", &file).unwrap_err().to_string();
         assert!(message.contains("no such group"), "{message}");
         assert!(group_number("broken", &file).is_err());
+        assert_eq!(user_numbers(&[], &file).unwrap(), None);
+        let users = user_numbers(&["www-data".to_owned(), "7".to_owned()], &file).unwrap();
+        assert_eq!(users.as_deref(), Some(&[33, 7][..]));
+        assert!(user_numbers(&["www".to_owned()], &file).is_err());
     }
 }

@@ -13,10 +13,19 @@ const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     Retry-After: 1\r\n\
     Cache-Control: no-store\r\n\
     Content-Type: application/problem+json\r\n\
-    Content-Length: 131\r\n\
+    Content-Length: 164\r\n\
     Connection: close\r\n\r\n\
     {\"title\":\"Too many connections\",\"status\":503,\
-    \"detail\":\"All connections are taken. Reuse connections, or raise limits.connections.\"}";
+    \"detail\":\"All connections are taken. Reuse connections, or raise limits.connections or limits.connections_per_caller.\"}";
+
+/// Said to a process whose user is not let in.
+const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\n\
+    Cache-Control: no-store\r\n\
+    Content-Type: application/problem+json\r\n\
+    Content-Length: 135\r\n\
+    Connection: close\r\n\r\n\
+    {\"title\":\"This user may not connect\",\"status\":403,\
+    \"detail\":\"Run the application as one of listener.unix_users, or add its user there.\"}";
 
 /// How long the answer waits for the caller to take it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -35,13 +44,22 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// Answers in a task of its own and closes.
-    pub(super) fn answer(&self, mut stream: Stream) {
+    /// Says that there is no place, in a task of its own, and closes.
+    pub(super) fn answer(&self, stream: Stream) {
+        self.say(ANSWER, stream);
+    }
+
+    /// Says that the other side's user may not connect, in the same way.
+    pub(super) fn refuse(&self, stream: Stream) {
+        self.say(REFUSAL, stream);
+    }
+
+    fn say(&self, text: &'static str, mut stream: Stream) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         tokio::spawn(async move {
             let _permit = permit;
             let answered = async {
-                stream.write_all(ANSWER.as_bytes()).await?;
+                stream.write_all(text.as_bytes()).await?;
                 stream.shutdown().await?;
                 // Closing while bytes of a request wait unread resets the connection, and the answer is lost with it.
                 let mut unread = [0; 1024];
@@ -60,9 +78,11 @@ mod tests {
 
     #[test]
     fn the_answer_is_as_long_as_it_says() {
-        let (head, body) = ANSWER.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
-        let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!(problem["status"], 503);
+        for (text, status) in [(ANSWER, 503), (REFUSAL, 403)] {
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+            let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            assert_eq!(problem["status"], status);
+        }
     }
 }

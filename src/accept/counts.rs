@@ -1,9 +1,11 @@
 //! How many connections there are and how they ended: what the metrics show.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::ConnectionEnd;
+use super::listener::Address;
 use crate::metrics::ConnectionCounters;
 
 /// Counts of connections, over all listeners and workers that share them.
@@ -14,6 +16,8 @@ pub struct ConnectionCounts {
     refused: AtomicU64,
     accept_errors: AtomicU64,
     ends: [AtomicU64; ConnectionEnd::ALL.len()],
+    /// Empty unless callers are told apart.
+    by_caller: Mutex<HashMap<String, usize>>,
     metrics: Option<ConnectionCounters>,
 }
 
@@ -74,10 +78,28 @@ impl ConnectionCounts {
         self.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes the place of one more connection; `None`, and one more refused, when `limit` are open.
-    pub(super) fn take_place(self: &Arc<Self>, limit: usize) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= limit {
-            self.open.fetch_sub(1, Ordering::Relaxed);
+    /// Takes the place of one more connection of that peer; `None`, and one more refused, when as many are open as the limits
+    /// allow: in all, and of one caller (0: not counted).
+    pub(super) fn take_place(
+        self: &Arc<Self>,
+        peer: &Address,
+        (limit, limit_per_caller): (usize, usize),
+    ) -> Option<Place> {
+        // Dropped, it takes the count back.
+        let mut place = Place { counts: Arc::clone(self), caller: None, is_shown: false };
+        let mut has_room = self.open.fetch_add(1, Ordering::Relaxed) < limit;
+        if has_room && limit_per_caller > 0 {
+            let caller = peer.without_port();
+            let mut callers = self.callers();
+            let count = callers.entry(caller.clone()).or_default();
+            has_room = *count < limit_per_caller;
+            if has_room {
+                *count += 1;
+                drop(callers);
+                place.caller = Some(caller);
+            }
+        }
+        if !has_room {
             self.refused.fetch_add(1, Ordering::Relaxed);
             self.report(|metrics| metrics.refused.inc());
             return None;
@@ -87,18 +109,40 @@ impl ConnectionCounts {
             metrics.open.inc();
             metrics.total.inc();
         });
-        Some(Place(Arc::clone(self)))
+        place.is_shown = true;
+        Some(place)
+    }
+
+    fn callers(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        // A panic under the lock leaves the map whole.
+        self.by_caller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The place of one open connection.
 #[derive(Debug)]
-pub(super) struct Place(Arc<ConnectionCounts>);
+pub(super) struct Place {
+    counts: Arc<ConnectionCounts>,
+    caller: Option<String>,
+    /// Whether the metrics count it.
+    is_shown: bool,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.report(|metrics| metrics.open.dec());
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(caller) = &self.caller {
+            let mut callers = self.counts.callers();
+            if let Some(count) = callers.get_mut(caller) {
+                *count -= 1;
+                if *count == 0 {
+                    callers.remove(caller);
+                }
+            }
+        }
+        if self.is_shown {
+            self.counts.report(|metrics| metrics.open.dec());
+        }
     }
 }
 
@@ -109,20 +153,34 @@ mod tests {
     #[test]
     fn places_are_limited_and_given_back() {
         let counts = Arc::new(ConnectionCounts::default());
-        let first = counts.take_place(2).expect("a place");
-        let _second = counts.take_place(2).expect("a place");
-        assert!(counts.take_place(2).is_none());
+        let first = counts.take_place(&Address::Memory, (2, 0)).expect("a place");
+        let _second = counts.take_place(&Address::Memory, (2, 0)).expect("a place");
+        assert!(counts.take_place(&Address::Memory, (2, 0)).is_none());
         assert_eq!((counts.open(), counts.accepted(), counts.refused()), (2, 2, 1));
         drop(first);
-        assert!(counts.take_place(2).is_some());
+        assert!(counts.take_place(&Address::Memory, (2, 0)).is_some());
+    }
+
+    #[test]
+    fn one_caller_does_not_take_the_places_of_others() {
+        let counts = Arc::new(ConnectionCounts::default());
+        let at = |text: &str| Address::Tcp(text.parse().expect("an address"));
+        let held = counts.take_place(&at("10.0.0.1:1"), (9, 1)).expect("a place");
+        assert!(counts.take_place(&at("10.0.0.1:2"), (9, 1)).is_none(), "the port tells nobody apart");
+        assert!(counts.take_place(&at("[::ffff:10.0.0.1]:3"), (9, 1)).is_none(), "nor the notation");
+        assert!(counts.take_place(&at("10.0.0.2:1"), (9, 1)).is_some());
+        assert_eq!(counts.open(), 1);
+        drop(held);
+        assert!(counts.take_place(&at("10.0.0.1:2"), (9, 1)).is_some());
+        assert!(counts.callers().is_empty(), "nobody is remembered");
     }
 
     #[test]
     fn the_metrics_show_the_same() {
         let metrics = crate::metrics::Metrics::new(["main"]);
         let counts = Arc::new(ConnectionCounts::reporting_to(metrics.connections().clone()));
-        let place = counts.take_place(1);
-        assert!(counts.take_place(1).is_none());
+        let place = counts.take_place(&Address::Memory, (1, 0));
+        assert!(counts.take_place(&Address::Memory, (1, 0)).is_none());
         let shown = metrics.connections();
         assert_eq!((shown.open.get(), shown.total.get(), shown.refused.get()), (1, 1, 1));
         drop(place);

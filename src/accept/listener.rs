@@ -37,6 +37,17 @@ impl std::fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// What two connections of one caller have in common: the IP address, or the user.
+    #[must_use]
+    pub fn without_port(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// The transport of a connection.
 #[derive(Debug)]
 pub enum Stream {

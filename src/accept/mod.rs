@@ -50,6 +50,8 @@ pub struct AcceptLimits {
     pub header_fields: usize,
     /// Most connections at once (503).
     pub connections: usize,
+    /// Most connections of one caller at once (503); 0 tells nobody apart.
+    pub connections_per_caller: usize,
     /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
     pub request_header: Duration,
     /// Between two requests of one connection.
@@ -68,6 +70,7 @@ impl AcceptLimits {
             header_section_bytes: usize::try_from(limits.header_section_bytes).unwrap_or(usize::MAX),
             header_fields: limits.header_fields,
             connections: limits.connections,
+            connections_per_caller: limits.connections_per_caller,
             request_header: deadlines.request_header,
             idle: deadlines.idle,
             write_stall: deadlines.idle,
@@ -98,6 +101,7 @@ impl Default for AcceptLimits {
             header_section_bytes: 64 * 1024,
             header_fields: 100,
             connections: 800,
+            connections_per_caller: 0,
             request_header: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(60),
@@ -115,13 +119,15 @@ pub struct ListenerOptions {
     pub http2: bool,
     /// Set if callers speak TLS.
     pub tls: Option<TlsAcceptor>,
+    /// The users whose processes may connect to a Unix socket; `None`: whoever its mode lets in.
+    pub users: Option<Arc<[u32]>>,
 }
 
 impl ListenerOptions {
     /// A listener of that name that speaks HTTP/1 in clear text.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), http2: false, tls: None }
+        Self { name: name.into(), http2: false, tls: None, users: None }
     }
 }
 
@@ -211,7 +217,13 @@ impl Acceptor {
         B::Error: Error + Send + Sync + 'static,
     {
         let Accepted { stream, local, peer } = accepted;
-        let Some(place) = self.counts.take_place(self.limits.connections) else {
+        if !may_connect(&peer, options.users.as_deref()) {
+            warn!(listener = &*options.name, %peer, "a process of a user that is not in unix_users was turned away");
+            self.busy.refuse(stream);
+            return;
+        }
+        let limits = (self.limits.connections, self.limits.connections_per_caller);
+        let Some(place) = self.counts.take_place(&peer, limits) else {
             warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
             if options.tls.is_none() {
                 self.busy.answer(stream);
@@ -293,6 +305,14 @@ async fn accept_until(
                 }
             }
         }
+    }
+}
+
+/// Whether the user of a process at the other end may connect. A user that the system does not tell may not.
+fn may_connect(peer: &Address, users: Option<&[u32]>) -> bool {
+    match (peer, users) {
+        (Address::Unix { user }, Some(users)) => user.is_some_and(|user| users.contains(&user)),
+        _ => true,
     }
 }
 

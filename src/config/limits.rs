@@ -40,6 +40,12 @@ pub struct Limits {
     pub buffered_request_body_bytes: u64,
     /// Most connections of callers at once (503).
     pub connections: usize,
+    /// Most connections of one address or, on a Unix socket, of one user (503); 0 tells nobody apart.
+    pub connections_per_caller: usize,
+    /// Most requests being answered at once (503).
+    pub requests: usize,
+    /// Most requests of one caller being answered at once (503); 0 tells nobody apart.
+    pub requests_per_caller: usize,
 }
 
 /// How long callers may take. Section `[deadlines]`.

@@ -40,6 +40,8 @@ pub struct Listener {
     pub unix_mode: u32,
     /// The group of the Unix socket, by name or number; empty leaves it to the system.
     pub unix_group: String,
+    /// The users whose processes may connect to the Unix socket, by name or number; empty: whoever its mode lets in.
+    pub unix_users: Vec<String>,
     /// The name of the upstream for everything that arrives here; empty: chosen by host and path.
     pub upstream: String,
     /// Whether cleartext HTTP/2 (prior knowledge) is spoken beside HTTP/1.

@@ -20,6 +20,9 @@ fn guard_with(settings: &GuardSettings) -> Guard {
         request_body_bytes: 1_000,
         buffered_request_body_bytes: 1_000,
         connections: 10,
+        connections_per_caller: 0,
+        requests: 10,
+        requests_per_caller: 0,
     };
     Guard::new(settings, &limits, Pseudonym::new("tagalong-1").expect("a token"))
 }

@@ -1,6 +1,7 @@
 //! The first stage of the path: may this request speak to us, who sent it, and may its sender ask for that.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -18,6 +19,7 @@ use crate::error::ProxyError;
 use crate::fetch::caller_body::{CallerBodyLimits, take_in};
 use crate::guard::Guard;
 use crate::guard::callers::{Callers, KnownCaller};
+use crate::guard::in_flight::{InFlight, Place};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
 
@@ -27,6 +29,7 @@ pub(super) struct Admission {
     /// Listeners whose callers must prove themselves; the others are open.
     callers: Vec<(Box<str>, Callers)>,
     body_limits: CallerBodyLimits,
+    in_flight: Arc<InFlight>,
 }
 
 /// A request that was let in.
@@ -37,6 +40,8 @@ pub(super) struct Admitted {
     pub(super) survey: Survey,
     /// Its body: checked and in memory if it was signed.
     pub(super) body: FlowingBody,
+    /// Its place among those being answered, until the head of its answer is there.
+    pub(super) place: Place,
 }
 
 impl Admission {
@@ -57,7 +62,12 @@ impl Admission {
                 callers.push((listener.name.clone().into_boxed_str(), rules));
             }
         }
-        Ok(Self { guard: Guard::new(&config.guard, &config.limits, pseudonym), callers, body_limits })
+        Ok(Self {
+            guard: Guard::new(&config.guard, &config.limits, pseudonym),
+            callers,
+            body_limits,
+            in_flight: InFlight::new(&config.limits),
+        })
     }
 
     /// How this sidecar names itself in `Via`.
@@ -82,14 +92,17 @@ impl Admission {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
+        let place = self.in_flight.enter()?;
         let mut survey = Survey::of(&head.headers);
         self.guard.admit(&head, &survey)?;
         let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
         let Some((_, rules)) = rules else {
             to.permissions.check(&head.method, target.path())?;
-            return Ok(Admitted { head, survey, body: flowing(body) });
+            let place = place.of(&caller.peer)?;
+            return Ok(Admitted { head, survey, body: flowing(body), place });
         };
-        let KnownCaller { access, content, .. } = rules.authenticate(&mut head, now).await?;
+        let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
+        let place = place.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
         survey = Survey::of(&head.headers);
@@ -110,7 +123,7 @@ impl Admission {
             }
             None => flowing(body),
         };
-        Ok(Admitted { head, survey, body })
+        Ok(Admitted { head, survey, body, place })
     }
 }
 

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 7] = [
 const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
 
 /// The modules of the binary: they see the library from outside, as `tagalong::…`.
-const BINARY: [&str; 5] = ["main", "cli", "probe", "demo", "signals"];
+const BINARY: [&str; 6] = ["main", "cli", "probe", "demo", "mint", "signals"];
 
 /// What stands at the top of the repository.
 const TOP: [&str; 20] = [

@@ -88,7 +88,12 @@ impl Sidecar {
         let proxy = Proxy::new(&config, &surroundings).expect("nothing is missing");
         Self {
             proxy: Arc::new(proxy),
-            caller: Caller { listener: "main".into(), connection: 1, is_encrypted: false },
+            caller: Caller {
+                listener: "main".into(),
+                connection: 1,
+                is_encrypted: false,
+                peer: "memory".into(),
+            },
         }
     }
 }

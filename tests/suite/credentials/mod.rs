@@ -3,7 +3,9 @@
 mod callers;
 mod entra;
 mod hmac;
+mod limits;
 mod permissions;
+mod secrets;
 
 use tagalong::clock::Timestamp;
 use tagalong::headers::access_key::{AccessKey, content_sha256};

@@ -98,6 +98,7 @@ fn serve(
             listener: Arc::clone(&connection.listener),
             connection: connection.id,
             is_encrypted: connection.is_encrypted,
+            peer: connection.peer.without_port().into(),
         };
         service_fn(move |request: Request<Incoming>| {
             let (proxy, caller) = (Arc::clone(&proxy), caller.clone());

@@ -1,0 +1,131 @@
+//! How many requests are being answered, in all and for one caller: what is too many is told so at once and never waits.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Limits;
+use crate::error::ProxyError;
+
+/// Counts requests from the end of their header section to the head of their answer.
+#[derive(Debug)]
+pub struct InFlight {
+    limit: usize,
+    /// Zero: callers are not told apart.
+    limit_per_caller: usize,
+    all: AtomicUsize,
+    by_caller: Mutex<HashMap<Arc<str>, usize, ahash::RandomState>>,
+}
+
+/// The place of one request; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    counts: Arc<InFlight>,
+    caller: Option<Arc<str>>,
+}
+
+impl InFlight {
+    /// Counts with the limits of the configuration.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limits.requests,
+            limit_per_caller: limits.requests_per_caller,
+            all: AtomicUsize::new(0),
+            by_caller: Mutex::default(),
+        })
+    }
+
+    /// A place for one more request of whomever.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`] when there is none.
+    pub fn enter(self: &Arc<Self>) -> Result<Place, ProxyError> {
+        // The place is made first: dropping it takes the count back.
+        let place = Place { counts: Arc::clone(self), caller: None };
+        if self.all.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            return Err(ProxyError::Overloaded { limit: "limits.requests" });
+        }
+        Ok(place)
+    }
+
+    fn callers(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize, ahash::RandomState>> {
+        // A panic under the lock leaves the map whole.
+        self.by_caller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Makes the place one of that caller's.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`] when it has too many.
+    pub fn of(mut self, caller: &Arc<str>) -> Result<Self, ProxyError> {
+        let limit = self.counts.limit_per_caller;
+        if limit == 0 {
+            return Ok(self);
+        }
+        {
+            let mut callers = self.counts.callers();
+            let count = callers.entry(Arc::clone(caller)).or_default();
+            if *count >= limit {
+                return Err(ProxyError::Overloaded { limit: "limits.requests_per_caller" });
+            }
+            *count += 1;
+        }
+        self.caller = Some(Arc::clone(caller));
+        Ok(self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counts.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(caller) = &self.caller {
+            let mut callers = self.counts.callers();
+            if let Some(count) = callers.get_mut(caller) {
+                *count -= 1;
+                if *count == 0 {
+                    // Callers come and go; the map holds those that are here.
+                    callers.remove(caller);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(limit: usize, limit_per_caller: usize) -> Arc<InFlight> {
+        Arc::new(InFlight { limit, limit_per_caller, all: AtomicUsize::new(0), by_caller: Mutex::default() })
+    }
+
+    #[test]
+    fn places_are_limited_and_given_back() {
+        let counts = counts(2, 0);
+        let first = counts.enter().unwrap();
+        let second = counts.enter().unwrap().of(&"a".into()).unwrap();
+        let refused = counts.enter().unwrap_err();
+        assert_eq!(refused, ProxyError::Overloaded { limit: "limits.requests" });
+        assert!(counts.enter().is_err(), "a refusal takes no place");
+        drop((first, second));
+        assert_eq!(counts.all.load(Ordering::Relaxed), 0);
+        assert!(counts.enter().is_ok());
+    }
+
+    #[test]
+    fn one_caller_does_not_take_the_places_of_others() {
+        let counts = counts(10, 1);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let held = counts.enter().unwrap().of(&a).unwrap();
+        let refused = counts.enter().unwrap().of(&a).unwrap_err();
+        assert_eq!(refused, ProxyError::Overloaded { limit: "limits.requests_per_caller" });
+        assert!(counts.enter().unwrap().of(&b).is_ok());
+        drop(held);
+        assert!(counts.enter().unwrap().of(&a).is_ok());
+        assert!(counts.callers().is_empty(), "nobody is remembered");
+        assert_eq!(counts.all.load(Ordering::Relaxed), 0);
+    }
+}
