@@ -8,6 +8,7 @@
 )]
 
 mod app_configuration;
+mod attacks;
 #[cfg(test)]
 mod consistency;
 mod credentials;

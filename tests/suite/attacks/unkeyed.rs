@@ -1,0 +1,111 @@
+//! Inputs that steer the origin and are no part of the cache key.
+
+use super::{EVIL, GOOD, attack, harmless};
+use crate::support::scene::Scene;
+
+#[tokio::test]
+async fn fields_that_steer_an_origin_never_reach_it() {
+    for field in [
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Scheme: nothttps",
+        "X-Forwarded-Port: 1",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil.test",
+        "X-Host: evil.test",
+        "X-Original-URL: /admin",
+        "X-Rewrite-URL: /admin",
+        "X-HTTP-Method-Override: DELETE",
+        "X-HTTP-Method: DELETE",
+        "X-Method-Override: POST",
+        "X-Real-IP: 10.0.0.1",
+        "True-Client-IP: 10.0.0.1",
+    ] {
+        let scene = Scene::guarded().await;
+        scene.origin.otherwise(EVIL);
+        scene.send(&format!("GET /a\n{field}")).await;
+        let name = field.split(':').next().unwrap().to_ascii_lowercase();
+        for request in scene.origin.requests() {
+            assert!(request.head.lines(&name).is_empty(), "{field} went upstream");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_says_it_was_forwarded_gets_nowhere() {
+    for field in ["X-Forwarded-For: 10.0.0.1", "Forwarded: host=evil.test", "Via: 1.1 evil"] {
+        let scene = Scene::guarded().await;
+        let (refused, victim) = attack(&scene, &format!("GET /a\n{field}"), "GET /a").await;
+        assert_eq!((refused.status, victim.text()), (403, "good"), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_cookie_brought_is_for_its_sender_alone() {
+    let scene = Scene::guarded().await;
+    harmless(&scene, "GET /a\nCookie: session=attacker", "GET /a").await;
+    let scene = Scene::guarded().await;
+    harmless(&scene, "GET /a\nCookie: session=attacker", "GET /a\nCookie: session=victim").await;
+    let scene = Scene::guarded().await;
+    scene.on("/a", "200\nCache-Control: max-age=600\nSet-Cookie: session=evil\n\nx");
+    scene.get("/a").await;
+    assert!(scene.get("/a").await.field("set-cookie").is_none(), "a session is never handed on");
+}
+
+#[tokio::test]
+async fn a_bearer_token_has_a_partition_of_its_own() {
+    let scene = Scene::guarded().await;
+    for (theirs, mine) in [
+        ("\nAuthorization: Bearer attacker", ""),
+        ("\nAuthorization: Bearer attacker", "\nAuthorization: Bearer victim"),
+        ("", "\nAuthorization: Bearer victim"),
+        ("\nAuthorization: Basic YTpi", "\nAuthorization: Bearer YTpi"),
+    ] {
+        let target = format!("/{}-{}", theirs.len(), mine.len());
+        harmless(&scene, &format!("GET {target}{theirs}"), &format!("GET {target}{mine}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_signature_that_was_seen_does_not_open_the_store() {
+    let scene = Scene::guarded().await;
+    let signed = "GET /a\nAuthorization: HMAC-SHA256 Credential=a&SignedHeaders=host&Signature=x";
+    scene.on("/a", "200\nCache-Control: max-age=600, public\nETag: \"1\"\n\nsecret");
+    scene.send(signed).await;
+    scene.on("/a", "401");
+    let forged = scene.send(&signed.replace("Signature=x", "Signature=forged")).await;
+    assert_eq!((forged.status, forged.text()), (401, ""));
+}
+
+#[tokio::test]
+async fn a_body_on_a_get_is_refused_and_steers_nothing() {
+    for body in ["Content-Length: 9\n\nq=attack!", "Transfer-Encoding: chunked\n\n1\r\nx\r\n0\r\n\r\n"] {
+        let scene = Scene::guarded().await;
+        let (refused, victim) = attack(&scene, &format!("GET /a\n{body}"), "GET /a").await;
+        assert_eq!((refused.status, victim.text()), (400, "good"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_hosts_that_callers_use_are_one_key_and_no_input() {
+    let scene = Scene::guarded().await;
+    scene.on("/a", GOOD);
+    scene.get("/a").await;
+    let port = scene.sidecar.address.port();
+    let other = scene.send(&format!("GET /a\nHost: localhost:{port}")).await;
+    assert_eq!(other.text(), "good");
+    for request in scene.origin.requests() {
+        assert_eq!(request.field("host"), Some(scene.origin.address.to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_variant_is_chosen_by_what_the_origin_named() {
+    let scene = Scene::guarded().await;
+    scene.on("/a", "200\nCache-Control: max-age=600\nVary: X-Tenant\n\nof tenant one");
+    scene.on("/a", "200\nCache-Control: max-age=600\nVary: X-Tenant\n\nof tenant two");
+    assert_eq!(scene.send("GET /a\nX-Tenant: one").await.text(), "of tenant one");
+    assert_eq!(scene.send("GET /a\nX-Tenant: two").await.text(), "of tenant two");
+    assert_eq!(scene.send("GET /a\nX-Tenant: one").await.text(), "of tenant one");
+    assert_eq!(scene.asked("/a"), 2);
+}
