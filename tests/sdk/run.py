@@ -8,9 +8,13 @@ on free loopback ports, runs every script of `python/` and `javascript/`, and pr
 exits 0 only if nothing failed.
 
 --target emulator   the clients talk to `tagalong emulator`, which verifies their HMAC signatures
---target sidecar    `tagalong run` stands between and holds the credential; the clients sign with a key of which nobody knows.
-                    The same scenarios must hold, those in which a client would fall into a trap of its own excepted,
-                    which the sidecar must disarm instead
+--target sidecar    `tagalong run` stands between and signs with the store's key, which the clients do not know. The same
+                    scenarios must hold, those in which a client would fall into a trap of its own excepted, which
+                    the sidecar must disarm instead
+--access NAME       who the clients are to the sidecar; all of them unless given
+    static-key      anything that looks like a key: the sidecar asks callers for nothing
+    local-keys      keys of the sidecar's own; it checks every signature
+    token           a token credential over TLS, with a certificate of `tagalong tls init`; it checks the token
 --binary PATH       the tagalong binary; built with cargo unless given
 --only NAME         run only scripts whose path contains NAME
 --rounds N          how often python/session.py has one client write and two others read at once; by hand, the full form:
@@ -22,6 +26,7 @@ The environment's proxy settings are withheld from the clients: everything here 
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -50,11 +55,17 @@ SCRIPTS = {
     "javascript/provider.js": "0s",
     "javascript/consistency.js": "30s",
 }
+# What shows that a way of access works: every operation of each client.
+OPERATIONS = [script for script in SCRIPTS if "client" in script or "provider" in script]
+ACCESSES = {"static-key": list(SCRIPTS), "local-keys": OPERATIONS, "token": OPERATIONS}
 CREDENTIAL_ID = "test-id"
 # The fact sheet's example: 32 ASCII bytes that say what they are.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
 # What an application may put into its connection string when the sidecar holds the credential: the clients want something.
 TRIVIAL_ID, TRIVIAL_SECRET = "any", "YW55"
+# A key and a token of the sidecar's own.
+LOCAL_ID, LOCAL_SECRET = "app-a", "bG9jYWwtbG9jYWwtbG9jYWwtbG9jYWwtbG9jYWwtbG8="
+LOCAL_TOKEN = "the-token-of-this-run"
 SCRIPT_LIMIT_SECONDS = 300
 START_LIMIT_SECONDS = 30
 PROXY_VARIABLES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
@@ -129,33 +140,49 @@ def answers(url):
         return False
 
 
-def start(target, binary, settle, directory, stack):
-    """Starts what `target` needs before a store that settles so; returns the environment of the scripts."""
-    origin_port, admin_port, sidecar_port, sidecar_admin_port = free_ports(4)
-    origin, admin = f"http://127.0.0.1:{origin_port}", f"http://127.0.0.1:{admin_port}"
-    emulator = [binary, "emulator", "--listen", f"127.0.0.1:{origin_port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
-    emulator += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", settle]
+def start_emulator(binary, settle, directory, stack):
+    """Starts a store that settles so; returns its URL and that of its admin port."""
+    port, admin_port = free_ports(2)
+    command = [binary, "emulator", "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
+    command += ["--hmac", f"{CREDENTIAL_ID}:{SECRET}", "--replicas", "3", "--settle", settle]
     log = stack.enter_context(open(directory / f"emulator-{settle}.log", "wb"))
-    stack.enter_context(server(emulator, admin + "/__emulator/counts", log))
-    endpoint, key = origin, (CREDENTIAL_ID, SECRET)
-    if target == "sidecar":
-        endpoint, key = f"http://127.0.0.1:{sidecar_port}", (TRIVIAL_ID, TRIVIAL_SECRET)
-        connection_string = directory / f"connection-string-{settle}"
-        connection_string.touch(mode=0o600)
-        connection_string.write_text(f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}")
-        sidecar = [binary, "run", "--listen", f"127.0.0.1:{sidecar_port}", "--upstream", origin]
-        sidecar += ["--admin-listen", f"127.0.0.1:{sidecar_admin_port}", "--profile", "app-configuration"]
-        sidecar += ["--credential", "hmac", "--connection-string-file", connection_string]
-        log = stack.enter_context(open(directory / f"sidecar-{settle}.log", "wb"))
-        stack.enter_context(server(sidecar, f"http://127.0.0.1:{sidecar_admin_port}/readyz", log))
-    return without_proxies() | {
-        "TAGALONG_ENDPOINT": endpoint,
-        "TAGALONG_ADMIN": admin,
-        "TAGALONG_ID": key[0],
-        "TAGALONG_SECRET": key[1],
-        "TAGALONG_TARGET": target,
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    admin = f"http://127.0.0.1:{admin_port}"
+    stack.enter_context(server(command, admin + "/__emulator/counts", log))
+    return f"http://127.0.0.1:{port}", admin
+
+
+def start_sidecar(binary, origin, access, directory, stack):
+    """Starts a sidecar that lets callers in so; returns what the clients need to know."""
+    port, admin_port = free_ports(2)
+    directory.mkdir()
+    command = [binary, "run", "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
+    command += ["--upstream", origin, "--profile", "app-configuration", "--credential", "hmac"]
+    connection_string = f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}"
+    command += ["--connection-string-file", secret_file(directory / "connection-string", connection_string)]
+    scheme, known = "http", {"TAGALONG_ID": TRIVIAL_ID, "TAGALONG_SECRET": TRIVIAL_SECRET}
+    if access == "local-keys":
+        keys = secret_file(directory / "local-keys", f"Id={LOCAL_ID};Secret={LOCAL_SECRET}\n")
+        command += ["--set", f"listener.local_keys_file={keys}"]
+        known = {"TAGALONG_ID": LOCAL_ID, "TAGALONG_SECRET": LOCAL_SECRET}
+    elif access == "token":
+        certificates = directory / "tls"
+        subprocess.run([binary, "tls", "init", "--directory", certificates], check=True, stdout=subprocess.DEVNULL)
+        command += ["--set", f"listener.tls.certificate_file={certificates / 'cert.pem'}"]
+        command += ["--set", f"listener.tls.key_file={certificates / 'key.pem'}"]
+        command += ["--set", f"listener.bearer_file={secret_file(directory / 'bearer', LOCAL_TOKEN)}"]
+        trusted = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+        scheme, known = "https", known | {name: str(certificates / "ca.pem") for name in trusted}
+        known["TAGALONG_TOKEN"] = LOCAL_TOKEN
+    log = stack.enter_context(open(directory / "sidecar.log", "wb"))
+    stack.enter_context(server(command, f"http://127.0.0.1:{admin_port}/readyz", log))
+    return known | {"TAGALONG_ENDPOINT": f"{scheme}://127.0.0.1:{port}"}
+
+
+def secret_file(path, text):
+    """Writes what only this user may read."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
 
 
 def run(script, environment):
@@ -184,6 +211,7 @@ def main():
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=["emulator", "sidecar"], default="emulator")
+    parser.add_argument("--access", action="append", choices=list(ACCESSES), default=[])
     parser.add_argument("--binary", type=pathlib.Path)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--rounds", type=int, default=100)
@@ -192,17 +220,33 @@ def main():
     if not options.skip_install:
         install()
     binary = options.binary.resolve() if options.binary else build()
-    scripts = [s for s in SCRIPTS if not options.only or any(part in s for part in options.only)]
+    accesses = options.access or list(ACCESSES) if options.target == "sidecar" else ["direct"]
     passed = failed = 0
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tagalong-sdk-"))
+    common = without_proxies() | {
+        "TAGALONG_TARGET": options.target,
+        "TAGALONG_ROUNDS": str(options.rounds),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     with contextlib.ExitStack() as stack:
-        stores = {SCRIPTS[script] for script in scripts}
-        environments = {settle: start(options.target, binary, settle, directory, stack) for settle in stores}
-        for environment in environments.values():
-            environment["TAGALONG_ROUNDS"] = str(options.rounds)
-        for script in scripts:
-            outcome = run(script, environments[SCRIPTS[script]])
-            passed, failed = passed + outcome[0], failed + outcome[1]
+        emulators = functools.cache(lambda settle: start_emulator(binary, settle, directory, stack))
+
+        @functools.cache
+        def known(settle, access):
+            origin, admin = emulators(settle)
+            if access == "direct":
+                clients = {"TAGALONG_ENDPOINT": origin, "TAGALONG_ID": CREDENTIAL_ID, "TAGALONG_SECRET": SECRET}
+            else:
+                clients = start_sidecar(binary, origin, access, directory / f"{access}-{settle}", stack)
+            return clients | {"TAGALONG_ADMIN": admin}
+
+        for access in accesses:
+            print(f"# {options.target}, {access}", flush=True)
+            for script in ACCESSES.get(access, SCRIPTS):
+                if options.only and not any(part in script for part in options.only):
+                    continue
+                outcome = run(script, common | known(SCRIPTS[script], access))
+                passed, failed = passed + outcome[0], failed + outcome[1]
     if failed:
         print(f"the servers' output is in {directory}")
     else:

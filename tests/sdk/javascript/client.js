@@ -1,9 +1,9 @@
 /** @azure/app-configuration: every operation of the client against an App Configuration origin. */
 import { AppConfigurationClient, featureFlagContentType, featureFlagPrefix } from "@azure/app-configuration";
 import assert from "node:assert/strict";
-import { collect, connectionString, equal, failsWith, pause, runAll, scenario } from "./scenario.js";
+import { access, collect, equal, failsWith, pause, runAll, scenario } from "./scenario.js";
 
-const client = new AppConfigurationClient(connectionString, { allowInsecureConnection: true });
+const client = new AppConfigurationClient(...access, { allowInsecureConnection: true });
 const put = (key, value = "v", more = {}) => client.setConfigurationSetting({ key, value, ...more });
 const statusesOf = (pages) => pages.map((page) => Number(page._response.status));
 const named = (settings) => settings.map(({ key, label }) => [key, label ?? null]);

@@ -1,15 +1,15 @@
 /** @azure/app-configuration-provider: loading, refreshing, and what a refresh costs. */
 import { AppConfigurationClient, featureFlagContentType, featureFlagPrefix } from "@azure/app-configuration";
 import { load } from "@azure/app-configuration-provider";
-import { connectionString, count, equal, eventually, runAll, scenario, withFaults } from "./scenario.js";
+import { access, count, equal, eventually, runAll, scenario, withFaults } from "./scenario.js";
 
 const clientOptions = { allowInsecureConnection: true };
-const client = new AppConfigurationClient(connectionString, clientOptions);
+const client = new AppConfigurationClient(...access, clientOptions);
 const put = (key, value, more = {}) => client.setConfigurationSetting({ key, value, ...more });
 
 /** A provider of everything under `prefix`. */
 const loaded = (prefix, options = {}) =>
-  load(connectionString, {
+  load(...access, {
     selectors: [{ keyFilter: prefix + "*" }],
     trimKeyPrefixes: [prefix],
     replicaDiscoveryEnabled: false,

@@ -18,7 +18,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from scenario import CONNECTION_STRING, equal, raises, run_all, scenario
+from scenario import connect, equal, raises, run_all, scenario
 
 NO_LABEL = "\0"
 
@@ -318,5 +318,5 @@ def time_travel(client, p):
 
 
 if __name__ == "__main__":
-    with AzureAppConfigurationClient.from_connection_string(CONNECTION_STRING) as shared:
+    with connect(AzureAppConfigurationClient) as shared:
         run_all(lambda function, prefix: function(shared, prefix))

@@ -7,7 +7,7 @@ from azure.appconfiguration import ConfigurationSetting, ConfigurationSettingsFi
 from azure.appconfiguration.aio import AzureAppConfigurationClient
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
-from scenario import CONNECTION_STRING, equal, raises, run_all, scenario
+from scenario import StaticAsyncCredential, connect, equal, raises, run_all, scenario
 
 
 async def put(client, key, value="v", label=None, **fields):
@@ -104,7 +104,7 @@ async def snapshot(client, p):
 
 def call(function, prefix):
     async def with_client():
-        async with AzureAppConfigurationClient.from_connection_string(CONNECTION_STRING) as client:
+        async with connect(AzureAppConfigurationClient, StaticAsyncCredential) as client:
             await asyncio.wait_for(function(client, prefix), 60)
 
     asyncio.run(with_client())

@@ -7,7 +7,7 @@ from azure.appconfiguration import (
     FeatureFlagConfigurationSetting,
 )
 from azure.appconfiguration.provider import SettingSelector, WatchKey, load
-from scenario import CONNECTION_STRING, counted, equal, eventually, faults, run_all, scenario
+from scenario import access, connect, counted, equal, eventually, faults, run_all, scenario
 
 GET_ONE, GET_LIST = "GET /kv/{key}", "GET /kv"
 
@@ -20,7 +20,7 @@ def loaded(prefix, **options):
     """A provider of everything under `prefix`, whose refresh interval is the shortest that it allows."""
     options.setdefault("selects", [SettingSelector(key_filter=prefix + "*")])
     return load(
-        connection_string=CONNECTION_STRING,
+        **access(),
         trim_prefixes=[prefix],
         replica_discovery_enabled=False,
         refresh_interval=1,
@@ -139,5 +139,5 @@ def load_survives_a_throttled_start(client, p):
 
 
 if __name__ == "__main__":
-    with AzureAppConfigurationClient.from_connection_string(CONNECTION_STRING) as shared:
+    with connect(AzureAppConfigurationClient) as shared:
         run_all(lambda function, prefix: function(shared, prefix))

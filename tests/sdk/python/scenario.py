@@ -5,6 +5,7 @@ environment (set by run.py) says where to go:
 
 TAGALONG_ENDPOINT   base URL that the client is given
 TAGALONG_ID, TAGALONG_SECRET   the credential of the connection string
+TAGALONG_TOKEN      given instead of a connection string: what a token credential answers; the endpoint is then https
 TAGALONG_ADMIN      admin URL of the emulator: faults and counts, whatever stands in front of it
 TAGALONG_ROUNDS     how often session.py plays its round
 TAGALONG_TARGET     emulator (the client talks to it directly) or sidecar (tagalong stands between)
@@ -20,12 +21,15 @@ import traceback
 import urllib.request
 import uuid
 
+from azure.core.credentials import AccessToken
+
 ENDPOINT = os.environ["TAGALONG_ENDPOINT"]
 ADMIN = os.environ["TAGALONG_ADMIN"]
 TARGET = os.environ["TAGALONG_TARGET"]
 CONNECTION_STRING = "Endpoint={};Id={};Secret={}".format(
     ENDPOINT, os.environ["TAGALONG_ID"], os.environ["TAGALONG_SECRET"]
 )
+TOKEN = os.environ.get("TAGALONG_TOKEN")
 RUN = uuid.uuid4().hex[:8]
 
 # The client logs a traceback for every error without a JSON body, although it handles it; failures are reported below.
@@ -43,6 +47,37 @@ def scenario(*, target=None):
         return function
 
     return declare
+
+
+class StaticCredential:
+    """A token credential that asks nobody."""
+
+    def get_token(self, *_scopes, **_options):
+        return AccessToken(TOKEN, 4102444800)
+
+
+class StaticAsyncCredential:
+    """The same for asynchronous clients."""
+
+    async def get_token(self, *_scopes, **_options):
+        return AccessToken(TOKEN, 4102444800)
+
+    async def close(self):
+        pass
+
+
+def access(credential=StaticCredential):
+    """How a client is told where to go and who it is: the arguments of the provider's `load`."""
+    if TOKEN is None:
+        return {"connection_string": CONNECTION_STRING}
+    return {"endpoint": ENDPOINT, "credential": credential()}
+
+
+def connect(client, credential=StaticCredential):
+    """A client of this class, with what `access` says."""
+    if TOKEN is None:
+        return client.from_connection_string(CONNECTION_STRING)
+    return client(ENDPOINT, credential())
 
 
 def prefix_of(function):
