@@ -1,3 +1,4 @@
-//! App Configuration, from outside: the emulator against the fact sheet.
+//! App Configuration, from outside: the emulator against the fact sheet, and the sidecar before it.
 
 mod emulator;
+mod through_sidecar;
