@@ -191,7 +191,7 @@ pub(crate) const KEYS: &[Key] = &[
     own("limits.buffered_request_body", bytes(0, 64 * MIB), "64KiB"),
     own("limits.connections", count(1, 1_000_000), "800"),
     own("limits.connections_per_caller", count(0, 1_000_000), "0"),
-    own("limits.requests", count(1, 1_000_000), "800"),
+    own("limits.requests", count(0, 1_000_000), "0"),
     own("limits.requests_per_caller", count(0, 1_000_000), "0"),
     own("deadlines.request_header", millis(10, HOUR), "10s"),
     own("deadlines.request_body", millis(10, DAY), "60s"),

@@ -42,7 +42,7 @@ pub struct Limits {
     pub connections: usize,
     /// Most connections of one address or, on a Unix socket, of one user (503); 0 tells nobody apart.
     pub connections_per_caller: usize,
-    /// Most requests being answered at once (503).
+    /// Most requests being answered at once (503); 0 leaves it to `connections`.
     pub requests: usize,
     /// Most requests of one caller being answered at once (503); 0 tells nobody apart.
     pub requests_per_caller: usize,

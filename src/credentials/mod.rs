@@ -69,6 +69,15 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
     fn heed(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
 }
 
+/// Whether what is sent there can be read on the way: not by TLS, and not within this machine.
+#[must_use]
+pub fn travels_in_the_clear(to: &http::Uri) -> bool {
+    let host = to.host().unwrap_or_default();
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    to.scheme_str() != Some("https") && !is_loopback
+}
+
 /// No credential at all: the upstream asks for none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCredential;

@@ -10,6 +10,7 @@ use crate::error::ProxyError;
 /// Counts requests from the end of their header section to the head of their answer.
 #[derive(Debug)]
 pub struct InFlight {
+    /// Zero: as many as there are connections.
     limit: usize,
     /// Zero: callers are not told apart.
     limit_per_caller: usize,
@@ -43,7 +44,8 @@ impl InFlight {
     pub fn enter(self: &Arc<Self>) -> Result<Place, ProxyError> {
         // The place is made first: dropping it takes the count back.
         let place = Place { counts: Arc::clone(self), caller: None };
-        if self.all.fetch_add(1, Ordering::Relaxed) >= self.limit {
+        let before = self.all.fetch_add(1, Ordering::Relaxed);
+        if self.limit > 0 && before >= self.limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests" });
         }
         Ok(place)
@@ -113,6 +115,14 @@ mod tests {
         drop((first, second));
         assert_eq!(counts.all.load(Ordering::Relaxed), 0);
         assert!(counts.enter().is_ok());
+    }
+
+    #[test]
+    fn without_a_limit_there_is_always_a_place() {
+        let counts = counts(0, 0);
+        let places: Vec<_> = (0..2_000).map(|_| counts.enter().unwrap()).collect();
+        drop(places);
+        assert_eq!(counts.all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

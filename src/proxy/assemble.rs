@@ -13,7 +13,7 @@ use crate::credentials::entra::{EntraCredential, EntraError};
 use crate::credentials::hmac::{HmacCredential, KeyError};
 use crate::credentials::partition::Partitions;
 use crate::credentials::refusal::Refusals;
-use crate::credentials::{Credential, ForwardedCredential, NoCredential};
+use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
 use crate::fetch::Upstream;
 use crate::fetch::collapse::Flights;
 use crate::fetch::dial::Dial;
@@ -225,6 +225,10 @@ fn credential(
 ) -> Result<Arc<dyn Credential>, AssembleError> {
     let variable = |name: &str| std::env::var(name).ok();
     let refusals = Refusals::new(upstream.name.clone(), metrics);
+    let is_bearer = matches!(upstream.credential.kind, CredentialKind::BearerFile | CredentialKind::Entra);
+    if is_bearer && travels_in_the_clear(&upstream.url) {
+        tracing::warn!(upstream = %upstream.name, "the token goes upstream over plain http, where it can be read; use https");
+    }
     match upstream.credential.kind {
         CredentialKind::None => Ok(Arc::new(NoCredential)),
         CredentialKind::Forward => Ok(Arc::new(ForwardedCredential)),

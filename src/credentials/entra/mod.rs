@@ -260,13 +260,14 @@ fn issuer(
         Some(authority) => authority.clone(),
         None => {
             let named = or_variable("", "AZURE_AUTHORITY_HOST");
-            named.parse().unwrap_or_else(|_| Uri::from_static(PUBLIC_AUTHORITY))
+            if named.is_empty() {
+                Uri::from_static(PUBLIC_AUTHORITY)
+            } else {
+                named.parse().map_err(|_| EntraError::Missing("an AZURE_AUTHORITY_HOST that is a URL"))?
+            }
         }
     };
-    let host = authority.host().unwrap_or_default();
-    let is_loopback = host.eq_ignore_ascii_case("localhost")
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if authority.scheme_str() != Some("https") && !is_loopback {
+    if super::travels_in_the_clear(&authority) {
         return Err(EntraError::Cleartext { authority });
     }
     Ok(authority)
