@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CACHE_CONTROL, ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::time::{sleep, timeout};
 
@@ -69,8 +69,10 @@ pub(crate) struct Surroundings {
 pub(crate) struct Record {
     pub(crate) history: History,
     next_value: Value,
-    /// Entity tags that answers have shown, by key: what conditions are made of.
+    /// What answers have shown last, by key: what conditions are made of.
     known: BTreeMap<String, Value>,
+    /// The entity tags, with their quotes, that answers have shown.
+    tags: BTreeMap<Value, String>,
     /// Tokens that were presented together with what they include, and the reading that had to respect them.
     pub(crate) demands: Vec<Demand>,
     /// Answers without, or with a malformed, `Sync-Token` line after the first token was seen; answers nobody expects.
@@ -178,10 +180,12 @@ impl Caller {
         record.operations += 1;
         if let Some(told) = &told {
             self.look_at_fields(told, &mut record);
+            record.tags.extend(tags(&asked, told));
         }
         match asked {
             Asked::One { key, operation, .. } => {
                 let outcome = outcome(operation, told.as_ref(), unless);
+                let operation = as_answered(operation, told.as_ref());
                 self.record(&mut record, &key, operation, outcome, invoked, responded, demanded);
                 outcome.is_some()
             }
@@ -238,8 +242,11 @@ impl Caller {
                 return (request.body(Bytes::new()).expect("well-formed"), None);
             }
         };
-        let request = request.uri(format!("/kv/{key}?api-version=1.0"));
-        let tag = |value: Value| format!("\"{value}\"");
+        let request = request
+            .uri(format!("/kv/{key}?api-version=1.0"))
+            .header(CONTENT_TYPE, "application/vnd.microsoft.appconfig.kv+json");
+        let tags = self.around.record.lock().expect("no panic under it").tags.clone();
+        let tag = |value: Value| tags[&value].clone();
         let body = |value: Value| Bytes::from(serde_json::json!({"value": value.to_string()}).to_string());
         let put = |value: Value| (Method::PUT, body(value));
         let mut unless = None;
@@ -311,6 +318,36 @@ impl Caller {
         record.hits += usize::from(
             cache_status.is_some_and(|status| status.contains("; hit") || status.contains(";hit")),
         );
+    }
+}
+
+/// The entity tags that an answer shows, with the values that they stand for.
+fn tags(asked: &Asked, told: &Told) -> Vec<(Value, String)> {
+    if told.status != StatusCode::OK {
+        return Vec::new();
+    }
+    match asked {
+        Asked::One { operation, .. } => {
+            let value = operation.puts().or_else(|| value_of(told));
+            let tag = told.fields.get(ETAG).and_then(|tag| tag.to_str().ok());
+            value.zip(tag.map(str::to_owned)).into_iter().collect()
+        }
+        Asked::List { .. } => {
+            let body: serde_json::Value = serde_json::from_slice(&told.body).unwrap_or_default();
+            let tag = |item: &serde_json::Value| {
+                Some((item["value"].as_str()?.parse().ok()?, format!("\"{}\"", item["etag"].as_str()?)))
+            };
+            body["items"].as_array().into_iter().flatten().filter_map(tag).collect()
+        }
+    }
+}
+
+/// A condition on a key that does not exist may be answered as if there were none.
+fn as_answered(operation: Operation, told: Option<&Told>) -> Operation {
+    match (operation, told.map(|told| told.status)) {
+        (Operation::ReadIf(_), Some(StatusCode::NOT_FOUND)) => Operation::Read,
+        (Operation::DeleteIf(_), Some(StatusCode::NO_CONTENT)) => Operation::Delete,
+        (operation, _) => operation,
     }
 }
 

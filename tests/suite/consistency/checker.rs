@@ -7,9 +7,10 @@
 //!
 //! Between quiescent points only the operations under way tell configurations apart, so every quiescent point is a cut: the
 //! effort grows with how many writes overlap, not with how many operations there are. A write of unknown outcome stays under
-//! way to the end of the history and may take effect at any time, or never.
+//! way to the end of the history and may take effect at any time, or never. Of two configurations that differ only in that one
+//! has used up fewer of those, it alone is kept: whatever the other can explain, it can.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 
 use super::history::{Event, Outcome, Value};
 
@@ -38,6 +39,37 @@ struct Configuration {
 struct UnderWay<'a> {
     events: &'a [Event],
     slots: Vec<Option<usize>>,
+    /// Bits of the writes of unknown outcome.
+    unknown: u128,
+}
+
+/// Configurations, without those that another one makes needless.
+#[derive(Default)]
+struct Kept {
+    used_up: HashMap<Configuration, Vec<u128>>,
+    count: usize,
+}
+
+impl Kept {
+    /// False if what is there can explain everything that this one can.
+    fn keep(&mut self, configuration: Configuration, unknown: u128) -> bool {
+        let Configuration { state, effective } = configuration;
+        let known = Configuration { state, effective: effective & !unknown };
+        let used_up = self.used_up.entry(known).or_default();
+        let needless = used_up.iter().any(|fewer| fewer & !effective == 0);
+        if !needless {
+            used_up.push(effective & unknown);
+            self.count += 1;
+        }
+        !needless
+    }
+
+    fn into_configurations(self) -> impl Iterator<Item = Configuration> {
+        self.used_up.into_iter().flat_map(|(known, used_up)| {
+            let each = move |unknown| Configuration { effective: known.effective | unknown, ..known };
+            used_up.into_iter().map(each)
+        })
+    }
 }
 
 impl UnderWay<'_> {
@@ -47,7 +79,11 @@ impl UnderWay<'_> {
             self.slots.push(None);
         }
         self.slots[free] = Some(index);
-        u32::try_from(free).ok().filter(|slot| *slot < u128::BITS)
+        let slot = u32::try_from(free).ok().filter(|slot| *slot < u128::BITS)?;
+        if self.events[index].outcome == Outcome::Unknown {
+            self.unknown |= 1 << slot;
+        }
+        Some(slot)
     }
 
     fn pending(&self, configuration: Configuration) -> impl Iterator<Item = (usize, &Event)> {
@@ -88,9 +124,9 @@ pub(crate) fn check(events: &[Event]) -> Verdict {
     }
     points.sort_unstable();
 
-    let mut under_way = UnderWay { events, slots: Vec::new() };
+    let mut under_way = UnderWay { events, slots: Vec::new(), unknown: 0 };
     let mut slot_of = vec![0_u32; events.len()];
-    let mut configurations = HashSet::from([Configuration { state: None, effective: 0 }]);
+    let mut configurations = vec![Configuration { state: None, effective: 0 }];
     for (_, index, is_answer) in points {
         if !is_answer {
             let Some(slot) = under_way.begin(index) else { return Verdict::Undecided };
@@ -101,25 +137,27 @@ pub(crate) fn check(events: &[Event]) -> Verdict {
             continue;
         }
         let bit = 1_u128 << slot_of[index];
-        let mut explored = configurations.clone();
-        let mut unexplored: Vec<_> = configurations.into_iter().collect();
-        let mut explaining = HashSet::new();
-        while let Some(configuration) = unexplored.pop() {
+        let (mut explored, mut explaining) = (Kept::default(), Kept::default());
+        // Those that have used up the fewest first, so that few needless ones are explored.
+        configurations.sort_unstable_by_key(|configuration| configuration.effective.count_ones());
+        let mut unexplored: VecDeque<_> = configurations.into();
+        while let Some(configuration) = unexplored.pop_front() {
             if configuration.effective & bit != 0 {
-                explaining
-                    .insert(Configuration { effective: configuration.effective & !bit, ..configuration });
+                let done = Configuration { effective: configuration.effective & !bit, ..configuration };
+                explaining.keep(done, under_way.unknown);
                 continue;
             }
-            unexplored.extend(under_way.next(configuration).filter(|next| explored.insert(*next)));
-            if explored.len() > MAX_CONFIGURATIONS {
+            unexplored
+                .extend(under_way.next(configuration).filter(|next| explored.keep(*next, under_way.unknown)));
+            if explored.count > MAX_CONFIGURATIONS {
                 return Verdict::Undecided;
             }
         }
-        if explaining.is_empty() {
+        if explaining.count == 0 {
             return Verdict::Violation(index);
         }
         under_way.slots[slot_of[index] as usize] = None;
-        configurations = explaining;
+        configurations = explaining.into_configurations().collect();
     }
     Verdict::Linearizable
 }

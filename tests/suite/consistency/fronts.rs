@@ -9,6 +9,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use tagalong::config::caching::Consistency;
 use tagalong::config::{self, Config, Layers};
 use tagalong::fetch::dial::{Connector, Dial};
 use tagalong::proxy::{self, Caller, Proxy};
@@ -63,12 +64,17 @@ impl Sidecar {
             Api::AppConfiguration => "app-configuration",
             Api::Generic => "generic",
         };
+        let level = match scenario.level {
+            Consistency::Strong => "strong",
+            Consistency::Session => "session",
+            Consistency::BoundedStaleness => "bounded-staleness",
+        };
         let settings = [
             "upstream.url=http://origin.test".to_owned(),
             "upstream.credential.kind=none".to_owned(),
             "upstream.when_disconnected=consistent".to_owned(),
             format!("upstream.profile={profile}"),
-            format!("upstream.consistency={}", if scenario.strong { "strong" } else { "session" }),
+            format!("upstream.consistency={level}"),
             format!("upstream.freshness={}s", scenario.lifetime.as_secs()),
             format!("upstream.freshness_not_found={}s", scenario.lifetime.as_secs()),
             format!("upstream.header_deadline={}s", HEADER_DEADLINE.as_secs()),

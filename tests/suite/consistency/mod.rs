@@ -5,6 +5,7 @@ mod callers;
 mod checker;
 mod checker_tests;
 mod clauses;
+mod emulated;
 mod fronts;
 mod history;
 mod interleaving;

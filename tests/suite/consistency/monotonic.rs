@@ -68,8 +68,17 @@ fn told(event: &Event) -> Option<Option<Value>> {
     }
 }
 
+/// What a later reading must not fall behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Everything that anybody was told.
+    Anything,
+    /// What callers of the sidecar wrote.
+    Writes,
+}
+
 /// The first pair in which a later reading shows an earlier state, as text.
-pub(crate) fn first_step_backwards(history: &History, truth: &Truth) -> Option<String> {
+pub(crate) fn first_step_backwards(history: &History, truth: &Truth, seen: Seen) -> Option<String> {
     history.keys.iter().find_map(|(key, events)| {
         // By the time of answering: when an event is judged, all that answered before it was asked have been.
         let mut answered: Vec<(Moment, &Event, Option<Value>)> =
@@ -83,7 +92,10 @@ pub(crate) fn first_step_backwards(history: &History, truth: &Truth) -> Option<S
                 .max_by_key(|(_, position, _)| *position);
             let floor = if event.only_reads() { before.map_or(0, |(_, position, _)| *position) } else { 0 };
             match truth.earliest_position_from(key, value, floor, responded.order) {
-                Some(position) => judged.push((responded, position, event)),
+                Some(position) if seen == Seen::Anything || !event.only_reads() => {
+                    judged.push((responded, position, event));
+                }
+                Some(_) => {}
                 None => {
                     let earlier = before.map(|(_, _, event)| **event);
                     let pair: Vec<_> = earlier.into_iter().chain([*event]).collect();
@@ -146,14 +158,17 @@ mod tests {
     fn a_key_may_lag_but_not_go_backwards() {
         let forwards =
             [read(1, 2, None), read(11, 12, Some(1)), read(25, 26, Some(1)), read(27, 28, Some(2))];
-        assert_eq!(first_step_backwards(&history(&forwards), &truth()), None);
+        assert_eq!(first_step_backwards(&history(&forwards), &truth(), Seen::Anything), None);
         let backwards = [read(21, 22, Some(2)), read(25, 26, Some(1))];
-        assert!(first_step_backwards(&history(&backwards), &truth()).is_some());
+        assert!(first_step_backwards(&history(&backwards), &truth(), Seen::Anything).is_some());
         let overlapping = [read(21, 26, Some(2)), read(25, 27, Some(1))];
-        assert_eq!(first_step_backwards(&history(&overlapping), &truth()), None);
-        assert!(first_step_backwards(&history(&[read(5, 6, Some(1))]), &truth()).is_some(), "not yet put");
+        assert_eq!(first_step_backwards(&history(&overlapping), &truth(), Seen::Anything), None);
+        assert!(
+            first_step_backwards(&history(&[read(5, 6, Some(1))]), &truth(), Seen::Anything).is_some(),
+            "not yet put"
+        );
         let gone_again = [read(21, 22, Some(2)), read(31, 32, None)];
-        assert_eq!(first_step_backwards(&history(&gone_again), &truth()), None);
+        assert_eq!(first_step_backwards(&history(&gone_again), &truth(), Seen::Anything), None);
     }
 
     #[test]

@@ -12,9 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tagalong::emulator::Emulator;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::emulated;
 use super::history::{Moment, Value};
 use super::monotonic::Truth;
 use super::timeline::Timeline;
@@ -70,6 +72,9 @@ pub(crate) struct OriginPlan {
     pub(crate) beyond_deadlines: Duration,
     /// How late a late effect is at most.
     pub(crate) latest_effect: Duration,
+    /// Whether the emulator of this crate keeps the states, instead of the log and replicas of this file. Then the first of
+    /// `lags` is the time in which its replicas settle.
+    pub(crate) emulated: bool,
     /// `Cache-Control: max-age` of every answer, in seconds, for profiles without a lifetime of their own.
     pub(crate) max_age: Option<u32>,
 }
@@ -86,10 +91,10 @@ pub(crate) enum Answer {
 }
 
 /// The origin.
-#[derive(Debug)]
 pub(crate) struct SimulatedOrigin {
     plan: OriginPlan,
     timeline: Arc<Timeline>,
+    emulator: Option<Emulator>,
     state: Mutex<State>,
     /// Wakes every connection, to be cut.
     pub(crate) restarted: Notify,
@@ -134,6 +139,8 @@ pub(crate) const TOKEN_ID: &str = "zAJw6V16";
 
 impl SimulatedOrigin {
     pub(crate) fn new(plan: OriginPlan, timeline: Arc<Timeline>, seed: u64) -> Self {
+        let clock = timeline.clock().clone();
+        let emulator = plan.emulated.then(|| emulated::emulator(plan.tokens, plan.lags[0], clock, seed));
         let state = State {
             rng: fastrand::Rng::with_seed(seed),
             log: Vec::new(),
@@ -142,7 +149,7 @@ impl SimulatedOrigin {
             down_until: Duration::ZERO,
             requests: 0,
         };
-        Self { plan, timeline, state: Mutex::new(state), restarted: Notify::new() }
+        Self { plan, timeline, emulator, state: Mutex::new(state), restarted: Notify::new() }
     }
 
     /// Cuts every connection and refuses new ones for a while.
@@ -176,7 +183,8 @@ impl SimulatedOrigin {
         let order = self.timeline.now().order;
         match self.plan.tokens {
             Tokens::OfState | Tokens::OfFrontEnd => {
-                Some((format!("{TOKEN_ID}={}", token_value(state.log.len())), order))
+                let own = || format!("{TOKEN_ID}={}", token_value(state.log.len()));
+                Some((self.emulator.as_ref().map_or_else(own, emulated::newest_token), order))
             }
             Tokens::Absent | Tokens::Constant => None,
         }
@@ -219,26 +227,22 @@ impl SimulatedOrigin {
                 answer.header("retry-after", "1").body(Bytes::new()).expect("well-formed"),
             );
         }
-        let answer = if is_write && draw.fault == Fault::LateEffect {
-            let (origin, delay) = (Arc::clone(self), draw.effect_delay);
+        if is_write && draw.fault == Fault::LateEffect {
+            let (origin, happens) = (Arc::clone(self), draw.happens);
             tokio::spawn(async move {
-                sleep(delay).await;
-                let _told_nobody = origin.write(&request, &target);
+                sleep(draw.effect_delay).await;
+                let _told_nobody = origin.take_effect(request, &target, &draw).await;
             });
-            return if draw.happens {
+            return if happens {
                 Answer::Nothing
             } else {
                 Answer::Complete(status(StatusCode::SERVICE_UNAVAILABLE))
             };
-        } else if is_write {
-            if matches!(draw.fault, Fault::Error(_)) && !draw.happens {
-                status(StatusCode::OK)
-            } else {
-                let version = self.write(&request, &target);
-                self.answer_to_write(version, &draw)
-            }
+        }
+        let answer = if is_write && matches!(draw.fault, Fault::Error(_)) && !draw.happens {
+            status(StatusCode::OK)
         } else {
-            self.read(&request, &target, &draw)
+            self.take_effect(request, &target, &draw).await
         };
         sleep(draw.answer_delay).await;
         match draw.fault {
@@ -251,6 +255,26 @@ impl SimulatedOrigin {
             }
         }
         Answer::Complete(answer)
+    }
+
+    /// What a request does and shows, at this moment.
+    async fn take_effect(&self, request: Request<Bytes>, target: &Target, draw: &Draw) -> Response<Bytes> {
+        let is_write = !request.method().is_safe();
+        let Some(emulator) = &self.emulator else {
+            return if is_write {
+                self.answer_to_write(self.write(&request, target), draw)
+            } else {
+                self.read(&request, target, draw)
+            };
+        };
+        let (method, body) = (request.method().clone(), request.body().clone());
+        let answer = emulated::respond(emulator, request).await;
+        if let (true, Target::Key(key)) = (is_write, target)
+            && let Some(value) = emulated::committed(&method, &body, &answer)
+        {
+            self.commit(&mut self.lock(), key, value);
+        }
+        answer
     }
 
     fn write(
@@ -303,7 +327,7 @@ impl SimulatedOrigin {
                 let tag: Vec<String> = items.values().map(ToString::to_string).collect();
                 let items: Vec<_> = items
                     .iter()
-                    .map(|(key, value)| serde_json::json!({"key": key, "value": value.to_string()}))
+                    .map(|(key, value)| serde_json::json!({"key": key, "value": value.to_string(), "etag": value.to_string()}))
                     .collect();
                 let body = serde_json::json!({ "items": items }).to_string();
                 let tag = format!("list-{}", tag.join("-"));
@@ -481,7 +505,7 @@ fn lists_tag(field: &[u8], quoted: &[u8]) -> bool {
     field.split(|byte| *byte == b',').any(|tag| tag.trim_ascii() == quoted)
 }
 
-fn put_value(body: &[u8]) -> Value {
+pub(crate) fn put_value(body: &[u8]) -> Value {
     let body: serde_json::Value = serde_json::from_slice(body).expect("callers send JSON");
     body["value"].as_str().and_then(|value| value.parse().ok()).expect("callers send numbers")
 }

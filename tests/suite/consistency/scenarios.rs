@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tagalong::config::caching::Consistency;
 use tagalong::sync_token::clauses::Clauses;
 
 use super::callers::Habits;
@@ -56,8 +57,9 @@ pub(crate) const OF_STATE: Scenario = Scenario {
     name: "tokens of the state",
     before: Before::Sidecar(Clauses::ALL),
     api: Api::AppConfiguration,
-    strong: false,
+    level: Consistency::Session,
     tokens: Tokens::OfState,
+    emulated: false,
     habits: MIXED,
     faults: FAULTS,
     keys: 3,
@@ -95,7 +97,7 @@ pub(crate) const GENERIC: Scenario = Scenario {
 
 /// The level that validates every time.
 pub(crate) const STRONG: Scenario =
-    Scenario { name: "strong", strong: true, tokens: Tokens::OfFrontEnd, ..OF_STATE };
+    Scenario { name: "strong", level: Consistency::Strong, tokens: Tokens::OfFrontEnd, ..OF_STATE };
 
 /// Short lifetimes, many readings.
 pub(crate) const EXPIRING: Scenario = Scenario {
@@ -116,9 +118,32 @@ pub(crate) const CONDITIONAL: Scenario = Scenario {
     ..OF_STATE
 };
 
+/// The emulator of this crate as the origin.
+pub(crate) const EMULATED: Scenario =
+    Scenario { name: "emulator, tokens of the state", emulated: true, ..OF_STATE };
+
+/// The same with tokens newer than the state that is shown.
+pub(crate) const EMULATED_FRONT_END: Scenario =
+    Scenario { name: "emulator, tokens of the front end", tokens: Tokens::OfFrontEnd, ..EMULATED };
+
+/// The same as the vendor's own emulator: its token never changes.
+pub(crate) const EMULATED_CONSTANT: Scenario =
+    Scenario { name: "emulator, a constant token", tokens: Tokens::Constant, ..EMULATED };
+
 /// Everything for which the claim is linearizability.
-pub(crate) const REGISTERS: [Scenario; 8] =
-    [OF_STATE, CONDITIONAL, OF_FRONT_END, ABSENT, CONSTANT, GENERIC, STRONG, EXPIRING];
+pub(crate) const REGISTERS: [Scenario; 11] = [
+    OF_STATE,
+    CONDITIONAL,
+    OF_FRONT_END,
+    ABSENT,
+    CONSTANT,
+    GENERIC,
+    STRONG,
+    EXPIRING,
+    EMULATED,
+    EMULATED_FRONT_END,
+    EMULATED_CONSTANT,
+];
 
 /// Writers beside the sidecar.
 pub(crate) const BESIDE: Scenario = Scenario {
@@ -141,6 +166,10 @@ pub(crate) const BESIDE_WITHOUT_TOKENS: Scenario = Scenario {
     ..BESIDE
 };
 
+/// The level at which only writes through the sidecar and the lifetime bound what is shown.
+pub(crate) const BOUNDED: Scenario =
+    Scenario { name: "bounded staleness", level: Consistency::BoundedStaleness, ..BESIDE };
+
 /// One key, slow messages, and callers who want to know for certain: several requests for it are under way at once.
 pub(crate) const RACING: Scenario = Scenario {
     name: "racing, writers beside",
@@ -158,5 +187,5 @@ pub(crate) const RACING_WITHOUT_TOKENS: Scenario =
     Scenario { name: "racing, writers beside, no tokens", tokens: Tokens::Absent, ..RACING };
 
 /// Everything for which the claims are monotonic reads and bounded staleness.
-pub(crate) const WRITERS_BESIDE: [Scenario; 4] =
-    [BESIDE, BESIDE_WITHOUT_TOKENS, RACING, RACING_WITHOUT_TOKENS];
+pub(crate) const WRITERS_BESIDE: [Scenario; 5] =
+    [BESIDE, BOUNDED, BESIDE_WITHOUT_TOKENS, RACING, RACING_WITHOUT_TOKENS];

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tagalong::config::caching::Consistency;
 use tagalong::fetch::dial::Dial;
 use tagalong::sync_token::clauses::Clauses;
 
@@ -13,7 +14,7 @@ use super::callers::{Front, Habits, Record, Surroundings, run_caller};
 use super::checker::{Verdict, check};
 use super::fronts;
 use super::history::{Event, History, Outcome, print};
-use super::monotonic::{self, Truth};
+use super::monotonic::{self, Seen, Truth};
 use super::origin::{Faults, OriginPlan, SimulatedOrigin, Tokens};
 use super::shrink::shrink;
 use super::timeline::Timeline;
@@ -41,8 +42,10 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) before: Before,
     pub(crate) api: Api,
-    pub(crate) strong: bool,
+    pub(crate) level: Consistency,
     pub(crate) tokens: Tokens,
+    /// The origin is the emulator of this crate.
+    pub(crate) emulated: bool,
     pub(crate) habits: Habits,
     pub(crate) faults: Faults,
     /// Keys, of the first letters `a` and `b` in turn; lists are of one letter.
@@ -120,6 +123,7 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
     };
     let plan = OriginPlan {
         tokens: scenario.tokens,
+        emulated: scenario.emulated,
         lags: [lag(&mut rng), lag(&mut rng), lag(&mut rng)],
         usual_delay: scenario.usual_delay,
         slow_delay: scenario.slow_delay,
@@ -201,13 +205,19 @@ fn judge(scenario: &Scenario, seed: u64, around: &Surroundings, simulated: Durat
         run.violations.extend(record.oddities);
     }
     if scenario.writes_beside > 0 {
-        run.violations.extend(monotonic::first_step_backwards(&run.history, &truth));
+        let seen = match scenario.level {
+            Consistency::Strong | Consistency::Session => Seen::Anything,
+            Consistency::BoundedStaleness => Seen::Writes,
+        };
+        run.violations.extend(monotonic::first_step_backwards(&run.history, &truth, seen));
         let bound = scenario.lifetime.max(HEADER_DEADLINE * 2) + scenario.lag;
         run.violations.extend(monotonic::first_beyond(&run.history, &truth, bound));
     } else {
         judge_as_registers(scenario, around, &mut run);
     }
-    let unheeded = record.demands.iter().find(|demand| ignored(demand, &truth));
+    // At bounded staleness a token that is known already demands nothing.
+    let demands = record.demands.iter().filter(|_| scenario.level != Consistency::BoundedStaleness);
+    let unheeded = demands.into_iter().find(|demand| ignored(demand, &truth));
     run.violations.extend(unheeded.map(|demand| {
         format!("{}: a presented token was not respected\n{}", demand.key, print(&[demand.event]))
     }));

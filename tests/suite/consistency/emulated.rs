@@ -1,0 +1,47 @@
+//! The emulator of this crate in the place of the simulated origin's own log and replicas; delays and faults stay the same.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use tagalong::clock::Clock;
+use tagalong::emulator::tokens::TokenMode;
+use tagalong::emulator::{Emulator, Settings};
+
+use super::history::Value;
+use super::origin::Tokens;
+
+/// An emulator with three replicas. Without tokens that tell states apart it is consistent by itself.
+pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64) -> Emulator {
+    let token_mode = match tokens {
+        Tokens::OfState => TokenMode::Shown,
+        Tokens::OfFrontEnd => TokenMode::Newest,
+        Tokens::Absent => TokenMode::None,
+        Tokens::Constant => TokenMode::Constant,
+    };
+    let settle = match tokens {
+        Tokens::OfState | Tokens::OfFrontEnd => settle,
+        Tokens::Absent | Tokens::Constant => Duration::ZERO,
+    };
+    let settings = Settings { replicas: 3, settle, token_mode, ..Settings::default() };
+    Emulator::new(settings, clock, seed)
+}
+
+/// The newest token as clients present it.
+pub(crate) fn newest_token(emulator: &Emulator) -> String {
+    let token = emulator.sync_token_of(emulator.sequence_number());
+    token.split(',').filter_map(|token| Some(token.rsplit_once(";sn=")?.0)).collect::<Vec<_>>().join(",")
+}
+
+/// What the answer to a write says was committed; `None` if nothing was.
+pub(crate) fn committed(method: &Method, body: &[u8], answer: &Response<Bytes>) -> Option<Option<Value>> {
+    if answer.status() != StatusCode::OK {
+        return None;
+    }
+    Some((method == Method::PUT).then(|| super::origin::put_value(body)))
+}
+
+/// Answers one request.
+pub(crate) async fn respond(emulator: &Emulator, request: Request<Bytes>) -> Response<Bytes> {
+    emulator.respond(request.map(http_body_util::Full::new)).await
+}
