@@ -11,15 +11,17 @@
 //! **The bound.** A key that is read all the time must be asked for, whoever decides, (a) once in each freshness lifetime, since
 //! its response is stale then, and (b) once under each state of `observed`, since rule 1 of coverage lets nothing be reused that
 //! was asked for with older tokens. The states of `observed` under which a key was read are those that its answers name in
-//! `Sync-Token`, which callers note as (key, `sn`) pairs. So the least is
+//! `Sync-Token`, which callers note as (key, `sn`) pairs; the state at the start, under which all keys were stored before
+//! counting began, is left out. So the least is
 //!
 //! ```text
 //! pairs (key, sn) seen by callers  +  keys × lifetimes begun
 //! ```
 //!
-//! where (b) cannot be saved by (a): the request of (a) is sent with the old token, and its answer brings the new one. What the
-//! emulator was asked, by its own `/__emulator/counts`, must stay within 1.1 × that; answers with a body (200) must not be more
-//! than keys and changes; no caller may see a key go back, and nothing older than the lifetime may be shown.
+//! where (a) cannot stand in for (b): the request of (a) is sent with the old token, and only its answer brings the new one. (Less
+//! would do only for who made callers wait: keys that expire together could be held back until one of them has been asked for,
+//! which saves most of (a). The bound is for a sidecar that makes nobody wait for another key.) What the emulator was asked, by its own `/__emulator/counts`, must stay within 1.1 × that; answers with a body (200) must not be more
+//! than changes; no caller may see a key go back, and nothing older than the lifetime may be shown.
 
 #![expect(
     clippy::expect_used,
@@ -61,6 +63,8 @@ const SHORT: Scale =
 struct Shared {
     scale: Scale,
     end: Timestamp,
+    /// The state of `observed` under which everything was stored at the start.
+    known_sequence_number: u64,
     /// For each key when it got which value.
     written: RefCell<Vec<Vec<(Timestamp, u64)>>>,
     pairs: RefCell<HashSet<(usize, u64)>>,
@@ -82,26 +86,30 @@ fn main() -> ExitCode {
 }
 
 async fn measure(scale: Scale) -> ExitCode {
-    let [origin_port, origin_admin_port, port, admin_port] = [(); 4].map(|()| free_port());
-    let _emulator = Process::start(
-        &format!("emulator --listen 127.0.0.1:{origin_port} --admin-listen 127.0.0.1:{origin_admin_port}"),
-        origin_admin_port,
-    )
+    let (_emulator, [origin_port, origin_admin_port]) = Process::start(|[port, admin_port]| {
+        format!("emulator --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin_port}")
+    })
     .await;
-    let _sidecar = Process::start(
-        &format!(
+    let (_sidecar, [port, _]) = Process::start(|[port, admin_port]| {
+        format!(
             "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin_port} --upstream http://127.0.0.1:{origin_port} \
              --profile app-configuration --credential none --consistency session --freshness {}s",
             scale.lifetime.as_secs()
-        ),
-        port,
-    )
+        )
+    })
     .await;
     let mut writer = Connection::open(origin_port).await;
     let start = Clock::System.now();
     let written = vec![vec![(start, 0)]; KEYS];
     for key in 0..KEYS {
         writer.put(key, 0).await;
+    }
+    // Everything is stored, under the newest token, before anything is counted.
+    let mut reader = Connection::open(port).await;
+    let mut known_sequence_number = 0;
+    for key in (0..KEYS).chain(0..KEYS) {
+        known_sequence_number =
+            number_after(reader.exchange(&format!("GET {}", target(key)), "").await, ";sn=");
     }
     let mut counts = Connection::open(origin_admin_port).await;
     counts.exchange("DELETE /__emulator/counts", "").await;
@@ -110,6 +118,7 @@ async fn measure(scale: Scale) -> ExitCode {
     let shared = Rc::new(Shared {
         end: start.plus(scale.duration),
         scale,
+        known_sequence_number,
         written: RefCell::new(written),
         pairs: RefCell::default(),
         totals: RefCell::default(),
@@ -151,10 +160,10 @@ fn conclude(shared: &Shared, report: &str) -> ExitCode {
         pairs.len()
     );
     println!("  ratio             {ratio:.3}, at most {ALLOWED_RATIO}");
-    println!("  bodies            {bodies}, at most {} = keys + changes", KEYS as u64 + changes);
+    println!("  bodies            {bodies}, at most {changes}, the changes");
     println!("  went back         {}, too old {}", totals.went_back, totals.too_old);
     let holds = ratio <= ALLOWED_RATIO
-        && bodies <= KEYS as u64 + changes
+        && bodies <= changes
         && asked == bodies + validated
         && totals.went_back == 0
         && totals.too_old == 0;
@@ -198,7 +207,9 @@ async fn call(number: usize, port: u16, shared: Rc<Shared>) {
         let due =
             shared.written.borrow()[key].iter().rev().find(|(when, _)| *when <= deadline).map(|(_, n)| *n);
         totals.too_old += u64::from(due.is_some_and(|due| value < due));
-        shared.pairs.borrow_mut().insert((key, sequence_number));
+        if sequence_number != shared.known_sequence_number {
+            shared.pairs.borrow_mut().insert((key, sequence_number));
+        }
         key = (key + 1 + number % 7) % KEYS;
     }
 }
@@ -275,18 +286,24 @@ fn free_port() -> u16 {
 struct Process(Child);
 
 impl Process {
-    async fn start(arguments: &str, port: u16) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
-        command.args(arguments.split(' ')).env("TAGALONG_LIMITS__CONNECTIONS", "1100");
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary");
-        let process = Self(child);
-        for _ in 0..1_000 {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok() {
-                return process;
+    /// Starts a server on two free ports; on others if somebody took one of them meanwhile.
+    async fn start(arguments: impl Fn([u16; 2]) -> String) -> (Self, [u16; 2]) {
+        for _ in 0..5 {
+            let ports = [free_port(), free_port()];
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
+            command.args(arguments(ports).split(' ')).env("TAGALONG_LIMITS__CONNECTIONS", "1100");
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary");
+            let mut process = Self(child);
+            while process.0.try_wait().expect("a child").is_none() {
+                if TcpStream::connect((Ipv4Addr::LOCALHOST, ports[0])).await.is_ok()
+                    && TcpStream::connect((Ipv4Addr::LOCALHOST, ports[1])).await.is_ok()
+                {
+                    return (process, ports);
+                }
+                sleep(Duration::from_millis(10)).await;
             }
-            sleep(Duration::from_millis(10)).await;
         }
-        panic!("{arguments} does not listen")
+        panic!("does not start: {}", arguments([0, 0]))
     }
 }
 
