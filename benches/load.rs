@@ -20,8 +20,10 @@
 //!
 //! where (a) cannot stand in for (b): the request of (a) is sent with the old token, and only its answer brings the new one. (Less
 //! would do only for who made callers wait: keys that expire together could be held back until one of them has been asked for,
-//! which saves most of (a). The bound is for a sidecar that makes nobody wait for another key.) What the emulator was asked, by its own `/__emulator/counts`, must stay within 1.1 × that; answers with a body (200) must not be more
-//! than changes; no caller may see a key go back, and nothing older than the lifetime may be shown.
+//! which saves most of (a). The bound is for a sidecar that makes nobody wait for another key.)
+//!
+//! What the emulator was asked, by its own `/__emulator/counts`, must stay within 1.1 × that; answers with a body (200) must not
+//! be more than changes; no caller may see a key go back, and nothing older than the lifetime may be shown.
 
 #![expect(
     clippy::expect_used,
