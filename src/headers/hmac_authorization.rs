@@ -189,7 +189,8 @@ impl<'a> HmacAuthorization<'a> {
     /// samples, by `,`; each is split at its first `=`, because signatures end in one; the first of a name counts.
     #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
-        let (scheme, parameters) = value.trim_ascii().split_once(' ').unwrap_or((value, ""));
+        let value = value.trim_ascii();
+        let (scheme, parameters) = value.split_once(' ').unwrap_or((value, ""));
         if !scheme.eq_ignore_ascii_case(SCHEME) {
             return None;
         }

@@ -166,6 +166,10 @@ fn parse_token(text: &[u8]) -> Option<SyncToken> {
     let (id, value) = parameters.next()?.split_once('=')?;
     let presented =
         PresentedToken::new(id.trim_end_matches([' ', '\t']), value.trim_start_matches([' ', '\t'])).ok()?;
+    // What callers are sent back must be no longer than what is read.
+    if presented.id.len() + presented.value.len() + "=;sn=18446744073709551615".len() > MAX_TOKEN_BYTES {
+        return None;
+    }
     let sequence_number = parameters
         .find_map(|parameter| {
             let (name, digits) = parameter.split_once('=')?;

@@ -15,6 +15,7 @@ mod credentials;
 mod dependencies;
 mod emulator_data;
 mod faults;
+mod fuzz;
 mod layering;
 mod operations;
 mod rfc9111;

@@ -2,6 +2,7 @@
 //! life cycle of the running sidecar.
 
 mod draining;
+mod flood;
 mod limits;
 mod process;
 mod shipped_files;

@@ -1,0 +1,419 @@
+//! What must hold for any input: no panic, no hang, and the round trip of each grammar. Called by the fuzz targets beside this
+//! file, and by the suite.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, ETAG, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, SET_COOKIE, TRANSFER_ENCODING, VARY,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use tagalong::clock::Timestamp;
+use tagalong::config::caching::{CachingRules, Sharing};
+use tagalong::decide::absorb::{Change, absorb};
+use tagalong::decide::disconnected::disconnected;
+use tagalong::decide::freshen::freshen;
+use tagalong::decide::reuse::reuse;
+use tagalong::decide::storable::storable;
+use tagalong::decide::{Asked, Decision, ResponseHead, SentConditions, Staleness, Unreachable};
+use tagalong::headers::access_key::{AccessKey, EMPTY_CONTENT_SHA256, Secret};
+use tagalong::headers::cache_control::{RequestDirectives, ResponseDirectives};
+use tagalong::headers::conditional::Preconditions;
+use tagalong::headers::entity_tag::{self, EntityTag};
+use tagalong::headers::hmac_authorization::{self, HmacAuthorization, SignedRequest};
+use tagalong::headers::range::{ContentRange, RangeField};
+use tagalong::headers::{http_date, request_date, vary as vary_field};
+use tagalong::presented_request::PresentedRequest;
+use tagalong::profile::Profile;
+use tagalong::profile::app_configuration::AppConfiguration;
+use tagalong::profile::app_configuration::filter::{TagFilter, TextFilter};
+use tagalong::profile::app_configuration::query::Query;
+use tagalong::profile::app_configuration::resource::canonicalize;
+use tagalong::profile::generic::Generic;
+use tagalong::stored_response::{CacheKey, StoredFields, StoredResponse};
+use tagalong::sync_token::aggregate::Aggregate;
+use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
+use tagalong::sync_token::token;
+
+/// Some whole second in 2026.
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
+
+/// The value of every line that can be one.
+fn values(data: &[u8]) -> impl Iterator<Item = HeaderValue> {
+    data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok())
+}
+
+/// `Name: value`, line by line; what is none is left out.
+fn fields(data: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            let _full = fields.try_append(name, value);
+        }
+    }
+    fields
+}
+
+/// What stands before and after the first line that says `---`.
+fn halves(data: &[u8]) -> (&[u8], &[u8]) {
+    let mark = b"\n---\n";
+    match data.windows(mark.len()).position(|window| window == mark) {
+        Some(at) => (&data[..at], &data[at + mark.len()..]),
+        None => (data, b""),
+    }
+}
+
+/// Request target to cache key: one canonical form, which is its own and names the same resource.
+pub(crate) fn cache_key(data: &[u8]) {
+    let Ok(target) = PathAndQuery::try_from(data) else { return };
+    let origin = Uri::from_static("http://origin.example");
+    let none = HeaderMap::new();
+    let app_configuration = AppConfiguration::new(Vec::new());
+    let generic = Generic::new(&origin, Sharing::Guarded, Vec::new());
+    let profiles: [&dyn Profile; 2] = [&app_configuration, &generic];
+    for profile in profiles {
+        let Ok(canonical) = profile.canonical_target(&Method::GET, &target, &none) else { continue };
+        let again: PathAndQuery = canonical.parse().expect("a canonical target is a target");
+        let twice = profile.canonical_target(&Method::GET, &again, &none).expect("and has a canonical form");
+        assert_eq!(canonical, twice, "{} of {target}", profile.name());
+        let key = CacheKey::new("upstream", "partition", &canonical);
+        assert_eq!(key.canonical_target(), canonical);
+        // A write to it touches what is stored for it.
+        let write = profile.footprint(&Method::PUT, &target);
+        let is_list = profile.resource_name(&target).is_none();
+        assert!(is_list || profile.touches(&write, &canonical), "{} of {target}", profile.name());
+        let _no_panic = (profile.lies_within(&target, "/kv"), profile.immutable_for(&canonical));
+    }
+    if let Some(canonical) = canonicalize(target.path(), target.query()) {
+        let (path, query) = canonical.text.split_once('?').unwrap_or((&canonical.text, ""));
+        let again = canonicalize(path, Some(query)).expect("a canonical text has a canonical form");
+        assert_eq!(again.resource, canonical.resource, "{target}");
+    }
+}
+
+/// `Cache-Control` of requests and responses: lines mean what their list means; nothing is read that is not there.
+pub(crate) fn cache_control(data: &[u8]) {
+    let (mut lines, mut joined) = (HeaderMap::new(), HeaderMap::new());
+    for value in values(data) {
+        lines.append(CACHE_CONTROL, value);
+    }
+    let list =
+        lines.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+    if let Ok(list) = HeaderValue::from_bytes(&list) {
+        joined.append(CACHE_CONTROL, list);
+    }
+    let (request, response) =
+        (RequestDirectives::from_fields(&lines), ResponseDirectives::from_fields(&lines));
+    // A quotation mark that is left open takes what follows on its line, and no more.
+    if !data.contains(&b'"') {
+        assert_eq!(request, RequestDirectives::from_fields(&joined));
+        assert_eq!(response, ResponseDirectives::from_fields(&joined));
+    }
+    let text = data.to_ascii_lowercase();
+    let says = |word: &[u8]| text.windows(word.len()).any(|window| window == word);
+    assert!(says(b"no-store") || !(request.no_store || response.no_store));
+    assert!(says(b"public") || !response.public);
+    assert!(says(b"only-if-cached") || !request.only_if_cached);
+}
+
+/// Entity tags and the conditional fields: what was read reads the same again, alone and in a list.
+pub(crate) fn entity_tags(data: &[u8]) {
+    let mut presented = HeaderMap::new();
+    for value in values(data) {
+        let tags: Vec<EntityTag<'_>> = entity_tag::entity_tags(value.as_bytes()).collect();
+        for tag in &tags {
+            assert_eq!(EntityTag::parse(tag.as_bytes()), Some(*tag));
+            assert!(tag.matches_weakly(*tag));
+            assert_eq!(tag.matches_strongly(*tag), !tag.is_weak());
+        }
+        let list = tags.iter().map(|tag| tag.as_bytes()).collect::<Vec<_>>().join(&b", "[..]);
+        assert!(entity_tag::entity_tags(&list).eq(tags.iter().copied()), "{}", list.escape_ascii());
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE] {
+            presented.append(name, value.clone());
+        }
+    }
+    let preconditions = Preconditions::from_fields(&presented);
+    assert_eq!(preconditions, Preconditions::from_fields(&presented));
+    for condition in [&preconditions.if_match, &preconditions.if_none_match].into_iter().flatten() {
+        for tag in condition.tags() {
+            assert!(condition.matches_weakly(Some(tag)));
+            assert_eq!(condition.matches_strongly(Some(tag)), !tag.is_weak());
+        }
+    }
+}
+
+/// Dates in every form: what is read is written as IMF-fixdate and read the same.
+pub(crate) fn http_dates(data: &[u8]) {
+    if let Some(time) = http_date::parse(data) {
+        assert_eq!(http_date::parse(http_date::format(time).as_bytes()), Some(time));
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let by_clients = [
+        request_date::parse_signing_date(text),
+        request_date::parse_accept_datetime(text),
+        request_date::parse_rfc3339(text),
+    ];
+    for time in by_clients.into_iter().flatten() {
+        let _no_panic = (http_date::format(time), time.since(NOW), NOW.since(time));
+    }
+}
+
+/// `Sync-Token`: what is read is printed in the strict form and read the same; the aggregate is always a field value.
+pub(crate) fn sync_tokens(data: &[u8]) {
+    let lines = || data.split(|byte| *byte == b'\n');
+    let received = token::parse_response(lines());
+    let line = token::print_response(&received);
+    assert_eq!(token::parse_response([line.as_bytes()]), received);
+    assert!(HeaderValue::from_bytes(line.as_bytes()).is_ok());
+    let presented = token::parse_request(lines());
+    let line = token::print_request(&presented);
+    assert_eq!(token::parse_request([line.as_bytes()]), presented);
+
+    let mut aggregate = Aggregate::default();
+    let _asked = aggregate.requirement(presented.clone());
+    assert!(aggregate.tokens().is_empty(), "what callers present is never observed");
+    aggregate.observe(&received);
+    let line = aggregate.response_line();
+    assert_eq!(token::parse_response([line.as_bytes()]), aggregate.tokens());
+    for held in aggregate.tokens() {
+        let highest = received
+            .iter()
+            .filter(|token| token.id() == held.id())
+            .map(|token| token.sequence_number())
+            .max();
+        assert_eq!(highest, Some(held.sequence_number()));
+    }
+    let version = aggregate.version();
+    assert!(aggregate.overflowed() || !aggregate.observe(&received), "known news is no news");
+    assert!(aggregate.overflowed() || aggregate.version() == version);
+    let line = aggregate.request_line(&presented);
+    assert!(line.is_empty() || HeaderValue::from_bytes(line.as_bytes()).is_ok());
+}
+
+/// `Authorization` of the HMAC scheme: parameters read the same when printed; nothing made up is verified; what the key signs
+/// is, for any target and body.
+pub(crate) fn authorization(data: &[u8]) {
+    let key = AccessKey::new("id", Secret::new(b"fuzzed secret".to_vec())).expect("an access key");
+    let (authority, date) = ("127.0.0.1:8484", http_date::format(NOW));
+    let mut headers = HeaderMap::new();
+    headers.insert(HOST, HeaderValue::from_static(authority));
+    headers.insert("x-ms-date", date.clone());
+    headers.insert("x-ms-content-sha256", HeaderValue::from_static(EMPTY_CONTENT_SHA256));
+    if let Ok(value) = HeaderValue::from_bytes(data) {
+        if let Some(parsed) = value.to_str().ok().and_then(HmacAuthorization::parse) {
+            let parameter = |name: &str, value: Option<&str>| value.map(|value| format!("{name}={value}"));
+            let parameters = [
+                parameter("Credential", parsed.credential),
+                parameter("SignedHeaders", parsed.signed_headers),
+                parameter("Signature", parsed.signature),
+            ];
+            let printed = parameters.into_iter().flatten().collect::<Vec<_>>().join("&");
+            assert_eq!(HmacAuthorization::parse(&format!("HMAC-SHA256 {printed}")), Some(parsed));
+        }
+        headers.insert(AUTHORIZATION, value);
+        let request = SignedRequest { method: "GET", target: "/kv", headers: &headers, authority: None };
+        let verified = hmac_authorization::verify(&request, NOW, |id| (id == "id").then_some(&key));
+        assert!(verified.is_err(), "forged");
+    }
+    let Ok(target) = std::str::from_utf8(data) else { return };
+    let date = date.to_str().expect("a date is text");
+    let signed =
+        hmac_authorization::authorization(&key, "PUT", target, date, authority, EMPTY_CONTENT_SHA256);
+    headers.insert(AUTHORIZATION, signed.parse().expect("a signature is a field value"));
+    let request = SignedRequest { method: "PUT", target, headers: &headers, authority: None };
+    let verified = hmac_authorization::verify(&request, NOW, |_| Some(&key)).expect("signed by the key");
+    assert!(verified.check_content(b"").is_ok());
+    assert_eq!(verified.check_content(data).is_ok(), data.is_empty());
+    let late = NOW.plus(Duration::from_secs(16 * 60));
+    assert!(hmac_authorization::verify(&request, late, |_| Some(&key)).is_err());
+}
+
+fn presented_request(data: &[u8]) -> PresentedRequest {
+    let fields = fields(data);
+    let range = match RangeField::from_fields(&fields) {
+        RangeField::Single(range) => Some(range),
+        _ => None,
+    };
+    PresentedRequest {
+        key: CacheKey::new("upstream", "", "/a"),
+        target: Uri::from_static("http://origin.example/a"),
+        method: Method::GET,
+        directives: RequestDirectives::from_fields(&fields),
+        preconditions: Preconditions::from_fields(&fields),
+        range,
+        carries_cookie: fields.contains_key("cookie"),
+        authorized: fields.contains_key(AUTHORIZATION),
+        fields,
+    }
+}
+
+/// A first line with a status, and fields.
+fn response_head(data: &[u8], time: Timestamp) -> ResponseHead {
+    let status =
+        data.get(..3).and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::OK);
+    ResponseHead { status, fields: fields(data), request_time: time, response_time: time }
+}
+
+fn check_stored(stored: &StoredResponse, rules: &CachingRules) {
+    let fields = stored.fields.to_header_map();
+    assert_eq!(StoredFields::pack(&fields), stored.fields, "packing is its own inverse");
+    assert!(!fields.contains_key(CONNECTION) && !fields.contains_key(TRANSFER_ENCODING));
+    assert!(rules.sharing == Sharing::Rfc9111 || !fields.contains_key(SET_COOKIE));
+    assert!(!stored.status.is_informational() && stored.status != StatusCode::NOT_MODIFIED);
+}
+
+/// Whole heads: request fields, the head that is stored, and the head that answers its validation, each behind a line `---`.
+/// Storing, reusing, freshening and absorbing hold their promises whatever stands there.
+pub(crate) fn response_heads(data: &[u8]) {
+    let (request, heads) = halves(data);
+    let (first, second) = halves(heads);
+    let request = presented_request(request);
+    let later = NOW.plus(Duration::from_secs(60));
+    let (first, second) = (response_head(first, NOW), response_head(second, later));
+    let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
+    for rules in [CachingRules::rfc9111(), guarded, CachingRules::app_configuration()] {
+        let body = Bytes::from_static(b"0123456789");
+        let stored = storable(&request, &first, &rules)
+            .and_then(|storable| storable.with_body(&first, body, Coverage::default(), &rules));
+        let in_hand = stored.as_ref().ok();
+        for conditions in
+            [SentConditions { own: true, callers: false }, SentConditions { own: false, callers: true }]
+        {
+            let asked = Asked {
+                request: &request,
+                method: &request.method,
+                in_hand,
+                conditions,
+                completing: false,
+                covers: Coverage::default(),
+            };
+            let change = absorb(&asked, &second, CoverageVerdict::Covered, &rules, later);
+            if let Change::Freshened(response) = &change {
+                check_stored(response, &rules);
+            }
+        }
+        let Some(stored) = in_hand else { continue };
+        check_stored(stored, &rules);
+        for seconds in [0, 1, 60, 86_400, u64::from(u32::MAX)] {
+            let now = NOW.plus(Duration::from_secs(seconds));
+            let decision = reuse(&request, Some(stored), true, CoverageVerdict::Covered, &rules, now);
+            if let Decision::Reuse(reuse) = decision {
+                assert!(reuse.staleness != Staleness::Fresh || reuse.ttl_seconds >= 0, "{reuse:?}");
+                assert!(
+                    !stored.policy.no_cache && !request.directives.no_cache && !request.directives.no_store
+                );
+            }
+            let away = disconnected(
+                &request,
+                Some(stored),
+                CoverageVerdict::Covered,
+                Unreachable::Connect,
+                &rules,
+                now,
+            );
+            assert!(away.is_err() || !stored.policy.no_cache);
+        }
+        let asked = Asked {
+            request: &request,
+            method: &request.method,
+            in_hand,
+            conditions: SentConditions { own: true, callers: false },
+            completing: false,
+            covers: Coverage::default(),
+        };
+        if let Ok(freshened) = freshen(&asked, stored, &second, &rules) {
+            let tag = EntityTag::of_message(second.fields.get_all(ETAG).iter().map(HeaderValue::as_bytes));
+            let stored_tag = EntityTag::of_message(stored.fields.get_all(&ETAG));
+            if let Some(tag) = tag {
+                assert!(
+                    stored_tag.is_some_and(|stored_tag| tag.matches_weakly(stored_tag)),
+                    "another version"
+                );
+            }
+            assert_eq!(freshened.response.body, stored.body);
+            assert_eq!(freshened.response.status, stored.status);
+        }
+    }
+}
+
+/// `Range` and `Content-Range`: what is read prints the same, and positions lie within.
+pub(crate) fn ranges(data: &[u8]) {
+    if let RangeField::Single(range) = RangeField::parse(data) {
+        let printed = range.to_string();
+        let printed = if printed.starts_with("bytes=") { printed } else { format!("bytes={printed}") };
+        assert_eq!(RangeField::parse(printed.as_bytes()), RangeField::Single(range));
+        for length_bytes in [0, 1, 10, u64::MAX] {
+            if let Some((first, last)) = range.positions(length_bytes) {
+                assert!(first <= last && last < length_bytes, "{range} of {length_bytes}");
+            }
+        }
+    }
+    if let Some(range) = ContentRange::parse(data) {
+        assert_eq!(ContentRange::parse(range.to_header_value().as_bytes()), Some(range));
+    }
+}
+
+/// `Vary`: response fields, and behind a line `---` those of the request. Who fetched a variant is shown it; its key names the
+/// fields that it depends on, and survives a second making.
+pub(crate) fn vary(data: &[u8]) {
+    let (response, request) = halves(data);
+    let (response, request) = (fields(response), fields(request));
+    let Some(key) = vary_field::selecting_key(&response, &request) else { return };
+    assert!(vary_field::selects(&key, &request));
+    assert_eq!(vary_field::selecting_key(&response, &request), Some(key.clone()));
+    if let Some(same) = vary_field::same_fields(&key, &request) {
+        assert_eq!(same, key);
+    }
+    for name in vary_field::selecting_names(&key) {
+        let name = HeaderName::from_bytes(name).expect("a field name");
+        assert!(response.contains_key(VARY));
+        // Somebody who sends something else there is not shown it.
+        let mut other = request.clone();
+        other.insert(&name, HeaderValue::from_static("something-nobody-sends"));
+        let sends_that = request.get_all(&name).iter().any(|value| value == "something-nobody-sends");
+        assert!(sends_that || !vary_field::selects(&key, &other), "{name}");
+    }
+}
+
+fn escaped(text: &str, reserved: &[char]) -> String {
+    text.chars().flat_map(|next| reserved.contains(&next).then_some('\\').into_iter().chain([next])).collect()
+}
+
+/// App Configuration filters and queries: what is read prints and reads the same, and a filter matches what it names.
+pub(crate) fn filters(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(filter) = TextFilter::parse("key", Some(text), true) {
+        let printed = match &filter {
+            TextFilter::Any => "*".to_owned(),
+            TextFilter::Prefix(prefix) => {
+                assert!(filter.matches(Some(&format!("{prefix}more"))) && filter.lies_within(prefix));
+                format!("{}*", escaped(prefix, &['*', ',', '\\']))
+            }
+            TextFilter::OneOf(texts) => {
+                assert!(texts.iter().all(|text| filter.matches(text.as_deref())));
+                let texts = texts.iter().map(|text| {
+                    text.as_deref().map_or("\0".to_owned(), |text| escaped(text, &['*', ',', '\\']))
+                });
+                texts.collect::<Vec<_>>().join(",")
+            }
+        };
+        assert_eq!(TextFilter::parse("key", Some(&printed), true).as_ref(), Ok(&filter), "{printed:?}");
+    }
+    if let Ok(filter) = TagFilter::parse("tags", text) {
+        let reserved = ['*', ',', '\\', '='];
+        let value = filter.value.as_deref().map_or("\0".to_owned(), |value| escaped(value, &reserved));
+        let printed = format!("{}={value}", escaped(&filter.name, &reserved));
+        assert_eq!(TagFilter::parse("tags", &printed).as_ref(), Ok(&filter), "{printed:?}");
+    }
+    if let Ok(query) = Query::parse(text) {
+        let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+        let parameters = query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let printed = parameters.collect::<Vec<_>>().join("&");
+        let again = Query::parse(&printed).expect("a query that was printed");
+        assert!(again.iter().eq(query.iter()), "{printed}");
+    }
+}
