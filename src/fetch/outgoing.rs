@@ -74,3 +74,44 @@ fn passes(name: &HeaderName, profile: &dyn Profile, own: &OwnFields) -> bool {
     }
     profile.forwards(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Uri;
+
+    use super::*;
+    use crate::config::caching::Sharing;
+    use crate::profile::app_configuration::AppConfiguration;
+    use crate::profile::generic::Generic;
+
+    const CREDENTIALS: [&str; 3] = ["authorization", "x-ms-date", "x-ms-content-sha256"];
+
+    /// What of a caller's credential goes upstream.
+    fn credentials_sent(profile: &dyn Profile, callers_authorization: bool) -> Vec<String> {
+        let fields =
+            CREDENTIALS.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("caller")));
+        let own = OwnFields { callers_authorization, ..OwnFields::default() };
+        let sent = outgoing_fields(&fields.into_iter().collect(), profile, own);
+        let mut names: Vec<_> = sent.keys().map(ToString::to_string).collect();
+        names.retain(|name| CREDENTIALS.contains(&name.as_str()));
+        names
+    }
+
+    #[test]
+    fn a_callers_credential_goes_upstream_only_where_it_is_forwarded() {
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        assert_eq!(credentials_sent(&generic, true), CREDENTIALS);
+        assert!(credentials_sent(&generic, false).is_empty());
+        let app_configuration = AppConfiguration::new(CREDENTIALS.map(HeaderName::from_static).to_vec());
+        assert!(credentials_sent(&app_configuration, false).is_empty());
+    }
+
+    #[test]
+    fn a_callers_token_never_goes_upstream_under_its_own_name() {
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        let fields: HeaderMap = [(SYNC_TOKEN, HeaderValue::from_static("a=b"))].into_iter().collect();
+        assert!(!outgoing_fields(&fields, &generic, OwnFields::default()).contains_key(SYNC_TOKEN));
+        let own = OwnFields { sync_token: Some(HeaderValue::from_static("c=d")), ..OwnFields::default() };
+        assert_eq!(outgoing_fields(&fields, &generic, own)[SYNC_TOKEN], "c=d");
+    }
+}
