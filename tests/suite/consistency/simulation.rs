@@ -78,7 +78,7 @@ pub(crate) struct Run {
     pub(crate) history: History,
     /// What the rule forbids, with the smallest part of the history that shows it.
     pub(crate) violations: Vec<String>,
-    /// Runs whose checker gave up.
+    /// Keys for which the checker gave up.
     pub(crate) undecided: usize,
     pub(crate) operations: usize,
     pub(crate) hits: usize,
@@ -100,6 +100,9 @@ impl fmt::Display for Run {
             self.origin_requests,
             self.unanswered
         )?;
+        if self.undecided > 0 {
+            writeln!(to, "{} keys undecided", self.undecided)?;
+        }
         self.violations.iter().try_for_each(|violation| writeln!(to, "{violation}"))
     }
 }
