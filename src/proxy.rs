@@ -5,6 +5,7 @@ mod ask;
 pub mod assemble;
 pub mod destination;
 mod outcome;
+mod repeat;
 mod rewrite;
 mod write_strategy;
 
@@ -31,6 +32,7 @@ use crate::fetch::forward::Forwarded;
 use crate::fetch::learn::Learned;
 use crate::fetch::select;
 use crate::identify::{self, Identified, identify};
+use crate::logging::Access;
 use crate::metrics::Metrics;
 use crate::presented_request::PresentedRequest;
 use crate::profile;
@@ -41,6 +43,7 @@ use admission::{Admission, Admitted};
 use assemble::{AssembleError, Surroundings};
 use destination::Destination;
 use outcome::{Outcome, Told};
+use repeat::{Moment, Repeats};
 use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
@@ -53,6 +56,7 @@ pub struct Proxy {
     clock: Clock,
     body_limits: CallerBodyLimits,
     known_tags: KnownTags,
+    repeats: Repeats,
 }
 
 /// Who sent a request: the facts of its connection.
@@ -104,6 +108,7 @@ impl Proxy {
             clock: surroundings.clock.clone(),
             body_limits,
             known_tags: KnownTags::default(),
+            repeats: Repeats::default(),
             destinations,
             store,
         })
@@ -134,6 +139,39 @@ impl Proxy {
         B::Error: Display,
     {
         let (head, body) = request.into_parts();
+        if body.is_end_stream()
+            && let Some(answer) = self.repeated(caller, &head)
+        {
+            return answer;
+        }
+        // Boxed, so that what is answered above does not carry the room for all that may happen below.
+        Box::pin(self.walk(caller, head, body)).await
+    }
+
+    /// What the same question got a moment ago, if nothing has changed since. It takes no place among those in flight: it waits for
+    /// nothing.
+    fn repeated(&self, caller: &Caller, head: &Parts) -> Option<Response<FlowingBody>> {
+        let found = self.repeats.find(caller, head)?;
+        let repeat = found.as_ref()?;
+        let to = self.destinations.get(repeat.destination)?;
+        if repeat.moment != self.moment(to) || Access::is_wanted() {
+            return None;
+        }
+        let stored = repeat.stored_at(self.clock.now())?;
+        let requests = &self.metrics.upstream(repeat.destination).requests;
+        requests.hit.inc();
+        requests.body_bytes_saved.inc_by(stored.body.len() as u64);
+        let mut answer = repeat.answer(&stored);
+        to.upstream.profile.describe_answer(&head.headers, answer.headers_mut());
+        Some(answer)
+    }
+
+    /// The way from a request to its answer.
+    async fn walk<B>(&self, caller: &Caller, head: Parts, body: B) -> Response<FlowingBody>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
         let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
         let found = destination::find(&self.destinations, by_listener.map(|(_, index)| *index), &head);
         let Some((index, to, target)) = found else {
@@ -149,15 +187,31 @@ impl Proxy {
         );
         let method = head.method.clone();
         let shown = self.callers_resource(caller, to, &head, &target);
+        // Who must prove himself is asked each time, and a shown state is noted each time.
+        let asked = if shown.is_none() && body.is_end_stream() && !self.admission.asks_who_calls(caller) {
+            self.repeats.asked_again(caller, &head)
+        } else {
+            None
+        };
+        let moment = self.moment(to);
         let outcome = match self.admission.admit(caller, to, head, &target, body, self.clock.now()).await {
             Ok(admitted) => self.answer(to, admitted, target, shown.as_ref()).await,
             Err(error) => Err(error),
         };
-        let response = told.respond(outcome, &self.metrics);
+        let response = told.respond(outcome, &self.metrics, |answer, stored, same_during| {
+            if let Some(asked) = asked {
+                self.repeats.keep(asked, index, moment, same_during, answer, stored);
+            }
+        });
         if let Some(shown) = shown {
             self.known_tags.note(shown, &method, response.status(), response.headers());
         }
         response
+    }
+
+    /// To be taken before looking into anything that it stands for.
+    fn moment(&self, to: &Destination) -> Moment {
+        Moment { store_changes: self.store.changes(), session_revision: to.upstream.session.revision() }
     }
 
     /// What the answer will show of which resource to whom, where writes are optimistic.
@@ -249,7 +303,8 @@ impl Proxy {
                 if reuse.staleness == Staleness::WhileRevalidate {
                     self.validate_in_background(to, &on_path);
                 }
-                Ok(Outcome::hit(on_path.request, Arc::clone(stored), reuse))
+                let same_during = repeat::same_during(&on_path.request, stored, &reuse, now);
+                Ok(Outcome::hit(on_path.request, Arc::clone(stored), reuse, same_during))
             }
             (Decision::Refuse, _) => Err(only_if_cached()),
             (Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)), _) => {

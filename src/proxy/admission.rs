@@ -75,6 +75,11 @@ impl Admission {
         self.guard.pseudonym()
     }
 
+    /// Whether callers on this one's listener must prove who they are.
+    pub(super) fn asks_who_calls(&self, caller: &Caller) -> bool {
+        self.callers.iter().any(|(listener, _)| **listener == *caller.listener)
+    }
+
     /// Lets a request in or says why not. `target` is as it goes upstream; signatures are checked over the one received.
     ///
     /// # Errors

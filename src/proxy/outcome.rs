@@ -1,5 +1,6 @@
 //! What came of a request, and how it is told: to its caller in `Cache-Status`, to the operator in metrics and the access log.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -35,7 +36,13 @@ pub(super) struct Outcome {
 
 enum Reply {
     /// From a stored response, or from one that would be stored.
-    Stored { request: Arc<PresentedRequest>, response: Arc<StoredResponse>, came_from_origin: bool },
+    Stored {
+        request: Arc<PresentedRequest>,
+        response: Arc<StoredResponse>,
+        came_from_origin: bool,
+        /// From when on, and until when, this reply stays the same if nothing changes.
+        same_during: Option<Range<Timestamp>>,
+    },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
     /// About what went wrong on the way forward.
@@ -43,7 +50,13 @@ enum Reply {
 }
 
 impl Outcome {
-    pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
+    /// From the store, without asking the origin.
+    pub(super) fn hit(
+        request: Arc<PresentedRequest>,
+        response: Arc<StoredResponse>,
+        reuse: Reuse,
+        same_during: Option<Range<Timestamp>>,
+    ) -> Self {
         let status = CacheStatus {
             hit: true,
             ttl_seconds: Some(reuse.ttl_seconds),
@@ -53,7 +66,7 @@ impl Outcome {
         Self {
             withheld: HeaderMap::new(),
             status,
-            reply: Reply::Stored { request, response, came_from_origin: false },
+            reply: Reply::Stored { request, response, came_from_origin: false, same_during },
         }
     }
 
@@ -64,7 +77,7 @@ impl Outcome {
         reuse: Reuse,
         reason: Option<ForwardReason>,
     ) -> Self {
-        let mut outcome = Self::hit(request, response, reuse);
+        let mut outcome = Self::hit(request, response, reuse, None);
         if let Some(reason) = reason {
             outcome.status.hit = false;
             outcome.status.fwd = Some(reason.fwd());
@@ -90,7 +103,7 @@ impl Outcome {
         Self {
             withheld: HeaderMap::new(),
             status,
-            reply: Reply::Stored { request, response: shared.response, came_from_origin },
+            reply: Reply::Stored { request, response: shared.response, came_from_origin, same_during: None },
         }
     }
 
@@ -110,7 +123,12 @@ impl Outcome {
         Self {
             withheld: HeaderMap::new(),
             status,
-            reply: Reply::Stored { request, response: response.into(), came_from_origin: false },
+            reply: Reply::Stored {
+                request,
+                response: response.into(),
+                came_from_origin: false,
+                same_during: None,
+            },
         }
     }
 
@@ -217,10 +235,12 @@ impl<'a> Told<'a> {
         Self { to, metrics, via: pseudonym.value(head.version), clock, view, access }
     }
 
+    /// The answer. `repeatable` sees it, before it is told from others like it, if it will stay the same for a while.
     pub(super) fn respond(
         self,
         outcome: Result<Outcome, ProxyError>,
         metrics: &Metrics,
+        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
     ) -> Response<FlowingBody> {
         let sync_token = self.to.upstream.session.response_line();
         let (response, word) = match outcome {
@@ -236,7 +256,7 @@ impl<'a> Told<'a> {
                 };
                 let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
                 let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                let mut answer = self.reply(reply, own);
+                let mut answer = self.reply(reply, own, repeatable);
                 respond::add_withheld(answer.headers_mut(), withheld);
                 (answer, word)
             }
@@ -266,12 +286,21 @@ impl<'a> Told<'a> {
         (answer, error.reason())
     }
 
-    fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
+    fn reply(
+        &self,
+        reply: Reply,
+        own: OwnFields<'_>,
+        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
+    ) -> Response<FlowingBody> {
         let profile = &self.to.upstream.profile;
         match reply {
-            Reply::Stored { request, response, .. } => {
-                let age = current_age(&response, self.clock.now());
+            Reply::Stored { request, response, same_during, .. } => {
+                let now = same_during.as_ref().map_or_else(|| self.clock.now(), |during| during.start);
+                let age = current_age(&response, now);
                 let mut answer = respond::from_stored(&request, &response, age.as_secs(), own);
+                if let Some(during) = same_during {
+                    repeatable(&answer, &response, during);
+                }
                 profile.describe_answer(&request.fields, answer.headers_mut());
                 answer
             }

@@ -4,6 +4,7 @@
 //! Invariant: whoever learns news from upstream records it here BEFORE passing the answer on, and whoever sends a request
 //! upstream takes its [`Snapshot`] here before the first byte. Both happen under the lock, so a snapshot is a consistent cut.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +49,7 @@ pub struct Session<F> {
     observed_version: AtomicU64,
     closed_position: AtomicU64,
     open_writes: AtomicU64,
+    revision: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
 }
@@ -87,6 +89,7 @@ impl<F> Session<F> {
             observed_version: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
         }
@@ -224,6 +227,13 @@ impl<F> Session<F> {
         self.lines.load().response.clone()
     }
 
+    /// A number that grows whenever anything here is looked up or changed under the lock, before anybody hears of it. While it
+    /// stays the same, every verdict and every line that was found without the lock stays the same too.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
     /// Opens a write, before its first byte is sent.
     pub fn open_write(&self, footprint: F) -> WriteId {
         let mut state = self.lock();
@@ -310,9 +320,37 @@ impl<F> Session<F> {
         self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<F>> {
+    fn lock(&self) -> Locked<'_, F> {
         // Nothing under this lock can panic half way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, revision: &self.revision }
+    }
+}
+
+/// The state under its lock. What was found out with it is another revision from before the lock is given back: by then the
+/// mirrors have been set, and nobody has been told yet.
+struct Locked<'a, F> {
+    state: MutexGuard<'a, State<F>>,
+    revision: &'a AtomicU64,
+}
+
+impl<F> Deref for Locked<'_, F> {
+    type Target = State<F>;
+
+    fn deref(&self) -> &State<F> {
+        &self.state
+    }
+}
+
+impl<F> DerefMut for Locked<'_, F> {
+    fn deref_mut(&mut self) -> &mut State<F> {
+        &mut self.state
+    }
+}
+
+impl<F> Drop for Locked<'_, F> {
+    fn drop(&mut self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -344,6 +382,38 @@ mod tests {
     }
 
     const UNVERIFIED: CoverageVerdict = CoverageVerdict::Unverified(UncoveredReason::SyncToken);
+
+    #[test]
+    fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
+        let session = Session::<&str>::default();
+        let changed_by = |change: &dyn Fn()| {
+            let before = session.revision();
+            change();
+            session.revision() > before
+        };
+        assert!(changed_by(&|| session.observe(&fields("id=a;sn=1"))));
+        assert!(changed_by(&|| {
+            let write = session.open_write("k");
+            let closes = || {
+                let _closed = session.close_write(write, WriteOutcome::Happened, |footprint| footprint);
+            };
+            assert!(changed_by(&closes));
+        }));
+        let snapshot = session.snapshot(&[]);
+        let caller = fields("id=a");
+        assert!(!changed_by(&|| assert_eq!(
+            verdict(&session, snapshot.covers, &caller),
+            CoverageVerdict::Covered
+        )));
+        session.outdate_what_was_sent("other");
+        let looks_into_the_log =
+            || assert_eq!(verdict(&session, snapshot.covers, &caller), CoverageVerdict::Covered);
+        assert!(
+            changed_by(&looks_into_the_log),
+            "what profiles make of a footprint may change: not to be repeated"
+        );
+        assert!(changed_by(&|| session.reset()));
+    }
 
     #[test]
     fn what_was_sent_counts_and_not_what_was_received() {
