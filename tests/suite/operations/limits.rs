@@ -63,6 +63,18 @@ async fn header_sections_of_answers_are_bounded() {
 }
 
 #[tokio::test]
+async fn answers_in_a_transfer_coding_that_is_not_understood_are_refused() {
+    let scene = Scene::rfc9111().await;
+    for (target, coding) in [("/a", "gzip, chunked"), ("/b", "identity, chunked"), ("/c", "chunked, chunked")]
+    {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        scene.on(target, Answer::raw(format!("{head}1\r\nx\r\n0\r\n\r\n")).then_close());
+        assert_eq!(scene.get(target).await.status, 502, "{coding}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_bounded() {
     let scene = Scene::with(&["upstream.sharing=rfc9111", "limits.connections=2"]).await;
     scene.origin.otherwise("200\nCache-Control: no-store\n\nx");
