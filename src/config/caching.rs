@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// What an App Configuration answer says about its own exchange: whoever gets it from the store has another request id, and
 /// the sync token is the sidecar's own.
-static APP_CONFIGURATION_EXCHANGE_FIELDS: [HeaderName; 4] = [
+static APP_CONFIGURATION_EXCHANGE_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-ms-request-id"),
     HeaderName::from_static("x-ms-correlation-request-id"),
     HeaderName::from_static("x-ms-client-request-id"),
-    HeaderName::from_static("sync-token"),
 ];
 
 /// How far the trust in the origin's caching headers goes (`caching.md`, introduction).

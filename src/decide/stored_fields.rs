@@ -9,10 +9,11 @@ use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::cache_control::ResponseDirectives;
 use crate::headers::{hop_by_hop, http_date};
 use crate::stored_response::StoredFields;
+use crate::sync_token::session::SYNC_TOKEN;
 
 /// The fields of a response that may be stored and shown to other callers.
 ///
-/// `Age` is left out because it is worked out anew for each answer, and `Date` is added when the origin sent none (RFC 9110
+/// `Age` and `Sync-Token` are left out because they are worked out anew for each answer, and `Date` is added when the origin sent none (RFC 9110
 /// §6.6.1: whoever caches such a response records when it came).
 #[must_use]
 pub fn stored_fields(
@@ -30,6 +31,7 @@ pub fn stored_fields(
         fields.remove(SET_COOKIE);
     }
     fields.remove(AGE);
+    fields.remove(SYNC_TOKEN);
     if !fields.contains_key(DATE) {
         fields.insert(DATE, http_date::format(head.response_time));
     }

@@ -207,7 +207,7 @@ impl FlightPlan {
             body_deadline: Duration::ZERO,
         };
         let request_time = upstream.clock.now();
-        let response = upstream.send(outgoing, &self.target).await?;
+        let response = upstream.send(outgoing, &self.target, snapshot).await?;
         let head = ResponseHead {
             status: response.status(),
             fields: response.headers().clone(),

@@ -63,7 +63,7 @@ impl Upstream {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
         let own = OwnFields {
             conditions: None,
-            sync_token: snapshot.sync_token,
+            sync_token: snapshot.sync_token.clone(),
             range: true,
             via: Some(self.via.clone()),
             callers_authorization: self.credential.forwards_callers(),
@@ -76,7 +76,7 @@ impl Upstream {
             body_deadline: forwarded.body_deadline,
         };
         let request_time = self.clock.now();
-        let response = self.send(outgoing, &forwarded.target).await.map_err(|failure| {
+        let response = self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
             // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
             match forwarded.body.failure.get() {
                 Some(error) => Failure { why: failure.why, error: error.clone() },

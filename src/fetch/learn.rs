@@ -15,6 +15,7 @@ use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::conditional::CONDITIONAL_FIELDS;
 use crate::sync_token::aggregate::Presented;
+use crate::sync_token::token::PresentedToken;
 
 /// What became of the tokens that a caller presented.
 #[derive(Debug)]
@@ -27,14 +28,42 @@ pub enum Learned {
     Unknown(Presented, Failure),
 }
 
+/// Why asking about values told nothing of what they demand.
+#[derive(Debug)]
+enum Unlearned {
+    Refused(ForwardedAnswer),
+    Failed(Failure),
+}
+
 impl Upstream {
     /// What the tokens in `fields` demand. Asks the origin if some never passed through here: with the caller's values in the
     /// place of ours, and without conditions, so that the answer shows a state and brings its token.
     pub async fn learn(&self, fields: &HeaderMap, method: &Method, target: &PathAndQuery) -> Learned {
-        let presented = self.session.requirement(fields);
-        let Presented::Unknown(values) = &presented else { return Learned::Demands(presented) };
+        loop {
+            let presented = self.session.requirement(fields);
+            let Presented::Unknown(values) = &presented else { return Learned::Demands(presented) };
+            match self.ask_about(values, fields, method, target).await {
+                Ok(answer) if self.session.learn(answer.covers, values, &answer.head.fields) => {
+                    return Learned::Demands(self.session.requirement(fields));
+                }
+                // A reset came in between: what they demand now is a question of its own.
+                Ok(_) => {}
+                Err(Unlearned::Refused(answer)) => return Learned::Refused(answer),
+                Err(Unlearned::Failed(failure)) => return Learned::Unknown(presented, failure),
+            }
+        }
+    }
+
+    /// An answer that shows a state at least as new as these values.
+    async fn ask_about(
+        &self,
+        values: &[PresentedToken],
+        fields: &HeaderMap,
+        method: &Method,
+        target: &PathAndQuery,
+    ) -> Result<ForwardedAnswer, Unlearned> {
         if let Some(failure) = self.throttled(self.clock.now()) {
-            return Learned::Unknown(presented, failure);
+            return Err(Unlearned::Failed(failure));
         }
         let mut unconditional = fields.clone();
         for name in CONDITIONAL_FIELDS.iter().chain([&RANGE]) {
@@ -46,25 +75,18 @@ impl Upstream {
             fields: unconditional,
             body: CallerBody::empty(),
             body_deadline: Duration::ZERO,
-            unknown_tokens: values.clone(),
+            unknown_tokens: values.to_vec(),
         };
-        let answer = match self.forward(asked).await {
-            Ok(answer) => answer,
-            Err(failure) => return Learned::Unknown(presented, failure),
-        };
+        let answer = self.forward(asked).await.map_err(Unlearned::Failed)?;
         match answer.head.status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => {}
-            status if status.is_success() || status.is_redirection() => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
+            status if status.is_success() || status.is_redirection() => Ok(answer),
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-                return Learned::Unknown(presented, self.no_state(status));
+                Err(Unlearned::Failed(self.no_state(status)))
             }
-            status if status.is_server_error() => {
-                return Learned::Unknown(presented, self.no_state(status));
-            }
-            _ => return Learned::Refused(answer),
+            status if status.is_server_error() => Err(Unlearned::Failed(self.no_state(status))),
+            _ => Err(Unlearned::Refused(answer)),
         }
-        self.session.learn(values, &answer.head.fields);
-        Learned::Demands(self.session.requirement(fields))
     }
 
     fn no_state(&self, status: StatusCode) -> Failure {

@@ -34,7 +34,7 @@ use crate::store::{Store, StoreChange, Variants};
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
-use crate::sync_token::session::Session;
+use crate::sync_token::session::{Session, Snapshot};
 use answer_body::AnswerBody;
 use collapse::Flights;
 use flight::{Failure, Landing};
@@ -112,7 +112,11 @@ impl Upstream {
     /// Where no tokens tell states apart, two answers that were under way at once and differ may have been made in either
     /// order. Then nothing that was sent before now may be reused, as if a write had just closed: else somebody could be
     /// shown the older state after the newer.
-    pub fn put(&self, key: &CacheKey, response: StoredResponse) -> bool {
+    pub fn put(&self, key: &CacheKey, mut response: StoredResponse) -> bool {
+        if response.covers.is_immutable() && self.session.is_of_an_earlier_epoch(response.covers) {
+            // It was under way at a reset: whatever is there is newer.
+            response.covers.observed_version = 0;
+        }
         let late_replaces = !self.session.clauses().late_never_replaces;
         let tokens_tell = self.session.tokens_tell_states_apart();
         let (mut stored, mut either_is_newer) = (false, false);
@@ -172,7 +176,8 @@ impl Upstream {
         Some(Failure { why: Unreachable::Throttled, error })
     }
 
-    /// Sends a request with the credential, and records what its answer tells everyone before anyone sees the answer.
+    /// Sends a request with the credential, and records what its answer tells everyone before anyone sees the answer. `snapshot`
+    /// was taken for this request, and its tokens are among the fields.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
@@ -180,6 +185,7 @@ impl Upstream {
         &self,
         mut outgoing: Outgoing,
         target: &PathAndQuery,
+        snapshot: &Snapshot,
     ) -> Result<Response<Incoming>, Failure> {
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
@@ -205,9 +211,9 @@ impl Upstream {
         self.metrics.asked(outcome(&exchanged), now.since(sent));
         let response = exchanged.map_err(Failure::from)?;
         if self.session.clauses().news_before_answer {
-            self.session.observe(response.headers());
+            self.session.observe(snapshot.covers, response.headers());
         } else {
-            self.observe_late(response.headers().clone());
+            self.observe_late(snapshot.covers, response.headers().clone());
         }
         if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
             self.throttle.obey(hint, now);
@@ -217,11 +223,11 @@ impl Upstream {
     }
 
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
-    fn observe_late(&self, fields: http::HeaderMap) {
+    fn observe_late(&self, sent: Coverage, fields: http::HeaderMap) {
         let session = Arc::clone(&self.session);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            session.observe(&fields);
+            session.observe(sent, &fields);
         });
     }
 }

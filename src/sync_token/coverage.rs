@@ -13,7 +13,8 @@ pub struct Coverage {
     pub observed_version: u64,
     /// Position in the write log: every write that closed at or before it was closed when the snapshot was taken.
     pub closed_position: u64,
-    /// Order in which snapshots were taken: on a tie of the others the later-sent response stays.
+    /// Order in which snapshots were taken: on a tie of the others the later-sent response stays. It also tells what was sent
+    /// before a reset of the session from what was sent after it.
     pub sent_order: u64,
 }
 

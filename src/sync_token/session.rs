@@ -3,6 +3,9 @@
 //!
 //! Invariant: whoever learns news from upstream records it here BEFORE passing the answer on, and whoever sends a request
 //! upstream takes its [`Snapshot`] here before the first byte. Both happen under the lock, so a snapshot is a consistent cut.
+//!
+//! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
+//! the reset tells of the store as it was before, and nothing of it is recorded.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +52,8 @@ pub struct Session<F> {
     observed_version: AtomicU64,
     closed_position: AtomicU64,
     open_writes: AtomicU64,
+    /// The least `sent_order` of this epoch. Written under the lock.
+    epoch_begins: AtomicU64,
     revision: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
@@ -89,6 +94,7 @@ impl<F> Session<F> {
             observed_version: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
+            epoch_begins: AtomicU64::new(0),
             revision: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
@@ -101,27 +107,40 @@ impl<F> Session<F> {
         self.clauses
     }
 
-    /// Merges the tokens of an upstream answer (any method, any status) into `observed`.
-    pub fn observe(&self, fields: &HeaderMap) {
+    /// Merges the tokens of an upstream answer (any method, any status) into `observed`. `sent` is from the snapshot of the request
+    /// that it answers: if that was taken before a reset, nothing is merged.
+    pub fn observe(&self, sent: Coverage, fields: &HeaderMap) {
         let mut lines = fields.get_all(SYNC_TOKEN).iter().peekable();
         if lines.peek().is_none() {
             return;
         }
         let received = token::parse_response(lines.map(HeaderValue::as_bytes));
         let mut state = self.lock();
-        if state.aggregate.observe(&received) {
+        if !self.is_of_an_earlier_epoch(sent) && state.aggregate.observe(&received) {
             self.publish(&state);
         }
     }
 
     /// Merges the tokens of the answer to a request that carried a caller's unknown values in the place of ours: from here on
-    /// those values are known, as demands.
-    pub fn learn(&self, presented: &[PresentedToken], fields: &HeaderMap) {
+    /// those values are known, as demands. `sent` as for [`Session::observe`]; `false` if a reset came in between, and what the
+    /// values demand is still to be found out.
+    #[must_use]
+    pub fn learn(&self, sent: Coverage, presented: &[PresentedToken], fields: &HeaderMap) -> bool {
         let received = token::parse_response(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
         let mut state = self.lock();
+        if self.is_of_an_earlier_epoch(sent) {
+            return false;
+        }
         if state.aggregate.learn(presented, &received) {
             self.publish(&state);
         }
+        true
+    }
+
+    /// Whether this is the coverage of something that was sent before the last reset.
+    #[must_use]
+    pub fn is_of_an_earlier_epoch(&self, covers: Coverage) -> bool {
+        covers.sent_order < self.epoch_begins.load(Ordering::SeqCst)
     }
 
     /// Whether the origin's tokens tell its states apart, as far as was seen: one without tokens, or with a constant one, is
@@ -290,16 +309,20 @@ impl<F> Session<F> {
     }
 
     /// Forgets everything that was observed: a store restored from a backup may count lower. Coverage taken before never
-    /// holds again; the write log stays, because it does not depend on tokens.
+    /// holds again, that of answers still under way included, and no token of theirs is recorded; the write log stays, because it
+    /// does not depend on tokens.
     pub fn reset(&self) {
         let mut state = self.lock();
+        self.epoch_begins.store(state.sent_order + 1, Ordering::SeqCst);
         state.aggregate.reset();
         self.publish(&state);
     }
 
     fn covers_observed(&self, covers: Coverage) -> bool {
         // An overflowed aggregate publishes a version that no snapshot can have.
-        covers.observed_version == self.observed_version.load(Ordering::SeqCst) || covers.is_immutable()
+        covers.observed_version == self.observed_version.load(Ordering::SeqCst)
+            // What was fixed in one epoch may be otherwise in the next.
+            || (covers.is_immutable() && !self.is_of_an_earlier_epoch(covers))
     }
 
     fn publish(&self, state: &State<F>) {
@@ -383,6 +406,11 @@ mod tests {
 
     const UNVERIFIED: CoverageVerdict = CoverageVerdict::Unverified(UncoveredReason::SyncToken);
 
+    /// An answer to a request that is sent now brings this token.
+    fn observe(session: &Session<&'static str>, line: &str) {
+        session.observe(session.snapshot(&[]).covers, &fields(line));
+    }
+
     #[test]
     fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
         let session = Session::<&str>::default();
@@ -391,7 +419,7 @@ mod tests {
             change();
             session.revision() > before
         };
-        assert!(changed_by(&|| session.observe(&fields("id=a;sn=1"))));
+        assert!(changed_by(&|| observe(&session, "id=a;sn=1")));
         assert!(changed_by(&|| {
             let write = session.open_write("k");
             let closes = || {
@@ -420,7 +448,7 @@ mod tests {
         let session = Session::<&str>::default();
         let snapshot = session.snapshot(&[]);
         assert_eq!(snapshot.sync_token, None);
-        session.observe(&fields("a=new;sn=7"));
+        observe(&session, "a=new;sn=7");
         assert_eq!(verdict(&session, snapshot.covers, &HeaderMap::new()), UNVERIFIED);
         let next = session.snapshot(&[]);
         assert_eq!(next.sync_token, Some(HeaderValue::from_static("a=new")));
@@ -431,12 +459,12 @@ mod tests {
     #[test]
     fn an_unknown_value_of_a_caller_leaves_nothing_covered_until_it_was_learned() {
         let session = Session::<&str>::default();
-        session.observe(&fields("a=new;sn=7"));
+        observe(&session, "a=new;sn=7");
         let covers = session.snapshot(&[]).covers;
         let unknown = CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken);
         assert_eq!(verdict(&session, covers, &fields("a=new")), CoverageVerdict::Covered);
         assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), unknown);
-        session.observe(&fields("a=from-elsewhere;sn=9"));
+        observe(&session, "a=from-elsewhere;sn=9");
         assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), UNVERIFIED);
         let learned = session.snapshot(&[]).covers;
         assert_eq!(verdict(&session, learned, &fields("a=from-elsewhere")), CoverageVerdict::Covered);
@@ -467,12 +495,12 @@ mod tests {
     #[test]
     fn with_tokens_an_unknown_write_closes_as_happened() {
         let session = Session::<&str>::default();
-        session.observe(&fields("a=new;sn=7"));
+        observe(&session, "a=new;sn=7");
         let write = session.open_write("k");
         let closed = session.close_write(write, WriteOutcome::Unknown, |f| f);
         assert_eq!(closed, WriteClosed::StaysOpen, "the token may be a constant");
         session.settle_write(write);
-        session.observe(&fields("a=newer;sn=8"));
+        observe(&session, "a=newer;sn=8");
         let covers = session.snapshot(&[]).covers;
         let write = session.open_write("k");
         assert_eq!(
@@ -486,20 +514,49 @@ mod tests {
     #[test]
     fn after_a_reset_no_older_coverage_holds() {
         let session = Session::<&str>::default();
-        session.observe(&fields("a=new;sn=7"));
+        observe(&session, "a=new;sn=7");
         let covers = session.snapshot(&[]).covers;
         session.reset();
         assert_eq!(verdict(&session, covers, &HeaderMap::new()), UNVERIFIED);
         assert_eq!(session.response_line(), None);
-        session.observe(&fields("a=restored;sn=2"));
+        observe(&session, "a=restored;sn=2");
         assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=restored;sn=2")));
+    }
+
+    #[test]
+    fn an_answer_that_was_under_way_at_a_reset_tells_nothing() {
+        let session = Session::<&str>::default();
+        let under_way = session.snapshot(&[]).covers;
+        let learning = [PresentedToken::new("a", "elsewhere").expect("well-formed")];
+        session.reset();
+        session.observe(under_way, &fields("a=before;sn=9"));
+        assert!(!session.learn(under_way, &learning, &fields("a=before;sn=9")));
+        assert_eq!((session.response_line(), session.snapshot(&[]).sync_token), (None, None));
+        assert!(matches!(session.requirement(&fields("a=before")), Presented::Unknown(_)));
+        assert!(matches!(session.requirement(&fields("a=elsewhere")), Presented::Unknown(_)));
+        let covers = session.snapshot(&[]).covers;
+        session.observe(covers, &fields("a=after;sn=2"));
+        assert!(session.learn(covers, &learning, &fields("a=after;sn=2")));
+        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=after;sn=2")));
+    }
+
+    #[test]
+    fn what_was_immutable_before_a_reset_is_to_be_asked_for_after_it() {
+        let session = Session::<&str>::default();
+        let covers = session.snapshot(&[]).covers.immutable();
+        observe(&session, "a=new;sn=7");
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), CoverageVerdict::Covered);
+        session.reset();
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), UNVERIFIED);
+        let covers = session.snapshot(&[]).covers.immutable();
+        assert_eq!(verdict(&session, covers, &HeaderMap::new()), CoverageVerdict::Covered);
     }
 
     #[test]
     fn with_too_many_ids_nothing_is_covered() {
         let session = Session::<&str>::default();
         for number in 0..=super::super::aggregate::MAX_IDS {
-            session.observe(&fields(&format!("id{number}=v;sn=1")));
+            observe(&session, &format!("id{number}=v;sn=1"));
         }
         assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), UNVERIFIED);
     }

@@ -35,6 +35,8 @@ enum Does {
     Write,
     /// A write whose answer is lost.
     WriteUnanswered,
+    /// The origin is restored to its first state, and then the tokens are reset.
+    Restore,
 }
 
 struct World {
@@ -93,7 +95,7 @@ impl World {
             .sync_token
             .as_ref()
             .and_then(|line| line.to_str().ok()?.strip_prefix("id=v")?.parse().ok());
-        let shown = if self.tokens { sent.unwrap_or(0) } else { log.len() };
+        let shown = if self.tokens { sent.unwrap_or(0).min(log.len()) } else { log.len() };
         (shown.checked_sub(1).map(|last| log[last]), self.newest_token())
     }
 
@@ -155,7 +157,7 @@ impl World {
         step().await;
         let (shown, fields) = self.asked(&snapshot);
         step().await;
-        self.session.observe(&fields);
+        self.session.observe(snapshot.covers, &fields);
         step().await;
         let covers = self.session.covers_as_received(snapshot.covers);
         let response = Arc::new(response(shown, covers));
@@ -170,13 +172,13 @@ impl World {
         step().await;
         let write = self.session.open_write(());
         step().await;
-        let _snapshot = self.session.snapshot(&[]);
+        let snapshot = self.session.snapshot(&[]);
         step().await;
         self.origin.borrow_mut().push(value);
         let fields = self.newest_token();
         step().await;
         if answered {
-            self.session.observe(&fields);
+            self.session.observe(snapshot.covers, &fields);
             step().await;
         }
         let outcome = if answered { WriteOutcome::Happened } else { WriteOutcome::Unknown };
@@ -184,6 +186,35 @@ impl World {
         step().await;
         let outcome = if answered { Outcome::Done } else { Outcome::Unknown };
         self.record(caller, Operation::Put(value), outcome, invoked);
+    }
+
+    async fn restore(self: Rc<Self>) {
+        step().await;
+        self.origin.borrow_mut().truncate(1);
+        step().await;
+        self.session.reset();
+    }
+
+    fn older_state_was_shown(&self) -> Option<String> {
+        let events = self.events.borrow();
+        match check(&events) {
+            Verdict::Linearizable => None,
+            Verdict::Undecided => panic!("so few operations can always be decided"),
+            Verdict::Violation(_) => Some(print(&events)),
+        }
+    }
+
+    /// A token higher than the restored origin's, or a state that it never had and that nobody would ask for again.
+    fn what_was_before_the_restoration_remains(&self) -> Option<String> {
+        let log = self.origin.borrow();
+        let line = self.session.response_line();
+        let observed = line.as_ref().and_then(|line| line.to_str().ok()?.split_once("sn=")?.1.parse().ok());
+        let variants = self.store.variants(&self.key);
+        let stored = variants.as_ref().map(|variants| &variants.as_slice()[0]);
+        let unknown = stored.is_some_and(|stored| {
+            self.covered(stored.covers) && value_of(stored).is_some_and(|value| !log.contains(&value))
+        });
+        (unknown || observed > Some(log.len())).then(|| format!("{line:?} {stored:?} after {log:?}"))
     }
 }
 
@@ -266,7 +297,13 @@ struct Explored {
 }
 
 /// Tries every order with at most `preemptions` changes away from a caller that could have gone on.
-fn explore(callers: &[&[Does]], clauses: Clauses, tokens: bool, preemptions: usize) -> Explored {
+fn explore(
+    callers: &[&[Does]],
+    clauses: Clauses,
+    tokens: bool,
+    preemptions: usize,
+    violation: fn(&World) -> Option<String>,
+) -> Explored {
     // Departures of queued flights set a timer; simulated time never reaches it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -279,16 +316,9 @@ fn explore(callers: &[&[Does]], clauses: Clauses, tokens: bool, preemptions: usi
     loop {
         orders += 1;
         let world = run_one(callers, clauses, tokens, preemptions, &mut choices);
-        let events = world.events.borrow();
-        match check(&events) {
-            Verdict::Linearizable => {}
-            Verdict::Undecided => panic!("so few operations can always be decided"),
-            Verdict::Violation(_) => {
-                return Explored { orders, violation: Some(print(&events)) };
-            }
-        }
-        if !choices.advance() {
-            return Explored { orders, violation: None };
+        let violation = violation(&world);
+        if violation.is_some() || !choices.advance() {
+            return Explored { orders, violation };
         }
     }
 }
@@ -350,13 +380,14 @@ fn task(world: Rc<World>, caller: u16, does: VecDeque<Does>) -> Task {
                 Does::Read => world.read(caller).await,
                 Does::Write => world.write(caller, value, true).await,
                 Does::WriteUnanswered => world.write(caller, value, false).await,
+                Does::Restore => world.restore().await,
             }
         }
     });
     Task { future, ready: Arc::new(Ready(AtomicBool::new(true))), done: false }
 }
 
-use Does::{Read, Write, WriteUnanswered};
+use Does::{Read, Restore, Write, WriteUnanswered};
 
 const ANY: usize = usize::MAX;
 
@@ -374,10 +405,22 @@ const PAIRS: [(&[&[Does]], usize); 7] = [
 fn holds(pairs: &[(&[&[Does]], usize)]) {
     for tokens in [true, false] {
         for (callers, preemptions) in pairs {
-            let explored = explore(callers, Clauses::ALL, tokens, *preemptions);
+            let explored = explore(callers, Clauses::ALL, tokens, *preemptions, World::older_state_was_shown);
             assert_eq!(explored.violation, None, "after {} orders", explored.orders);
             println!("{} orders", explored.orders);
         }
+    }
+}
+
+#[test]
+fn after_a_reset_nothing_of_what_was_under_way_is_remembered() {
+    for (callers, preemptions) in
+        [(&[&[Restore][..], &[Write, Read]][..], ANY), (&[&[Restore], &[Write], &[Read]], 3)]
+    {
+        let judge = World::what_was_before_the_restoration_remains;
+        let explored = explore(callers, Clauses::ALL, true, preemptions, judge);
+        assert_eq!(explored.violation, None, "after {} orders", explored.orders);
+        println!("{} orders", explored.orders);
     }
 }
 
@@ -400,9 +443,9 @@ fn without_a_clause_some_order_does() {
         ("snapshot_counts_closed", Clauses { snapshot_counts_closed: false, ..all }),
         ("joiner_checks_snapshot", Clauses { joiner_checks_snapshot: false, ..all }),
     ] {
-        let found = PAIRS
-            .iter()
-            .find_map(|(callers, preemptions)| explore(callers, clauses, false, *preemptions).violation);
+        let found = PAIRS.iter().find_map(|(callers, preemptions)| {
+            explore(callers, clauses, false, *preemptions, World::older_state_was_shown).violation
+        });
         let shown = found.unwrap_or_else(|| panic!("{name}: no order shows that it is needed"));
         println!("without {name}:\n{shown}");
     }

@@ -11,6 +11,7 @@ mod history;
 mod interleaving;
 mod monotonic;
 mod origin;
+mod reset;
 mod scenarios;
 mod shrink;
 mod simulation;

@@ -11,8 +11,10 @@ use tagalong::accept::{self, AcceptLimits, BoundListener, MemoryConnector};
 use tagalong::clock::Clock;
 use tagalong::config::{self, Config, Layers};
 use tagalong::fetch::dial::Dial;
+use tagalong::profile::Footprint;
 use tagalong::proxy::assemble::Surroundings;
 use tagalong::proxy::{self, Proxy};
+use tagalong::sync_token::session::Session;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +30,7 @@ pub(crate) struct Sidecar {
     serving: Option<JoinHandle<usize>>,
     memory: Option<MemoryConnector>,
     clock: Clock,
+    sessions: Vec<Arc<Session<Footprint>>>,
 }
 
 /// The configuration with these settings, each `KEY=VALUE`, for an origin at that address.
@@ -51,8 +54,8 @@ impl Sidecar {
             panic!("a TCP listener has a TCP address");
         };
         let surroundings = Surroundings { clock: clock.clone(), ..Surroundings::default() };
-        let (shutdown, serving) = serve(listener, &config(origin, settings), &surroundings);
-        Self { address, shutdown, serving: Some(serving), memory: None, clock }
+        let (shutdown, serving, sessions) = serve(listener, &config(origin, settings), &surroundings);
+        Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions }
     }
 
     /// Starts one whose callers and origin are reached in memory: for paused time.
@@ -62,8 +65,8 @@ impl Sidecar {
         let dial = move |_: &config::Upstream| Arc::clone(&dial);
         let surroundings =
             Surroundings { clock: clock.clone(), dial: Some(&dial), ..Surroundings::default() };
-        let (shutdown, serving) = serve(listener, &config(address, settings), &surroundings);
-        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock }
+        let (shutdown, serving, sessions) = serve(listener, &config(address, settings), &surroundings);
+        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions }
     }
 
     /// A new connection.
@@ -74,6 +77,13 @@ impl Sidecar {
                 let (incoming, outgoing) = tokio::io::split(connector.connect(64 * 1024));
                 Caller::new(Box::new(incoming), Box::new(outgoing), self.address, patience(&self.clock))
             }
+        }
+    }
+
+    /// What `DELETE /admin/sync-tokens` does.
+    pub(crate) fn reset_sync_tokens(&self) {
+        for session in &self.sessions {
+            session.reset();
         }
     }
 
@@ -88,9 +98,10 @@ fn serve(
     listener: impl accept::Listener,
     config: &Config,
     surroundings: &Surroundings<'_>,
-) -> (CancellationToken, JoinHandle<usize>) {
+) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
     let proxy = Arc::new(Proxy::new(config, surroundings).expect("a usable configuration"));
+    let sessions = proxy.destinations().iter().map(|to| Arc::clone(&to.upstream.session)).collect();
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);
@@ -106,7 +117,7 @@ fn serve(
         })
     };
     let serving = tokio::spawn(accept::run(listener, make_service, limits, shutdown.clone()));
-    (shutdown, serving)
+    (shutdown, serving, sessions)
 }
 
 impl Drop for Sidecar {
