@@ -332,8 +332,9 @@ impl Proxy {
                 )
                 .await
             }
-            (Decision::Validate(reason), _) => self.fetch(to, on_path, reason, true).await,
-            (Decision::Fetch(reason), _) => self.fetch(to, on_path, reason, false).await,
+            (Decision::Validate(reason) | Decision::Fetch(reason), _) => {
+                self.fetch(to, on_path, reason).await
+            }
         }
     }
 

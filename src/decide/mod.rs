@@ -56,7 +56,8 @@ pub enum Decision {
     /// Ask the origin whether the stored response is still current, with that response in hand. It may have no validator,
     /// or be a part that is to be completed: `decide::validation` says what to send.
     Validate(ForwardReason),
-    /// Ask the origin without a stored response in hand. The request may lead or join a flight.
+    /// Ask the origin although there is no stored response to validate, unless one has come by the time that the request leaves.
+    /// It may lead or join a flight.
     Fetch(ForwardReason),
     /// Pass the request on by itself: it neither joins a flight nor leads one. What comes back is absorbed all the same.
     Forward(ForwardReason),

@@ -118,7 +118,7 @@ pub struct FlightPlan {
     pub target: PathAndQuery,
     /// The rules of its route.
     pub rules: Arc<CachingRules>,
-    /// Whether what is stored is validated; else it is fetched without conditions.
+    /// Whether what is stored when it departs is validated, if anything is; else it is fetched without conditions.
     pub validate: bool,
 }
 
@@ -166,6 +166,7 @@ impl FlightPlan {
         if self.upstream.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
         }
+        // Looked up only now: while a flight was queued, the one ahead may have stored something.
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
         let (sent, response, head) = match self.exchange(in_hand.as_deref(), &snapshot).await {
             Ok(answered) => answered,

@@ -20,7 +20,6 @@ impl Proxy {
         to: &Destination,
         on_path: OnPath,
         reason: ForwardReason,
-        validate: bool,
     ) -> Result<Outcome, ProxyError> {
         if let Some(failure) = to.upstream.throttled(self.clock.now()) {
             return self.without_origin(to, on_path, failure, None);
@@ -29,7 +28,7 @@ impl Proxy {
             || !may_collapse(&on_path.request, to.upstream.profile.fetches_head_as_get())
             || to.upstream.flights.waits_in_vain(&on_path.request.key)
         {
-            return self.ask_alone(to, on_path, reason, validate, None).await;
+            return self.ask_alone(to, on_path, reason, true, None).await;
         }
         let mut boarded: Option<CacheKey> = None;
         // Twice at most: who was on the flight of another variant has seen by then which fields select, and takes his own.
@@ -43,7 +42,7 @@ impl Proxy {
                     let (answer, answered) = tokio::sync::oneshot::channel();
                     // Held while this caller waits, so that the flight knows that somebody does.
                     let _seat = leader.follow();
-                    tokio::spawn(to.plan(&on_path, validate).fly(leader, snapshot, answer));
+                    tokio::spawn(to.plan(&on_path, true).fly(leader, snapshot, answer));
                     return match answered.await {
                         Ok(answer) => self.led(to, on_path, answer, reason, None),
                         Err(_) => {
@@ -68,7 +67,7 @@ impl Proxy {
                 }
             }
         }
-        self.ask_alone(to, on_path, reason, validate, Some(false)).await
+        self.ask_alone(to, on_path, reason, true, Some(false)).await
     }
 
     fn board(

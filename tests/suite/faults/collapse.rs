@@ -126,6 +126,39 @@ async fn set_cookie_reaches_only_the_caller_whose_request_fetched_it() {
 }
 
 #[tokio::test]
+async fn a_queued_flight_validates_what_the_one_ahead_has_stored() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nETag: \"a\"\n\nbody"));
+    scene.on("/a", "304\nETag: \"a\"");
+    let mut waiting = ask_together(&scene, 1, "GET /a").await;
+    // They may not board the one in the air, and when they asked nothing was stored.
+    waiting.extend(ask_together(&scene, 20, "GET /a\nCache-Control: no-cache").await);
+    gate.open();
+    let responses = answers(waiting).await;
+    assert!(responses.iter().all(|response| (response.status, response.text()) == (200, "body")));
+    let sent: Vec<_> = scene.origin.requests_for("/a");
+    let conditions: Vec<_> = sent.iter().map(|request| request.field("if-none-match")).collect();
+    assert_eq!(conditions, [None, Some("\"a\"")]);
+}
+
+#[tokio::test]
+async fn a_queued_flight_does_not_validate_another_variant() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    let answer = |tag| format!("200\nCache-Control: max-age=60\nVary: X-Lang\nETag: \"{tag}\"\n\n{tag}");
+    scene.on("/a", Answer::held(&gate, answer("de")));
+    scene.on("/a", answer("en"));
+    let mut german = ask_together(&scene, 1, "GET /a\nX-Lang: de").await;
+    let mut english = ask_together(&scene, 1, "GET /a\nX-Lang: en\nCache-Control: no-cache").await;
+    gate.open();
+    assert_eq!(german[0].read(false).await.text(), "de");
+    assert_eq!(english[0].read(false).await.text(), "en");
+    assert_eq!(scene.last_request("/a").field("if-none-match"), None);
+    assert_eq!(scene.asked("/a"), 2);
+}
+
+#[tokio::test]
 async fn each_variant_has_a_flight_of_its_own() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=1\nVary: X-Lang\n\nold");
