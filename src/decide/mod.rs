@@ -111,7 +111,7 @@ pub enum Unreachable {
     TimedOut,
     /// An answer that is none, or one that was cut.
     Broken,
-    /// The origin asked for fewer requests (429), or did so a moment ago.
+    /// The origin asked for fewer requests (429), or did so a moment ago (503 with a hint too).
     Throttled,
     /// The origin answered 5xx.
     ServerError,

@@ -16,6 +16,7 @@ use super::Upstream;
 use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
+use super::throttle::Pause;
 use super::upstream::Outgoing;
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
@@ -357,9 +358,9 @@ impl FlightPlan {
 
     fn failure(&self, why: Unreachable, head: &ResponseHead) -> Failure {
         let upstream = &self.upstream;
-        let error = match upstream.throttle.remaining(upstream.clock.now()) {
-            Some(retry_after) if why == Unreachable::Throttled => {
-                ProxyError::Throttled { status: head.status, retry_after }
+        let error = match upstream.throttle.pause(upstream.clock.now()) {
+            Some(Pause { remaining, .. }) if why == Unreachable::Throttled => {
+                ProxyError::Throttled { status: head.status, retry_after: remaining }
             }
             _ => ProxyError::BrokenAnswer {
                 upstream: upstream.client.authority().to_string(),

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use http::header::ETAG;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 
 use crate::body::FlowingBody;
@@ -38,7 +38,7 @@ use crate::sync_token::session::{Session, Snapshot};
 use answer_body::AnswerBody;
 use collapse::Flights;
 use flight::{Failure, Landing};
-use throttle::Throttle;
+use throttle::{Pause, Throttle};
 use upstream::{Outgoing, UpstreamClient};
 
 /// Everything that belongs to one upstream: nothing of it is shared with another.
@@ -171,8 +171,8 @@ impl Upstream {
     /// Why nobody asks this upstream at the moment, if it asked to be left alone.
     #[must_use]
     pub fn throttled(&self, now: Timestamp) -> Option<Failure> {
-        let retry_after = self.throttle.remaining(now)?;
-        let error = ProxyError::Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after };
+        let Pause { status, remaining } = self.throttle.pause(now)?;
+        let error = ProxyError::Throttled { status, retry_after: remaining };
         Some(Failure { why: Unreachable::Throttled, error })
     }
 
@@ -216,7 +216,7 @@ impl Upstream {
             self.observe_late(snapshot.covers, response.headers().clone());
         }
         if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
-            self.throttle.obey(hint, now);
+            self.throttle.obey(response.status(), hint, now);
         }
         self.credential.heed(response.status(), response.headers(), now);
         Ok(response)

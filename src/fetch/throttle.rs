@@ -42,29 +42,47 @@ fn digits(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
 /// Until when one upstream is left alone.
 #[derive(Debug)]
 pub struct Throttle {
-    until_unix_micros: AtomicI64,
+    /// Microseconds of Unix time, and in the lowest bit which of the two statuses asked for it: both change as one.
+    until_and_status: AtomicI64,
     limit: Duration,
+}
+
+/// What is left of a pause that an upstream asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The status with which it asked: 429 or 503.
+    pub status: StatusCode,
+    /// How much longer it is left alone.
+    pub remaining: Duration,
 }
 
 impl Throttle {
     /// Nothing is throttled. `limit` caps every hint.
     #[must_use]
     pub const fn new(limit: Duration) -> Self {
-        Self { until_unix_micros: AtomicI64::new(0), limit }
+        Self { until_and_status: AtomicI64::new(0), limit }
     }
 
-    /// Obeys an answer's hint; a shorter hint never shortens a longer one.
-    pub fn obey(&self, hint: Duration, now: Timestamp) {
+    /// Obeys the hint of an answer with this status, as [`retry_after`] found it; a shorter hint never shortens a longer one.
+    pub fn obey(&self, status: StatusCode, hint: Duration, now: Timestamp) {
         let until = now.plus(hint.min(self.limit)).as_unix_micros();
-        self.until_unix_micros.fetch_max(until, Ordering::Relaxed);
+        let bit = i64::from(status == StatusCode::SERVICE_UNAVAILABLE);
+        self.until_and_status.fetch_max(until << 1 | bit, Ordering::Relaxed);
     }
 
-    /// How much longer the upstream is left alone; `None` when it may be asked.
+    /// What is left of the pause; `None` when the upstream may be asked.
     #[must_use]
-    pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        let until = Timestamp::from_unix_micros(self.until_unix_micros.load(Ordering::Relaxed));
+    pub fn pause(&self, now: Timestamp) -> Option<Pause> {
+        let until_and_status = self.until_and_status.load(Ordering::Relaxed);
+        let until = Timestamp::from_unix_micros(until_and_status >> 1);
         // A clock that was set back must not extend the wait beyond the cap.
-        Some(until.since(now).min(self.limit)).filter(|remaining| !remaining.is_zero())
+        let remaining = until.since(now).min(self.limit);
+        let status = if until_and_status & 1 == 0 {
+            StatusCode::TOO_MANY_REQUESTS
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        (!remaining.is_zero()).then_some(Pause { status, remaining })
     }
 }
 
@@ -110,12 +128,26 @@ mod tests {
     #[test]
     fn the_longest_hint_counts_up_to_the_cap() {
         let throttle = Throttle::new(Duration::from_secs(60));
-        assert_eq!(throttle.remaining(NOW), None);
-        throttle.obey(Duration::from_secs(10), NOW);
-        throttle.obey(Duration::from_secs(2), NOW);
-        assert_eq!(throttle.remaining(NOW.plus(Duration::from_secs(4))), Some(Duration::from_secs(6)));
-        assert_eq!(throttle.remaining(NOW.plus(Duration::from_secs(10))), None);
-        throttle.obey(Duration::MAX, NOW);
-        assert_eq!(throttle.remaining(NOW), Some(Duration::from_secs(60)));
+        let remaining =
+            |after| throttle.pause(NOW.plus(Duration::from_secs(after))).map(|left| left.remaining);
+        assert_eq!(remaining(0), None);
+        throttle.obey(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(10), NOW);
+        throttle.obey(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(2), NOW);
+        assert_eq!(remaining(4), Some(Duration::from_secs(6)));
+        assert_eq!(remaining(10), None);
+        throttle.obey(StatusCode::TOO_MANY_REQUESTS, Duration::MAX, NOW);
+        assert_eq!(remaining(0), Some(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_pause_has_the_status_of_the_hint_that_counts() {
+        let throttle = Throttle::new(Duration::from_secs(60));
+        let status = || throttle.pause(NOW).map(|pause| pause.status.as_u16());
+        throttle.obey(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(5), NOW);
+        assert_eq!(status(), Some(503));
+        throttle.obey(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(2), NOW);
+        assert_eq!(status(), Some(503), "the longer one still");
+        throttle.obey(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(9), NOW);
+        assert_eq!(status(), Some(429));
     }
 }
