@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{CachingRules, Config, WriteStrategy};
 use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
-use crate::decide::{BypassReason, Decision, ForwardReason, StaleReason, Staleness};
+use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason, Staleness};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::fetch::caller_body::{CallerBodyLimits, take_in};
 use crate::fetch::flight::FlightPlan;
@@ -323,14 +323,8 @@ impl Proxy {
             }
             (Decision::Forward(reason), _) => self.ask_alone(to, on_path, reason, false, None).await,
             (Decision::Reuse(_), _) => {
-                self.ask_alone(
-                    to,
-                    on_path,
-                    ForwardReason::Request(crate::decide::RequestReason::NoCache),
-                    true,
-                    None,
-                )
-                .await
+                let reason = ForwardReason::Request(RequestReason::UnprovenCaller);
+                self.ask_alone(to, on_path, reason, true, None).await
             }
             (Decision::Validate(reason) | Decision::Fetch(reason), _) => {
                 self.fetch(to, on_path, reason).await

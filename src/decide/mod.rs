@@ -144,7 +144,7 @@ pub enum ForwardReason {
     VaryMiss,
     /// Nothing stored fits; not known which of the two.
     Miss,
-    /// The caller's directives demand it.
+    /// The caller's directives demand it, or who the caller is.
     Request(RequestReason),
     /// What is stored may not answer without validation.
     Stale(StaleReason),
@@ -163,7 +163,7 @@ pub enum BypassReason {
     Unidentified(profile::BypassReason),
 }
 
-/// Which directive of the caller made the request go upstream.
+/// What about the request made it go upstream although what is stored could answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestReason {
     /// `no-cache`, or `Pragma: no-cache`.
@@ -174,6 +174,8 @@ pub enum RequestReason {
     MaxAge,
     /// The stored response will not be fresh for as long as `min-fresh` demands.
     MinFresh,
+    /// Only the origin can judge whether the caller is who he says (a signature that is passed on).
+    UnprovenCaller,
 }
 
 /// Why a stored response may not answer without validation.
@@ -238,6 +240,7 @@ impl RequestReason {
             Self::NoStore => "no-store",
             Self::MaxAge => "max-age",
             Self::MinFresh => "min-fresh",
+            Self::UnprovenCaller => "unproven-caller",
         }
     }
 }

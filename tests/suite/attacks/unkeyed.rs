@@ -75,6 +75,11 @@ async fn a_signature_that_was_seen_does_not_open_the_store() {
     scene.on("/a", "401");
     let forged = scene.send(&signed.replace("Signature=x", "Signature=forged")).await;
     assert_eq!((forged.status, forged.text()), (401, ""));
+    scene.on("/a", "304\nETag: \"1\"");
+    let again = scene.send(signed).await;
+    let status = again.cache_status();
+    assert_eq!((again.text(), status.fwd.as_deref()), ("secret", Some("request")));
+    assert_eq!(status.detail.as_deref(), Some("unproven-caller"));
 }
 
 #[tokio::test]
