@@ -147,7 +147,7 @@ pub struct Route {
     #[serde(deserialize_with = "texts::optional_word")]
     pub write_strategy: Option<WriteStrategy>,
     /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
-    /// target, `Location` and `Content-Location`.
+    /// target, `Location` and `Content-Location`. For the generic profile.
     pub outdates: Vec<String>,
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::error::ConfigError;
-use super::{Config, Credential, CredentialKind, Listener, Upstream};
+use super::{Config, Credential, CredentialKind, Listener, ProfileKind, Upstream};
 
 pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -125,6 +125,12 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
         {
             refuse(format!("{section}.routes: the path {path:?} does not begin with /"));
         }
+        if upstream.profile() == ProfileKind::AppConfiguration && !route.outdates.is_empty() {
+            refuse(format!(
+                "{section}.routes: outdates is for the generic profile; app-configuration knows what its writes touch. \
+                 Take it out"
+            ));
+        }
     }
     let tls = &upstream.tls;
     if tls.client_certificate_file.is_some() != tls.client_key_file.is_some() {
@@ -191,7 +197,7 @@ fn section(kind: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Layers, ProfileKind};
+    use super::super::Layers;
     use super::*;
 
     fn config(assignments: &[&str]) -> Result<Config, String> {
@@ -292,6 +298,13 @@ mod tests {
         assert!(config(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=/b"]).is_ok());
         refused(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=b"], "begins with /");
         refused(&[UPSTREAM, "listener.upstream=c"], "choose one of main");
+    }
+
+    #[test]
+    fn what_else_a_write_outdates_is_for_profiles_that_do_not_know_it() {
+        let route = ["upstream.routes.a.path_prefix=/a", "upstream.routes.a.outdates=/b"];
+        refused(&[UPSTREAM, route[0], route[1]], "outdates is for the generic profile");
+        assert!(config(&["upstream.url=http://o", route[0], route[1]]).is_ok());
     }
 
     #[test]

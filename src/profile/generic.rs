@@ -57,8 +57,8 @@ impl Generic {
         }
     }
 
-    /// Adds what only the operator knows: a write to the first path, or below it, outdates everything at and below the others
-    /// (configuration: `outdates`).
+    /// Adds what only the operator knows: a write to a path that begins so, as those of a route do, outdates everything at and
+    /// below the others (configuration: `outdates`).
     #[must_use]
     pub fn with_outdates(mut self, written: String, outdated: Vec<String>) -> Self {
         self.outdates.push((written, outdated));
@@ -67,7 +67,7 @@ impl Generic {
 
     fn operator_says_touched(&self, written: &str, canonical_target: &str) -> bool {
         self.outdates.iter().any(|(prefix, outdated)| {
-            is_at_or_below(written, prefix)
+            (written.starts_with(prefix) || is_at_or_below(written, prefix))
                 && outdated.iter().any(|path| is_at_or_below(canonical_target, path))
         })
     }
@@ -444,6 +444,7 @@ mod tests {
     fn the_operator_may_say_what_else_a_write_outdates() {
         let profile =
             profile().with_outdates("/orders/".into(), vec!["/reports".into(), "/stock/all".into()]);
+        let profile = profile.with_outdates("/inv".into(), vec!["/ledger".into()]);
         for (written, target, expected) in [
             ("/orders/1", "/orders/1", true),
             ("/orders/1", "/orders/2", false),
@@ -454,6 +455,7 @@ mod tests {
             ("/orders?x", "/stock/all", true),
             ("/orders/1", "/stock", false),
             ("/ordersx", "/reports", false),
+            ("/inv-1", "/ledger", true),
             ("/other", "/reports", false),
         ] {
             let footprint = profile.footprint(&Method::PUT, &written.parse().expect("a target"));

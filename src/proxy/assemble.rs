@@ -213,7 +213,11 @@ fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
             Arc::new(AppConfiguration::new(upstream.forwarded_request_fields.clone()))
         }
         ProfileKind::Generic => {
-            Arc::new(Generic::new(&upstream.url, upstream.sharing, upstream.forwarded_request_fields.clone()))
+            let forwarded_anyway = upstream.forwarded_request_fields.clone();
+            let profile = Generic::new(&upstream.url, upstream.sharing, forwarded_anyway);
+            Arc::new(upstream.routes.iter().fold(profile, |profile, route| {
+                profile.with_outdates(route.path_prefix.clone(), route.outdates.clone())
+            }))
         }
     }
 }

@@ -146,3 +146,23 @@ async fn other_targets_stay() {
         assert!(scene.get(target).await.is_hit(), "{target}");
     }
 }
+
+#[tokio::test]
+async fn a_write_outdates_what_the_operator_says_it_does() {
+    let scene = Scene::with(&[
+        "upstream.routes.orders.path_prefix=/orders/",
+        "upstream.routes.orders.outdates=/reports,/stock/all",
+    ])
+    .await;
+    let stored = ["/reports", "/reports/2026?by=day", "/stock/all", "/stock", "/reports-of-others"];
+    for target in stored {
+        scene.on(target, "200\nCache-Control: max-age=600\n\nold");
+        scene.get(target).await;
+    }
+    scene.on("/orders/1", "204");
+    scene.send("PUT /orders/1\n\nx").await;
+    for (target, hit) in stored.into_iter().zip([false, false, false, true, true]) {
+        scene.on(target, "200\nCache-Control: max-age=600\n\nnew");
+        assert_eq!(scene.get(target).await.is_hit(), hit, "{target}");
+    }
+}

@@ -153,6 +153,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
             "invalidation::location_and_content_location_of_the_same_origin_too",
             "invalidation::every_variant_is_invalidated",
             "invalidation::other_targets_stay",
+            "invalidation::a_write_outdates_what_the_operator_says_it_does",
         ],
     ),
     (
