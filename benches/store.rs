@@ -16,7 +16,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tagalong::clock::Timestamp;
-use tagalong::store::{DEFAULT_VARIANTS_LIMIT, MemoryStore, Store};
+use tagalong::store::{MemoryStore, Store};
 use tagalong::stored_response::{CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredResponse};
 use tagalong::sync_token::coverage::Coverage;
 
@@ -85,7 +85,7 @@ fn measure_memory() -> bool {
     let head = head();
     let head_bytes: usize = HEAD.iter().map(|(name, value)| name.len() + value.len()).sum();
     let key_bytes = key(0).as_bytes().len();
-    let store = MemoryStore::new(1 << 40, DEFAULT_VARIANTS_LIMIT);
+    let store = MemoryStore::new(1 << 40, 32);
     let before = resident_bytes();
     for number in 0..RESPONSES {
         // Packed anew each time, as it is when answers arrive.
@@ -115,7 +115,7 @@ fn measure_memory() -> bool {
 fn measure_time() {
     let mut criterion = Criterion::default().configure_from_args();
     let fields = StoredFields::pack(&head());
-    let store = MemoryStore::new(1 << 30, DEFAULT_VARIANTS_LIMIT);
+    let store = MemoryStore::new(1 << 30, 32);
     let keys: Vec<_> = (0..1_000).map(key).collect();
     for key in &keys {
         store.put(key, response(fields.clone()));

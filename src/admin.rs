@@ -245,7 +245,7 @@ mod tests {
             }),
         };
         let readiness = Readiness::starting();
-        let store = Arc::new(MemoryStore::new(1 << 20, crate::store::DEFAULT_VARIANTS_LIMIT));
+        let store = Arc::new(MemoryStore::new(1 << 20, 32));
         let metrics = Metrics::new(["main"]);
         let state = AdminState::new(&config, metrics, readiness.clone(), store, vec![upstream]).unwrap();
         Port { state, resets, readiness }

@@ -28,9 +28,6 @@ pub enum BodyError {
     /// What was received is no body: it broke off, or its framing is malformed.
     #[error("{0}")]
     Received(String),
-    /// The flight that fed this body ended without finishing it.
-    #[error("the exchange with the upstream was given up")]
-    Abandoned,
 }
 
 /// A body that streams through without being held.

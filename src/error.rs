@@ -338,13 +338,6 @@ impl ProxyError {
         }
     }
 
-    /// Whether an idempotent request may be sent once more on the sidecar's own account: nothing of it can have been acted
-    /// on, because there was no connection, or a reused one closed before a byte of an answer (`caching.md` rule 1).
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::NoAnswer { .. })
-    }
-
     /// Whether a request that failed so can have been acted on by the origin: then a write counts as happened.
     #[must_use]
     pub const fn may_have_reached_origin(&self) -> bool {
@@ -505,14 +498,6 @@ mod tests {
         for error in one_of_each() {
             let hinted = matches!(error.status().as_u16(), 429 | 503);
             assert_eq!(error.retry_after().is_some(), hinted, "{error}");
-        }
-    }
-
-    #[test]
-    fn only_what_cannot_have_been_acted_on_twice_is_retried() {
-        for error in one_of_each() {
-            let expected = matches!(error, ProxyError::Connect { .. } | ProxyError::NoAnswer { .. });
-            assert_eq!(error.is_retryable(), expected, "{error}");
         }
     }
 

@@ -40,15 +40,17 @@ pub struct Unsigned<'a> {
 
 /// Proves the sidecar to one upstream.
 pub trait Credential: Send + Sync + std::fmt::Debug {
-    /// Adds what proves the sidecar to `fields`.
+    /// Adds what proves the sidecar to `fields`: nothing, unless a credential of its own does.
     ///
     /// # Errors
     /// [`CredentialError`] when there is nothing to prove it with at the moment.
     fn authorize<'a>(
         &'a self,
-        request: Unsigned<'a>,
-        fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>>;
+        _request: Unsigned<'a>,
+        _fields: &'a mut HeaderMap,
+    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Whether a caller's own `Authorization` goes upstream.
     fn forwards_callers(&self) -> bool {
@@ -82,29 +84,13 @@ pub fn travels_in_the_clear(to: &http::Uri) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCredential;
 
-impl Credential for NoCredential {
-    fn authorize<'a>(
-        &'a self,
-        _request: Unsigned<'a>,
-        _fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
+impl Credential for NoCredential {}
 
 /// The caller's own `Authorization` goes upstream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ForwardedCredential;
 
 impl Credential for ForwardedCredential {
-    fn authorize<'a>(
-        &'a self,
-        _request: Unsigned<'a>,
-        _fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
-        Box::pin(std::future::ready(Ok(())))
-    }
-
     fn forwards_callers(&self) -> bool {
         true
     }

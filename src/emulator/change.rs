@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::Snapshot;
 use crate::clock::Timestamp;
-use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
+use crate::profile::app_configuration::key_value::KeyValue;
 
 /// One successful change. Its sequence number is one more than that of the change before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,17 +34,6 @@ pub enum ChangeKind {
     SnapshotCreated(#[serde(with = "shared")] Arc<Snapshot>),
     /// A snapshot was archived or recovered; items included, so that the latest record suffices.
     SnapshotModified(#[serde(with = "shared")] Arc<Snapshot>),
-}
-
-impl ChangeKind {
-    /// The identity of the key-value that changed, if it was one.
-    #[must_use]
-    pub fn key_value_id(&self) -> Option<&KeyValueId> {
-        match self {
-            Self::KeyValueModified(key_value) | Self::KeyValueDeleted(key_value) => Some(&key_value.id),
-            Self::SnapshotCreated(_) | Self::SnapshotModified(_) => None,
-        }
-    }
 }
 
 /// Why a change was not recorded; the write is then answered with 503 and has not happened.

@@ -187,11 +187,6 @@ impl Emulator {
         self.switches_mut().require_if_match = required;
     }
 
-    /// Changes how long later snapshots are provisioned, and whether that fails.
-    pub fn set_provisioning(&self, provisioning: Provisioning) {
-        self.switches_mut().provisioning = provisioning;
-    }
-
     /// Gives an answer that another made in this emulator's place the ids of its request.
     pub(super) fn identify(&self, request: &HeaderMap, response: &mut HeaderMap) {
         identify(request, uuid(self.0.draws.next_bits()), response);

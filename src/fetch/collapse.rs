@@ -137,12 +137,6 @@ impl<L: Clone> Flights<L> {
         (&self.alone[number], fingerprint)
     }
 
-    /// Flights under way, queued ones not counted.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.lock().len()
-    }
-
     fn assemble(self: &Arc<Self>, key: &CacheKey, waits_for: Option<Waiting<L>>) -> (Leader<L>, Flight<L>) {
         let landing = Arc::new(LandingPlace::default());
         let covers = Arc::new(OnceLock::new());
@@ -278,12 +272,12 @@ mod tests {
         let flights = Arc::new(Flights::default());
         let leader = lead(board(&flights, true));
         let followers: Vec<_> = (0..50).map(|_| follow(board(&flights, true))).collect();
-        assert_eq!(flights.under_way(), 1);
+        assert_eq!(flights.lock().len(), 1);
         leader.land(7);
         for follower in followers {
             assert_eq!(follower.landed().await, Some(7));
         }
-        assert_eq!(flights.under_way(), 0);
+        assert_eq!(flights.lock().len(), 0);
     }
 
     #[tokio::test]
@@ -323,7 +317,7 @@ mod tests {
         assert_eq!(slow_follower.landed().await, Some(1));
         queued.land(2);
         assert_eq!((follower.landed().await, another.landed().await), (Some(2), Some(2)));
-        assert_eq!(flights.under_way(), 0);
+        assert_eq!(flights.lock().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -353,7 +347,7 @@ mod tests {
         assert_eq!(follower.landed().await, None);
         assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
         drop(queued);
-        assert_eq!(flights.under_way(), 0);
+        assert_eq!(flights.lock().len(), 0);
     }
 
     #[tokio::test]

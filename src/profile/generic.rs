@@ -128,10 +128,6 @@ impl Profile for Generic {
         self.sharing == Sharing::Rfc9111 || !is_steering(name) || self.forwarded_anyway.contains(name)
     }
 
-    fn per_answer_fields(&self) -> &'static [HeaderName] {
-        &[]
-    }
-
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
         Footprint::Targets(Arc::new([canonical(target.as_str()).into()]))
     }

@@ -56,9 +56,6 @@ pub trait Profile: Send + Sync + fmt::Debug {
         &[]
     }
 
-    /// Response fields that describe one answer only: passed on to whoever caused it, never stored or replayed.
-    fn per_answer_fields(&self) -> &'static [HeaderName];
-
     /// A name for the resource that a write to this target writes and a `GET` of it shows, whatever else the target says;
     /// `None` when the target names no single one.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {

@@ -161,17 +161,16 @@ fn weight_bytes(key: &CacheKey, variants: &Variants) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DEFAULT_VARIANTS_LIMIT;
     use super::super::conformance::{conforms, key, response};
     use super::*;
 
-    conforms!(|capacity_bytes| Box::new(MemoryStore::new(capacity_bytes, DEFAULT_VARIANTS_LIMIT)));
+    conforms!(|capacity_bytes| Box::new(MemoryStore::new(capacity_bytes, 32)));
 
     #[test]
     fn replaced_and_removed_bodies_are_freed_soon() {
         // moka frees through epochs; with bodies of some MiB a long queue of outgoing ones would be a second store. Other
         // threads of this process can hold an epoch back for a moment, hence the rounds.
-        let store = MemoryStore::new(1 << 30, DEFAULT_VARIANTS_LIMIT);
+        let store = MemoryStore::new(1 << 30, 32);
         let mut seen = Vec::new();
         let mut alive = usize::MAX;
         for n in 0..20_000 {

@@ -13,9 +13,6 @@ pub use variants::Variants;
 
 use crate::stored_response::{CacheKey, StoredResponse};
 
-/// Variants kept side by side for one cache key, unless configured otherwise (design, section 7).
-pub const DEFAULT_VARIANTS_LIMIT: usize = 32;
-
 /// What shall be stored under a key from now on.
 #[derive(Clone, Debug)]
 pub enum StoreChange {

@@ -18,7 +18,6 @@ use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
 use crate::profile::path::climbs;
 use crate::profile::{BypassReason, Footprint, Profile};
-use crate::sync_token::session::SYNC_TOKEN;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -52,9 +51,6 @@ static FORWARDED: [HeaderName; 21] = [
     HeaderName::from_static("x-ms-date"),
     HeaderName::from_static("x-ms-content-sha256"),
 ];
-
-/// What describes one answer only: minted anew for each, never replayed (fact sheet, hazard 8).
-static PER_ANSWER: [HeaderName; 4] = [REQUEST_ID, CORRELATION_REQUEST_ID, CLIENT_REQUEST_ID, SYNC_TOKEN];
 
 /// The profile of Azure App Configuration.
 #[derive(Debug)]
@@ -154,10 +150,6 @@ impl Profile for AppConfiguration {
     fn absolute_fields(&self) -> &'static [HeaderName] {
         static FIELDS: [HeaderName; 1] = [HeaderName::from_static("operation-location")];
         &FIELDS
-    }
-
-    fn per_answer_fields(&self) -> &'static [HeaderName] {
-        &PER_ANSWER
     }
 
     /// Key and label: api-version and `$select` do not make another key-value.
