@@ -14,11 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::Criterion;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use tagalong::clock::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tagalong::store::{MemoryStore, Store};
-use tagalong::stored_response::{CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredResponse};
-use tagalong::sync_token::coverage::Coverage;
+use tagalong::stored_response::{CacheKey, StoredFields, StoredPolicy, StoredResponse};
 
 const RESPONSES: usize = 100_000;
 const BODY_BYTES: usize = 1_024;
@@ -54,24 +52,10 @@ fn key(number: usize) -> CacheKey {
 
 fn response(fields: StoredFields) -> StoredResponse {
     StoredResponse {
-        status: StatusCode::OK,
         fields,
         body: Bytes::from(vec![b'x'; BODY_BYTES]),
-        selecting: SelectingKey::default(),
-        request_time: Timestamp::default(),
-        response_time: Timestamp::default(),
-        covers: Coverage::default(),
-        policy: StoredPolicy {
-            freshness_lifetime: Duration::from_secs(30),
-            initial_age: Duration::ZERO,
-            no_cache: false,
-            must_revalidate: false,
-            public: false,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: None,
-            heuristic: false,
-        },
-        range: None,
+        policy: StoredPolicy { freshness_lifetime: Duration::from_secs(30), ..StoredPolicy::default() },
+        ..StoredResponse::default()
     }
 }
 

@@ -72,7 +72,9 @@ impl std::borrow::Borrow<[u8]> for CacheKey {
 
 /// What a stored response's fields say about its reuse, worked out once when it is stored or freshened, so that the hot
 /// path compares numbers instead of parsing text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The default is that of a response that is stale at once and forbids nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoredPolicy {
     /// Freshness lifetime (RFC 9111 §4.2.1).
     pub freshness_lifetime: Duration,
@@ -102,7 +104,7 @@ pub struct StoredRange {
 }
 
 /// A response that the store holds. Immutable: freshening makes a new one that shares the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StoredResponse {
     /// The status as received; 206 only together with `range`.
     pub status: StatusCode,

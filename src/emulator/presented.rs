@@ -11,6 +11,7 @@ use super::precondition::{Precondition, Verdict};
 use super::problem::Problem;
 use crate::clock::Timestamp;
 use crate::profile::app_configuration::api_version::ApiVersion;
+use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::query::Query;
 use crate::profile::app_configuration::select::Selection;
@@ -57,6 +58,15 @@ impl Presented<'_> {
     /// 400 when there are two.
     pub fn after(&self) -> Result<Option<&str>, Problem> {
         Ok(self.query.single("after")?.filter(|after| !after.is_empty()))
+    }
+
+    /// The filter as the api-version understands it: early ones ignore `tags`.
+    #[must_use]
+    pub fn understood(&self, mut filter: KeyValueFilter) -> KeyValueFilter {
+        if !self.version.has_tag_filters() {
+            filter.tags.clear();
+        }
+        filter
     }
 
     /// Evaluates the condition of a read against the current tag: 412, or 304 with nothing but the tag, or `full`.

@@ -13,8 +13,7 @@ use crate::error::{RefusalReason, Refused};
 use crate::headers::cache_control::RequestDirectives;
 use crate::headers::conditional::Preconditions;
 use crate::headers::range::RangeField;
-use crate::stored_response::{CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredRange};
-use crate::sync_token::coverage::Coverage;
+use crate::stored_response::{CacheKey, StoredFields, StoredPolicy, StoredRange};
 
 fn fields_of(lines: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut fields = HeaderMap::new();
@@ -67,21 +66,10 @@ fn stored(status: u16, lines: &[(&'static str, &'static str)], body: &'static st
         status: StatusCode::from_u16(status).expect("a status"),
         fields: StoredFields::pack(&fields_of(lines)),
         body: Bytes::from_static(body.as_bytes()),
-        selecting: SelectingKey::default(),
         request_time: Timestamp::from_unix_seconds(1_000),
         response_time: Timestamp::from_unix_seconds(1_000),
-        covers: Coverage::default(),
-        policy: StoredPolicy {
-            freshness_lifetime: Duration::from_secs(60),
-            initial_age: Duration::ZERO,
-            no_cache: false,
-            must_revalidate: false,
-            public: false,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: None,
-            heuristic: false,
-        },
-        range: None,
+        policy: StoredPolicy { freshness_lifetime: Duration::from_secs(60), ..StoredPolicy::default() },
+        ..StoredResponse::default()
     }
 }
 

@@ -5,11 +5,9 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 
 use super::{Store, StoreChange, Variants};
-use crate::clock::Timestamp;
-use crate::stored_response::{CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredResponse};
+use crate::stored_response::{CacheKey, SelectingKey, StoredPolicy, StoredResponse};
 use crate::sync_token::coverage::Coverage;
 
 /// Makes a store of a given capacity in bytes.
@@ -55,24 +53,10 @@ pub(crate) fn key(target: &str) -> CacheKey {
 /// A response with that selecting key and body.
 pub(crate) fn response(selecting: &str, body: &[u8]) -> StoredResponse {
     StoredResponse {
-        status: StatusCode::OK,
-        fields: StoredFields::pack(&HeaderMap::new()),
         body: Bytes::copy_from_slice(body),
         selecting: SelectingKey(Bytes::copy_from_slice(selecting.as_bytes())),
-        request_time: Timestamp::default(),
-        response_time: Timestamp::default(),
-        covers: Coverage::default(),
-        policy: StoredPolicy {
-            freshness_lifetime: Duration::from_secs(30),
-            initial_age: Duration::ZERO,
-            no_cache: false,
-            must_revalidate: false,
-            public: false,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: None,
-            heuristic: false,
-        },
-        range: None,
+        policy: StoredPolicy { freshness_lifetime: Duration::from_secs(30), ..StoredPolicy::default() },
+        ..StoredResponse::default()
     }
 }
 

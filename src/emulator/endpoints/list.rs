@@ -21,11 +21,9 @@ use crate::profile::app_configuration::media_type::MediaType;
 pub fn key_values(
     request: &Presented<'_>,
     store: &ConfigurationStore,
-    mut filter: KeyValueFilter,
+    filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
-    if !request.version.has_tag_filters() {
-        filter.tags.clear();
-    }
+    let filter = request.understood(filter);
     let after = request.after()?.map(continuation::decode_key_value).transpose()?;
     let page = Page::take(store.key_values.list(&filter, after.as_ref(), request.view), request.page_size);
     let next = page

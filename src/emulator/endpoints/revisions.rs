@@ -20,11 +20,9 @@ use crate::profile::app_configuration::media_type::MediaType;
 pub fn revisions(
     request: &Presented<'_>,
     store: &ConfigurationStore,
-    mut filter: KeyValueFilter,
+    filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
-    if !request.version.has_tag_filters() {
-        filter.tags.clear();
-    }
+    let filter = request.understood(filter);
     let after = request.after()?.map(continuation::decode_revision).transpose()?;
     let all = store.key_values.revisions(&filter, after.as_ref(), request.view);
     if let Some(range) = range(request) {

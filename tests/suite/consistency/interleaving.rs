@@ -16,11 +16,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use tagalong::clock::Timestamp;
+use http::{HeaderMap, HeaderValue};
 use tagalong::fetch::collapse::{Flights, Leader, Seat};
 use tagalong::store::{MemoryStore, Store};
-use tagalong::stored_response::{CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredResponse};
+use tagalong::stored_response::{CacheKey, StoredPolicy, StoredResponse};
 use tagalong::sync_token::clauses::Clauses;
 use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
 use tagalong::sync_token::session::{SYNC_TOKEN, Session, Snapshot, WriteOutcome};
@@ -220,24 +219,10 @@ impl World {
 
 fn response(shown: Option<Value>, covers: Coverage) -> StoredResponse {
     StoredResponse {
-        status: StatusCode::OK,
-        fields: StoredFields::pack(&HeaderMap::new()),
         body: Bytes::from(shown.map(|value| value.to_string()).unwrap_or_default()),
-        selecting: SelectingKey::default(),
-        request_time: Timestamp::default(),
-        response_time: Timestamp::default(),
         covers,
-        policy: StoredPolicy {
-            freshness_lifetime: Duration::from_secs(30),
-            initial_age: Duration::ZERO,
-            no_cache: false,
-            must_revalidate: false,
-            public: false,
-            stale_while_revalidate: Duration::ZERO,
-            stale_if_error: None,
-            heuristic: false,
-        },
-        range: None,
+        policy: StoredPolicy { freshness_lifetime: Duration::from_secs(30), ..StoredPolicy::default() },
+        ..StoredResponse::default()
     }
 }
 
