@@ -180,13 +180,7 @@ fn absorb_failure(
     rules: &CachingRules,
     now: Timestamp,
 ) -> Option<Change> {
-    let why = match head.status.as_u16() {
-        429 => Unreachable::Throttled,
-        // 501 and 505 are about the request.
-        501 | 505 => return None,
-        500..=599 => Unreachable::ServerError,
-        _ => return None,
-    };
+    let why = Unreachable::of_status(head.status)?;
     let stored = asked.in_hand.filter(|stored| !stored.status.is_server_error())?;
     let (lifetime, source) = freshness_lifetime(head, &directives_in_force(head, rules), rules);
     let meant = source.is_explicit() && !lifetime.is_zero();

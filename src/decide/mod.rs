@@ -118,6 +118,18 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
+    /// What a status says of the origin, if it says that it fails or asks for patience: as good as no answer, and it may pass.
+    #[must_use]
+    pub const fn of_status(status: StatusCode) -> Option<Self> {
+        match status.as_u16() {
+            429 => Some(Self::Throttled),
+            // These are about the request.
+            501 | 505 => None,
+            500..=599 => Some(Self::ServerError),
+            _ => None,
+        }
+    }
+
     /// The word for `Cache-Status; detail=`, logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -172,6 +172,8 @@ impl<L: Clone> Leader<L> {
 
     /// Hands the landing to everyone on board and lets the next flight depart.
     pub fn land(self, landing: L) {
+        // First: whoever asks again because of what this landing is must not board the same flight once more.
+        self.leave();
         self.landing.bring(Some(landing));
     }
 
@@ -208,9 +210,10 @@ impl<L> Leader<L> {
 
 impl<L> Drop for Leader<L> {
     fn drop(&mut self) {
-        self.leave();
-        // Of no effect if it has landed.
-        self.landing.bring(None);
+        if !self.landing.has_landed() {
+            self.leave();
+            self.landing.bring(None);
+        }
     }
 }
 
@@ -223,6 +226,9 @@ impl<L: Clone> Follower<L> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -348,6 +354,33 @@ mod tests {
         assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
         drop(queued);
         assert_eq!(flights.lock().len(), 0);
+    }
+
+    /// Boards as soon as it is woken.
+    #[derive(Debug)]
+    struct AsksAgain {
+        flights: Arc<Flights<u32>>,
+        seat: Mutex<Option<Seat<u32>>>,
+    }
+
+    impl Wake for AsksAgain {
+        fn wake(self: Arc<Self>) {
+            *self.seat.lock().expect("no panic") = Some(board(&self.flights, true));
+        }
+    }
+
+    #[test]
+    fn whoever_asks_again_because_of_a_landing_does_not_board_what_has_landed() {
+        let flights = Arc::new(Flights::default());
+        let leader = lead(board(&flights, true));
+        let asks_again = Arc::new(AsksAgain { flights: Arc::clone(&flights), seat: Mutex::default() });
+        let mut waiting = Box::pin(follow(board(&flights, true)).landed());
+        let waker = Waker::from(Arc::clone(&asks_again));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        leader.land(7);
+        let next = lead(asks_again.seat.lock().expect("no panic").take().expect("woken"));
+        let _on_board = follow(board(&flights, true));
+        next.land(8);
     }
 
     #[tokio::test]

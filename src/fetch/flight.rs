@@ -47,7 +47,10 @@ pub enum Landing {
     /// A response that is stored, or would be if there were room: everyone may be answered from it.
     Shared(SharedAnswer),
     /// The answer is for the leader alone: ask for yourself.
-    NotShared,
+    NotShared {
+        /// It is a failure that may pass: the next answer may be for all.
+        may_pass: bool,
+    },
     /// There is no answer.
     Failed(Failure),
 }
@@ -108,6 +111,14 @@ pub struct AloneAnswer {
     pub not_stored: NotStored,
 }
 
+impl AloneAnswer {
+    /// Whether it is a failure that may pass: it says nothing of the next answer.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        Unreachable::of_status(self.head.status).is_some()
+    }
+}
+
 /// Everything that a flight needs to know.
 #[derive(Clone)]
 pub struct FlightPlan {
@@ -155,9 +166,13 @@ impl FlightPlan {
                 leader.land(Landing::Shared(shared.clone()));
                 let _gone = answer.send(LeadersAnswer::Stored { shared, withheld });
             }
-            alone @ (LeadersAnswer::Alone(_) | LeadersAnswer::Only { .. }) => {
-                leader.land(Landing::NotShared);
-                let _gone = answer.send(alone);
+            LeadersAnswer::Alone(alone) => {
+                leader.land(Landing::NotShared { may_pass: alone.may_pass() });
+                let _gone = answer.send(LeadersAnswer::Alone(alone));
+            }
+            only @ LeadersAnswer::Only { .. } => {
+                leader.land(Landing::NotShared { may_pass: false });
+                let _gone = answer.send(only);
             }
         }
     }
@@ -333,7 +348,7 @@ impl FlightPlan {
                 LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::TimedOut, error }))
             }
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
-            WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared),
+            WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared { may_pass: false }),
         }
     }
 

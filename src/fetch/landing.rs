@@ -39,6 +39,12 @@ impl<L> LandingPlace<L> {
         }
     }
 
+    /// Whether it has been brought, or given up.
+    #[must_use]
+    pub fn has_landed(&self) -> bool {
+        self.brought.get().is_some()
+    }
+
     /// Begins to wait.
     #[must_use]
     pub fn wait(self: &Arc<Self>) -> Waiting<L> {

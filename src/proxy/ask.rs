@@ -21,9 +21,6 @@ impl Proxy {
         on_path: OnPath,
         reason: ForwardReason,
     ) -> Result<Outcome, ProxyError> {
-        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
-            return self.without_origin(to, on_path, failure, None);
-        }
         if !on_path.proven
             || !may_collapse(&on_path.request, to.upstream.profile.fetches_head_as_get())
             || to.upstream.flights.waits_in_vain(&on_path.request.key)
@@ -31,8 +28,13 @@ impl Proxy {
             return self.ask_alone(to, on_path, reason, true, None).await;
         }
         let mut boarded: Option<CacheKey> = None;
-        // Twice at most: who was on the flight of another variant has seen by then which fields select, and takes his own.
+        let mut collapsed = None;
+        // Twice at most: who was on the flight of another variant has seen by then which fields select, and takes his own. And a
+        // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once.
         for _ in 0..2 {
+            if let Some(failure) = to.upstream.throttled(self.clock.now()) {
+                return self.without_origin(to, on_path, failure, None);
+            }
             let flight_key = to.upstream.flight_key(&on_path.request);
             if boarded.as_ref() == Some(&flight_key) {
                 break;
@@ -44,7 +46,7 @@ impl Proxy {
                     let _seat = leader.follow();
                     tokio::spawn(to.plan(&on_path, true).fly(leader, snapshot, answer));
                     return match answered.await {
-                        Ok(answer) => self.led(to, on_path, answer, reason, None),
+                        Ok(answer) => self.led(to, on_path, answer, reason, collapsed),
                         Err(_) => {
                             Err(ProxyError::Internal { cause: "a flight ended without landing".into() })
                         }
@@ -62,8 +64,10 @@ impl Proxy {
                             return self.without_origin(to, on_path, failure, Some(reason));
                         }
                         Some(Landing::Shared(_)) => boarded = Some(flight_key),
-                        Some(Landing::NotShared) | None => break,
+                        Some(Landing::NotShared { may_pass: true }) => {}
+                        Some(Landing::NotShared { may_pass: false }) | None => break,
                     }
+                    collapsed = Some(false);
                 }
             }
         }
@@ -122,7 +126,7 @@ impl Proxy {
         let flights = &to.upstream.flights;
         match &answer {
             LeadersAnswer::Stored { .. } => flights.remember(&on_path.request.key, false),
-            LeadersAnswer::Alone(alone) if alone.not_stored.is_lasting() => {
+            LeadersAnswer::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
                 flights.remember(&on_path.request.key, true);
             }
             _ => {}
@@ -137,7 +141,7 @@ impl Proxy {
             LeadersAnswer::Landed(Landing::Failed(failure)) => {
                 self.without_origin(to, on_path, failure, Some(reason))
             }
-            LeadersAnswer::Landed(Landing::NotShared) => {
+            LeadersAnswer::Landed(Landing::NotShared { .. }) => {
                 Err(ProxyError::Internal { cause: "a flight landed without an answer".into() })
             }
             LeadersAnswer::Only { response, status, not_stored } => {

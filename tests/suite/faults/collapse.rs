@@ -257,6 +257,71 @@ async fn a_failed_flight_answers_all_who_waited_and_is_not_repeated_for_each() {
 }
 
 #[tokio::test]
+async fn after_a_failure_one_of_those_who_waited_asks_again() {
+    for failure in ["500\n\nfailed", "503\nCache-Control: no-store\n\nfailed"] {
+        let scene = Scene::rfc9111().await;
+        let (first, second) = (Gate::closed(), Gate::closed());
+        scene.on("/a", Answer::held(&first, failure));
+        scene.on("/a", Answer::held(&second, "200\nCache-Control: max-age=60\n\nbody"));
+        let waiting = ask_together(&scene, CALLERS, "GET /a").await;
+        first.open();
+        scene.origin.received(2).await;
+        scene.settled().await;
+        second.open();
+        let responses = answers(waiting).await;
+        assert_eq!(responses.iter().filter(|response| response.text() == "failed").count(), 1, "{failure}");
+        assert_eq!(responses.iter().filter(|response| response.text() == "body").count(), CALLERS - 1);
+        assert_eq!((scene.asked("/a"), collapsed(&responses)), (2, CALLERS - 2), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_behind_a_third_failure() {
+    let scene = Scene::rfc9111().await;
+    let (first, second, third) = (Gate::closed(), Gate::closed(), Gate::closed());
+    scene.on("/a", Answer::held(&first, "500\n\n1"));
+    scene.on("/a", Answer::held(&second, "500\n\n2"));
+    scene.origin.otherwise(Answer::held(&third, "500\n\n3"));
+    let waiting = ask_together(&scene, 20, "GET /a").await;
+    first.open();
+    scene.origin.received(2).await;
+    scene.settled().await;
+    assert_eq!(scene.asked("/a"), 2, "one of them for all the others");
+    second.open();
+    // While no further answer has come, all are asked for.
+    scene.origin.received(20).await;
+    third.open();
+    assert!(answers(waiting).await.iter().all(|response| response.status == 500));
+    assert_eq!(scene.asked("/a"), 20);
+}
+
+#[tokio::test]
+async fn a_failure_that_asks_for_a_pause_is_the_last_request() {
+    let scene = Scene::rfc9111().await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "503\nRetry-After: 5\n\nslow down"));
+    let waiting = ask_together(&scene, 20, "GET /a").await;
+    gate.open();
+    for response in answers(waiting).await {
+        assert_eq!((response.status, response.field("retry-after")), (503, Some("5")));
+    }
+    assert_eq!(scene.asked("/a"), 1);
+}
+
+#[tokio::test]
+async fn a_failure_with_no_store_does_not_keep_the_next_callers_apart() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "503\nCache-Control: no-store\n\nx");
+    scene.get("/a").await;
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nx"));
+    let waiting = ask_together(&scene, 20, "GET /a").await;
+    gate.open();
+    assert_eq!(collapsed(&answers(waiting).await), 19);
+    assert_eq!(scene.asked("/a"), 2);
+}
+
+#[tokio::test]
 async fn keys_do_not_wait_for_each_other() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
