@@ -4,14 +4,10 @@
 //! connection writes down the number of the current tick when something begins or ends (a store to memory, no clock, no timer),
 //! and one sweeper a runtime looks at all of them between ticks.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
-
-use memchr::memchr2;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A number of ticks since the sweeper began; zero says that nothing is under way.
 type Tick = u32;
@@ -123,7 +119,7 @@ impl Activity {
             // Part of an answer still waits here, though the service may be done with it.
             return passed(stalled_since, limits.write_stall).then_some(CutReason::SlowReader);
         }
-        if self.in_service.load(Ordering::Relaxed) > 0 {
+        if self.is_in_service() {
             return None;
         }
         let header_since = self.header_since.load(Ordering::Relaxed);
@@ -136,6 +132,11 @@ impl Activity {
     /// Whether a byte has ever arrived.
     pub(super) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is with the service, or its answer on the way.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.in_service.load(Ordering::Relaxed) > 0
     }
 
     /// Tells the connection's task; a cut is not taken back. Repeating an order is harmless and wakes the task again.
@@ -162,20 +163,20 @@ impl Activity {
     }
 
     /// Takes note that bytes have arrived; says whether an HTTP/1 request begins with them.
-    fn received(&self) -> bool {
+    pub(super) fn received(&self) -> bool {
         let mut begins = false;
         if !self.heard.load(Ordering::Relaxed) {
             self.heard.store(true, Ordering::Relaxed);
             begins = true;
         }
-        if self.header_since.load(Ordering::Relaxed) == 0 && self.in_service.load(Ordering::Relaxed) == 0 {
+        if self.header_since.load(Ordering::Relaxed) == 0 && !self.is_in_service() {
             self.header_since.store(self.ticks.now(), Ordering::Relaxed);
             begins = true;
         }
         begins && !self.http2.load(Ordering::Relaxed)
     }
 
-    fn wrote(&self, made_progress: bool) {
+    pub(super) fn wrote(&self, made_progress: bool) {
         let stalled = self.stalled_since.load(Ordering::Relaxed) != 0;
         if made_progress && stalled {
             self.idle_since.store(self.ticks.now(), Ordering::Relaxed);
@@ -227,91 +228,6 @@ impl Drop for InService {
     fn drop(&mut self) {
         self.0.idle_since.store(self.0.ticks.now(), Ordering::Relaxed);
         self.0.in_service.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A transport that writes down when bytes arrive and when none can be written.
-#[derive(Debug)]
-pub(super) struct Watched<T> {
-    transport: T,
-    activity: Arc<Activity>,
-    in_request_line: bool,
-}
-
-impl<T> Watched<T> {
-    pub(super) fn new(transport: T, activity: Arc<Activity>) -> Self {
-        Self { transport, activity, in_request_line: false }
-    }
-}
-
-/// Makes a `#` in a request line a byte that no target may hold, so that hyper refuses the request (400): `http::Uri` would cut
-/// target and query there without a word, and another resource than the one that was named would answer. Says whether the line
-/// has ended.
-fn refuse_fragment(received: &mut [u8]) -> bool {
-    // Asked about every request: one look for either byte is all that most of them cost.
-    match memchr2(b'\n', b'#', received) {
-        Some(at) if received[at] == b'#' => {
-            received[at] = b'<';
-            received[at..].contains(&b'\n')
-        }
-        line_end => line_end.is_some(),
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.in_request_line |= self.activity.received();
-            if self.in_request_line {
-                self.in_request_line = !refuse_fragment(&mut buffer.filled_mut()[before..]);
-            }
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.transport).poll_write(context, bytes);
-        self.activity.wrote(polled.is_ready());
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
-        self.activity.wrote(polled.is_ready());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.transport.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        // TLS holds what it could not write back until the flush: a flush that waits is a write that waits.
-        let polled = Pin::new(&mut self.transport).poll_flush(context);
-        if polled.is_pending() {
-            self.activity.wrote(false);
-        }
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(context)
     }
 }
 

@@ -16,8 +16,9 @@ use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 
 use super::AcceptLimits;
-use super::activity::{Activity, CutReason, InService, Order, Watched};
+use super::activity::{Activity, CutReason, InService, Order};
 use super::listener::Stream;
+use super::watched::Watched;
 
 /// How a connection came to its end: the word in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,13 +108,17 @@ where
     B::Data: Send,
     B::Error: Error + Send + Sync + 'static,
 {
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+    let transport = Watched::new(stream, Arc::clone(&activity));
+    let hyper_looks_for_departure = !transport.sees_departure();
+    let io = TokioIo::new(transport);
     let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
         let builder = http1_or_http2(limits);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
-        let connection = http1_only(limits).serve_connection(io, service);
+        let mut builder = http1_only(limits);
+        builder.half_close(!hyper_looks_for_departure);
+        let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
     }
 }

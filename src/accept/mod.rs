@@ -1,6 +1,6 @@
 //! Listeners, connections, their limits and deadlines, and the graceful end.
 //!
-//! `listener` makes connections, `connection` serves one, `activity` says what it is doing and since when, `registry` sweeps
+//! `listener` makes connections, `connection` serves one, `watched` sees its bytes, `activity` says what it is doing and since when, `registry` sweeps
 //! slow and idle ones and drains all, `busy` answers those that are too many, `workers` spreads them over runtimes.
 
 mod activity;
@@ -10,6 +10,7 @@ mod connection;
 mod counts;
 mod listener;
 mod registry;
+mod watched;
 mod workers;
 
 use std::error::Error;

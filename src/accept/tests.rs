@@ -1,5 +1,7 @@
 //! Time is paused and connections are in memory, except where real sockets are what is tested.
 
+mod departure;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -331,37 +333,6 @@ async fn a_fragment_in_the_target_is_refused_and_not_cut() {
     let mut stream = serving.connector.connect(1024);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nX: #\r\n\r\n").await.expect("writable");
     read_hello(&mut stream).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_takes_its_request_with_it() {
-    struct Left(Arc<Notify>);
-    impl Drop for Left {
-        fn drop(&mut self) {
-            self.0.notify_one();
-        }
-    }
-    let (began, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let serving = serve({
-        let (began, left) = (Arc::clone(&began), Arc::clone(&left));
-        move |_| {
-            let left = Left(Arc::clone(&left));
-            began.notify_one();
-            async move {
-                let _left = left;
-                std::future::pending().await
-            }
-        }
-    });
-    let mut caller = serving.connector.connect(4096);
-    caller.write_all(GET).await.expect("writable");
-    began.notified().await;
-    drop(caller);
-    left.notified().await;
-    while serving.counts.open() > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(serving.counts.ended(ConnectionEnd::CallerLeft), 1);
 }
 
 #[tokio::test(start_paused = true)]
