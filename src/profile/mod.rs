@@ -51,6 +51,11 @@ pub trait Profile: Send + Sync + fmt::Debug {
         let _plain_http_has_none = (request, answer);
     }
 
+    /// Renews it on an answer that the same request was given before.
+    fn describe_again(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        let _plain_http_has_none = (request, answer);
+    }
+
     /// Response fields with absolute URLs of the API itself, which are to lead callers through the sidecar.
     fn absolute_fields(&self) -> &'static [HeaderName] {
         &[]

@@ -1,9 +1,11 @@
 //! What the cache must know about Azure App Configuration beyond HTTP (fact sheet, sections 4, 13 and 14).
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, Entry, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, RANGE, USER_AGENT,
@@ -147,6 +149,15 @@ impl Profile for AppConfiguration {
         }
     }
 
+    /// The caller's own ids are there since the first time.
+    fn describe_again(&self, request: &HeaderMap, answer: &mut HeaderMap) {
+        let id = fresh_request_id();
+        if !request.contains_key(CORRELATION_REQUEST_ID) {
+            answer.insert(CORRELATION_REQUEST_ID, id.clone());
+        }
+        answer.insert(REQUEST_ID, id);
+    }
+
     fn absolute_fields(&self) -> &'static [HeaderName] {
         static FIELDS: [HeaderName; 1] = [HeaderName::from_static("operation-location")];
         &FIELDS
@@ -229,11 +240,26 @@ fn resource(canonical_target: &str) -> Option<Resource> {
 }
 
 /// A GUID. It names an answer in logs and proves nothing, so a fast source of randomness will do.
+///
+/// Every hit has one: they are made some dozens at a time, in one allocation.
 fn fresh_request_id() -> HeaderValue {
-    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    id.hyphenated().encode_lower(&mut text);
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+    const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+    const AT_A_TIME: usize = 64;
+    thread_local! {
+        static MADE: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
+    }
+    let id = MADE.with_borrow_mut(|made| {
+        if made.is_empty() {
+            let mut ids = vec![0; AT_A_TIME * LENGTH];
+            for text in ids.chunks_exact_mut(LENGTH) {
+                let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+                id.hyphenated().encode_lower(text);
+            }
+            *made = ids.into();
+        }
+        made.split_to(LENGTH)
+    });
+    HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("0"))
 }
 
 fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
