@@ -4,19 +4,23 @@ mod admission;
 mod ask;
 pub mod assemble;
 pub mod destination;
+mod forward;
 mod outcome;
 mod repeat;
 mod rewrite;
 mod write_strategy;
 
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either};
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 
 use crate::body::FlowingBody;
@@ -24,21 +28,20 @@ use crate::clock::Clock;
 use crate::config::{CachingRules, Config, WriteStrategy};
 use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
-use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason, Staleness};
-use crate::error::{ProxyError, RefusalReason, Refused};
-use crate::fetch::caller_body::{CallerBodyLimits, take_in};
+use crate::decide::{Decision, Staleness};
+use crate::error::ProxyError;
+use crate::fetch::caller_body::CallerBodyLimits;
 use crate::fetch::flight::FlightPlan;
-use crate::fetch::forward::Forwarded;
-use crate::fetch::learn::Learned;
 use crate::fetch::select;
+use crate::guard::in_flight::Place;
 use crate::identify::{self, Identified, identify};
 use crate::logging::Access;
 use crate::metrics::Metrics;
 use crate::presented_request::PresentedRequest;
-use crate::profile;
 use crate::store::Store;
+use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use admission::{Admission, Admitted};
 use assemble::{AssembleError, Surroundings};
 use destination::Destination;
@@ -132,8 +135,12 @@ impl Proxy {
         &self.destinations
     }
 
-    /// Answers one request of a caller.
-    pub async fn handle<B>(&self, caller: &Caller, request: Request<B>) -> Response<FlowingBody>
+    /// Answers one request of a caller: at once if the same was asked a moment ago.
+    pub fn handle<B>(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<FlowingBody>, Infallible>> + Send + use<B>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
@@ -142,10 +149,11 @@ impl Proxy {
         if body.is_end_stream()
             && let Some(answer) = self.repeated(caller, &head)
         {
-            return answer;
+            return Either::Left(ready(Ok(answer)));
         }
-        // Boxed, so that what is answered above does not carry the room for all that may happen below.
-        Box::pin(self.walk(caller, head, body)).await
+        let (proxy, caller) = (Arc::clone(self), Arc::clone(caller));
+        // Boxed, so that what is answered above does not carry the room for all that may happen here.
+        Either::Right(Box::pin(async move { Ok(proxy.walk(&caller, head, body).await) }))
     }
 
     /// What the same question got a moment ago, if nothing has changed since. It takes no place among those in flight: it waits for
@@ -162,7 +170,7 @@ impl Proxy {
         requests.hit.inc();
         requests.body_bytes_saved.inc_by(stored.body.len() as u64);
         let mut answer = repeat.answer(&stored);
-        to.upstream.profile.describe_answer(&head.headers, answer.headers_mut());
+        to.upstream.profile.describe_again(&head.headers, answer.headers_mut());
         Some(answer)
     }
 
@@ -194,8 +202,11 @@ impl Proxy {
             None
         };
         let moment = self.moment(to);
-        let outcome = match self.admission.admit(caller, to, head, &target, body, self.clock.now()).await {
-            Ok(admitted) => self.answer(to, admitted, target, shown.as_ref()).await,
+        let admitted = self.admission.admit(caller, to, head, &target, body, self.clock.now()).await;
+        let answered = admitted.and_then(|admitted| self.answer(to, admitted, target, shown.as_ref()));
+        let outcome = match answered {
+            Ok(Answered::FromStore(hit)) => Ok(hit),
+            Ok(Answered::Forward(forwarded)) => forwarded.await,
             Err(error) => Err(error),
         };
         let response = told.respond(outcome, &self.metrics, |answer, stored, same_during| {
@@ -235,14 +246,14 @@ impl Proxy {
     }
 
     /// The path.
-    async fn answer(
-        &self,
-        to: &Destination,
+    fn answer<'a>(
+        &'a self,
+        to: &'a Destination,
         admitted: Admitted,
         target: PathAndQuery,
         shown: Option<&CallersResource>,
-    ) -> Result<Outcome, ProxyError> {
-        let Admitted { mut head, survey, body, place: _held } = admitted;
+    ) -> Result<Answered<'a>, ProxyError> {
+        let Admitted { mut head, survey, body, place } = admitted;
         let strategy = to.write_strategy(target.path());
         let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
@@ -251,166 +262,83 @@ impl Proxy {
         let identity = to.identity(&head.headers);
         let rules = Arc::clone(to.rules(target.path()));
         let destination = to.identifying(&rules, &identity);
-        let request =
-            match identify(&head.method, &target, head.headers, &survey, !body.is_end_stream(), destination)?
-            {
-                Identified::Cacheable(request) if request.is_retrieval() => request,
-                Identified::Cacheable(post) => {
-                    return self
-                        .write(to, post.method.clone(), target, post.fields.clone(), Some(post), rules, body)
-                        .await;
-                }
-                Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
-                    return self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await;
-                }
-                Identified::Bypass(bypassed) => {
-                    let reason = match bypassed.reason {
-                        profile::BypassReason::Method => ForwardReason::Method,
-                        reason => ForwardReason::Bypass(BypassReason::Unidentified(reason)),
-                    };
-                    return self.pass(to, bypassed.method, target, bypassed.fields, reason, body).await;
-                }
-            };
-        let (presented, not_learned) =
-            match to.upstream.learn(&request.fields, &request.method, &target).await {
-                Learned::Demands(presented) => (presented, None),
-                Learned::Unknown(presented, failure) => (presented, Some(failure)),
-                Learned::Refused(answer) => {
-                    let reason =
-                        ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
-                    return Ok(Outcome::passed(&request.method, answer, reason));
-                }
-            };
+        let has_body = !body.is_end_stream();
+        let request = match identify(&head.method, &target, head.headers, &survey, has_body, destination)? {
+            Identified::Cacheable(request) if request.is_retrieval() => request,
+            passed_on => {
+                return Ok(Answered::holding(place, self.pass_on(to, passed_on, target, rules, body)));
+            }
+        };
+        let presented = to.upstream.session.requirement(&request.fields);
         let on_path =
             OnPath { request: Arc::new(request), target, rules, presented, proven: identity.proven };
-        if let Some(failure) = not_learned {
-            return self.without_origin(to, on_path, failure, None);
+        if let Presented::Unknown(_) = on_path.presented {
+            return Ok(Answered::holding(place, self.learn_and_answer(to, on_path, body)));
         }
+        Ok(match self.look_up(to, on_path) {
+            Found::Hit(hit) => Answered::FromStore(hit),
+            Found::Other(on_path, decision, stored) => {
+                Answered::holding(place, self.go_forward(to, on_path, decision, stored, body))
+            }
+        })
+    }
+
+    /// What the store has for a request, and what is to be done with it.
+    fn look_up(&self, to: &Destination, on_path: OnPath) -> Found {
         let now = self.clock.now();
         let variants = to.upstream.store.variants(&on_path.request.key);
         let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request));
         let verdict = stored.map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
-        let decision = reuse(
-            &on_path.request,
-            stored.map(|stored| &**stored),
-            variants.is_some(),
-            verdict,
-            &on_path.rules,
-            now,
-        );
+        let found = stored.map(|stored| &**stored);
+        let decision = reuse(&on_path.request, found, variants.is_some(), verdict, &on_path.rules, now);
         match (decision, stored) {
             (Decision::Reuse(reuse), Some(stored)) if on_path.proven => {
                 if reuse.staleness == Staleness::WhileRevalidate {
                     self.validate_in_background(to, &on_path);
                 }
                 let same_during = repeat::same_during(&on_path.request, stored, &reuse, now);
-                Ok(Outcome::hit(on_path.request, Arc::clone(stored), reuse, same_during))
+                Found::Hit(Outcome::hit(on_path.request, Arc::clone(stored), reuse, same_during))
             }
-            (Decision::Refuse, _) => Err(only_if_cached()),
-            (Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)), _) => {
-                let OnPath { request, target, .. } = on_path;
-                let outdates = stored.map(|stored| (request.key.clone(), Arc::clone(stored)));
-                let answer = self
-                    .pass(to, request.method.clone(), target, request.fields.clone(), reason, body)
-                    .await?;
-                if let Some((key, stored)) = outdates
-                    && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
-                {
-                    // It tells of a newer state than the stored one.
-                    to.upstream.outdate(&key, &stored);
-                }
-                Ok(answer)
-            }
-            (Decision::Forward(reason), _) => self.ask_alone(to, on_path, reason, false, None).await,
-            (Decision::Reuse(_), _) => {
-                let reason = ForwardReason::Request(RequestReason::UnprovenCaller);
-                self.ask_alone(to, on_path, reason, true, None).await
-            }
-            (Decision::Validate(reason) | Decision::Fetch(reason), _) => {
-                self.fetch(to, on_path, reason).await
+            (decision, stored) => {
+                let stored = stored.map(Arc::clone);
+                Found::Other(on_path, decision, stored)
             }
         }
-    }
-
-    /// Passes a request on that the cache has no part in.
-    async fn pass<B>(
-        &self,
-        to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
-        reason: ForwardReason,
-        body: B,
-    ) -> Result<Outcome, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        // Its own answer must be as new as its tokens too.
-        match to.upstream.learn(&fields, &method, &target).await {
-            Learned::Demands(_) => {}
-            Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
-            Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
-        }
-        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
-        Ok(match to.upstream.forward_safe(forwarded).await {
-            Ok(answer) => Outcome::passed(&method, answer, reason),
-            Err(failure) => Outcome::failed(failure.error, reason),
-        })
-    }
-
-    /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
-    /// feed later retrievals (`caching.md` rule 20).
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
-    async fn write<B>(
-        &self,
-        to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
-        post: Option<PresentedRequest>,
-        rules: Arc<CachingRules>,
-        body: B,
-    ) -> Result<Outcome, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
-        let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
-        Ok(match written {
-            Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
-            Err(failure) => Outcome::failed(failure.error, ForwardReason::Method),
-        })
-    }
-
-    async fn forwarded<B>(
-        &self,
-        to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
-        body: B,
-    ) -> Result<Forwarded, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let mut limits = self.body_limits;
-        if to.upstream.credential.signs_body() {
-            limits.buffered_bytes = limits.limit_bytes;
-        }
-        let unknown_tokens = match to.upstream.session.requirement(&fields) {
-            Presented::Unknown(values) => values,
-            Presented::Known { .. } => Vec::new(),
-        };
-        let body = take_in(body, limits).await?;
-        Ok(Forwarded { method, target, fields, body, body_deadline: limits.deadline, unknown_tokens })
     }
 }
 
+/// How the path ends.
+#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
+enum Answered<'a> {
+    /// In the store.
+    FromStore(Outcome),
+    /// Beyond it, which takes its time. Boxed, so that a hit does not carry the room for it.
+    Forward(BoxFuture<'a, Result<Outcome, ProxyError>>),
+}
+
+impl<'a> Answered<'a> {
+    /// By a way that keeps its place among those in flight.
+    fn holding(
+        place: Place,
+        forwarded: impl Future<Output = Result<Outcome, ProxyError>> + Send + 'a,
+    ) -> Self {
+        Self::Forward(Box::pin(async move {
+            let _held = place;
+            forwarded.await
+        }))
+    }
+}
+
+/// What looking into the store came to.
+enum Found {
+    /// It answers.
+    Hit(Outcome),
+    /// Something else is to be done, about the stored response if there is one.
+    Other(OnPath, Decision, Option<Arc<StoredResponse>>),
+}
+
 impl OnPath {
-    fn verdict(&self, to: &Destination, covers: crate::sync_token::coverage::Coverage) -> CoverageVerdict {
+    fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
         to.upstream.verdict(&self.request, covers, &self.presented)
     }
 }
@@ -447,11 +375,4 @@ impl Destination {
             rules,
         }
     }
-}
-
-fn only_if_cached() -> ProxyError {
-    ProxyError::Refused(Refused::new(
-        RefusalReason::OnlyIfCached,
-        "Nothing stored may answer this, and only-if-cached forbids asking upstream. Send the request without it",
-    ))
 }

@@ -1,6 +1,5 @@
 //! The whole sidecar as a process runs it: ports bound, callers and operator served, and the polite end.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -197,16 +196,13 @@ impl Sidecar {
         let proxy = Arc::clone(&self.proxy);
         let make_service = move |connection: &Arc<Connection>| {
             let proxy = Arc::clone(&proxy);
-            let caller = Caller {
+            let caller = Arc::new(Caller {
                 listener: Arc::clone(&connection.listener),
                 connection: connection.id,
                 is_encrypted: connection.is_encrypted,
                 peer: connection.peer.without_port().into(),
-            };
-            service_fn(move |request| {
-                let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
-                async move { Ok::<_, Infallible>(proxy.handle(&caller, request).await) }
-            })
+            });
+            service_fn(move |request| proxy.handle(&caller, request))
         };
         // Accepting stops a moment after `/readyz` has begun to fail.
         let stop_accepting = CancellationToken::new();

@@ -88,7 +88,7 @@ impl Admission {
         &self,
         caller: &Caller,
         to: &Destination,
-        mut head: Parts,
+        head: Parts,
         target: &PathAndQuery,
         body: B,
         now: Timestamp,
@@ -98,7 +98,7 @@ impl Admission {
         B::Error: Display,
     {
         let place = self.in_flight.enter()?;
-        let mut survey = Survey::of(&head.headers);
+        let survey = Survey::of(&head.headers);
         self.guard.admit(&head, &survey)?;
         let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
         let Some((_, rules)) = rules else {
@@ -106,11 +106,31 @@ impl Admission {
             let place = place.of(&caller.peer)?;
             return Ok(Admitted { head, survey, body: flowing(body), place });
         };
+        // Boxed: callers of open listeners do not carry the room for it.
+        Box::pin(self.admit_proven(rules, to, head, target, body, now, place)).await
+    }
+
+    /// Lets a request in whose sender proves who he is.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    async fn admit_proven<B>(
+        &self,
+        rules: &Callers,
+        to: &Destination,
+        mut head: Parts,
+        target: &PathAndQuery,
+        body: B,
+        now: Timestamp,
+        place: Place,
+    ) -> Result<Admitted, ProxyError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Display,
+    {
         let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let place = place.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
-        survey = Survey::of(&head.headers);
+        let survey = Survey::of(&head.headers);
         let body = match content {
             Some(content) => {
                 // Nothing of it may go anywhere before all of it has been compared.

@@ -235,7 +235,7 @@ impl<'a> Told<'a> {
         Self { to, metrics, via: pseudonym.value(head.version), clock, view, access }
     }
 
-    /// The answer. `repeatable` sees it, before it is told from others like it, if it will stay the same for a while.
+    /// The answer. `repeatable` sees it if it will stay the same for a while.
     pub(super) fn respond(
         self,
         outcome: Result<Outcome, ProxyError>,
@@ -298,10 +298,10 @@ impl<'a> Told<'a> {
                 let now = same_during.as_ref().map_or_else(|| self.clock.now(), |during| during.start);
                 let age = current_age(&response, now);
                 let mut answer = respond::from_stored(&request, &response, age.as_secs(), own);
+                profile.describe_answer(&request.fields, answer.headers_mut());
                 if let Some(during) = same_during {
                     repeatable(&answer, &response, during);
                 }
-                profile.describe_answer(&request.fields, answer.headers_mut());
                 answer
             }
             Reply::Upstream { status, mut fields, body } => {

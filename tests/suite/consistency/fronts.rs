@@ -49,7 +49,7 @@ impl Front for Directly {
 /// The sidecar, called in this process as its listener would.
 pub(crate) struct Sidecar {
     proxy: Arc<Proxy>,
-    caller: Caller,
+    caller: Arc<Caller>,
 }
 
 impl Sidecar {
@@ -94,21 +94,21 @@ impl Sidecar {
         let proxy = Proxy::new(&config, &surroundings).expect("nothing is missing");
         Self {
             proxy: Arc::new(proxy),
-            caller: Caller {
+            caller: Arc::new(Caller {
                 listener: "main".into(),
                 connection: 1,
                 is_encrypted: false,
                 peer: "memory".into(),
-            },
+            }),
         }
     }
 }
 
 impl Front for Sidecar {
     fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<Told>> {
-        let (proxy, caller) = (Arc::clone(&self.proxy), self.caller.clone());
+        let answering = self.proxy.handle(&self.caller, request.map(Full::new));
         Box::pin(async move {
-            let answer = proxy.handle(&caller, request.map(Full::new)).await;
+            let Ok(answer) = answering.await;
             let (head, body) = answer.into_parts();
             let body = body.collect().await.ok()?.to_bytes();
             Some(Told { status: head.status, fields: head.headers, body })

@@ -1,6 +1,5 @@
 //! The sidecar under test: in this process with the clock of the test, over a loopback socket or in memory.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -105,16 +104,13 @@ fn serve(
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);
-        let caller = proxy::Caller {
+        let caller = Arc::new(proxy::Caller {
             listener: Arc::clone(&connection.listener),
             connection: connection.id,
             is_encrypted: connection.is_encrypted,
             peer: connection.peer.without_port().into(),
-        };
-        service_fn(move |request: Request<Incoming>| {
-            let (proxy, caller) = (Arc::clone(&proxy), caller.clone());
-            async move { Ok::<_, Infallible>(proxy.handle(&caller, request).await) }
-        })
+        });
+        service_fn(move |request: Request<Incoming>| proxy.handle(&caller, request))
     };
     let serving = tokio::spawn(accept::run(listener, make_service, limits, shutdown.clone()));
     (shutdown, serving, sessions)
