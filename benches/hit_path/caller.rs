@@ -2,24 +2,30 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::server::Kind;
 
 /// One kept-alive connection.
 pub(crate) struct Caller {
     stream: TcpStream,
     request: String,
+    /// Whether each request has an id of its own.
+    has_ids: bool,
     buffer: Vec<u8>,
 }
 
 impl Caller {
     /// Connects and asks once: the sync tokens of that answer go with all further requests, as the vendor's clients do it.
-    pub(crate) fn connect(port: u16) -> Self {
+    pub(crate) fn connect(port: u16, kind: Kind) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP connection");
         let request = format!(
             "GET /kv/app%2Fsetting?api-version=2023-11-01&label=prod HTTP/1.1\r\n\
              Host: 127.0.0.1:{port}\r\nUser-Agent: bench/1\r\nAccept: */*\r\n\r\n"
         );
-        let mut caller = Self { stream, request, buffer: vec![0; 16 * 1024] };
+        let has_ids = kind == Kind::Unrepeated;
+        let mut caller = Self { stream, request, has_ids, buffer: vec![0; 16 * 1024] };
         let (head, _) = caller.answer();
         caller.return_tokens(&head);
         caller
@@ -40,7 +46,16 @@ impl Caller {
     }
 
     fn send(&mut self) {
-        self.stream.write_all(self.request.as_bytes()).expect("the server reads");
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let sent = if self.has_ids {
+            let id = IDS.fetch_add(1, Ordering::Relaxed);
+            let fields = self.request.strip_suffix("\r\n").expect("ends with an empty line");
+            let request = format!("{fields}X-Request-Id: {id:032x}\r\n\r\n");
+            self.stream.write_all(request.as_bytes())
+        } else {
+            self.stream.write_all(self.request.as_bytes())
+        };
+        sent.expect("the server reads");
     }
 
     /// The answer to one request: its header section and the size of its body.
@@ -83,11 +98,11 @@ fn content_length(head: &str) -> usize {
 }
 
 /// Sends `requests` over `connections` at once.
-pub(crate) fn load(port: u16, connections: usize, requests: usize) {
+pub(crate) fn load(port: u16, kind: Kind, connections: usize, requests: usize) {
     std::thread::scope(|scope| {
         for _ in 0..connections {
             scope.spawn(|| {
-                let mut caller = Caller::connect(port);
+                let mut caller = Caller::connect(port, kind);
                 (0..requests / connections).for_each(|_| caller.request());
             });
         }
@@ -95,8 +110,8 @@ pub(crate) fn load(port: u16, connections: usize, requests: usize) {
 }
 
 /// Sends `requests` over `connections` in step: one on each, then all answers, so that every run is like the other.
-pub(crate) fn load_in_step(port: u16, connections: usize, requests: usize) {
-    let mut callers: Vec<Caller> = (0..connections).map(|_| Caller::connect(port)).collect();
+pub(crate) fn load_in_step(port: u16, kind: Kind, connections: usize, requests: usize) {
+    let mut callers: Vec<Caller> = (0..connections).map(|_| Caller::connect(port, kind)).collect();
     for _ in 0..requests / connections {
         callers.iter_mut().for_each(Caller::send);
         callers.iter_mut().for_each(|caller| {

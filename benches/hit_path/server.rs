@@ -33,19 +33,26 @@ pub(crate) enum Kind {
     Bare,
     Acceptor,
     Sidecar,
-    /// The sidecar with the App Configuration profile before the emulator; its callers return their sync tokens.
+    /// The sidecar, asked with an id that differs each time, so that no head repeats.
+    Unrepeated,
+    /// The sidecar with the generic profile before the emulator.
+    Generic,
+    /// The same with the App Configuration profile; its callers return their sync tokens.
     Tokens,
 }
 
 impl Kind {
     /// The bare server first: the others are compared with it.
-    pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::Acceptor, Self::Sidecar, Self::Tokens];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Bare, Self::Acceptor, Self::Sidecar, Self::Unrepeated, Self::Generic, Self::Tokens];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Acceptor => "acceptor",
             Self::Sidecar => "sidecar",
+            Self::Unrepeated => "unrepeated",
+            Self::Generic => "generic",
             Self::Tokens => "tokens",
         }
     }
@@ -101,7 +108,7 @@ impl Origin {
         let hit_head = directory.path().join("hit-head");
         let origin = Self { port, emulator_port, hit_head, _directory: directory };
         let head = match Server::start(Kind::Sidecar, &origin, Wrapper::None) {
-            Some(sidecar) => Caller::connect(sidecar.port).answer().0,
+            Some(sidecar) => Caller::connect(sidecar.port, Kind::Sidecar).answer().0,
             None => format!("\n{ORIGIN_HEAD}\n{HIT_HEAD}"),
         };
         let fields = head.split_once('\n').map_or("", |(_status, fields)| fields);
@@ -130,21 +137,16 @@ impl Server {
                 let head = origin.hit_head.to_str().expect("text").to_owned();
                 (program, vec![format!("serve-{}", kind.name()), port.to_string(), head])
             }
-            Kind::Sidecar => {
+            Kind::Sidecar | Kind::Unrepeated | Kind::Generic | Kind::Tokens => {
+                let (origin_port, profile) = match kind {
+                    Kind::Tokens => (origin.emulator_port, "app-configuration --credential none"),
+                    Kind::Generic => (origin.emulator_port, "generic"),
+                    _ => (origin.port, "generic --sharing rfc9111"),
+                };
                 let flags = format!(
-                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \
-                     --profile generic --sharing rfc9111",
-                    free_port(),
-                    origin.port
-                );
-                (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
-            }
-            Kind::Tokens => {
-                let flags = format!(
-                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \
-                     --profile app-configuration --credential none --freshness 1h",
-                    free_port(),
-                    origin.emulator_port
+                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} \
+                     --upstream http://127.0.0.1:{origin_port} --freshness 1h --profile {profile}",
+                    free_port()
                 );
                 (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
             }
@@ -173,7 +175,7 @@ impl Server {
                 return None;
             }
             if std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                let mut caller = Caller::connect(port);
+                let mut caller = Caller::connect(port, kind);
                 (0..50).for_each(|_| caller.request());
                 return Some(server);
             }
