@@ -170,7 +170,7 @@ impl Proxy {
         requests.hit.inc();
         requests.body_bytes_saved.inc_by(stored.body.len() as u64);
         let mut answer = repeat.answer(&stored);
-        to.upstream.profile.describe_again(&head.headers, answer.headers_mut());
+        to.upstream.profile.describe_again(answer.headers_mut());
         Some(answer)
     }
 

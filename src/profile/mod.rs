@@ -51,9 +51,9 @@ pub trait Profile: Send + Sync + fmt::Debug {
         let _plain_http_has_none = (request, answer);
     }
 
-    /// Renews it on an answer that the same request was given before.
-    fn describe_again(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        let _plain_http_has_none = (request, answer);
+    /// Renews it on an answer that was described before, for the same request.
+    fn describe_again(&self, answer: &mut HeaderMap) {
+        let _plain_http_has_none = answer;
     }
 
     /// Response fields with absolute URLs of the API itself, which are to lead callers through the sidecar.
