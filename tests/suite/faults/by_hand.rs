@@ -1,12 +1,13 @@
 //! Figures that a shared machine would spoil, taken by hand on a quiet one, with optimisation and over real sockets:
 //!
 //! ```text
-//! cargo test --release --test suite -- --ignored --nocapture by_hand
+//! cargo test --release --test suite -- --ignored --nocapture --test-threads 1 by_hand
 //! ```
 
 use std::time::Duration;
 
 use tagalong::clock::Clock;
+use tokio::sync::oneshot;
 
 use crate::support::answer::{Answer, Step};
 use crate::support::caller::Caller;
@@ -17,10 +18,22 @@ const CALLERS: usize = 200;
 const ORIGIN_LATENCY: Duration = Duration::from_millis(50);
 const MIB: usize = 1 << 20;
 
-async fn system_clock() -> (Origin, Sidecar) {
-    let origin = Origin::start(Clock::System).await;
-    let sidecar = Sidecar::start(origin.address, Clock::System, &["upstream.sharing=rfc9111"]).await;
-    (origin, sidecar)
+/// Origin and sidecar in a thread of their own, as they are processes of their own elsewhere: what callers wait is not to be what
+/// the other callers cost.
+async fn apart() -> (Origin, Sidecar) {
+    let (started, starting) = oneshot::channel();
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let origin = Origin::start(Clock::System).await;
+            let settings = ["upstream.sharing=rfc9111"];
+            let sidecar = Sidecar::start(origin.address, Clock::System, &settings).await;
+            let _is_awaited = started.send((origin, sidecar));
+            // Until the process of this one figure ends.
+            std::future::pending::<()>().await;
+        });
+    });
+    starting.await.expect("both start")
 }
 
 /// The median of what so many callers wait that ask for the same at once.
@@ -47,7 +60,7 @@ async fn median_wait(sidecar: &Sidecar, target: &str) -> Duration {
 #[tokio::test]
 #[ignore = "a figure, taken by hand"]
 async fn collapsed_callers_of_an_unseen_key() {
-    let (origin, sidecar) = system_clock().await;
+    let (origin, sidecar) = apart().await;
     let mut medians = Vec::new();
     for round in 0..20 {
         let target = format!("/{round}");
@@ -66,7 +79,7 @@ async fn collapsed_callers_of_an_unseen_key() {
 #[tokio::test]
 #[ignore = "a figure, taken by hand"]
 async fn callers_of_what_is_stale_while_revalidate() {
-    let (origin, sidecar) = system_clock().await;
+    let (origin, sidecar) = apart().await;
     let mut medians = Vec::new();
     for round in 0..20 {
         let target = format!("/{round}");
@@ -92,7 +105,7 @@ fn resident_bytes() -> usize {
 #[tokio::test]
 #[ignore = "a figure, taken by hand; Linux only"]
 async fn a_download_of_a_gibibyte_leaves_memory_flat() {
-    let (origin, sidecar) = system_clock().await;
+    let (origin, sidecar) = apart().await;
     let length = 1024 * MIB;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
     origin.on("/large", Answer::raw(head).then(Step::Repeat(vec![b'x'; MIB / 16], 16 * 1024)));
