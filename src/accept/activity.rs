@@ -134,9 +134,13 @@ impl Activity {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Whether a request is with the service, or its answer on the way.
-    pub(super) fn is_in_service(&self) -> bool {
+    fn is_in_service(&self) -> bool {
         self.in_service.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether an HTTP/1 request is with the service, or its answer on the way.
+    pub(super) fn is_in_http1_service(&self) -> bool {
+        self.is_in_service() && !self.http2.load(Ordering::Relaxed)
     }
 
     /// Tells the connection's task; a cut is not taken back. Repeating an order is harmless and wakes the task again.

@@ -113,7 +113,8 @@ where
     let io = TokioIo::new(transport);
     let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
-        let builder = http1_or_http2(limits);
+        let mut builder = http1_or_http2(limits);
+        builder.http1().half_close(!hyper_looks_for_departure);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
@@ -244,7 +245,7 @@ impl<S, B> Service<Request<Incoming>> for Watching<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
-    type Response = Response<Answered<B>>;
+    type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
@@ -266,27 +267,27 @@ impl<F, B, E> Future for Answering<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Answered<B>>, E>;
+    type Output = Result<Response<WatchedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         this.answer.poll(context).map_ok(|response| {
             let in_service = this.in_service.take();
-            response.map(|body| Answered { body, _in_service: in_service })
+            response.map(|body| WatchedBody { body, _in_service: in_service })
         })
     }
 }
 
 pin_project! {
     /// A body whose end, or whose caller's departure, ends the service of its request.
-    struct Answered<B> {
+    struct WatchedBody<B> {
         #[pin]
         body: B,
         _in_service: Option<InService>,
     }
 }
 
-impl<B: Body> Body for Answered<B> {
+impl<B: Body> Body for WatchedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

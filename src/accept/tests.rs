@@ -336,6 +336,35 @@ async fn a_fragment_in_the_target_is_refused_and_not_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fragment_in_a_pipelined_target_is_refused_too() {
+    const FIELDS: &str = " HTTP/1.1\r\nHost: test\r\nX: #\r\n";
+    const LAST: &str = "GET /last HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    let serving = serve(|request| async {
+        // Taken as it comes, or the rest of it would stand before the next request.
+        let _body = request.into_body().collect().await;
+        full("hello")
+    });
+    let get = |target: &str| format!("GET {target}{FIELDS}\r\n");
+    let post = |target: &str, body: &str| {
+        format!("POST {target}{FIELDS}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let with_line_feeds_alone = |request: String| request.replace('\r', "");
+    for (pipelined, answers) in [
+        ([get("/a"), get("/b#c")], &["200", "400"][..]),
+        ([post("/a", "#ffffff\r\n\r\n#"), get("/b#c")], &["200", "400"]),
+        ([with_line_feeds_alone(get("/a")), get("/b#c")], &["200", "400"]),
+        ([get("/a"), get("/b")], &["200", "200", "200"]),
+        ([post("/a", "GET /b#c HTTP/1.1"), post("/b", "#")], &["200", "200", "200"]),
+    ] {
+        let mut stream = serving.connector.connect(4096);
+        stream.write_all((pipelined.concat() + LAST).as_bytes()).await.expect("writable");
+        let text = read_to_end(&mut stream).await;
+        let statuses: Vec<_> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, answers, "{pipelined:?}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn draining_closes_idle_connections_and_lets_busy_ones_finish() {
     let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let serving = serve({

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use memchr::memchr2;
+use memchr::{memchr, memchr_iter, memchr2};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
@@ -18,11 +18,13 @@ pub(super) struct Watched {
     transport: Stream,
     activity: Arc<Activity>,
     in_request_line: bool,
+    /// hyper itself has read the end of what the caller sends.
+    ended: bool,
 }
 
 impl Watched {
     pub(super) fn new(transport: Stream, activity: Arc<Activity>) -> Self {
-        Self { transport, activity, in_request_line: false }
+        Self { transport, activity, in_request_line: false, ended: false }
     }
 
     /// Whether this transport itself sees a caller leave while its request is in service.
@@ -33,11 +35,14 @@ impl Watched {
         matches!(self.transport, Stream::Tcp(_))
     }
 
-    /// An error when the caller has closed its side while its request is in service. hyper flushes whenever it is polled: that is
-    /// also after the wake-up that a closed connection brings.
+    /// An error when the caller has closed its side while its request is in service: to close one's sending side counts as leaving,
+    /// as it does for hyper. hyper flushes whenever it is polled: that is also after the wake-up that a closed connection brings.
+    ///
+    /// Behind bytes that nobody has taken yet (a pipelined request, the rest of a body) the end cannot be seen, neither here nor
+    /// by hyper. And an end that hyper has read itself it deals with itself: a body that broke off is refused by whoever reads it.
     fn check_departure(&self, context: &mut Context<'_>) -> io::Result<()> {
         let Stream::Tcp(stream) = &self.transport else { return Ok(()) };
-        if !self.activity.is_in_service() {
+        if self.ended || !self.activity.is_in_http1_service() {
             return Ok(());
         }
         match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
@@ -48,18 +53,68 @@ impl Watched {
     }
 }
 
-/// Makes a `#` in a request line a byte that no target may hold, so that hyper refuses the request (400): `http::Uri` would cut
-/// target and query there without a word, and another resource than the one that was named would answer. Says whether the line
-/// has ended.
+/// What no target may hold: hyper refuses it (400).
+const REFUSED: u8 = b'<';
+
+/// Refuses a `#` in the request line that `received` begins in, and in those behind it: `http::Uri` would cut target and query
+/// there without a word, and another resource than the one that was named would answer. Says whether the line has ended.
 fn refuse_fragment(received: &mut [u8]) -> bool {
-    // Asked about every request: one look for either byte is all that most of them cost.
+    // Asked about every request: two looks are all that nearly all of them cost.
     match memchr2(b'\n', b'#', received) {
         Some(at) if received[at] == b'#' => {
-            received[at] = b'<';
+            received[at] = REFUSED;
             received[at..].contains(&b'\n')
         }
-        line_end => line_end.is_some(),
+        Some(line_end) => {
+            if memchr(b'#', &received[line_end..]).is_some() {
+                refuse_pipelined_fragment(&mut received[line_end..]);
+            }
+            true
+        }
+        None => false,
     }
+}
+
+/// The same in the request lines of pipelined requests that arrived together, as far as the lengths of their bodies show where
+/// they begin; `received` begins with the end of a request line.
+fn refuse_pipelined_fragment(mut received: &mut [u8]) {
+    while let Some(head_length) = head_length(received) {
+        let Some(body_length) = body_length(&received[..head_length]) else { return };
+        let Some(next) = received.get_mut(head_length.saturating_add(body_length)..) else { return };
+        match memchr2(b'\n', b'#', next) {
+            Some(at) if next[at] == b'#' => {
+                next[at] = REFUSED;
+                return;
+            }
+            Some(line_end) => received = &mut next[line_end..],
+            None => return,
+        }
+    }
+}
+
+/// Up to the empty line, it included; line feeds without carriage returns count, as they do for hyper.
+fn head_length(received: &[u8]) -> Option<usize> {
+    memchr_iter(b'\n', received).find_map(|line_end| match &received[line_end + 1..] {
+        [b'\r', b'\n', ..] => Some(line_end + 3),
+        [b'\n', ..] => Some(line_end + 2),
+        _ => None,
+    })
+}
+
+/// By `Content-Length`; `None` for a body whose end cannot be told from the head.
+fn body_length(head: &[u8]) -> Option<usize> {
+    let mut length = 0;
+    for line in head.split(|byte| *byte == b'\n') {
+        let Some(colon) = memchr(b':', line) else { continue };
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            return None;
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            length = std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok()?;
+        }
+    }
+    Some(length)
 }
 
 impl AsyncRead for Watched {
@@ -75,6 +130,8 @@ impl AsyncRead for Watched {
             if self.in_request_line {
                 self.in_request_line = !refuse_fragment(&mut buffer.filled_mut()[before..]);
             }
+        } else if polled.is_ready() {
+            self.ended = true;
         }
         polled
     }

@@ -75,7 +75,9 @@ async fn a_caller_that_leaves_over_tcp_takes_its_request_with_it() {
             acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
         }
     });
-    for (target, part) in [("/no-answer", ""), ("/half-an-answer", "part")] {
+    for (target, part, closes) in
+        [("/no-answer", "", true), ("/no-answer", "", false), ("/half-an-answer", "part", true)]
+    {
         let mut caller = TcpStream::connect(address).await.expect("connected");
         let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
         caller.write_all(request.as_bytes()).await.expect("writable");
@@ -90,13 +92,20 @@ async fn a_caller_that_leaves_over_tcp_takes_its_request_with_it() {
                 answer.push_str(std::str::from_utf8(&bytes[..read]).expect("text"));
             }
         }
-        drop(caller);
-        left.notified().await;
+        if closes {
+            drop(caller);
+            left.notified().await;
+        } else {
+            // To close one's sending side counts as leaving.
+            caller.shutdown().await.expect("open");
+            left.notified().await;
+            assert_eq!(caller.read(&mut [0; 16]).await.expect("closed in order"), 0);
+        }
     }
     while counts.open() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(counts.ended(ConnectionEnd::CallerLeft), 2);
+    assert_eq!(counts.ended(ConnectionEnd::CallerLeft), 3);
     shutdown.cancel();
     served.await.expect("no panic");
 }
