@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
 use super::error::ConfigError;
 use super::{Config, Credential, CredentialKind, Listener, ProfileKind, Upstream};
 
@@ -15,7 +18,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     for upstream in &config.upstreams {
         upstream_holds(upstream, config, &mut refuse);
     }
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.logging.level) {
+    if let Err(error) = log_filter(&config.logging.level) {
         refuse(format!(
             "logging.level = {:?}: {error}; write error, warn, info, debug, trace, or a filter such as \
              \"info,tagalong::access=debug\"",
@@ -123,12 +126,16 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
         for path in
             std::iter::once(&route.path_prefix).chain(&route.outdates).filter(|path| !path.starts_with('/'))
         {
-            refuse(format!("{section}.routes: the path {path:?} does not begin with /"));
+            let prefix = &route.path_prefix;
+            refuse(format!(
+                "{section}.routes, the one for {prefix:?}: the path {path:?} does not begin with /"
+            ));
         }
         if upstream.profile() == ProfileKind::AppConfiguration && !route.outdates.is_empty() {
             refuse(format!(
-                "{section}.routes: outdates is for the generic profile; app-configuration knows what its writes touch. \
-                 Take it out"
+                "{section}.routes, the one for {:?}: outdates is for the generic profile; app-configuration knows what \
+                 its writes touch. Take it out",
+                route.path_prefix
             ));
         }
     }
@@ -193,6 +200,23 @@ fn is_same_place(host: &str, port: u16, listener: SocketAddr) -> bool {
 
 fn section(kind: &str, name: &str) -> String {
     if name == "main" { kind.to_owned() } else { format!("{kind}s.{name}") }
+}
+
+/// What is wrong with a level or a filter. The library takes any word for the name of a module: a misspelt level would switch all
+/// logs off.
+fn log_filter(filter: &str) -> Result<(), String> {
+    for directive in filter.split(',').map(str::trim) {
+        let (names_more, level) = match directive.rsplit_once('=') {
+            Some((_, level)) => (true, level),
+            None => (directive.contains('['), directive),
+        };
+        let is_level = level.parse::<LevelFilter>().is_ok();
+        // The library reads an empty level as one, too.
+        if level.is_empty() || !is_level && !names_more {
+            return Err(format!("{directive:?} is no level"));
+        }
+    }
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -298,6 +322,19 @@ mod tests {
         assert!(config(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=/b"]).is_ok());
         refused(&[UPSTREAM, "upstreams.b.url=http://b", "upstreams.b.path_prefix=b"], "begins with /");
         refused(&[UPSTREAM, "listener.upstream=c"], "choose one of main");
+    }
+
+    #[test]
+    fn a_misspelt_level_does_not_switch_logs_off() {
+        for level in ["nonsense", "inof", "bogus=", "info,,", "", "info,tagalong::access", "tagalong=loud"] {
+            refused(
+                &[UPSTREAM, &format!("logging.level={level}")],
+                "write error, warn, info, debug, trace, or",
+            );
+        }
+        for level in ["info", "WARN", "off", "info,tagalong::access=debug", "tagalong[request{id=1}]=trace"] {
+            config(&[UPSTREAM, &format!("logging.level={level}")]).expect(level);
+        }
     }
 
     #[test]
