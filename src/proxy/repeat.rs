@@ -14,7 +14,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
 
@@ -104,6 +104,10 @@ impl Repeats {
     /// The words of this request, if the one before it in this place had the same.
     pub(super) fn asked_again(&self, caller: &Caller, head: &Parts) -> Option<Asked> {
         let target = target_of(head)?;
+        // Secrets are not kept for longer than their request.
+        if head.headers.contains_key(AUTHORIZATION) || head.headers.contains_key(COOKIE) {
+            return None;
+        }
         // What it names would have to be taken out of the head first.
         if head
             .headers
@@ -338,13 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_each_time_is_not_remembered() {
+    fn what_differs_each_time_and_what_is_secret_is_not_remembered() {
         let (repeats, caller) = (Repeats::default(), caller());
         for id in ["1", "2", "3"] {
             assert!(repeats.asked_again(&caller, &head("/a", &[("x-request-id", id)])).is_none());
         }
         let long = "x".repeat(MAX_ASKED_BYTES);
-        for lines in [[("x-long", long.as_str())], [("connection", "x-long")]] {
+        for lines in [
+            [("x-long", long.as_str())],
+            [("connection", "x-long")],
+            [("authorization", "Bearer secret")],
+            [("cookie", "session=secret")],
+        ] {
             assert!((0..3).all(|_| repeats.asked_again(&caller, &head("/a", &lines)).is_none()));
         }
     }
