@@ -25,8 +25,8 @@ use families::{
 pub use families::{FAMILIES, Family, FamilyKind};
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
-pub const FORWARD_WORDS: [&str; 8] =
-    ["bypass", "method", "uri-miss", "vary-miss", "miss", "request", "stale", "partial"];
+pub const FORWARD_WORDS: [&str; 7] =
+    ["bypass", "method", "uri-miss", "vary-miss", "request", "stale", "partial"];
 
 /// What can come of a request to the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -154,8 +154,6 @@ pub enum ForwardReason {
     UriMiss,
     /// Something is stored for the target, but not for these selecting header fields.
     VaryMiss,
-    /// Nothing stored fits; not known which of the two.
-    Miss,
     /// The caller's directives demand it, or who the caller is.
     Request(RequestReason),
     /// What is stored may not answer without validation.
@@ -212,7 +210,6 @@ impl ForwardReason {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
             Self::Request(_) => "request",
             Self::Stale(_) => "stale",
             Self::Partial => "partial",
@@ -226,7 +223,7 @@ impl ForwardReason {
             Self::Bypass(reason) => Some(reason.as_str()),
             Self::Request(reason) => Some(reason.as_str()),
             Self::Stale(reason) => reason.as_str(),
-            Self::Method | Self::UriMiss | Self::VaryMiss | Self::Miss | Self::Partial => None,
+            Self::Method | Self::UriMiss | Self::VaryMiss | Self::Partial => None,
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::sync_token::session::SYNC_TOKEN;
 
 /// The fields of a response that may be stored and shown to other callers.
 ///
-/// `Age` and `Sync-Token` are left out because they are worked out anew for each answer, and `Date` is added when the origin sent none (RFC 9110
-/// §6.6.1: whoever caches such a response records when it came).
+/// `Age` and `Sync-Token` are left out because they are worked out anew for each answer, and `Date` is added when the origin sent
+/// none (RFC 9110 §6.6.1: whoever caches such a response records when it came).
 #[must_use]
 pub fn stored_fields(
     head: &ResponseHead,

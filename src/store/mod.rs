@@ -29,8 +29,8 @@ pub enum StoreChange {
 /// Changes of one key are atomic and happen one after the other; what a change has put is visible to every later
 /// [`Store::variants`] on any thread (`caching.md` rule 2), unless capacity has evicted it since.
 pub trait Store: Send + Sync {
-    /// The variants stored under `key`, most recent first. The hot path: responses are shared, not copied; counts as a use of the key,
-    /// and the least recently used keys are evicted first.
+    /// The variants stored under `key`, most recent first. The hot path: responses are shared, not copied; counts as a use of the
+    /// key, and the least recently used keys are evicted first.
     fn variants(&self, key: &CacheKey) -> Option<Variants>;
 
     /// A number that every change, removal and purge has raised before it returns, whatever key it is about: who finds the same

@@ -180,7 +180,8 @@ impl<F> Session<F> {
         if !self.clauses.callers_never_merged {
             self.merge_callers_tokens(&presented);
         }
-        self.lock().aggregate.requirement(presented)
+        // Nothing is found out here: the revision stays, or a single caller with an old token would void every repeated answer.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).aggregate.requirement(presented)
     }
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
@@ -262,7 +263,8 @@ impl<F> Session<F> {
     }
 
     /// Closes a write; says whether it stays open for the settle time instead: without tokens, or with a constant one, an unknown
-    /// write may land late and nothing would tell. Then the caller of this function closes it again, as happened, when that time has passed.
+    /// write may land late and nothing would tell. Then the caller of this function closes it again, as happened, when that time
+    /// has passed.
     pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
         let mut state = self.lock();
         match outcome {
