@@ -1,4 +1,5 @@
-//! THE PATH of a request, in one function: `Proxy::answer`. Everything it calls either decides or acts.
+//! THE PATH of a request: `walk` lets it in and tells what came of it, `answer` looks for it in the store, and `forward` holds
+//! what lies beyond. Everything they call either decides or acts. Before them, `repeat` answers what was asked a moment ago.
 
 mod admission;
 mod ask;

@@ -30,7 +30,8 @@ impl Proxy {
         let mut boarded: Option<CacheKey> = None;
         let mut collapsed = None;
         // Twice at most: who was on the flight of another variant has seen by then which fields select, and takes his own. And a
-        // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once.
+        // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once. After
+        // a second failure each asks for himself: to go on would serve them one after the other.
         for _ in 0..2 {
             if let Some(failure) = to.upstream.throttled(self.clock.now()) {
                 return self.without_origin(to, on_path, failure, None);
