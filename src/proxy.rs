@@ -146,12 +146,12 @@ impl Proxy {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
-        let (head, body) = request.into_parts();
-        if body.is_end_stream()
-            && let Some(answer) = self.repeated(caller, &head)
+        if request.body().is_end_stream()
+            && let Some(answer) = self.repeated(caller, &request)
         {
             return Either::Left(ready(Ok(answer)));
         }
+        let (head, body) = request.into_parts();
         let (proxy, caller) = (Arc::clone(self), Arc::clone(caller));
         // Boxed, so that what is answered above does not carry the room for all that may happen here.
         Either::Right(Box::pin(async move { Ok(proxy.walk(&caller, head, body).await) }))
@@ -159,8 +159,8 @@ impl Proxy {
 
     /// What the same question got a moment ago, if nothing has changed since. It takes no place among those in flight: it waits for
     /// nothing.
-    fn repeated(&self, caller: &Caller, head: &Parts) -> Option<Response<FlowingBody>> {
-        let found = self.repeats.find(caller, head)?;
+    fn repeated<B>(&self, caller: &Caller, request: &Request<B>) -> Option<Response<FlowingBody>> {
+        let found = self.repeats.find(caller, request)?;
         let repeat = found.as_ref()?;
         let to = self.destinations.get(repeat.destination)?;
         if repeat.moment != self.moment(to) || Access::is_wanted() {

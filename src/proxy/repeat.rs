@@ -16,7 +16,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::Caller;
 use crate::body::FlowingBody;
@@ -94,16 +94,20 @@ impl Default for Repeats {
 
 impl Repeats {
     /// What was answered when the same was asked before. The caller of this function compares the moment.
-    pub(super) fn find(&self, caller: &Caller, head: &Parts) -> Option<Guard<Option<Arc<Repeat>>>> {
-        let target = target_of(head)?;
+    pub(super) fn find<B>(
+        &self,
+        caller: &Caller,
+        request: &Request<B>,
+    ) -> Option<Guard<Option<Arc<Repeat>>>> {
+        let target = target_of(request.method(), request.version(), request.uri())?;
         let found = self.slots[self.slot_of(target)].repeat.load();
-        let is_same = found.as_ref().is_some_and(|repeat| repeat.asked.is(caller, target, &head.headers));
+        let is_same = found.as_ref().is_some_and(|repeat| repeat.asked.is(caller, target, request.headers()));
         is_same.then_some(found)
     }
 
     /// The words of this request, if the one before it in this place had the same.
     pub(super) fn asked_again(&self, caller: &Caller, head: &Parts) -> Option<Asked> {
-        let target = target_of(head)?;
+        let target = target_of(&head.method, head.version, &head.uri)?;
         // Secrets are not kept for longer than their request.
         if head.headers.contains_key(AUTHORIZATION) || head.headers.contains_key(COOKIE) {
             return None;
@@ -225,11 +229,11 @@ pub(super) fn same_during(
 }
 
 /// The target of a plain `GET` in origin form; nothing else is remembered.
-fn target_of(head: &Parts) -> Option<&str> {
-    if head.method != Method::GET || head.version != Version::HTTP_11 || head.uri.authority().is_some() {
+fn target_of<'a>(method: &Method, version: Version, uri: &'a Uri) -> Option<&'a str> {
+    if method != Method::GET || version != Version::HTTP_11 || uri.authority().is_some() {
         return None;
     }
-    head.uri.path_and_query().map(|target| target.as_str())
+    uri.path_and_query().map(|target| target.as_str())
 }
 
 /// The same fields with one small allocation of their own behind them, so that they keep nothing else alive; `None` if that would
@@ -251,8 +255,6 @@ fn detached(fields: &HeaderMap) -> Option<HeaderMap> {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
     use crate::headers::conditional::Preconditions;
     use crate::store::conformance::{key, response};
@@ -268,6 +270,10 @@ mod tests {
         let request = Request::get(target);
         let request = lines.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.body(()).expect("a request").into_parts().0
+    }
+
+    fn request(head: &Parts) -> Request<()> {
+        Request::from_parts(head.clone(), ())
     }
 
     fn answer() -> Response<FlowingBody> {
@@ -307,7 +313,7 @@ mod tests {
         let (caller, stored) = (caller(), Arc::new(response("", b"0123456789")));
         let head = head("/a?b", &[("host", "h"), ("accept", "*/*")]);
         let repeats = keeping(&caller, &head, &stored);
-        let found = repeats.find(&caller, &head).expect("found");
+        let found = repeats.find(&caller, &request(&head)).expect("found");
         let repeat = found.as_ref().expect("found");
         assert_eq!(repeat.moment, MOMENT);
         let in_memory = repeat.stored_at(NOW).expect("in memory");
@@ -329,16 +335,16 @@ mod tests {
             head("/a?b", &[("host", "h"), ("accept", "*/*"), ("accept", "*/*")]),
             head("http://h/a?b", &[("host", "h"), ("accept", "*/*")]),
         ] {
-            assert!(repeats.find(&caller, &other).is_none(), "{other:?}");
+            assert!(repeats.find(&caller, &request(&other)).is_none(), "{other:?}");
         }
         let mut head_request = asked.clone();
         head_request.method = Method::HEAD;
-        assert!(repeats.find(&caller, &head_request).is_none());
+        assert!(repeats.find(&caller, &request(&head_request)).is_none());
         let mut old = asked.clone();
         old.version = Version::HTTP_10;
-        assert!(repeats.find(&caller, &old).is_none());
+        assert!(repeats.find(&caller, &request(&old)).is_none());
         let through_another_listener = Caller { listener: "other".into(), ..caller };
-        assert!(repeats.find(&through_another_listener, &asked).is_none());
+        assert!(repeats.find(&through_another_listener, &request(&asked)).is_none());
     }
 
     #[test]
@@ -363,7 +369,7 @@ mod tests {
         let (caller, stored) = (caller(), Arc::new(response("", b"0123456789")));
         let head = head("/a", &[]);
         let repeats = keeping(&caller, &head, &stored);
-        let found = repeats.find(&caller, &head).expect("found");
+        let found = repeats.find(&caller, &request(&head)).expect("found");
         let repeat = found.as_ref().expect("found");
         assert!(repeat.stored_at(NOW.plus(Duration::from_micros(999_999))).is_some());
         assert!(repeat.stored_at(NOW.plus(Duration::from_secs(1))).is_none());
