@@ -82,7 +82,8 @@ fn whole(
     own: OwnFields<'_>,
 ) -> Response<FlowingBody> {
     let mut fields = HeaderMap::with_capacity(stored.fields.len() + OWN_FIELD_COUNT);
-    stored.fields.write_into(&mut fields);
+    // A length that is given to hyper is compared with that of the body, which costs more than to have it written.
+    stored.fields.write_those_into(&mut fields, |name| *name != CONTENT_LENGTH);
     let body = if request.method == Method::HEAD {
         if stored.status != StatusCode::NO_CONTENT {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
