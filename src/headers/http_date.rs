@@ -42,8 +42,7 @@ pub fn format(time: Timestamp) -> HeaderValue {
 #[must_use]
 pub fn imf_fixdate(time: Timestamp) -> [u8; 29] {
     let first = days_before(0, 1, 1) * SECONDS_PER_DAY;
-    let last = days_before(10_000, 1, 1) * SECONDS_PER_DAY - 1;
-    let seconds = time.as_unix_seconds().clamp(first, last);
+    let seconds = time.as_unix_seconds().clamp(first, last_second());
     let days = seconds.div_euclid(SECONDS_PER_DAY);
     let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
     let (year, month, day) = civil_date(days);
@@ -163,8 +162,15 @@ fn timestamp(year: i64, month: i64, day: i64, second_of_day: i64) -> Option<Time
         _ => 31,
     };
     (1..=days_in_month).contains(&day).then(|| {
-        Timestamp::from_unix_seconds(days_before(year, month, day) * SECONDS_PER_DAY + second_of_day)
+        let seconds = days_before(year, month, day) * SECONDS_PER_DAY + second_of_day;
+        // A leap second at the end of 9999 would be a time that no date can be written for.
+        Timestamp::from_unix_seconds(seconds.min(last_second()))
     })
+}
+
+/// The last second of the year 9999.
+fn last_second() -> i64 {
+    days_before(10_000, 1, 1) * SECONDS_PER_DAY - 1
 }
 
 /// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years are counted from March, so that the leap day is
@@ -231,6 +237,7 @@ mod tests {
             ("Thursday, 18-Aug-50 02:01:18 GMT", 2_544_400_878),
             ("Thu Aug 18 02:01:18 2050", 2_544_400_878),
             ("Fri, 31 Dec 9999 23:59:59 GMT", 253_402_300_799),
+            ("Fri, 31 Dec 9999 23:59:60 GMT", 253_402_300_799),
             ("Sat, 01 Jan 0000 00:00:00 GMT", -62_167_219_200),
             ("Sat, 31 Dec 2016 23:59:60 GMT", 1_483_228_800),
             ("Monday, 06-Nov-76 00:00:00 GMT", 3_371_846_400),
