@@ -109,16 +109,16 @@ where
     B::Error: Error + Send + Sync + 'static,
 {
     let transport = Watched::new(stream, Arc::clone(&activity));
-    let hyper_looks_for_departure = !transport.sees_departure();
+    let sees_departure = transport.sees_departure();
     let io = TokioIo::new(transport);
     let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
         let mut builder = http1_or_http2(limits);
-        builder.http1().half_close(!hyper_looks_for_departure);
+        builder.http1().half_close(sees_departure);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
-        builder.half_close(!hyper_looks_for_departure);
+        builder.half_close(sees_departure);
         let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
     }

@@ -56,41 +56,33 @@ impl Watched {
 /// What no target may hold: hyper refuses it (400).
 const REFUSED: u8 = b'<';
 
-/// Refuses a `#` in the request line that `received` begins in, and in those behind it: `http::Uri` would cut target and query
-/// there without a word, and another resource than the one that was named would answer. Says whether the line has ended.
+/// Refuses a `#` in the request line that `received` begins in, and in those of pipelined requests behind it: `http::Uri` would
+/// cut target and query there without a word, and another resource than the one that was named would answer. Says whether the
+/// line has ended.
 fn refuse_fragment(received: &mut [u8]) -> bool {
     // Asked about every request: one look is all that nearly all of them cost.
     if memchr(b'#', received).is_none() {
         return received.ends_with(b"\n") || memchr(b'\n', received).is_some();
     }
-    match memchr2(b'\n', b'#', received) {
-        Some(at) if received[at] == b'#' => {
-            received[at] = REFUSED;
-            received[at..].contains(&b'\n')
+    let has_ended = memchr(b'\n', received).is_some();
+    let mut request = received;
+    while let Some(at) = memchr2(b'\n', b'#', request) {
+        if request[at] == b'#' {
+            request[at] = REFUSED;
+            break;
         }
-        Some(line_end) => {
-            refuse_pipelined_fragment(&mut received[line_end..]);
-            true
-        }
-        None => false,
+        let Some(next) = next_request(&request[at..]) else { break };
+        request = &mut request[at + next..];
     }
+    has_ended
 }
 
-/// The same in the request lines of pipelined requests that arrived together, as far as the lengths of their bodies show where
-/// they begin; `received` begins with the end of a request line.
-fn refuse_pipelined_fragment(mut received: &mut [u8]) {
-    while let Some(head_length) = head_length(received) {
-        let Some(body_length) = body_length(&received[..head_length]) else { return };
-        let Some(next) = received.get_mut(head_length.saturating_add(body_length)..) else { return };
-        match memchr2(b'\n', b'#', next) {
-            Some(at) if next[at] == b'#' => {
-                next[at] = REFUSED;
-                return;
-            }
-            Some(line_end) => received = &mut next[line_end..],
-            None => return,
-        }
-    }
+/// Where the request after this one begins, as far as the length of a body shows it; `received` begins with the end of a request
+/// line.
+fn next_request(received: &[u8]) -> Option<usize> {
+    let head_length = head_length(received)?;
+    let next = head_length.checked_add(body_length(&received[..head_length])?)?;
+    (next <= received.len()).then_some(next)
 }
 
 /// Up to the empty line, it included; line feeds without carriage returns count, as they do for hyper.

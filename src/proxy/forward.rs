@@ -1,12 +1,9 @@
 //! What the store does not answer: passed on as it is, written through, or asked upstream.
 
-use std::fmt::Display;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
-use http_body::Body;
 
 use super::destination::Destination;
 use super::outcome::Outcome;
@@ -113,19 +110,15 @@ impl Proxy {
     }
 
     /// Passes a request on that the cache has no part in.
-    async fn pass<B>(
+    async fn pass(
         &self,
         to: &Destination,
         method: Method,
         target: PathAndQuery,
         fields: HeaderMap,
         reason: ForwardReason,
-        body: B,
-    ) -> Result<Outcome, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too.
         match to.upstream.learn(&fields, &method, &target).await {
             Learned::Demands(_) => {}
@@ -142,7 +135,7 @@ impl Proxy {
     /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
     /// feed later retrievals (`caching.md` rule 20).
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
-    async fn write<B>(
+    async fn write(
         &self,
         to: &Destination,
         method: Method,
@@ -150,12 +143,8 @@ impl Proxy {
         fields: HeaderMap,
         post: Option<PresentedRequest>,
         rules: Arc<CachingRules>,
-        body: B,
-    ) -> Result<Outcome, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
         let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
         Ok(match written {
@@ -164,18 +153,14 @@ impl Proxy {
         })
     }
 
-    async fn forwarded<B>(
+    async fn forwarded(
         &self,
         to: &Destination,
         method: Method,
         target: PathAndQuery,
         fields: HeaderMap,
-        body: B,
-    ) -> Result<Forwarded, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
+        body: FlowingBody,
+    ) -> Result<Forwarded, ProxyError> {
         let mut limits = self.body_limits;
         if to.upstream.credential.signs_body() {
             limits.buffered_bytes = limits.limit_bytes;

@@ -181,7 +181,7 @@ impl<F> Session<F> {
             self.merge_callers_tokens(&presented);
         }
         // Nothing is found out here: the revision stays, or a single caller with an old token would void every repeated answer.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).aggregate.requirement(presented)
+        self.state().aggregate.requirement(presented)
     }
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
@@ -247,8 +247,8 @@ impl<F> Session<F> {
         self.lines.load().response.clone()
     }
 
-    /// A number that grows whenever anything here is looked up or changed under the lock, before anybody hears of it. While it
-    /// stays the same, every verdict and every line that was found without the lock stays the same too.
+    /// A number that grows whenever anything here is changed or found out under the lock, before anybody hears of it (what tokens
+    /// demand depends on nothing that changes without it). While it stays the same, every verdict and every line that was found without the lock stays the same too.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::SeqCst)
@@ -346,9 +346,12 @@ impl<F> Session<F> {
     }
 
     fn lock(&self) -> Locked<'_, F> {
+        Locked { state: self.state(), revision: &self.revision }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<F>> {
         // Nothing under this lock can panic half way through a change.
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { state, revision: &self.revision }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
