@@ -1,11 +1,23 @@
 //! The request as the cache sees it (RFC 9111 §4 "presented request"): parsed once by `identify`, read by every decision.
 
-use http::{HeaderMap, Method, Uri};
+use http::header::{CACHE_CONTROL, RANGE};
+use http::{HeaderMap, HeaderName, Method, Uri};
 
 use crate::headers::cache_control::RequestDirectives;
-use crate::headers::conditional::Preconditions;
+use crate::headers::conditional::{CONDITIONAL_FIELDS, Preconditions};
 use crate::headers::range::RangeRequest;
 use crate::stored_response::CacheKey;
+use crate::sync_token::session::SYNC_TOKEN;
+
+/// Fields that name one request, or say what its caller has seen.
+static OF_ONE_REQUEST: [HeaderName; 6] = [
+    SYNC_TOKEN,
+    RANGE,
+    CACHE_CONTROL,
+    HeaderName::from_static("x-ms-client-request-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
 
 /// A request that the cache may answer or learn from.
 #[derive(Clone, Debug)]
@@ -32,6 +44,23 @@ pub struct PresentedRequest {
 }
 
 impl PresentedRequest {
+    /// The same question, asked to validate what is stored for it: without what one caller wanted of his answer.
+    #[must_use]
+    pub fn as_validation(&self) -> Self {
+        let mut fields = self.fields.clone();
+        for name in CONDITIONAL_FIELDS.iter().chain(&OF_ONE_REQUEST) {
+            fields.remove(name);
+        }
+        Self {
+            fields,
+            method: Method::GET,
+            directives: RequestDirectives::default(),
+            preconditions: Preconditions::default(),
+            range: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether the store may answer this method: `GET` or `HEAD`.
     #[must_use]
     pub fn is_retrieval(&self) -> bool {

@@ -288,7 +288,7 @@ impl Proxy {
     fn look_up(&self, to: &Destination, on_path: OnPath) -> Found {
         let now = self.clock.now();
         let variants = to.upstream.store.variants(&on_path.request.key);
-        let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request));
+        let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request.fields));
         let verdict = stored.map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
         let found = stored.map(|stored| &**stored);
         let decision = reuse(&on_path.request, found, variants.is_some(), verdict, &on_path.rules, now);
@@ -340,7 +340,7 @@ enum Found {
 
 impl OnPath {
     fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
-        to.upstream.verdict(&self.request, covers, &self.presented)
+        to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 }
 

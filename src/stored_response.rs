@@ -49,6 +49,16 @@ impl CacheKey {
         Self(bytes.into())
     }
 
+    /// The key of another target of the same upstream, under the same identity.
+    #[must_use]
+    pub fn of_target(&self, canonical_target: &str) -> Self {
+        let target_bytes = self.canonical_target().len();
+        let mut bytes = Vec::with_capacity(self.0.len() - target_bytes + canonical_target.len());
+        bytes.extend_from_slice(&self.0[..self.0.len() - target_bytes]);
+        bytes.extend_from_slice(canonical_target.as_bytes());
+        Self(bytes.into())
+    }
+
     /// The whole key as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -118,7 +128,7 @@ pub struct StoredResponse {
     pub request_time: Timestamp,
     /// When the head of the response had arrived.
     pub response_time: Timestamp,
-    /// What is known to be included in it (design, section 3).
+    /// What is known to be included in it.
     pub covers: Coverage,
     /// What its fields say about reuse.
     pub policy: StoredPolicy,

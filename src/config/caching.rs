@@ -34,7 +34,7 @@ pub enum Consistency {
     /// Fresh, and rules 1 to 3 of coverage hold: read-your-writes and monotonic reads for all callers as one session.
     #[default]
     Session,
-    /// Fresh, and no write that went through this sidecar can have touched it (rule 3).
+    /// Fresh, and rules 1 and 3 hold: known tokens that callers present demand nothing.
     BoundedStaleness,
 }
 
@@ -81,6 +81,8 @@ pub struct CachingRules {
     pub never_stored: &'static [HeaderName],
     /// Whether a 409 or 412 to a write outdates what it names: true for App Configuration (`caching.md` rule 17).
     pub conflicts_outdate: bool,
+    /// Whether the resources belong together: an answer that shows a change of one outdates what was sent before it of all.
+    pub related: bool,
 }
 
 impl CachingRules {
@@ -101,6 +103,7 @@ impl CachingRules {
             targeted_cache_control: true,
             never_stored: &[],
             conflicts_outdate: false,
+            related: false,
         }
     }
 
@@ -116,6 +119,7 @@ impl CachingRules {
             targeted_cache_control: false,
             never_stored: &APP_CONFIGURATION_EXCHANGE_FIELDS,
             conflicts_outdate: true,
+            related: true,
             ..Self::rfc9111()
         }
     }

@@ -11,7 +11,6 @@ use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::{hop_by_hop, http_date};
 use crate::stored_response::{StoredFields, StoredResponse};
-use crate::sync_token::coverage::Coverage;
 
 /// A stored response made current by an answer without a body.
 #[derive(Clone, Debug)]
@@ -156,7 +155,7 @@ fn update(
         response_time: newer.response_time,
     };
     let in_force = directives_in_force(&head, rules);
-    let covers = if proven { greater(stored.covers, asked.covers) } else { stored.covers };
+    let covers = if proven { stored.covers.union(asked.covers) } else { stored.covers };
     let mut response = StoredResponse {
         fields: StoredFields::default(),
         request_time: head.request_time,
@@ -182,15 +181,6 @@ fn update(
 /// Fields of a 304 that never replace the stored ones: they describe the bytes that are stored (RFC 9111 §3.2).
 fn describes_stored_bytes(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
-}
-
-/// Both are true of the response, so the greater of each component is.
-fn greater(one: Coverage, other: Coverage) -> Coverage {
-    Coverage {
-        observed_version: one.observed_version.max(other.observed_version),
-        closed_position: one.closed_position.max(other.closed_position),
-        sent_order: one.sent_order.max(other.sent_order),
-    }
 }
 
 fn lines<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {

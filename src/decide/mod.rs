@@ -7,6 +7,9 @@
 //! | May this response be stored, and what of it? | [`storable`], [`stored_fields`] |
 //! | What does an answer from upstream mean? | [`absorb`] |
 //! | What does a 304, or the answer to a `HEAD`, change? | [`freshen`] |
+//! | What does a list say of its items? | [`freshen_by_list`] |
+//! | When is a list asked in the place of its items? | [`list_first`] |
+//! | Which answers show a change? | [`shows_change`] |
 //! | Does the caller have it already (304)? | [`precondition`] |
 //! | Which bytes does a `Range` get (206, 416)? | [`range`] |
 //! | What completes a stored partial response? | [`complete`] |
@@ -26,11 +29,14 @@ pub mod board;
 pub mod complete;
 pub mod disconnected;
 pub mod freshen;
+pub mod freshen_by_list;
 pub mod freshness;
 pub mod invalidate;
+pub mod list_first;
 pub mod precondition;
 pub mod range;
 pub mod reuse;
+pub mod shows_change;
 pub mod storable;
 pub mod stored_fields;
 pub mod validation;
@@ -197,7 +203,7 @@ pub enum StaleReason {
     NoCache,
     /// The operator chose `strong` consistency.
     Strong,
-    /// It is not known to include what it must (design, section 3).
+    /// It is not known to include what it must: see [`crate::sync_token`].
     Uncovered(UncoveredReason),
 }
 

@@ -96,6 +96,8 @@ pub enum NotStored {
     BodyTooLarge,
     /// Its body ended too early or too late.
     BodyBroken,
+    /// It was asked for with a token of which nobody knows what it stands for.
+    UnknownSyncToken,
 }
 
 impl NotStored {
@@ -127,6 +129,7 @@ impl NotStored {
             Self::NoLifetimeNoValidator => "no-lifetime-no-validator",
             Self::BodyTooLarge => "body-too-large",
             Self::BodyBroken => "body-broken",
+            Self::UnknownSyncToken => "unknown-sync-token",
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
         selecting: vary::selecting_key(&head.fields, &HeaderMap::new()).unwrap(),
         request_time: NOW,
         response_time: NOW,
-        covers: Coverage { observed_version: 1, closed_position: 1, sent_order: 1 },
+        covers: Coverage { newest_version: 1, closed_position: 1, sent_order: 1, revelation: 0 },
         policy: freshness::policy(&head, &in_force, &rules),
         range: None,
     }

@@ -16,6 +16,7 @@ use super::Upstream;
 use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
+use super::shown::Shown;
 use super::throttle::Pause;
 use super::upstream::Outgoing;
 use crate::body::{BodyError, FlowingBody};
@@ -26,11 +27,12 @@ use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, validation};
 use crate::decide::{Asked, ResponseHead, Unreachable};
 use crate::error::ProxyError;
+use crate::headers::conditional::EntityTagCondition;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::CoverageVerdict;
-use crate::sync_token::session::Snapshot;
+use crate::sync_token::session::{Received, Snapshot};
 
 /// How long a queued flight waits for the one ahead of it.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -134,6 +136,21 @@ pub struct FlightPlan {
     pub validate: bool,
 }
 
+/// What came back, before its body.
+struct Answered {
+    sent: Sent,
+    head: ResponseHead,
+    received: Received,
+    response: Response<Incoming>,
+}
+
+/// What an answer tells the session, with the snapshot of its request.
+#[derive(Clone, Copy)]
+struct News<'a> {
+    snapshot: &'a Snapshot,
+    received: &'a Received,
+}
+
 impl FlightPlan {
     /// Flies with followers on board, in a task of its own. `answer` goes to the caller who caused the flight, if he still
     /// waits.
@@ -184,20 +201,20 @@ impl FlightPlan {
         }
         // Looked up only now: while a flight was queued, the one ahead may have stored something.
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
-        let (sent, response, head) = match self.exchange(in_hand.as_deref(), &snapshot).await {
+        let answered = match self.exchange(in_hand.as_deref(), &snapshot).await {
             Ok(answered) => answered,
             Err(failure) => return LeadersAnswer::Landed(Landing::Failed(failure)),
         };
-        let change = self.absorb(&sent, in_hand.as_deref(), &head, &snapshot);
+        let change = self.absorb(&answered, in_hand.as_deref(), &snapshot);
         if !matches!(change, Change::AskAgain(_)) {
-            return self.act(change, in_hand, head, response, &snapshot, given_up).await;
+            return self.act(change, in_hand, answered, &snapshot, given_up).await;
         }
         // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
         match self.exchange(None, &snapshot).await {
             Err(failure) => LeadersAnswer::Landed(Landing::Failed(failure)),
-            Ok((sent, response, head)) => {
-                let change = self.absorb(&sent, None, &head, &snapshot);
-                self.act(change, None, head, response, &snapshot, given_up).await
+            Ok(answered) => {
+                let change = self.absorb(&answered, None, &snapshot);
+                self.act(change, None, answered, &snapshot, given_up).await
             }
         }
     }
@@ -206,7 +223,7 @@ impl FlightPlan {
         &self,
         in_hand: Option<&StoredResponse>,
         snapshot: &Snapshot,
-    ) -> Result<(Sent, Response<Incoming>, ResponseHead), Failure> {
+    ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = validation(&self.request, in_hand);
         let own = OwnFields {
@@ -224,14 +241,14 @@ impl FlightPlan {
             body_deadline: Duration::ZERO,
         };
         let request_time = upstream.clock.now();
-        let response = upstream.send(outgoing, &self.target, snapshot).await?;
+        let (response, received) = upstream.send(outgoing, &self.target, snapshot).await?;
         let head = ResponseHead {
             status: response.status(),
             fields: response.headers().clone(),
             request_time,
             response_time: upstream.clock.now(),
         };
-        Ok((sent, response, head))
+        Ok(Answered { sent, head, received, response })
     }
 
     /// The method that goes upstream.
@@ -240,14 +257,9 @@ impl FlightPlan {
         if as_get { &Method::GET } else { &self.request.method }
     }
 
-    fn absorb(
-        &self,
-        sent: &Sent,
-        in_hand: Option<&StoredResponse>,
-        head: &ResponseHead,
-        snapshot: &Snapshot,
-    ) -> Change {
+    fn absorb(&self, answered: &Answered, in_hand: Option<&StoredResponse>, snapshot: &Snapshot) -> Change {
         let upstream = &self.upstream;
+        let Answered { sent, head, .. } = answered;
         let covers = upstream.session.covers_as_received(snapshot.covers);
         let asked = Asked {
             request: &self.request,
@@ -258,7 +270,8 @@ impl FlightPlan {
             covers,
         };
         let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
-            upstream.verdict(&self.request, stored.covers, &Presented::Known { required_version: 0 })
+            let demands_nothing = Presented::Known { required_version: 0 };
+            upstream.verdict(&self.request, stored.covers, &demands_nothing, &self.rules)
         });
         absorb(&asked, head, verdict, &self.rules, upstream.clock.now())
     }
@@ -267,40 +280,42 @@ impl FlightPlan {
         &self,
         change: Change,
         in_hand: Option<Arc<StoredResponse>>,
-        head: ResponseHead,
-        response: Response<Incoming>,
+        answered: Answered,
         snapshot: &Snapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeadersAnswer {
+        let Answered { head, received, response, .. } = answered;
         let body = self.upstream.body(response.into_body());
+        let news = News { snapshot, received: &received };
         match change {
-            Change::Store(storable) => self.store(*storable, None, head, body, snapshot, given_up).await,
+            Change::Store(storable) => self.store(*storable, None, head, body, news, given_up).await,
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
-                        self.store(storable, Some(first), completion.head, body, snapshot, given_up).await
+                        self.store(storable, Some(first), completion.head, body, news, given_up).await
                     }
-                    Err(reason) => alone(completion.head, joined(first, body), reason),
+                    Err(reason) => self.alone(completion.head, joined(first, body), reason, news),
                 }
             }
             Change::Freshened(freshened) => {
                 let freshened = self.of_what_the_store_holds(*freshened);
-                self.put(freshened, &head)
+                self.put(freshened, &head, news)
             }
             Change::AnswerOnly(response, not_stored) => {
+                self.record(Shown::whole(&self.request.key, &self.request.fields, &response), news);
                 self.outdate(in_hand);
                 LeadersAnswer::Only { response, status: head.status, not_stored }
             }
             Change::NotModifiedForCaller => {
                 self.outdate(in_hand);
-                alone(head, FlowingBody::Empty, NotStored::Status)
+                self.alone(head, FlowingBody::Empty, NotStored::Status, news)
             }
             Change::Outdate(not_stored) => {
                 self.outdate(in_hand);
-                alone(head, streaming(body), not_stored)
+                self.alone(head, streaming(body), not_stored, news)
             }
-            Change::Keep(not_stored) => alone(head, streaming(body), not_stored),
+            Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, news),
             Change::ServeStale(_, why) => LeadersAnswer::Landed(Landing::Failed(self.failure(why, &head))),
             Change::AskAgain(reason) => self.broken(reason.as_str().into()),
             Change::Reject(reason) => self.broken(reason.as_str().into()),
@@ -314,7 +329,7 @@ impl FlightPlan {
         first: Option<Bytes>,
         head: ResponseHead,
         body: AnswerBody,
-        snapshot: &Snapshot,
+        news: News<'_>,
         given_up: impl Future<Output = ()>,
     ) -> LeadersAnswer {
         let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
@@ -325,13 +340,13 @@ impl FlightPlan {
                     None => rest,
                     Some(first) => [first, rest].concat().into(),
                 };
-                let covers = self.upstream.session.covers_as_received(snapshot.covers);
+                let covers = self.upstream.session.covers_as_received(news.snapshot.covers);
                 match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
-                    Ok(response) => self.put(response, &head),
+                    Ok(response) => self.put(response, &head, news),
                     Err(NotStored::BodyBroken) => {
                         self.broken("its body has another length than it said".into())
                     }
-                    Err(reason) => alone(head, bytes.into(), reason),
+                    Err(reason) => self.alone(head, bytes.into(), reason, news),
                 }
             }
             WholeBody::Streams(rest) => {
@@ -339,7 +354,7 @@ impl FlightPlan {
                     None => rest,
                     Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
                 };
-                alone(head, body, NotStored::BodyTooLarge)
+                self.alone(head, body, NotStored::BodyTooLarge, news)
             }
             WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
                 let upstream = self.upstream.client.authority().to_string();
@@ -350,6 +365,33 @@ impl FlightPlan {
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
             WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared { may_pass: false }),
         }
+    }
+
+    /// An answer for the caller alone, of which everyone else is to know what it shows.
+    fn alone(
+        &self,
+        head: ResponseHead,
+        body: FlowingBody,
+        not_stored: NotStored,
+        news: News<'_>,
+    ) -> LeadersAnswer {
+        let request = &self.request;
+        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields);
+        if head.status == StatusCode::NOT_MODIFIED {
+            // It shows its caller that what he has is current.
+            shown.status = StatusCode::OK;
+            shown.entity_tag =
+                shown.entity_tag.or_else(|| only_tag(request.preconditions.if_none_match.as_ref()));
+        }
+        if let FlowingBody::Full(bytes) = &body {
+            shown.body = Some(bytes);
+        }
+        self.record(shown, news);
+        LeadersAnswer::Alone(AloneAnswer { head, body, not_stored })
+    }
+
+    fn record(&self, shown: Shown<'_>, news: News<'_>) -> u64 {
+        self.upstream.record_shown(shown, news.snapshot, news.received, &self.rules)
     }
 
     /// A 304 freshens the response in hand. The mistake under test freshens whatever the store holds by now.
@@ -385,17 +427,29 @@ impl FlightPlan {
         Failure { why, error }
     }
 
-    fn put(&self, mut response: StoredResponse, head: &ResponseHead) -> LeadersAnswer {
+    fn put(&self, mut response: StoredResponse, head: &ResponseHead, news: News<'_>) -> LeadersAnswer {
         let target = self.request.key.canonical_target();
+        let mut items = None;
         if response.status == StatusCode::OK && response.range.is_none() {
             self.upstream.profile.learn(target, &response.body);
+            items = self.upstream.profile.list_items(target, &response.body);
             if response.covers.is_immutable()
                 && let Some(lifetime) = self.upstream.profile.immutable_for(target)
             {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
+        let shown = Shown {
+            items: items.as_deref(),
+            is_stored: true,
+            ..Shown::whole(&self.request.key, &self.request.fields, &response)
+        };
+        let revelation = self.record(shown, news);
+        response.covers.revelation = response.covers.revelation.max(revelation);
         let stored = self.upstream.put(&self.request.key, response.clone());
+        if let Some(items) = items {
+            self.upstream.validate_items(self, items, &response, stored);
+        }
         let withheld = withheld_fields(head, &response.fields);
         let shared = SharedAnswer { response: Arc::new(response), status: head.status, stored };
         LeadersAnswer::Stored { shared, withheld }
@@ -412,6 +466,9 @@ fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
     FlowingBody::Streaming(Chained::of(first, streaming(rest)))
 }
 
-fn alone(head: ResponseHead, body: FlowingBody, not_stored: NotStored) -> LeadersAnswer {
-    LeadersAnswer::Alone(AloneAnswer { head, body, not_stored })
+/// The tag of a condition that names one only.
+fn only_tag(condition: Option<&EntityTagCondition>) -> Option<&[u8]> {
+    let mut tags = condition?.tags();
+    let tag = tags.next()?;
+    if tags.next().is_some() { None } else { Some(tag.as_bytes()) }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
@@ -12,6 +12,7 @@ use super::answer_body::{WholeBody, read_whole, streaming};
 use super::caller_body::CallerBody;
 use super::flight::{Failure, STORING_PATIENCE};
 use super::outgoing::{OwnFields, outgoing_fields};
+use super::shown::{self, Shown};
 use super::upstream::Outgoing;
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
@@ -21,8 +22,9 @@ use crate::decide::storable::storable;
 use crate::error::ProxyError;
 use crate::presented_request::PresentedRequest;
 use crate::profile::Footprint;
+use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
-use crate::sync_token::session::{SYNC_TOKEN, WriteClosed, WriteOutcome};
+use crate::sync_token::session::{Received, SYNC_TOKEN, Snapshot, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
 use crate::sync_token::write_log::WriteId;
 
@@ -41,6 +43,8 @@ pub struct Forwarded {
     pub body_deadline: Duration,
     /// Token values of the caller that never passed through this sidecar: they go in the place of ours.
     pub unknown_tokens: Vec<PresentedToken>,
+    /// Of which key the answer shows the state, if it is a retrieval that shows a current one.
+    pub shows: Option<CacheKey>,
 }
 
 /// An answer, streaming.
@@ -52,14 +56,37 @@ pub struct ForwardedAnswer {
     pub body: FlowingBody,
     /// What the answer is known to include.
     pub covers: Coverage,
+    /// The line of the caller's own write: it includes that write.
+    pub sync_token: Option<HeaderValue>,
+}
+
+/// An answer with what it tells the session.
+struct Told {
+    answer: ForwardedAnswer,
+    snapshot: Snapshot,
+    received: Received,
 }
 
 impl Upstream {
-    /// Passes a safe request on and its answer back; nothing is stored.
+    /// Passes a safe request on and its answer back; nothing is stored. What the answer shows is recorded first.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
-    pub async fn forward(&self, forwarded: Forwarded) -> Result<ForwardedAnswer, Failure> {
+    pub async fn forward(
+        &self,
+        forwarded: Forwarded,
+        rules: &CachingRules,
+    ) -> Result<ForwardedAnswer, Failure> {
+        let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
+        let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
+        if let Some((key, request_fields)) = shows {
+            let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields);
+            self.record_shown(shown, &snapshot, &received, rules);
+        }
+        Ok(answer)
+    }
+
+    async fn exchange(&self, forwarded: Forwarded) -> Result<Told, Failure> {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
         let own = OwnFields {
             conditions: None,
@@ -76,13 +103,14 @@ impl Upstream {
             body_deadline: forwarded.body_deadline,
         };
         let request_time = self.clock.now();
-        let response = self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
-            // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
-            match forwarded.body.failure.get() {
-                Some(error) => Failure { why: failure.why, error: error.clone() },
-                None => failure,
-            }
-        })?;
+        let (response, received) =
+            self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
+                // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
+                match forwarded.body.failure.get() {
+                    Some(error) => Failure { why: failure.why, error: error.clone() },
+                    None => failure,
+                }
+            })?;
         let head = ResponseHead {
             status: response.status(),
             fields: response.headers().clone(),
@@ -90,7 +118,9 @@ impl Upstream {
             response_time: self.clock.now(),
         };
         let body = self.body(response.into_body());
-        Ok(ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers })
+        let answer =
+            ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers, sync_token: None };
+        Ok(Told { answer, snapshot, received })
     }
 
     /// Passes a safe request on, and its answer back once whoever sees it will not be shown an older state afterwards: a 412
@@ -98,10 +128,14 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
-    pub async fn forward_safe(&self, forwarded: Forwarded) -> Result<ForwardedAnswer, Failure> {
+    pub async fn forward_safe(
+        &self,
+        forwarded: Forwarded,
+        rules: &CachingRules,
+    ) -> Result<ForwardedAnswer, Failure> {
         let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, &HeaderMap::new());
         let target = target.map(std::borrow::Cow::into_owned).ok();
-        let answer = self.forward(forwarded).await?;
+        let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
             self.others_closed(None, target.as_deref()).await;
         }
@@ -146,17 +180,25 @@ impl Upstream {
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
         self.profile.wrote(&footprint);
         let write = self.session.open_write(footprint);
-        let answered = self.forward(forwarded).await;
-        let outcome = match &answered {
-            Ok(answer) => write_outcome(answer.head.status, rules),
+        let shows = forwarded.shows.clone();
+        let told = self.exchange(forwarded).await;
+        let outcome = match &told {
+            Ok(told) => write_outcome(told.answer.head.status, rules),
             Err(failure) if failure.error.may_have_reached_origin() || streams => WriteOutcome::Unknown,
             Err(_) => WriteOutcome::DidNotHappen,
         };
-        let closed = self.session.close_write(write, outcome, |footprint| match &answered {
-            Ok(answer) => {
+        if let Ok(told) = &told {
+            self.heed_own_write(&method, shows.as_ref(), told, rules);
+        }
+        let closed = self.session.close_write(write, outcome, |footprint| match &told {
+            Ok(Told { answer, .. }) => {
                 self.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
             }
             Err(_) => footprint,
+        });
+        let answered = told.map(|Told { answer, received, .. }| ForwardedAnswer {
+            sync_token: self.session.response_line_after_write(&received.tokens),
+            ..answer
         });
         if closed == WriteClosed::StaysOpen {
             let upstream = Arc::clone(&self);
@@ -178,6 +220,20 @@ impl Upstream {
         }
     }
 
+    /// Remembers the state of which the answer to an own write tells. A `DELETE` tells of the state before it, which may be the
+    /// news of somebody else's write.
+    fn heed_own_write(&self, method: &Method, shows: Option<&CacheKey>, told: &Told, rules: &CachingRules) {
+        let head = &told.answer.head;
+        let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
+        if *method != Method::DELETE {
+            self.session.remember_own_tag(tag);
+        } else if let Some(key) = shows {
+            let no_fields = HeaderMap::new();
+            let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);
+            self.record_shown(deleted, &told.snapshot, &told.received, rules);
+        }
+    }
+
     /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to
     /// it; if another write closed meanwhile, nobody can tell in which order they happened.
     async fn feed(
@@ -187,10 +243,10 @@ impl Upstream {
         position: u64,
         rules: &CachingRules,
     ) -> Result<ForwardedAnswer, Failure> {
-        let ForwardedAnswer { head, body, covers } = answer;
+        let ForwardedAnswer { head, body, covers, sync_token } = answer;
         let (Ok(storable), true) = (storable(post, &head, rules), position == covers.closed_position + 1)
         else {
-            return Ok(ForwardedAnswer { head, body, covers });
+            return Ok(ForwardedAnswer { head, body, covers, sync_token });
         };
         match read_whole(body, rules.max_stored_body_bytes, STORING_PATIENCE, std::future::pending()).await {
             WholeBody::Complete(bytes) => {
@@ -198,9 +254,9 @@ impl Upstream {
                 if let Ok(response) = storable.with_body(&head, bytes.clone(), covers, rules) {
                     self.put(&post.key, response);
                 }
-                Ok(ForwardedAnswer { head, body: bytes.into(), covers })
+                Ok(ForwardedAnswer { head, body: bytes.into(), covers, sync_token })
             }
-            WholeBody::Streams(body) => Ok(ForwardedAnswer { head, body, covers }),
+            WholeBody::Streams(body) => Ok(ForwardedAnswer { head, body, covers, sync_token }),
             WholeBody::Broken(error) => {
                 let upstream = self.client.authority().to_string();
                 Err(Failure::from(ProxyError::BrokenAnswer { upstream, cause: error.to_string().into() }))

@@ -1,5 +1,6 @@
 //! Token values that never passed through this sidecar, handed over from another node: the first of the two steps in which they
-//! are learned (design, section 3). The second is the path that every request takes.
+//! are learned. The second is the path that every request takes. A value whose id the origin does not answer with stays
+//! unknown: its request goes forward each time, alone.
 
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use super::Upstream;
 use super::caller_body::CallerBody;
 use super::flight::Failure;
 use super::forward::{Forwarded, ForwardedAnswer};
+use crate::config::CachingRules;
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::conditional::CONDITIONAL_FIELDS;
+use crate::stored_response::CacheKey;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::token::PresentedToken;
 
@@ -24,6 +27,8 @@ pub enum Learned {
     Demands(Presented),
     /// The origin refuses the request, whatever the state: that is the answer.
     Refused(ForwardedAnswer),
+    /// The origin does not answer with the ids of these values. Its answer is as new as they are, and nothing else is known to be.
+    StillUnknown(ForwardedAnswer),
     /// The origin cannot be asked about values that are not known: nothing is known to include them.
     Unknown(Presented, Failure),
 }
@@ -38,13 +43,23 @@ enum Unlearned {
 impl Upstream {
     /// What the tokens in `fields` demand. Asks the origin if some never passed through here: with the caller's values in the
     /// place of ours, and without conditions, so that the answer shows a state and brings its token.
-    pub async fn learn(&self, fields: &HeaderMap, method: &Method, target: &PathAndQuery) -> Learned {
+    pub async fn learn(
+        &self,
+        fields: &HeaderMap,
+        method: &Method,
+        target: &PathAndQuery,
+        shows: Option<&CacheKey>,
+        rules: &CachingRules,
+    ) -> Learned {
         loop {
             let presented = self.session.requirement(fields);
             let Presented::Unknown(values) = &presented else { return Learned::Demands(presented) };
-            match self.ask_about(values, fields, method, target).await {
-                Ok(answer) if self.session.learn(answer.covers, values, &answer.head.fields) => {
-                    return Learned::Demands(self.session.requirement(fields));
+            match self.ask_about(values, fields, method, target, shows, rules).await {
+                Ok(answer) if self.learn_from(&answer, values) => {
+                    return match self.session.requirement(fields) {
+                        Presented::Unknown(_) => Learned::StillUnknown(answer),
+                        known => Learned::Demands(known),
+                    };
                 }
                 // A reset came in between: what they demand now is a question of its own.
                 Ok(_) => {}
@@ -54,6 +69,10 @@ impl Upstream {
         }
     }
 
+    fn learn_from(&self, answer: &ForwardedAnswer, values: &[PresentedToken]) -> bool {
+        self.session.learn(answer.covers, values, &answer.head.fields, self.clock.now())
+    }
+
     /// An answer that shows a state at least as new as these values.
     async fn ask_about(
         &self,
@@ -61,6 +80,8 @@ impl Upstream {
         fields: &HeaderMap,
         method: &Method,
         target: &PathAndQuery,
+        shows: Option<&CacheKey>,
+        rules: &CachingRules,
     ) -> Result<ForwardedAnswer, Unlearned> {
         if let Some(failure) = self.throttled(self.clock.now()) {
             return Err(Unlearned::Failed(failure));
@@ -76,8 +97,9 @@ impl Upstream {
             body: CallerBody::empty(),
             body_deadline: Duration::ZERO,
             unknown_tokens: values.to_vec(),
+            shows: shows.cloned(),
         };
-        let answer = self.forward(asked).await.map_err(Unlearned::Failed)?;
+        let answer = self.forward(asked, rules).await.map_err(Unlearned::Failed)?;
         match answer.head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
             status if status.is_success() || status.is_redirection() => Ok(answer),

@@ -6,9 +6,11 @@ pub mod collapse;
 pub mod dial;
 pub mod flight;
 pub mod forward;
+pub mod items;
 pub mod landing;
 pub mod learn;
 pub mod outgoing;
+pub mod shown;
 pub mod throttle;
 pub mod tls;
 pub mod upstream;
@@ -18,11 +20,12 @@ use std::time::Duration;
 
 use http::header::ETAG;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use hyper::body::Incoming;
 
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
+use crate::config::CachingRules;
 use crate::credentials::{Credential, Unsigned};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
@@ -34,10 +37,12 @@ use crate::store::{Store, StoreChange, Variants};
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
-use crate::sync_token::session::{Session, Snapshot};
+use crate::sync_token::session::{Received, Session, Snapshot};
 use answer_body::AnswerBody;
 use collapse::Flights;
 use flight::{Failure, Landing};
+use items::StoredLists;
+use shown::LastShown;
 use throttle::{Pause, Throttle};
 use upstream::{Outgoing, UpstreamClient};
 
@@ -51,15 +56,19 @@ pub struct Upstream {
     pub profile: Arc<dyn Profile>,
     /// How the sidecar proves itself there.
     pub credential: Arc<dyn Credential>,
-    /// What was observed there, and the writes that went there.
+    /// What its answers showed, and the writes that went there.
     pub session: Arc<Session<Footprint>>,
+    /// What was shown last of what is not stored.
+    pub last_shown: LastShown,
+    /// Lists that are stored, and of which items they consist.
+    pub lists: StoredLists,
     /// What is under way.
     pub flights: Arc<Flights<Landing>>,
     /// Whether it asked to be left alone.
     pub throttle: Throttle,
     /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
     pub store: Arc<dyn Store>,
-    /// How long an unknown write stays open where no tokens tell (design, section 3).
+    /// How long an unknown write stays open where no tokens tell, and by how much the origin's clocks may differ.
     pub settle_time: Duration,
     /// How long the answer to a write that carries no token waits for other open writes.
     pub conflict_wait: Duration,
@@ -75,7 +84,13 @@ impl Upstream {
     /// The stored response for a request: of the variants that its selecting header fields select, the most recent.
     #[must_use]
     pub fn stored(&self, request: &PresentedRequest) -> Option<Arc<StoredResponse>> {
-        select(&self.store.variants(&request.key)?, request).cloned()
+        self.stored_for(&request.key, &request.fields)
+    }
+
+    /// The same for a key and the fields of a request.
+    #[must_use]
+    pub fn stored_for(&self, key: &CacheKey, request_fields: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        select(&self.store.variants(key)?, request_fields).cloned()
     }
 
     /// Who shares a flight: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
@@ -96,9 +111,11 @@ impl Upstream {
         request: &PresentedRequest,
         covers: Coverage,
         presented: &Presented,
+        rules: &CachingRules,
     ) -> CoverageVerdict {
-        self.session
-            .verdict(covers, presented, |write| self.profile.touches(write, request.key.canonical_target()))
+        self.session.verdict(covers, presented, rules.related, |write| {
+            self.profile.touches(write, request.key.canonical_target())
+        })
     }
 
     /// The body of an answer, guarded and counted.
@@ -115,7 +132,7 @@ impl Upstream {
     pub fn put(&self, key: &CacheKey, mut response: StoredResponse) -> bool {
         if response.covers.is_immutable() && self.session.is_of_an_earlier_epoch(response.covers) {
             // It was under way at a reset: whatever is there is newer.
-            response.covers.observed_version = 0;
+            response.covers.newest_version = 0;
         }
         let late_replaces = !self.session.clauses().late_never_replaces;
         let tokens_tell = self.session.tokens_tell_states_apart();
@@ -186,7 +203,7 @@ impl Upstream {
         mut outgoing: Outgoing,
         target: &PathAndQuery,
         snapshot: &Snapshot,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<(Response<Incoming>, Received), Failure> {
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -210,27 +227,32 @@ impl Upstream {
         let now = self.clock.now();
         self.metrics.asked(outcome(&exchanged), now.since(sent));
         let response = exchanged.map_err(Failure::from)?;
-        if self.session.clauses().news_before_answer {
-            self.session.observe(snapshot.covers, response.headers());
+        let tokens = if self.session.clauses().news_before_answer {
+            self.session.observe(snapshot.covers, response.headers(), now)
         } else {
-            self.observe_late(snapshot.covers, response.headers().clone());
-        }
+            self.observe_late(snapshot.covers, response.headers().clone(), now);
+            Vec::new()
+        };
+        let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
             self.throttle.obey(response.status(), hint, now);
         }
         self.credential.heed(response.status(), response.headers(), now);
-        Ok(response)
+        Ok((response, received))
     }
 
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
-    fn observe_late(&self, sent: Coverage, fields: http::HeaderMap) {
+    fn observe_late(&self, sent: Coverage, fields: HeaderMap, now: Timestamp) {
         let session = Arc::clone(&self.session);
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            session.observe(sent, &fields);
+            tokio::time::sleep(LATE).await;
+            let _received = session.observe(sent, &fields, now);
         });
     }
 }
+
+/// How late the mistake of recording news too late is.
+const LATE: Duration = Duration::from_millis(500);
 
 fn holds_immutable(variants: &Variants, response: &StoredResponse) -> bool {
     variants.selected_by(&response.selecting).is_some_and(|held| held.covers.is_immutable())
@@ -255,8 +277,8 @@ fn show_different_states(one: &StoredResponse, other: &StoredResponse) -> bool {
 
 /// Of the variants that a request selects, the most recent.
 #[must_use]
-pub fn select<'a>(variants: &'a Variants, request: &PresentedRequest) -> Option<&'a Arc<StoredResponse>> {
-    variants.as_slice().iter().find(|response| vary::selects(&response.selecting, &request.fields))
+pub fn select<'a>(variants: &'a Variants, request_fields: &HeaderMap) -> Option<&'a Arc<StoredResponse>> {
+    variants.as_slice().iter().find(|response| vary::selects(&response.selecting, request_fields))
 }
 
 impl From<ProxyError> for Failure {

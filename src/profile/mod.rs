@@ -72,6 +72,20 @@ pub trait Profile: Send + Sync + fmt::Debug {
         let _http_says_nothing = (canonical_target, body);
     }
 
+    /// What a list consists of: the state of each item as a response of its own would show it. `None` where the target is no
+    /// list, or does not show the tags of its items.
+    fn list_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
+        let _http_knows_no_lists = (canonical_target, body);
+        None
+    }
+
+    /// Whether `Last-Modified` of a 200 says when the state that it shows came to be: true of one key-value, never of a list,
+    /// since nothing dates a deletion.
+    fn is_dated(&self, canonical_target: &str) -> bool {
+        let _http_dates_nothing = canonical_target;
+        false
+    }
+
     /// How long a resource is fresh whose content cannot change any more; `None` for all others. Asked before the request is
     /// sent: what is fixed then covers everything that can come.
     fn immutable_for(&self, canonical_target: &str) -> Option<Duration> {
@@ -98,6 +112,15 @@ pub trait Profile: Send + Sync + fmt::Debug {
 
     /// Whether that write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
+}
+
+/// The state of one item of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemState {
+    /// The canonical target of the item by itself.
+    pub canonical_target: String,
+    /// Its entity tag, as its own answer would carry it.
+    pub entity_tag: String,
 }
 
 /// What a write may have changed. Cheap to clone: the write log and the tasks that watch it share it.

@@ -17,6 +17,8 @@ use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_
 use crate::fetch::Upstream;
 use crate::fetch::collapse::Flights;
 use crate::fetch::dial::Dial;
+use crate::fetch::items::StoredLists;
+use crate::fetch::shown::LastShown;
 use crate::fetch::throttle::Throttle;
 use crate::fetch::tls::{NetworkDial, TlsError};
 use crate::fetch::upstream::{UpstreamClient, UpstreamLimits};
@@ -154,6 +156,8 @@ fn destination(
         profile: profile(upstream, surroundings.clauses),
         credential,
         session: Arc::new(Session::new(surroundings.clauses)),
+        last_shown: LastShown::default(),
+        lists: StoredLists::default(),
         flights: Arc::new(Flights::default()),
         throttle: Throttle::new(upstream.retry_after_limit),
         store: Arc::clone(store),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::{ETAG, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
@@ -10,17 +11,21 @@ use super::outcome::Outcome;
 use super::{Found, OnPath, Proxy};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
+use crate::decide::age::current_age;
+use crate::decide::list_first::asks_list_first;
+use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::fetch::caller_body::take_in;
-use crate::fetch::forward::Forwarded;
+use crate::fetch::flight::AloneAnswer;
+use crate::fetch::forward::{Forwarded, ForwardedAnswer};
 use crate::fetch::learn::Learned;
-use crate::identify::Identified;
+use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
-use crate::stored_response::StoredResponse;
+use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::UncoveredReason;
+use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
 impl Proxy {
     /// Learns first what the caller's unknown token values include, then walks on.
@@ -30,19 +35,27 @@ impl Proxy {
         on_path: OnPath,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        let OnPath { request, target, .. } = &on_path;
-        let on_path = match to.upstream.learn(&request.fields, &request.method, target).await {
+        let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
+        let OnPath { request, target, rules, .. } = &on_path;
+        let learned =
+            to.upstream.learn(&request.fields, &request.method, target, Some(&request.key), rules).await;
+        let on_path = match learned {
             Learned::Demands(presented) => OnPath { presented, ..on_path },
             Learned::Unknown(presented, failure) => {
                 return self.without_origin(to, OnPath { presented, ..on_path }, failure, None);
             }
             Learned::Refused(answer) => {
-                let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
                 return Ok(Outcome::passed(&on_path.request.method, answer, reason));
+            }
+            Learned::StillUnknown(answer) => {
+                let ForwardedAnswer { head, body, .. } = answer;
+                let alone = AloneAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
+                return Ok(Outcome::alone(&on_path.request, alone, reason, None));
             }
         };
         match self.look_up(to, on_path) {
-            Found::Hit(hit) => Ok(hit),
+            // The origin was asked for it.
+            Found::Hit(hit) => Ok(hit.after_asking(reason)),
             Found::Other(on_path, decision, stored) => {
                 self.go_forward(to, on_path, decision, stored, body).await
             }
@@ -61,10 +74,10 @@ impl Proxy {
         match decision {
             Decision::Refuse => Err(only_if_cached()),
             Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)) => {
-                let OnPath { request, target, .. } = on_path;
-                let answer = self
-                    .pass(to, request.method.clone(), target, request.fields.clone(), reason, body)
-                    .await?;
+                let OnPath { request, target, rules, .. } = on_path;
+                let shows = Some(request.key.clone());
+                let (method, fields) = (request.method.clone(), request.fields.clone());
+                let answer = self.pass(to, method, target, fields, shows, reason, &rules, body).await?;
                 if let Some(stored) = stored
                     && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
                 {
@@ -78,8 +91,60 @@ impl Proxy {
                 let reason = ForwardReason::Request(RequestReason::UnprovenCaller);
                 self.ask_alone(to, on_path, reason, true, None).await
             }
-            Decision::Validate(reason) | Decision::Fetch(reason) => self.fetch(to, on_path, reason).await,
+            Decision::Validate(reason) => {
+                let Some(list) = stored.and_then(|stored| self.list_to_ask(to, &on_path, &stored, reason))
+                else {
+                    return self.fetch(to, on_path, reason).await;
+                };
+                // What became of the list is told by what is stored now.
+                let _asked = self.fetch(to, list, reason).await;
+                match self.look_up(to, on_path) {
+                    Found::Hit(hit) => Ok(hit.after_asking(reason)),
+                    Found::Other(on_path, ..) => self.fetch(to, on_path, reason).await,
+                }
+            }
+            Decision::Fetch(reason) => self.fetch(to, on_path, reason).await,
         }
+    }
+
+    /// The list to validate in the place of a stored item. Not where callers prove themselves: a list may not be theirs to see.
+    fn list_to_ask(
+        &self,
+        to: &Destination,
+        item: &OnPath,
+        stored: &StoredResponse,
+        reason: ForwardReason,
+    ) -> Option<OnPath> {
+        let upstream = &to.upstream;
+        if upstream.credential.forwards_callers() {
+            return None;
+        }
+        let list =
+            upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
+        let now = self.clock.now();
+        let demands_nothing = Presented::Known { required_version: 0 };
+        let answers = |key: &CacheKey| {
+            let stored = upstream.stored_for(key, &item.request.fields)?;
+            let verdict =
+                upstream.session.verdict(stored.covers, &demands_nothing, item.rules.related, |write| {
+                    upstream.profile.touches(write, key.canonical_target())
+                });
+            let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
+            Some(is_fresh && verdict == CoverageVerdict::Covered)
+        };
+        let stale_items = list
+            .item_targets()
+            .filter(|target| answers(&list.request.key.of_target(target)) == Some(false))
+            .count();
+        // What is no longer stored would be fetched anew, with its body.
+        let list_answers = answers(&list.request.key)?;
+        asks_list_first(reason, list_answers, stale_items).then(|| OnPath {
+            request: Arc::new(list.request.as_validation()),
+            target: list.target.clone(),
+            rules: Arc::clone(&list.rules),
+            presented: demands_nothing,
+            proven: true,
+        })
     }
 
     /// A request that is no retrieval, or none that the cache understands.
@@ -104,29 +169,33 @@ impl Proxy {
                     profile::BypassReason::Method => ForwardReason::Method,
                     reason => ForwardReason::Bypass(BypassReason::Unidentified(reason)),
                 };
-                self.pass(to, bypassed.method, target, bypassed.fields, reason, body).await
+                let shows = shown_by_bypassed(to, &bypassed, &target);
+                self.pass(to, bypassed.method, target, bypassed.fields, shows, reason, &rules, body).await
             }
         }
     }
 
-    /// Passes a request on that the cache has no part in.
+    /// Passes a request on that the cache has no part in. `shows` is the key of which its answer shows the state.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
     async fn pass(
         &self,
         to: &Destination,
         method: Method,
         target: PathAndQuery,
         fields: HeaderMap,
+        shows: Option<CacheKey>,
         reason: ForwardReason,
+        rules: &CachingRules,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        // Its own answer must be as new as its tokens too.
-        match to.upstream.learn(&fields, &method, &target).await {
-            Learned::Demands(_) => {}
+        // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
+        match to.upstream.learn(&fields, &method, &target, None, rules).await {
+            Learned::Demands(_) | Learned::StillUnknown(_) => {}
             Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
             Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
         }
-        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
-        Ok(match to.upstream.forward_safe(forwarded).await {
+        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
+        Ok(match to.upstream.forward_safe(forwarded, rules).await {
             Ok(answer) => Outcome::passed(&method, answer, reason),
             Err(failure) => Outcome::failed(failure.error, reason),
         })
@@ -145,7 +214,8 @@ impl Proxy {
         rules: Arc<CachingRules>,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        let forwarded = self.forwarded(to, method.clone(), target, fields, body).await?;
+        let shows = post.as_ref().map(|post| post.key.clone()).or_else(|| shown_key(to, &fields, &target));
+        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
         Ok(match written {
             Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
@@ -159,6 +229,7 @@ impl Proxy {
         method: Method,
         target: PathAndQuery,
         fields: HeaderMap,
+        shows: Option<CacheKey>,
         body: FlowingBody,
     ) -> Result<Forwarded, ProxyError> {
         let mut limits = self.body_limits;
@@ -170,7 +241,36 @@ impl Proxy {
             Presented::Known { .. } => Vec::new(),
         };
         let body = take_in(body, limits).await?;
-        Ok(Forwarded { method, target, fields, body, body_deadline: limits.deadline, unknown_tokens })
+        let body_deadline = limits.deadline;
+        Ok(Forwarded { method, target, fields, body, body_deadline, unknown_tokens, shows })
+    }
+}
+
+/// The key of the plain retrieval of a target.
+fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
+    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, &HeaderMap::new()).ok()?;
+    let identity = to.identity(fields);
+    Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
+}
+
+/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows a part
+/// of a list, or is not understood, shows a state of its own.
+fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
+    let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
+    if !is_retrieval || bypassed.reason == profile::BypassReason::AcceptDatetime {
+        return None;
+    }
+    let plain = shown_key(to, &bypassed.fields, target);
+    match (plain, bypassed.fields.get(RANGE)) {
+        (Some(key), Some(range)) if !to.upstream.profile.is_dated(key.canonical_target()) => {
+            let part = format!("{}\0{}", key.canonical_target(), String::from_utf8_lossy(range.as_bytes()));
+            Some(key.of_target(&part))
+        }
+        (Some(key), _) => Some(key),
+        (None, _) => {
+            let identity = to.identity(&bypassed.fields);
+            Some(CacheKey::new(&to.upstream.name, &identity.partition, target.as_str()))
+        }
     }
 }
 

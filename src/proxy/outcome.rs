@@ -32,6 +32,8 @@ pub(super) struct Outcome {
     reply: Reply,
     /// Fields for this caller alone.
     withheld: HeaderMap,
+    /// The `Sync-Token` line of the answer to the caller's own write, in the place of everyone's.
+    own_sync_token: Option<HeaderValue>,
 }
 
 enum Reply {
@@ -65,6 +67,7 @@ impl Outcome {
         };
         Self {
             withheld: HeaderMap::new(),
+            own_sync_token: None,
             status,
             reply: Reply::Stored { request, response, came_from_origin: false, same_during },
         }
@@ -102,6 +105,7 @@ impl Outcome {
         let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
         Self {
             withheld: HeaderMap::new(),
+            own_sync_token: None,
             status,
             reply: Reply::Stored { request, response: shared.response, came_from_origin, same_during: None },
         }
@@ -122,6 +126,7 @@ impl Outcome {
         };
         Self {
             withheld: HeaderMap::new(),
+            own_sync_token: None,
             status,
             reply: Reply::Stored {
                 request,
@@ -150,10 +155,10 @@ impl Outcome {
             let mut fields = head.fields;
             respond::keep_what_a_304_carries(&mut fields);
             let reply = upstream(&request.method, StatusCode::NOT_MODIFIED, fields, FlowingBody::Empty);
-            return Self { withheld: HeaderMap::new(), status, reply };
+            return Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply };
         }
         let reply = upstream(&request.method, head.status, head.fields, body);
-        Self { withheld: HeaderMap::new(), status, reply }
+        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply }
     }
 
     pub(super) fn passed(method: &Method, answer: ForwardedAnswer, reason: ForwardReason) -> Self {
@@ -161,6 +166,7 @@ impl Outcome {
             CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
         Self {
             withheld: HeaderMap::new(),
+            own_sync_token: answer.sync_token,
             status,
             reply: upstream(method, answer.head.status, answer.head.fields, answer.body),
         }
@@ -170,7 +176,15 @@ impl Outcome {
     pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
-        Self { withheld: HeaderMap::new(), status, reply: Reply::Failed(error) }
+        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+    }
+
+    /// The same, where the origin had to be asked before the store could answer: no hit.
+    pub(super) fn after_asking(mut self, reason: ForwardReason) -> Self {
+        self.status.hit = false;
+        self.status.fwd = Some(reason.fwd());
+        self.status.detail = reason.detail();
+        self
     }
 
     /// With the fields that only the caller whose request fetched the answer gets to see.
@@ -247,7 +261,7 @@ impl<'a> Told<'a> {
             Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
                 self.fail(&error, status, sync_token, metrics)
             }
-            Ok(Outcome { status, reply, withheld }) => {
+            Ok(Outcome { status, reply, withheld, own_sync_token }) => {
                 self.count(&status, &reply);
                 let word = status.fwd.unwrap_or("hit");
                 let key = match &reply {
@@ -255,6 +269,7 @@ impl<'a> Told<'a> {
                     _ => None,
                 };
                 let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
+                let sync_token = own_sync_token.or(sync_token);
                 let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
                 let mut answer = self.reply(reply, own, repeatable);
                 respond::add_withheld(answer.headers_mut(), withheld);

@@ -61,8 +61,8 @@ pub(crate) fn response(selecting: &str, body: &[u8]) -> StoredResponse {
 }
 
 /// A coverage of these components.
-pub(crate) fn coverage(observed_version: u64, closed_position: u64, sent_order: u64) -> Coverage {
-    Coverage { observed_version, closed_position, sent_order }
+pub(crate) fn coverage(newest_version: u64, closed_position: u64, sent_order: u64) -> Coverage {
+    Coverage { newest_version, closed_position, sent_order, revelation: 0 }
 }
 
 /// The cases themselves.

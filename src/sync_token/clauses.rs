@@ -1,59 +1,70 @@
 //! Switches that take one clause of the coverage rule away, so that tests can show that each clause is needed.
 //!
-//! The configuration cannot reach them: a running sidecar always has all of them on. A switch that is off must make the
-//! linearizability checker find a violation; one that does not would be a clause that nobody tests.
+//! The configuration cannot reach them: a running sidecar always has all of them on. A switch that is off must make a
+//! checker of the simulation find a violation; one that does not would be a clause that nobody tests.
 
-/// The clauses of design section 3 that are marked as needed, plus two mistakes that are easy to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clauses {
-    /// Rule 1: a stored response must cover `observed`.
-    pub covers_observed: bool,
-    /// Rule 2: what a caller presented must be included in what is covered.
-    pub covers_presented: bool,
-    /// Rule 3: writes that can have touched it must have been closed in the snapshot.
-    pub covers_writes: bool,
-    /// A write of unknown outcome counts as happened.
-    pub unknown_counts_as_happened: bool,
-    /// Without tokens an unknown write stays open for the settle time.
-    pub unknown_stays_open: bool,
-    /// `observed` and the write log are brought up to date before the answer is passed on.
-    pub news_before_answer: bool,
-    /// An answer without a token to a write waits for other open writes of the same key.
-    pub tokenless_answer_waits: bool,
-    /// The snapshot holds which writes are closed, not how many have opened.
-    pub snapshot_counts_closed: bool,
-    /// What was sent counts as covered, never what was received.
-    pub sent_not_received: bool,
-    /// A 304 raises the coverage of the response whose tag was sent, and of no other.
-    pub freshens_the_one_in_hand: bool,
-    /// A request joins a flight only if the flight's snapshot satisfies what the joiner required.
-    pub joiner_checks_snapshot: bool,
-    /// What comes back late never replaces a stored response with a greater coverage.
-    pub late_never_replaces: bool,
-    /// A caller's own token never enters `observed`. (Off: it is merged, and one caller can poison all.)
-    pub callers_never_merged: bool,
-    /// Filters match every key-value that they may contain. (Off: a prefix filter matches only its own text.)
-    pub filters_match_fully: bool,
+macro_rules! clauses {
+    ($($(#[$doc:meta])* $clause:ident,)*) => {
+        /// The clauses of the coverage rule, and two mistakes that are easy to make.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Clauses {
+            $($(#[$doc])* pub $clause: bool,)*
+        }
+
+        impl Clauses {
+            /// All clauses on: the only value outside tests.
+            pub const ALL: Self = Self { $($clause: true,)* };
+        }
+    };
 }
 
-impl Clauses {
-    /// All clauses on: the only value outside tests.
-    pub const ALL: Self = Self {
-        covers_observed: true,
-        covers_presented: true,
-        covers_writes: true,
-        unknown_counts_as_happened: true,
-        unknown_stays_open: true,
-        news_before_answer: true,
-        tokenless_answer_waits: true,
-        snapshot_counts_closed: true,
-        sent_not_received: true,
-        freshens_the_one_in_hand: true,
-        joiner_checks_snapshot: true,
-        late_never_replaces: true,
-        callers_never_merged: true,
-        filters_match_fully: true,
-    };
+clauses! {
+    /// Rule 1: a stored response covers `required`, or is the latest revelation.
+    covers_required,
+    /// Rule 2: what a caller presented must be included in what is covered.
+    covers_presented,
+    /// Rule 3: writes that can have touched it must have been closed in the snapshot.
+    covers_writes,
+    /// A first answer shows a change.
+    first_answers_show_change,
+    /// An answer that is not stored, or that passes by the store, shows a change like any other.
+    unstored_answers_show_change,
+    /// `Last-Modified` exempts single key-values only. (Off: lists and 404s, which nothing dates, are exempted as well.)
+    exempts_only_dated_singles,
+    /// Exempted answers count as revelations.
+    exempted_are_revelations,
+    /// The latest revelation is told by its number. (Off: by the token that its answer carried.)
+    latest_revelation_by_counter,
+    /// A revelation stands in for its token only if no other came between its sending and its arrival.
+    revelation_needs_quiet,
+    /// The order of sending stands in where tokens do not tell states apart.
+    order_stands_in_for_tokens,
+    /// A list validates the stored key-values that it contains with the same tag, and no others.
+    list_validation_needs_equal_tag,
+    /// A value whose id the origin does not answer with stays unknown. (Off: it is taken as demanding nothing.)
+    unanswered_id_stays_unknown,
+    /// A write of unknown outcome counts as happened.
+    unknown_counts_as_happened,
+    /// Where tokens do not tell, an unknown write stays open for the settle time.
+    unknown_stays_open,
+    /// `newest`, `required` and the write log are brought up to date before the answer is passed on.
+    news_before_answer,
+    /// An answer without a token to a write waits for other open writes of the same key.
+    tokenless_answer_waits,
+    /// The snapshot holds which writes are closed, not how many have opened.
+    snapshot_counts_closed,
+    /// What was sent counts as covered, never what was received.
+    sent_not_received,
+    /// A 304 raises the coverage of the response whose tag was sent, and of no other.
+    freshens_the_one_in_hand,
+    /// A request joins a flight only if the flight's snapshot satisfies what the joiner required.
+    joiner_checks_snapshot,
+    /// What comes back late never replaces a stored response with a greater coverage.
+    late_never_replaces,
+    /// A caller's own token never enters `newest`. (Off: it is merged, and one caller can poison all.)
+    callers_never_merged,
+    /// Filters match every key-value that they may contain. (Off: a prefix filter matches only its own text.)
+    filters_match_fully,
 }
 
 impl Default for Clauses {

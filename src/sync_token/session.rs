@@ -1,5 +1,5 @@
-//! All local callers as one session towards one upstream endpoint: `observed` and the write log behind one lock, with what
-//! the hot path needs mirrored in atomics.
+//! All local callers as one session towards one upstream endpoint: tokens, revelations and the write log behind one lock, with
+//! what the hot path needs mirrored in atomics. The module above states the rules.
 //!
 //! Invariant: whoever learns news from upstream records it here BEFORE passing the answer on, and whoever sends a request
 //! upstream takes its [`Snapshot`] here before the first byte. Both happen under the lock, so a snapshot is a consistent cut.
@@ -7,6 +7,7 @@
 //! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
 //! the reset tells of the store as it was before, and nothing of it is recorded.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,12 +18,16 @@ use tokio::sync::Notify;
 
 use super::aggregate::{Aggregate, Presented};
 use super::clauses::Clauses;
-use super::coverage::{Coverage, CoverageVerdict, UncoveredReason};
-use super::token::{self, PresentedToken};
+use super::coverage::{Coverage, CoverageVerdict, UncoveredReason, WrittenCoverage};
+use super::token::{self, PresentedToken, SyncToken};
 use super::write_log::{WriteId, WriteLog};
+use crate::clock::Timestamp;
 
 /// The field that carries tokens both ways.
 pub const SYNC_TOKEN: HeaderName = HeaderName::from_static(token::FIELD_NAME);
+
+/// How many entity tags of own writes are remembered. Forgetting one is safe: the read that shows it counts as a change.
+const MAX_OWN_TAGS: usize = 4096;
 
 /// What a request takes along upstream, and what its answer will cover.
 #[derive(Clone, Debug)]
@@ -31,6 +36,28 @@ pub struct Snapshot {
     pub covers: Coverage,
     /// The one `Sync-Token` line to send; `None` while the origin has never sent a token.
     pub sync_token: Option<HeaderValue>,
+    /// How many revelations there had been.
+    pub revelations: u64,
+    /// The tokens were those of `newest`, none of a caller's in their place.
+    pub sent_newest: bool,
+}
+
+/// What the head of an answer brought: its tokens, and the origin's time.
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    /// The tokens of the answer. Merged into `newest` already.
+    pub tokens: Vec<SyncToken>,
+    /// What time it was at the origin (`x-ms-date`, else `Date`).
+    pub origin_time: Option<Timestamp>,
+}
+
+/// How an answer that shows a change counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revelation {
+    /// `required` rises to its token.
+    Raises,
+    /// What it shows is known to be included in `required`: it counts, and raises nothing.
+    Included,
 }
 
 /// How a write ended.
@@ -49,7 +76,11 @@ pub enum WriteOutcome {
 pub struct Session<F> {
     clauses: Clauses,
     state: Mutex<State<F>>,
-    observed_version: AtomicU64,
+    required_version: AtomicU64,
+    /// Everything sent at or before this position lacks a change that tokens do not tell of.
+    required_order: AtomicU64,
+    /// The number that the latest revelation bears in its coverage.
+    latest_revelation: AtomicU64,
     closed_position: AtomicU64,
     open_writes: AtomicU64,
     /// The least `sent_order` of this epoch. Written under the lock.
@@ -64,14 +95,20 @@ struct State<F> {
     aggregate: Aggregate,
     writes: WriteLog<F>,
     sent_order: u64,
+    revelations: u64,
+    /// The origin's time in the answer to which `required` last rose.
+    raised_at: Option<Timestamp>,
+    own_tags: VecDeque<Box<[u8]>>,
 }
 
-/// The two printed forms of the aggregate, made when it changes and not when it is used.
+/// The printed forms of the aggregate, made when it changes and not when it is used.
 #[derive(Debug, Default)]
 struct Lines {
-    version: u64,
+    /// What the response line demands of who presents it.
+    response_version: u64,
     request: Option<HeaderValue>,
     response: Option<HeaderValue>,
+    response_as_presented: Option<HeaderValue>,
 }
 
 impl<F> Default for Session<F> {
@@ -81,7 +118,7 @@ impl<F> Default for Session<F> {
 }
 
 impl<F> Session<F> {
-    /// A session that has observed nothing. `clauses` is [`Clauses::ALL`] outside tests.
+    /// A session that has seen nothing. `clauses` is [`Clauses::ALL`] outside tests.
     #[must_use]
     pub fn new(clauses: Clauses) -> Self {
         Self {
@@ -90,8 +127,13 @@ impl<F> Session<F> {
                 aggregate: Aggregate::default(),
                 writes: WriteLog::default(),
                 sent_order: 0,
+                revelations: 0,
+                raised_at: None,
+                own_tags: VecDeque::new(),
             }),
-            observed_version: AtomicU64::new(0),
+            required_version: AtomicU64::new(0),
+            required_order: AtomicU64::new(0),
+            latest_revelation: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
             epoch_begins: AtomicU64::new(0),
@@ -107,34 +149,96 @@ impl<F> Session<F> {
         self.clauses
     }
 
-    /// Merges the tokens of an upstream answer (any method, any status) into `observed`. `sent` is from the snapshot of the request
-    /// that it answers: if that was taken before a reset, nothing is merged.
-    pub fn observe(&self, sent: Coverage, fields: &HeaderMap) {
-        let mut lines = fields.get_all(SYNC_TOKEN).iter().peekable();
-        if lines.peek().is_none() {
-            return;
+    /// Merges the tokens of an upstream answer (any method, any status) into `newest`. `sent` is from the snapshot of the request
+    /// that it answers: if that was taken before a reset, nothing is merged, and nothing returned.
+    pub fn observe(&self, sent: Coverage, fields: &HeaderMap, now: Timestamp) -> Vec<SyncToken> {
+        let received = tokens_of(fields);
+        if received.is_empty() {
+            return received;
         }
-        let received = token::parse_response(lines.map(HeaderValue::as_bytes));
         let mut state = self.lock();
-        if !self.is_of_an_earlier_epoch(sent) && state.aggregate.observe(&received) {
+        if self.is_of_an_earlier_epoch(sent) {
+            return Vec::new();
+        }
+        if state.aggregate.observe(&received, now) {
             self.publish(&state);
         }
+        received
     }
 
     /// Merges the tokens of the answer to a request that carried a caller's unknown values in the place of ours: from here on
-    /// those values are known, as demands. `sent` as for [`Session::observe`]; `false` if a reset came in between, and what the
-    /// values demand is still to be found out.
+    /// those whose ids it answers are known, as demands. `sent` as for [`Session::observe`]; `false` if a reset came in between,
+    /// and what the values demand is still to be found out.
     #[must_use]
-    pub fn learn(&self, sent: Coverage, presented: &[PresentedToken], fields: &HeaderMap) -> bool {
-        let received = token::parse_response(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
+    pub fn learn(
+        &self,
+        sent: Coverage,
+        presented: &[PresentedToken],
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> bool {
+        let received = tokens_of(fields);
         let mut state = self.lock();
         if self.is_of_an_earlier_epoch(sent) {
             return false;
         }
-        if state.aggregate.learn(presented, &received) {
+        let unanswered_demand_nothing = !self.clauses.unanswered_id_stays_unknown;
+        if state.aggregate.learn(presented, &received, unanswered_demand_nothing, now) {
             self.publish(&state);
         }
         true
+    }
+
+    /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
+    /// stand in for the token of its answer. To be called before anyone sees the answer.
+    #[must_use]
+    pub fn reveal(&self, snapshot: &Snapshot, received: &Received, revelation: Revelation) -> Coverage {
+        let covers = snapshot.covers;
+        let mut state = self.lock();
+        if self.is_of_an_earlier_epoch(covers) {
+            return covers;
+        }
+        let quiet = state.revelations == snapshot.revelations;
+        let covered = snapshot.sent_newest
+            && covers.newest_version >= state.aggregate.required_version()
+            && covers.sent_order > self.required_order.load(Ordering::SeqCst);
+        match revelation {
+            Revelation::Included if !self.clauses.exempted_are_revelations => return covers,
+            Revelation::Included => {}
+            Revelation::Raises => {
+                state.aggregate.require(&received.tokens);
+                state.raised_at = state.raised_at.max(received.origin_time);
+                if received.tokens.is_empty() || !state.aggregate.moved() {
+                    self.required_order.store(state.sent_order, Ordering::SeqCst);
+                }
+            }
+        }
+        state.revelations += 1;
+        self.publish(&state);
+        let stands_in = covered && (quiet || !self.clauses.revelation_needs_quiet);
+        let number = self.number_of_latest(&state);
+        Coverage { revelation: if stands_in { number } else { 0 }, ..covers }
+    }
+
+    /// Whether the answer to an own write told of the state with this entity tag.
+    #[must_use]
+    pub fn wrote(&self, tag: &[u8]) -> bool {
+        self.state().own_tags.iter().any(|own| **own == *tag)
+    }
+
+    /// Remembers the entity tag that the answer to an own write told.
+    pub fn remember_own_tag(&self, tag: &[u8]) {
+        let mut state = self.state();
+        if state.own_tags.len() >= MAX_OWN_TAGS {
+            state.own_tags.pop_front();
+        }
+        state.own_tags.push_back(tag.into());
+    }
+
+    /// The origin's time in the answer to which `required` last rose.
+    #[must_use]
+    pub fn raised_at(&self) -> Option<Timestamp> {
+        self.state().raised_at
     }
 
     /// Whether this is the coverage of something that was sent before the last reset.
@@ -150,14 +254,28 @@ impl<F> Session<F> {
         self.lock().aggregate.moved()
     }
 
+    /// The coverage as another process can understand it. What is known of writes stays here.
+    #[must_use]
+    pub fn written(&self, covers: Coverage) -> WrittenCoverage {
+        self.state().aggregate.written(covers.newest_version)
+    }
+
+    /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
+    /// that is nothing.
+    #[must_use]
+    pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
+        let newest_version = self.state().aggregate.version_within(written);
+        (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
+    }
+
     /// The mistake of merging what a caller presents, for the test that shows why it is one.
     pub fn merge_callers_tokens(&self, presented: &[PresentedToken]) {
         let forged: Vec<_> = presented
             .iter()
-            .filter_map(|token| token::SyncToken::new(token.id(), token.value(), u64::MAX >> 12).ok())
+            .filter_map(|token| SyncToken::new(token.id(), token.value(), u64::MAX >> 12).ok())
             .collect();
         let mut state = self.lock();
-        if state.aggregate.observe(&forged) {
+        if state.aggregate.observe(&forged, Timestamp::default()) {
             self.publish(&state);
         }
     }
@@ -171,9 +289,9 @@ impl<F> Session<F> {
             return demands_nothing;
         };
         let published = self.lines.load();
-        if published.request.as_ref() == Some(first) && lines.next().is_none() {
+        if published.response_as_presented.as_ref() == Some(first) && lines.next().is_none() {
             // The usual case: the caller returns exactly what the last answer carried.
-            return Presented::Known { required_version: published.version };
+            return Presented::Known { required_version: published.response_version };
         }
         drop(published);
         let presented = token::parse_request(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
@@ -191,16 +309,18 @@ impl<F> Session<F> {
         let mut state = self.lock();
         state.sent_order += 1;
         let covers = Coverage {
-            observed_version: state.aggregate.version(),
+            newest_version: state.aggregate.version(),
             closed_position: state.writes.snapshot_position(self.clauses),
             sent_order: state.sent_order,
+            revelation: 0,
         };
-        let sync_token = if in_place_of_ours.is_empty() {
+        let sent_newest = in_place_of_ours.is_empty();
+        let sync_token = if sent_newest {
             self.lines.load().request.clone()
         } else {
             HeaderValue::from_maybe_shared(state.aggregate.request_line(in_place_of_ours)).ok()
         };
-        Snapshot { covers, sync_token }
+        Snapshot { covers, sync_token, revelations: state.revelations, sent_newest }
     }
 
     /// The mistake of counting what was received as covered, for the test that shows why it is one.
@@ -209,15 +329,17 @@ impl<F> Session<F> {
         if self.clauses.sent_not_received {
             return covers;
         }
-        Coverage { observed_version: self.observed_version.load(Ordering::SeqCst), ..covers }
+        Coverage { newest_version: self.state().aggregate.version(), ..covers }
     }
 
-    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join.
+    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join. `related`: the
+    /// resources belong together, so that the order of sending counts where tokens do not tell.
     #[must_use]
     pub fn verdict(
         &self,
         covers: Coverage,
         presented: &Presented,
+        related: bool,
         touches: impl Fn(&F) -> bool,
     ) -> CoverageVerdict {
         // `open_writes` first: a write that closes in between has set the position before it left this count.
@@ -231,13 +353,13 @@ impl<F> Session<F> {
         }
         match presented {
             Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
-            Presented::Known { required_version } if covers.observed_version < *required_version => {
+            _ if self.clauses.covers_required && !self.covers_required(covers, related) => {
+                CoverageVerdict::Unverified(UncoveredReason::Change)
+            }
+            Presented::Known { required_version } if covers.newest_version < *required_version => {
                 CoverageVerdict::Unverified(UncoveredReason::SyncToken)
             }
-            _ if self.clauses.covers_observed && !self.covers_observed(covers) => {
-                CoverageVerdict::Unverified(UncoveredReason::SyncToken)
-            }
-            _ => CoverageVerdict::Covered,
+            Presented::Known { .. } => CoverageVerdict::Covered,
         }
     }
 
@@ -245,6 +367,12 @@ impl<F> Session<F> {
     #[must_use]
     pub fn response_line(&self) -> Option<HeaderValue> {
         self.lines.load().response.clone()
+    }
+
+    /// The line of the answer to a caller's own write: what it demands of later reads includes that write.
+    #[must_use]
+    pub fn response_line_after_write(&self, received: &[SyncToken]) -> Option<HeaderValue> {
+        line(self.state().aggregate.response_line(received))
     }
 
     /// A number that grows whenever anything here is changed or found out under the lock, before anybody hears of it (what tokens
@@ -310,34 +438,58 @@ impl<F> Session<F> {
         }
     }
 
-    /// Forgets everything that was observed: a store restored from a backup may count lower. Coverage taken before never
+    /// Forgets everything that tokens told: a store restored from a backup may count lower. Coverage taken before never
     /// holds again, that of answers still under way included, and no token of theirs is recorded; the write log stays, because it
     /// does not depend on tokens.
     pub fn reset(&self) {
         let mut state = self.lock();
         self.epoch_begins.store(state.sent_order + 1, Ordering::SeqCst);
+        self.required_order.store(state.sent_order, Ordering::SeqCst);
         state.aggregate.reset();
+        state.raised_at = None;
+        state.revelations += 1;
         self.publish(&state);
     }
 
-    fn covers_observed(&self, covers: Coverage) -> bool {
-        // An overflowed aggregate publishes a version that no snapshot can have.
-        covers.observed_version == self.observed_version.load(Ordering::SeqCst)
+    fn covers_required(&self, covers: Coverage, related: bool) -> bool {
+        // An overflowed aggregate publishes numbers that no coverage can have.
+        let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst)
+            && (!related
+                || !self.clauses.order_stands_in_for_tokens
+                || covers.sent_order > self.required_order.load(Ordering::SeqCst));
+        includes
+            || (covers.revelation != 0
+                && covers.revelation == self.latest_revelation.load(Ordering::SeqCst))
             // What was fixed in one epoch may be otherwise in the next.
             || (covers.is_immutable() && !self.is_of_an_earlier_epoch(covers))
     }
 
+    /// The number by which the latest revelation is known. Off the clause it is the mistake of knowing it by the token of its
+    /// answer.
+    fn number_of_latest(&self, state: &State<F>) -> u64 {
+        if self.clauses.latest_revelation_by_counter {
+            state.revelations
+        } else {
+            state.aggregate.required_version()
+        }
+    }
+
     fn publish(&self, state: &State<F>) {
         let aggregate = &state.aggregate;
-        let line =
-            |text: String| if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() };
         self.lines.store(std::sync::Arc::new(Lines {
-            version: aggregate.version(),
+            response_version: aggregate.response_line_version(),
             request: line(aggregate.request_line(&[])),
-            response: line(aggregate.response_line()),
+            response: line(aggregate.response_line(&[])),
+            response_as_presented: line(aggregate.response_line_as_presented()),
         }));
-        let version = if aggregate.overflowed() { u64::MAX } else { aggregate.version() };
-        self.observed_version.store(version, Ordering::SeqCst);
+        let overflowed = aggregate.overflowed();
+        let (required, latest) = if overflowed {
+            (u64::MAX, u64::MAX)
+        } else {
+            (aggregate.required_version(), self.number_of_latest(state))
+        };
+        self.required_version.store(required, Ordering::SeqCst);
+        self.latest_revelation.store(latest, Ordering::SeqCst);
     }
 
     fn mirror_writes(&self, state: &State<F>) {
@@ -395,188 +547,14 @@ pub enum WriteClosed {
     StaysOpen,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fields(line: &str) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        fields.insert(SYNC_TOKEN, HeaderValue::from_str(line).expect("a field value"));
-        fields
-    }
-
-    fn verdict(session: &Session<&'static str>, covers: Coverage, caller: &HeaderMap) -> CoverageVerdict {
-        session.verdict(covers, &session.requirement(caller), |footprint| *footprint == "k")
-    }
-
-    const UNVERIFIED: CoverageVerdict = CoverageVerdict::Unverified(UncoveredReason::SyncToken);
-
-    /// An answer to a request that is sent now brings this token.
-    fn observe(session: &Session<&'static str>, line: &str) {
-        session.observe(session.snapshot(&[]).covers, &fields(line));
-    }
-
-    #[test]
-    fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
-        let session = Session::<&str>::default();
-        let changed_by = |change: &dyn Fn()| {
-            let before = session.revision();
-            change();
-            session.revision() > before
-        };
-        assert!(changed_by(&|| observe(&session, "id=a;sn=1")));
-        assert!(changed_by(&|| {
-            let write = session.open_write("k");
-            let closes = || {
-                let _closed = session.close_write(write, WriteOutcome::Happened, |footprint| footprint);
-            };
-            assert!(changed_by(&closes));
-        }));
-        let snapshot = session.snapshot(&[]);
-        let caller = fields("id=a");
-        assert!(!changed_by(&|| assert_eq!(
-            verdict(&session, snapshot.covers, &caller),
-            CoverageVerdict::Covered
-        )));
-        session.outdate_what_was_sent("other");
-        let looks_into_the_log =
-            || assert_eq!(verdict(&session, snapshot.covers, &caller), CoverageVerdict::Covered);
-        assert!(
-            changed_by(&looks_into_the_log),
-            "what profiles make of a footprint may change: not to be repeated"
-        );
-        assert!(changed_by(&|| session.reset()));
-    }
-
-    #[test]
-    fn what_was_sent_counts_and_not_what_was_received() {
-        let session = Session::<&str>::default();
-        let snapshot = session.snapshot(&[]);
-        assert_eq!(snapshot.sync_token, None);
-        observe(&session, "a=new;sn=7");
-        assert_eq!(verdict(&session, snapshot.covers, &HeaderMap::new()), UNVERIFIED);
-        let next = session.snapshot(&[]);
-        assert_eq!(next.sync_token, Some(HeaderValue::from_static("a=new")));
-        assert_eq!(verdict(&session, next.covers, &HeaderMap::new()), CoverageVerdict::Covered);
-        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=new;sn=7")));
-    }
-
-    #[test]
-    fn an_unknown_value_of_a_caller_leaves_nothing_covered_until_it_was_learned() {
-        let session = Session::<&str>::default();
-        observe(&session, "a=new;sn=7");
-        let covers = session.snapshot(&[]).covers;
-        let unknown = CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken);
-        assert_eq!(verdict(&session, covers, &fields("a=new")), CoverageVerdict::Covered);
-        assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), unknown);
-        observe(&session, "a=from-elsewhere;sn=9");
-        assert_eq!(verdict(&session, covers, &fields("a=from-elsewhere")), UNVERIFIED);
-        let learned = session.snapshot(&[]).covers;
-        assert_eq!(verdict(&session, learned, &fields("a=from-elsewhere")), CoverageVerdict::Covered);
-        assert_eq!(
-            verdict(&session, learned, &fields("a=new")),
-            CoverageVerdict::Covered,
-            "an older value too"
-        );
-    }
-
-    #[test]
-    fn a_tokenless_unknown_write_stays_open_until_it_settles() {
-        let session = Session::<&str>::default();
-        let covers = session.snapshot(&[]).covers;
-        let write = session.open_write("k");
-        assert_eq!(session.close_write(write, WriteOutcome::Unknown, |f| f), WriteClosed::StaysOpen);
-        let open = CoverageVerdict::Outdated(UncoveredReason::OpenWrite);
-        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), open);
-        session.settle_write(write);
-        let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
-        assert_eq!(
-            verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()),
-            CoverageVerdict::Covered
-        );
-    }
-
-    #[test]
-    fn with_tokens_an_unknown_write_closes_as_happened() {
-        let session = Session::<&str>::default();
-        observe(&session, "a=new;sn=7");
-        let write = session.open_write("k");
-        let closed = session.close_write(write, WriteOutcome::Unknown, |f| f);
-        assert_eq!(closed, WriteClosed::StaysOpen, "the token may be a constant");
-        session.settle_write(write);
-        observe(&session, "a=newer;sn=8");
-        let covers = session.snapshot(&[]).covers;
-        let write = session.open_write("k");
-        assert_eq!(
-            session.close_write(write, WriteOutcome::Unknown, |f| f),
-            WriteClosed::Closed { position: 2 }
-        );
-        let own = CoverageVerdict::Outdated(UncoveredReason::OwnWrite);
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), own);
-    }
-
-    #[test]
-    fn after_a_reset_no_older_coverage_holds() {
-        let session = Session::<&str>::default();
-        observe(&session, "a=new;sn=7");
-        let covers = session.snapshot(&[]).covers;
-        session.reset();
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), UNVERIFIED);
-        assert_eq!(session.response_line(), None);
-        observe(&session, "a=restored;sn=2");
-        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=restored;sn=2")));
-    }
-
-    #[test]
-    fn an_answer_that_was_under_way_at_a_reset_tells_nothing() {
-        let session = Session::<&str>::default();
-        let under_way = session.snapshot(&[]).covers;
-        let learning = [PresentedToken::new("a", "elsewhere").expect("well-formed")];
-        session.reset();
-        session.observe(under_way, &fields("a=before;sn=9"));
-        assert!(!session.learn(under_way, &learning, &fields("a=before;sn=9")));
-        assert_eq!((session.response_line(), session.snapshot(&[]).sync_token), (None, None));
-        assert!(matches!(session.requirement(&fields("a=before")), Presented::Unknown(_)));
-        assert!(matches!(session.requirement(&fields("a=elsewhere")), Presented::Unknown(_)));
-        let covers = session.snapshot(&[]).covers;
-        session.observe(covers, &fields("a=after;sn=2"));
-        assert!(session.learn(covers, &learning, &fields("a=after;sn=2")));
-        assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=after;sn=2")));
-    }
-
-    #[test]
-    fn what_was_immutable_before_a_reset_is_to_be_asked_for_after_it() {
-        let session = Session::<&str>::default();
-        let covers = session.snapshot(&[]).covers.immutable();
-        observe(&session, "a=new;sn=7");
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), CoverageVerdict::Covered);
-        session.reset();
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), UNVERIFIED);
-        let covers = session.snapshot(&[]).covers.immutable();
-        assert_eq!(verdict(&session, covers, &HeaderMap::new()), CoverageVerdict::Covered);
-    }
-
-    #[test]
-    fn with_too_many_ids_nothing_is_covered() {
-        let session = Session::<&str>::default();
-        for number in 0..=super::super::aggregate::MAX_IDS {
-            observe(&session, &format!("id{number}=v;sn=1"));
-        }
-        assert_eq!(verdict(&session, session.snapshot(&[]).covers, &HeaderMap::new()), UNVERIFIED);
-    }
-
-    #[tokio::test]
-    async fn waiting_for_others_ends_when_the_last_of_them_closes() {
-        let session = std::sync::Arc::new(Session::<&str>::default());
-        let mine = session.open_write("k");
-        let other = session.open_write("k");
-        let elsewhere = session.open_write("other");
-        let mut waiting = std::pin::pin!(session.others_closed(Some(mine), |footprint| *footprint == "k"));
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        let _ = session.close_write(elsewhere, WriteOutcome::Happened, |f| f);
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        let _ = session.close_write(other, WriteOutcome::DidNotHappen, |f| f);
-        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
-    }
+fn tokens_of(fields: &HeaderMap) -> Vec<SyncToken> {
+    token::parse_response(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes))
 }
+
+fn line(text: String) -> Option<HeaderValue> {
+    if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -3,12 +3,14 @@
 //! ```text
 //! response  = token *( "," token )          token = id "=" value ";sn=" 1*DIGIT
 //! request   = pair  *( "," pair )           pair  = id "=" value      (";sn=" allowed, not required)
-//! id        = 1*( any char except "=" "," ";" )
-//! value     = 1*( any char except "," ";" )   ; opaque, usually base64, MAY end in "="
+//! id        = 1*( any char except "=" and those below )
+//! value     = 1*( any char except "," ";" DQUOTE, white space and control characters )
+//!                                              ; opaque, usually base64, MAY end in "="
 //! ```
 //!
-//! The parsers are lenient, because a bad token must never cost a caller an otherwise good response; the printers are
-//! strict, because the JavaScript and Go clients fail on anything but the exact form.
+//! The parsers leave out what is malformed, because a bad token must never cost a caller an otherwise good response, and must
+//! never be kept or sent on. A token of a response without `sn` is malformed: nobody can tell what it includes. The printers
+//! are strict, because the JavaScript and Go clients fail on anything but the exact form.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -23,14 +25,14 @@ pub const MAX_TOKEN_BYTES: usize = 768;
 /// The reason why a text cannot be part of a token that every client understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The id is empty or contains `=`, `,`, `;`, a control character, or white space at an end.
+    /// The id is empty or contains `=`, `,`, `;`, a quote, white space or a control character.
     #[error(
-        "a sync token id must not be empty nor contain '=', ',', ';' or control characters; choose another id"
+        "a sync token id must not be empty nor contain '=', ',', ';', quotes, spaces or control characters; choose another id"
     )]
     Id,
-    /// The value is empty or contains `,`, `;`, a control character, or white space at an end.
+    /// The value is empty or contains `,`, `;`, a quote, white space or a control character.
     #[error(
-        "a sync token value must not be empty nor contain ',', ';' or control characters; encode it as base64"
+        "a sync token value must not be empty nor contain ',', ';', quotes, spaces or control characters; encode it as base64"
     )]
     Value,
 }
@@ -100,7 +102,7 @@ impl SyncToken {
         &self.presented.value
     }
 
-    /// `sn`: among tokens of one id the highest replaces the others. 0 when the origin sent none that can be read.
+    /// `sn`: among tokens of one id the highest replaces the others.
     #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.sequence_number
@@ -125,16 +127,20 @@ impl fmt::Display for SyncToken {
     }
 }
 
-/// Reads the tokens of a response from all its field lines, in their order. What is not a token is left out; a token
-/// without a readable `sn` has the sequence number 0.
+/// Reads the tokens of a response from all its field lines, in their order. What is not a token, or has no readable `sn`, is
+/// left out.
 pub fn parse_response<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<SyncToken> {
-    lines.into_iter().flat_map(|line| line.split(|&byte| byte == b',')).filter_map(parse_token).collect()
+    parse_pairs(lines)
+        .filter_map(|(presented, sequence_number)| {
+            Some(SyncToken { presented, sequence_number: sequence_number? })
+        })
+        .collect()
 }
 
 /// Reads the tokens that a request presents from all its field lines, in their order. A `sn` is accepted and dropped:
 /// only the origin that made a value knows its sequence number.
 pub fn parse_request<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Vec<PresentedToken> {
-    parse_response(lines).into_iter().map(|token| token.presented).collect()
+    parse_pairs(lines).map(|(presented, _)| presented).collect()
 }
 
 /// The one field line of a response: `id=value;sn=N,…` without spaces; empty when there are no tokens.
@@ -156,7 +162,13 @@ fn print(tokens: impl IntoIterator<Item = impl fmt::Display>) -> String {
     })
 }
 
-fn parse_token(text: &[u8]) -> Option<SyncToken> {
+fn parse_pairs<'a>(
+    lines: impl IntoIterator<Item = &'a [u8]>,
+) -> impl Iterator<Item = (PresentedToken, Option<u64>)> {
+    lines.into_iter().flat_map(|line| line.split(|&byte| byte == b',')).filter_map(parse_token)
+}
+
+fn parse_token(text: &[u8]) -> Option<(PresentedToken, Option<u64>)> {
     if text.len() > MAX_TOKEN_BYTES {
         return None;
     }
@@ -175,9 +187,8 @@ fn parse_token(text: &[u8]) -> Option<SyncToken> {
             let (name, digits) = parameter.split_once('=')?;
             name.trim_end_matches([' ', '\t']).eq_ignore_ascii_case("sn").then_some(digits)
         })
-        .and_then(parse_sequence_number)
-        .unwrap_or(0);
-    Some(SyncToken { presented, sequence_number })
+        .and_then(parse_sequence_number);
+    Some((presented, sequence_number))
 }
 
 fn parse_sequence_number(digits: &str) -> Option<u64> {
@@ -187,9 +198,10 @@ fn parse_sequence_number(digits: &str) -> Option<u64> {
 }
 
 fn is_part(text: &str) -> bool {
-    !text.is_empty()
-        && text.trim_matches([' ', '\t']).len() == text.len()
-        && !text.chars().any(|character| matches!(character, ',' | ';') || character.is_control())
+    let is_barred = |character: char| {
+        matches!(character, ',' | ';' | '"' | '\'') || character.is_whitespace() || character.is_control()
+    };
+    !text.is_empty() && !text.contains(is_barred)
 }
 
 #[cfg(test)]
@@ -233,13 +245,19 @@ mod tests {
             parse(&["", ",,", "novalue", "=x;sn=1", "id=;sn=1", ";sn=3", "good=v;sn=4,bad\u{1}=v;sn=5"]),
             [owned("good", "v", 4)]
         );
+        assert_eq!(
+            parse(&["q=\"v\";sn=1,s=v w;sn=2,c=v\u{7f}w;sn=3,n=v\u{a0}w;sn=4,\"id\"=v;sn=5,good=v;sn=6"]),
+            [owned("good", "v", 6)],
+            "quotes, spaces and control characters"
+        );
         assert_eq!(parse_response([&b"a=\xff;sn=1,b=v;sn=2"[..]]).len(), 1);
     }
 
     #[test]
-    fn an_unreadable_sequence_number_is_zero() {
+    fn a_token_without_a_readable_sequence_number_is_left_out() {
         for sn in ["", ";sn=", ";sn=-1", ";sn=+1", ";sn=1x", ";sn=99999999999999999999999999"] {
-            assert_eq!(parse(&[&format!("nosn=AAAA{sn}")]), [owned("nosn", "AAAA", 0)], "{sn}");
+            assert_eq!(parse(&[&format!("nosn=AAAA{sn}")]), [], "{sn}");
+            assert_eq!(parse_request([format!("nosn=AAAA{sn}").as_bytes()]).len(), 1, "callers send none");
         }
         assert_eq!(parse(&["a=v;sn=18446744073709551615"]), [owned("a", "v", u64::MAX)]);
     }
@@ -257,7 +275,7 @@ mod tests {
         for id in ["", "a=b", "a,b", "a;b", " a", "a\r\nX: y"] {
             assert_eq!(PresentedToken::new(id, "v"), Err(TokenError::Id), "{id:?}");
         }
-        for value in ["", "a,b", "a;b", "v ", "v\0"] {
+        for value in ["", "a,b", "a;b", "v ", "v w", "\"v\"", "v\0"] {
             assert_eq!(PresentedToken::new("id", value), Err(TokenError::Value), "{value:?}");
         }
     }
@@ -272,7 +290,7 @@ mod tests {
 
         #[test]
         fn token_like_text_round_trips(
-            parts in prop::collection::vec(("[!-+\\--:<>-~]{1,12}", "[!-+\\--:<-~]{1,24}", any::<u64>()), 0..6),
+            parts in prop::collection::vec(("[!#-&(-+\\--:<>-~]{1,12}", "[!#-&(-+\\--:<-~]{1,24}", any::<u64>()), 0..6),
         ) {
             let tokens: Vec<SyncToken> =
                 parts.iter().map(|(id, value, sn)| SyncToken::new(id, value, *sn).unwrap()).collect();

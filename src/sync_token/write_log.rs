@@ -1,4 +1,4 @@
-//! The unsafe requests that went through this sidecar: rule 3 of coverage (design, section 3).
+//! The unsafe requests that went through this sidecar: rule 3 of coverage.
 //!
 //! A write is *open* from before its first byte is sent until its answer has arrived. Closing gives it a position; a snapshot
 //! remembers the position reached. A stored response is outdated by every write that can have touched it and that is open or

@@ -1,3 +1,4 @@
+use crate::sync_token::coverage::Coverage;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, SET_COOKIE, VARY};
 
 use super::*;
@@ -7,7 +8,7 @@ use crate::presented_request::PresentedRequest;
 
 const OWN: SentConditions = SentConditions { own: true, callers: false };
 const BOTH: SentConditions = SentConditions { own: true, callers: true };
-const NEWER: Coverage = Coverage { observed_version: 7, closed_position: 8, sent_order: 9 };
+const NEWER: Coverage = Coverage { newest_version: 7, closed_position: 8, sent_order: 9, revelation: 0 };
 
 fn asked<'a>(
     request: &'a PresentedRequest,
@@ -170,8 +171,8 @@ fn freshness_starts_anew() {
 fn a_304_raises_the_coverage_and_never_lowers_it() {
     let mut response = stored(200, &[("etag", "\"a\"")]);
     assert_eq!(freshened(&response, &[]).covers, NEWER);
-    response.covers = Coverage { observed_version: 10, closed_position: 2, sent_order: 1 };
-    let covers = Coverage { observed_version: 10, closed_position: 8, sent_order: 9 };
+    response.covers = Coverage { newest_version: 10, closed_position: 2, sent_order: 1, revelation: 0 };
+    let covers = Coverage { newest_version: 10, closed_position: 8, sent_order: 9, revelation: 0 };
     assert_eq!(freshened(&response, &[]).covers, covers);
 }
 

@@ -3,6 +3,7 @@
 pub mod api_version;
 mod canonical_memo;
 pub mod filter;
+mod items;
 pub mod json_object;
 pub mod key_value;
 pub mod media_type;

@@ -14,12 +14,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::canonical_memo::CanonicalMemo;
+use super::items;
 use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
 use crate::profile::path::climbs;
-use crate::profile::{BypassReason, Footprint, Profile};
+use crate::profile::{BypassReason, Footprint, ItemState, Profile};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -189,6 +190,14 @@ impl Profile for AppConfiguration {
         {
             self.snapshots.learn(&name, body);
         }
+    }
+
+    fn list_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
+        items::of_list(canonical_target, body)
+    }
+
+    fn is_dated(&self, canonical_target: &str) -> bool {
+        canonical_target.starts_with("/kv/")
     }
 
     fn immutable_for(&self, canonical_target: &str) -> Option<Duration> {

@@ -187,6 +187,21 @@ pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
     Some(Canonical { text, resource })
 }
 
+/// The canonical target of one key-value by itself, whole: what [`canonicalize`] makes of it.
+#[must_use]
+pub fn canonical_key_value(key: &str, label: Option<&str>, api_version: &str) -> String {
+    let mut text = String::with_capacity(key.len() + 48);
+    text.push_str("/kv/");
+    append_encoded(&mut text, key);
+    text.push_str("?api-version=");
+    append_encoded(&mut text, api_version);
+    if let Some(label) = label.filter(|label| !matches!(*label, "" | "\0")) {
+        text.push_str("&label=");
+        append_encoded(&mut text, label);
+    }
+    text
+}
+
 /// A path, taken apart and decoded once.
 enum Path<'a> {
     KeyValue(Cow<'a, str>),

@@ -39,7 +39,7 @@ macro_rules! clauses_are_needed {
 }
 
 clauses_are_needed! {
-    covers_observed in OF_STATE,
+    covers_required in OF_STATE,
     covers_presented in BESIDE,
     covers_writes in ABSENT,
     unknown_counts_as_happened in LATE,

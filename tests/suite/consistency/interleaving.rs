@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use tagalong::clock::Timestamp;
 use tagalong::fetch::collapse::{Flights, Leader, Seat};
 use tagalong::store::{MemoryStore, Store};
 use tagalong::stored_response::{CacheKey, StoredPolicy, StoredResponse};
 use tagalong::sync_token::clauses::Clauses;
 use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
-use tagalong::sync_token::session::{SYNC_TOKEN, Session, Snapshot, WriteOutcome};
+use tagalong::sync_token::session::{Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome};
 
 use super::checker::{Verdict, check};
 use super::history::{Event, Moment, Operation, Outcome, Value, print};
@@ -106,7 +107,7 @@ impl World {
 
     fn covered(&self, covers: Coverage) -> bool {
         let presented = self.session.requirement(&HeaderMap::new());
-        self.session.verdict(covers, &presented, |()| true) == CoverageVerdict::Covered
+        self.session.verdict(covers, &presented, true, |()| true) == CoverageVerdict::Covered
     }
 
     async fn read(self: Rc<Self>, caller: u16) {
@@ -156,10 +157,18 @@ impl World {
         step().await;
         let (shown, fields) = self.asked(&snapshot);
         step().await;
-        self.session.observe(snapshot.covers, &fields);
+        let tokens = self.session.observe(snapshot.covers, &fields, Timestamp::default());
+        step().await;
+        let received = Received { tokens, origin_time: None };
+        let stored = self.store.variants(&self.key).map(|variants| value_of(&variants.as_slice()[0]));
+        let revelation = if stored == Some(shown) {
+            0
+        } else {
+            self.session.reveal(&snapshot, &received, Revelation::Raises).revelation
+        };
         step().await;
         let covers = self.session.covers_as_received(snapshot.covers);
-        let response = Arc::new(response(shown, covers));
+        let response = Arc::new(response(shown, Coverage { revelation, ..covers }));
         self.store.put(&self.key, StoredResponse::clone(&response));
         step().await;
         leader.land(Arc::clone(&response));
@@ -177,7 +186,7 @@ impl World {
         let fields = self.newest_token();
         step().await;
         if answered {
-            self.session.observe(snapshot.covers, &fields);
+            let _tokens = self.session.observe(snapshot.covers, &fields, Timestamp::default());
             step().await;
         }
         let outcome = if answered { WriteOutcome::Happened } else { WriteOutcome::Unknown };

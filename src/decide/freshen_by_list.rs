@@ -1,0 +1,93 @@
+//! What a list says of a stored response for one of its items: the same as a validation of that item would
+//! (RFC 9111 §4.3.4), because the list shows the item's entity tag.
+
+use http::StatusCode;
+use http::header::{DATE, ETAG, HeaderValue};
+
+use crate::headers::entity_tag::EntityTag;
+use crate::stored_response::{StoredFields, StoredResponse};
+
+/// What is to be done about the stored response for an item.
+#[derive(Clone, Debug)]
+pub enum ItemChange {
+    /// The same state: this takes its place.
+    Freshened(Box<StoredResponse>),
+    /// Another state than the list shows, and the list was asked for later.
+    Outdated,
+    /// The list says nothing of it.
+    Keep,
+}
+
+/// What `list`, which contains the item with this entity tag, says of `stored`, a response for the item by itself. Off
+/// `needs_equal_tag` it is the mistake of taking presence in the list for validation.
+#[must_use]
+pub fn freshen_by_list(
+    stored: &StoredResponse,
+    item_tag: &str,
+    list: &StoredResponse,
+    needs_equal_tag: bool,
+) -> ItemChange {
+    if stored.status != StatusCode::OK || stored.covers.sent_order >= list.covers.sent_order {
+        return ItemChange::Keep;
+    }
+    let tags = EntityTag::of_message(stored.fields.get_all(&ETAG)).zip(EntityTag::parse(item_tag.as_bytes()));
+    if needs_equal_tag && !tags.is_some_and(|(held, shown)| held.matches_strongly(shown)) {
+        return ItemChange::Outdated;
+    }
+    let mut fields = stored.fields.to_header_map();
+    if let Some(date) = list.fields.get(&DATE).and_then(|date| HeaderValue::from_bytes(date).ok()) {
+        fields.insert(DATE, date);
+    }
+    let mut response = StoredResponse {
+        fields: StoredFields::pack(&fields),
+        request_time: list.request_time,
+        response_time: list.response_time,
+        covers: stored.covers.union(list.covers),
+        ..stored.clone()
+    };
+    response.policy.initial_age = list.policy.initial_age;
+    ItemChange::Freshened(Box::new(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::tests::{later, stored};
+    use crate::sync_token::coverage::Coverage;
+
+    const LIST: Coverage = Coverage { newest_version: 7, closed_position: 3, sent_order: 9, revelation: 4 };
+
+    fn list() -> StoredResponse {
+        let date = "Sun, 06 Nov 1994 08:50:37 GMT";
+        StoredResponse {
+            covers: LIST,
+            request_time: later(60),
+            response_time: later(61),
+            ..stored(200, &[("etag", "\"page\""), ("date", date)])
+        }
+    }
+
+    #[test]
+    fn an_item_with_the_same_tag_is_as_good_as_validated() {
+        let single = stored(200, &[("etag", "\"a\""), ("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("x", "1")]);
+        let ItemChange::Freshened(fresh) = freshen_by_list(&single, "\"a\"", &list(), true) else {
+            panic!("it is the same state");
+        };
+        assert_eq!((fresh.covers, fresh.response_time), (single.covers.union(LIST), later(61)));
+        assert_eq!(fresh.fields.get(&DATE), list().fields.get(&DATE));
+        assert_eq!((fresh.fields.get(&ETAG), fresh.body), (Some(&b"\"a\""[..]), single.body));
+    }
+
+    #[test]
+    fn an_item_with_another_tag_is_outdated_if_the_list_was_asked_for_later() {
+        let single = stored(200, &[("etag", "\"a\"")]);
+        let outdated = |single: &StoredResponse, tag| {
+            matches!(freshen_by_list(single, tag, &list(), true), ItemChange::Outdated)
+        };
+        assert!(outdated(&single, "\"b\""));
+        assert!(outdated(&single, "W/\"a\""), "a weak tag may stand for several states");
+        let later_one = StoredResponse { covers: LIST, ..single.clone() };
+        assert!(!outdated(&later_one, "\"b\""));
+        assert!(!outdated(&stored(404, &[]), "\"b\""), "nothing shows that it was absent in between");
+    }
+}

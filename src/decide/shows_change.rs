@@ -1,0 +1,256 @@
+//! Which answers show a change: what raises `required` (rule 1 of coverage, see [`sync_token`](crate::sync_token)).
+//!
+//! An answer shows a change if somebody who sees it sees a state that this sidecar has not shown before. It does not if it
+//! shows what is stored (a 304 to the tag that was sent, the same strong tag, a 404 where a 404 is stored), and errors show no
+//! state at all. A first answer shows a change: nobody knows since when it is as it is.
+//!
+//! Two kinds of change raise nothing:
+//!
+//! - a read that shows only states of which the answer to an own write told, by entity tag: rule 3 takes care of what the
+//!   write touched;
+//! - a 200 for one key-value whose `Last-Modified` is older, by more than the settle time, than the origin's time in the answer
+//!   to which `required` last rose: that state is included in `required`. It counts as a revelation. Lists and 404s are never
+//!   exempted: nothing dates a deletion.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::clock::Timestamp;
+use crate::headers::entity_tag::EntityTag;
+use crate::profile::ItemState;
+use crate::sync_token::session::Revelation;
+
+/// The state that one answer shows, as far as it helps to tell it from another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShownState<'a> {
+    /// The status. A 304 stands for the response that it is about.
+    pub status: StatusCode,
+    /// The field value of `ETag`.
+    pub entity_tag: Option<&'a [u8]>,
+    /// The body, where it was read whole.
+    pub body: Option<&'a [u8]>,
+    /// The states of which a list consists, where that is known.
+    pub items: Option<&'a [ItemState]>,
+}
+
+/// What an answer is compared with.
+#[derive(Clone, Copy, Debug)]
+pub enum ShownBefore<'a> {
+    /// This is stored for the same request.
+    Stored(ShownState<'a>),
+    /// Nothing is stored, but the same state was the last that was shown for this request.
+    Same,
+    /// Nothing is known of what was shown before.
+    Nothing,
+}
+
+/// What the session knows that bears on the question.
+pub struct Known<'a> {
+    /// Whether the answer to an own write told of the state with this entity tag.
+    pub is_own: &'a dyn Fn(&[u8]) -> bool,
+    /// The origin's time in the answer to which `required` last rose.
+    pub raised_at: Option<Timestamp>,
+    /// By how much clocks and replicas of the origin may differ.
+    pub settle_time: Duration,
+    /// `Last-Modified` of the answer, where the profile says that it dates the one key-value that is shown.
+    pub dated: Option<Timestamp>,
+}
+
+/// How this answer counts; `None` if it shows no change.
+#[must_use]
+pub fn shows_change(
+    answer: &ShownState<'_>,
+    before: ShownBefore<'_>,
+    known: &Known<'_>,
+) -> Option<Revelation> {
+    if !shows_a_state(answer.status) {
+        return None;
+    }
+    let stored = match before {
+        ShownBefore::Same => return None,
+        ShownBefore::Stored(stored) if is_same_state(answer, &stored) => return None,
+        ShownBefore::Stored(stored) => Some(stored),
+        ShownBefore::Nothing => None,
+    };
+    if answer.status.is_success() && is_of_own_writes(answer, stored.as_ref(), known) {
+        return None;
+    }
+    let included = answer.status == StatusCode::OK
+        && known
+            .dated
+            .zip(known.raised_at)
+            .is_some_and(|(modified, raised)| modified.plus(known.settle_time) < raised);
+    Some(if included { Revelation::Included } else { Revelation::Raises })
+}
+
+/// Whether an answer with this status shows the state of its target: a representation, that it is elsewhere, or that there
+/// is none. Errors do not, and a redirection of one request (3xx without `Location`, 304) is judged by what it is about.
+#[must_use]
+pub fn shows_a_state(status: StatusCode) -> bool {
+    status.is_success()
+        || (status.is_redirection() && status != StatusCode::NOT_MODIFIED)
+        || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+}
+
+/// Whether two answers for one target show the same state.
+#[must_use]
+pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
+    // A part and the whole show the same representation.
+    let whole =
+        |status: StatusCode| if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
+    if whole(one.status) != whole(other.status) {
+        return false;
+    }
+    let same_body = one.body.is_some() && one.body == other.body;
+    match (one.entity_tag, other.entity_tag) {
+        (Some(one_tag), Some(other_tag)) => {
+            let tags = EntityTag::parse(one_tag).zip(EntityTag::parse(other_tag));
+            match tags {
+                Some((one_tag, other_tag)) if one_tag.matches_strongly(other_tag) => true,
+                // A weak tag may stand for several states.
+                Some((one_tag, other_tag)) => one_tag.matches_weakly(other_tag) && same_body,
+                None => one_tag == other_tag && same_body,
+            }
+        }
+        (None, None) => same_body || !one.status.is_success() && !one.status.is_redirection(),
+        _ => false,
+    }
+}
+
+/// Whether all that is new here are states of which answers to own writes told. What a list no longer contains counts as new:
+/// it may have been deleted by anybody.
+fn is_of_own_writes(answer: &ShownState<'_>, stored: Option<&ShownState<'_>>, known: &Known<'_>) -> bool {
+    if answer.entity_tag.is_some_and(|tag| (known.is_own)(tag)) {
+        return true;
+    }
+    let Some((items, before)) = answer.items.zip(stored.and_then(|stored| stored.items)) else {
+        return false;
+    };
+    let held = |item: &ItemState| before.iter().any(|old| old == item);
+    let all_there =
+        before.iter().all(|old| items.iter().any(|item| item.canonical_target == old.canonical_target));
+    all_there && items.iter().all(|item| held(item) || (known.is_own)(item.entity_tag.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAISED: Timestamp = Timestamp::from_unix_seconds(784_111_777);
+    const SETTLE: Duration = Duration::from_secs(3);
+
+    fn state(status: u16, tag: Option<&'static str>) -> ShownState<'static> {
+        ShownState {
+            status: StatusCode::from_u16(status).expect("a status"),
+            entity_tag: tag.map(str::as_bytes),
+            ..ShownState::default()
+        }
+    }
+
+    fn judge(
+        answer: ShownState<'_>,
+        before: ShownBefore<'_>,
+        dated: Option<Timestamp>,
+    ) -> Option<Revelation> {
+        let known =
+            Known { is_own: &|tag| tag == b"\"own\"", raised_at: Some(RAISED), settle_time: SETTLE, dated };
+        shows_change(&answer, before, &known)
+    }
+
+    #[test]
+    fn what_differs_from_the_stored_state_is_a_change() {
+        use Revelation::Raises;
+        for (status, tag, stored_status, stored_tag, expected) in [
+            (200, Some("\"a\""), 200, Some("\"a\""), None),
+            (200, Some("\"b\""), 200, Some("\"a\""), Some(Raises)),
+            (200, Some("W/\"a\""), 200, Some("W/\"a\""), Some(Raises)),
+            (206, Some("\"a\""), 200, Some("\"a\""), None),
+            (200, Some("\"a\""), 404, None, Some(Raises)),
+            (404, None, 200, Some("\"a\""), Some(Raises)),
+            (404, None, 404, None, None),
+            (410, None, 404, None, Some(Raises)),
+            (200, None, 200, Some("\"a\""), Some(Raises)),
+            (200, None, 200, None, Some(Raises)),
+            (301, None, 200, Some("\"a\""), Some(Raises)),
+            (200, Some("\"own\""), 200, Some("\"a\""), None),
+            (400, None, 200, Some("\"a\""), None),
+            (401, None, 200, Some("\"a\""), None),
+            (412, None, 200, Some("\"a\""), None),
+            (429, None, 200, Some("\"a\""), None),
+            (500, Some("\"b\""), 200, Some("\"a\""), None),
+        ] {
+            let stored = ShownBefore::Stored(state(stored_status, stored_tag));
+            assert_eq!(judge(state(status, tag), stored, None), expected, "{status} {tag:?} {stored_tag:?}");
+        }
+    }
+
+    #[test]
+    fn first_answers_are_changes_unless_the_same_was_shown_last() {
+        for (status, tag) in [(200, Some("\"a\"")), (200, None), (404, None)] {
+            assert_eq!(
+                judge(state(status, tag), ShownBefore::Nothing, None),
+                Some(Revelation::Raises),
+                "{status}"
+            );
+            assert_eq!(judge(state(status, tag), ShownBefore::Same, None), None, "{status}");
+        }
+        assert_eq!(judge(state(200, Some("\"own\"")), ShownBefore::Nothing, None), None);
+        assert_eq!(judge(state(503, None), ShownBefore::Nothing, None), None);
+    }
+
+    #[test]
+    fn bodies_tell_states_apart_where_tags_do_not() {
+        let with = |tag, body: &'static [u8]| ShownState { body: Some(body), ..state(200, tag) };
+        for tag in [None, Some("W/\"a\"")] {
+            let stored = ShownBefore::Stored(with(tag, b"one"));
+            assert_eq!(judge(with(tag, b"one"), stored, None), None);
+            assert_eq!(judge(with(tag, b"two"), stored, None), Some(Revelation::Raises));
+        }
+    }
+
+    #[test]
+    fn only_one_key_value_that_is_dated_well_before_the_last_raise_is_included() {
+        let at = |seconds_before: u64| {
+            Some(Timestamp::from_unix_seconds(784_111_777 - i64::try_from(seconds_before).unwrap_or(0)))
+        };
+        for (dated, expected) in [
+            (None, Revelation::Raises),
+            (at(0), Revelation::Raises),
+            (at(3), Revelation::Raises),
+            (at(4), Revelation::Included),
+        ] {
+            assert_eq!(
+                judge(state(200, Some("\"b\"")), ShownBefore::Nothing, dated),
+                Some(expected),
+                "{dated:?}"
+            );
+        }
+        assert_eq!(judge(state(404, None), ShownBefore::Nothing, at(60)), Some(Revelation::Raises));
+    }
+
+    #[test]
+    fn a_list_that_differs_by_own_writes_alone_shows_no_change() {
+        let item = |target: &str, tag: &str| ItemState {
+            canonical_target: target.to_owned(),
+            entity_tag: format!("\"{tag}\""),
+        };
+        let before = [item("/kv/a", "a1"), item("/kv/b", "b1")];
+        fn list<'a>(tag: &'static str, items: &'a [ItemState]) -> ShownState<'a> {
+            ShownState { items: Some(items), ..state(200, Some(tag)) }
+        }
+        for (items, expected) in [
+            (vec![item("/kv/a", "own"), item("/kv/b", "b1")], None),
+            (vec![item("/kv/a", "a1"), item("/kv/b", "b1"), item("/kv/c", "own")], None),
+            (vec![item("/kv/a", "own"), item("/kv/b", "b2")], Some(Revelation::Raises)),
+            (vec![item("/kv/b", "b1")], Some(Revelation::Raises)),
+            (vec![item("/kv/a", "own"), item("/kv/b", "b1"), item("/kv/c", "c1")], Some(Revelation::Raises)),
+        ] {
+            let stored = ShownBefore::Stored(list("\"page1\"", &before));
+            assert_eq!(judge(list("\"page2\"", &items), stored, None), expected, "{items:?}");
+        }
+        let items = [item("/kv/a", "own")];
+        let first = judge(list("\"page\"", &items), ShownBefore::Nothing, None);
+        assert_eq!(first, Some(Revelation::Raises), "it shows what is absent, too");
+    }
+}
