@@ -89,8 +89,7 @@ impl Upstream {
             request_time,
             response_time: self.clock.now(),
         };
-        let body = self.body(response.into_body());
-        Ok(ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers })
+        Ok(ForwardedAnswer { head, body: streaming(response.into_body()), covers: snapshot.covers })
     }
 
     /// Passes a safe request on, and its answer back once whoever sees it will not be shown an older state afterwards: a 412
@@ -121,6 +120,9 @@ impl Upstream {
         rules: Arc<CachingRules>,
         post: Option<PresentedRequest>,
     ) -> Result<ForwardedAnswer, Failure> {
+        if let Some(failure) = self.writes_throttled(&forwarded.fields) {
+            return Err(failure);
+        }
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
             // The caller may be gone; the outcome has been recorded in any case.

@@ -38,7 +38,7 @@ use crate::sync_token::session::{Session, Snapshot};
 use answer_body::AnswerBody;
 use collapse::Flights;
 use flight::{Failure, Landing};
-use throttle::{Pause, Throttle};
+use throttle::{Held, Pause, Throttle};
 use upstream::{Outgoing, UpstreamClient};
 
 /// Everything that belongs to one upstream: nothing of it is shared with another.
@@ -168,10 +168,10 @@ impl Upstream {
         });
     }
 
-    /// Why nobody asks this upstream at the moment, if it asked to be left alone.
+    /// Why this upstream is not asked for a caller with these fields at the moment, if it asked to be left alone.
     #[must_use]
-    pub fn throttled(&self, now: Timestamp) -> Option<Failure> {
-        let Pause { status, remaining } = self.throttle.pause(now)?;
+    pub fn throttled(&self, fields: &http::HeaderMap, now: Timestamp) -> Option<Failure> {
+        let Pause { status, remaining } = self.throttle.pause(fields, Held::Reads, now)?;
         let error = ProxyError::Throttled { status, retry_after: remaining };
         Some(Failure { why: Unreachable::Throttled, error })
     }
@@ -186,7 +186,8 @@ impl Upstream {
         mut outgoing: Outgoing,
         target: &PathAndQuery,
         snapshot: &Snapshot,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let asker = self.throttle.asker(&outgoing.fields);
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -209,16 +210,14 @@ impl Upstream {
         let exchanged = self.client.exchange(outgoing).await;
         let now = self.clock.now();
         self.metrics.asked(outcome(&exchanged), now.since(sent));
-        let response = exchanged.map_err(Failure::from)?;
+        let mut response = exchanged.map_err(Failure::from)?.map(|incoming| self.body(incoming));
         if self.session.clauses().news_before_answer {
             self.session.observe(snapshot.covers, response.headers());
         } else {
             self.observe_late(snapshot.covers, response.headers().clone());
         }
-        if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
-            self.throttle.obey(response.status(), hint, now);
-        }
         self.credential.heed(response.status(), response.headers(), now);
+        self.obey(&asker, &mut response, now).await;
         Ok(response)
     }
 

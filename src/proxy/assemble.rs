@@ -148,6 +148,7 @@ fn destination(
     };
     let credential = credential(upstream, metrics.clone(), surroundings.clock.clone())?;
     let rules = upstream.caching_rules();
+    let partitions = credential.forwards_callers().then(|| Partitions::new(random_key()));
     let fetch = Upstream {
         name: name(),
         client: UpstreamClient::new(upstream.scheme().clone(), authority, dial, limits),
@@ -155,7 +156,7 @@ fn destination(
         credential,
         session: Arc::new(Session::new(surroundings.clauses)),
         flights: Arc::new(Flights::default()),
-        throttle: Throttle::new(upstream.retry_after_limit),
+        throttle: Throttle::new(upstream.retry_after_limit, partitions),
         store: Arc::clone(store),
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,
