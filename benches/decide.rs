@@ -50,6 +50,7 @@ fn request(lines: &[(&'static str, &'static str)]) -> PresentedRequest {
         range: None,
         carries_cookie: false,
         authorized: false,
+        private_partition: false,
         fields,
     }
 }

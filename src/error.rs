@@ -69,6 +69,8 @@ pub enum RefusalReason {
     OnlyIfCached,
     /// The caller did not prove that it may speak to this listener.
     Unauthenticated,
+    /// The upstream refused the caller's signature, which covers the `Host` of this sidecar.
+    SignedForSidecar,
     /// The caller may not do what it asked for.
     Forbidden,
     /// The method is not on the upstream's list.
@@ -81,7 +83,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// Every reason, for metrics that want each label value from the start.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Method,
         Self::Target,
         Self::TargetTooLong,
@@ -97,6 +99,7 @@ impl RefusalReason {
         Self::Loop,
         Self::OnlyIfCached,
         Self::Unauthenticated,
+        Self::SignedForSidecar,
         Self::Forbidden,
         Self::MethodNotAllowed,
         Self::ConditionMissing,
@@ -122,6 +125,7 @@ impl RefusalReason {
             Self::Loop => "loop",
             Self::OnlyIfCached => "only-if-cached",
             Self::Unauthenticated => "unauthenticated",
+            Self::SignedForSidecar => "signed-for-sidecar",
             Self::Forbidden => "forbidden",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::ConditionMissing => "condition-missing",
@@ -150,7 +154,7 @@ impl RefusalReason {
             }
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::SignedForSidecar => StatusCode::UNAUTHORIZED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -172,6 +176,7 @@ impl RefusalReason {
             Self::Loop => "The request came back to its sender",
             Self::OnlyIfCached => "Nothing stored may answer",
             Self::Unauthenticated => "The caller is not known",
+            Self::SignedForSidecar => "The signature is for another host than the upstream",
             Self::Forbidden => "The caller may not do that",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::ConditionMissing => "The write does not name its concurrency strategy",
@@ -253,6 +258,19 @@ pub enum ProxyError {
         /// What is wrong and what the operator can do about it. Never holds a secret.
         cause: String,
     },
+    /// The upstream does not know the sidecar's own credential (401). Its caller has done nothing wrong.
+    #[error(
+        "{upstream} refuses the credential of the sidecar itself ({kind}), not that of the caller: {advice}. Its operator finds more \
+         in its log and in tagalong_credential_refusals_total"
+    )]
+    CredentialRefused {
+        /// The upstream's authority.
+        upstream: String,
+        /// The word of the configuration for the credential.
+        kind: &'static str,
+        /// What is wrong and what the operator can do about it.
+        advice: &'static str,
+    },
     /// The upstream cannot be asked, and what is stored may not answer.
     #[error("the upstream cannot be asked, and nothing stored may answer instead ({reason}): {cause}")]
     Disconnected {
@@ -311,7 +329,9 @@ impl ProxyError {
             | Self::AnswerTimeout { .. }
             | Self::BodyTimeout { .. }
             | Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::BrokenAnswer { .. } | Self::Credential { .. } => StatusCode::BAD_GATEWAY,
+            Self::BrokenAnswer { .. } | Self::Credential { .. } | Self::CredentialRefused { .. } => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::Disconnected { cause, .. } => match **cause {
                 Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
                 Self::Throttled { status, .. } => status,
@@ -363,6 +383,7 @@ impl ProxyError {
             Self::NoAnswer { .. } => "no-answer",
             Self::BrokenAnswer { .. } => "broken-answer",
             Self::Credential { .. } => "credential",
+            Self::CredentialRefused { .. } => "credential-refused",
             Self::Disconnected { .. } => "disconnected",
             Self::Throttled { .. } => "throttled",
             Self::BodyTooLarge { .. } => "body-too-large",
@@ -381,6 +402,7 @@ impl ProxyError {
             }
             Self::BrokenAnswer { .. } => "The upstream's answer is broken",
             Self::Credential { .. } => "No credential for the upstream",
+            Self::CredentialRefused { .. } => "The upstream refuses the credential of the sidecar",
             Self::Disconnected { .. } => "The upstream cannot be asked, and nothing stored may answer",
             Self::Throttled { .. } => "The upstream asked for a pause",
             Self::BodyTooLarge { .. } => "The request body is too large",
@@ -453,6 +475,7 @@ mod tests {
                 cause: "a 304 to an unconditional request".into(),
             },
             ProxyError::Throttled { status: StatusCode::TOO_MANY_REQUESTS, retry_after: deadline },
+            ProxyError::CredentialRefused { upstream: upstream(), kind: "hmac", advice: "check it" },
             ProxyError::BodyTooLarge { limit_bytes: 1 },
             ProxyError::BodyBroken { cause: "closed".into(), too_slow: false },
             ProxyError::Overloaded { limit: "limits.connections" },
@@ -467,7 +490,7 @@ mod tests {
     #[test]
     fn statuses() {
         let statuses: Vec<u16> = one_of_each().iter().map(|error| error.status().as_u16()).collect();
-        assert_eq!(statuses, [400, 504, 504, 504, 504, 504, 502, 429, 413, 400, 503, 500, 504]);
+        assert_eq!(statuses, [400, 504, 504, 504, 504, 504, 502, 429, 502, 413, 400, 503, 500, 504]);
         let slow = ProxyError::BodyBroken { cause: "slow".into(), too_slow: true };
         assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
     }

@@ -24,6 +24,8 @@ pub struct Destination<'a> {
     pub origin: &'a Uri,
     /// The identity under which responses are obtained: second part of the cache key (design, section 4).
     pub partition: &'a str,
+    /// Whether only one proven identity reaches that partition.
+    pub private_partition: bool,
     /// What is known about the API.
     pub profile: &'a dyn Profile,
     /// What the operator decided about caching.
@@ -123,6 +125,7 @@ pub fn identify(
         range,
         carries_cookie: survey.has(FieldSet::COOKIE),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
+        private_partition: to.private_partition,
     }))
 }
 
@@ -173,7 +176,14 @@ mod tests {
         let survey = Survey::of(&fields);
         let origin = Uri::from_static("http://origin.test:81");
         let profile = Generic::new(&origin, rules.sharing, Vec::new());
-        let to = Destination { upstream: "main", origin: &origin, partition: "p", profile: &profile, rules };
+        let to = Destination {
+            upstream: "main",
+            origin: &origin,
+            partition: "p",
+            private_partition: false,
+            profile: &profile,
+            rules,
+        };
         let method = method.parse().expect("a method");
         identify(&method, &target.parse().expect("a target"), fields, &survey, has_body, to)
     }

@@ -41,6 +41,8 @@ pub struct PresentedRequest {
     pub carries_cookie: bool,
     /// The request carried `Authorization` that goes upstream (RFC 9111 §3.5).
     pub authorized: bool,
+    /// What is stored for this request is shown only to who sends the same secret: a private cache (RFC 9111 §3.5, §5.2.2.7).
+    pub private_partition: bool,
 }
 
 impl PresentedRequest {

@@ -372,6 +372,7 @@ impl Destination {
             upstream: &self.upstream.name,
             origin: &self.origin,
             partition: &identity.partition,
+            private_partition: identity.is_private,
             profile: &*self.upstream.profile,
             rules,
         }

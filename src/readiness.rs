@@ -15,6 +15,8 @@ pub enum UnreadyReason {
     Draining,
     /// It has no credential yet, and its upstream wants one.
     NoCredential,
+    /// Its upstream does not know its credential: the last answer was a 401.
+    CredentialRefused,
 }
 
 impl UnreadyReason {
@@ -25,6 +27,7 @@ impl UnreadyReason {
             Self::Starting => "starting",
             Self::Draining => "draining",
             Self::NoCredential => "no-credential",
+            Self::CredentialRefused => "credential-refused",
         }
     }
 }
@@ -52,20 +55,20 @@ impl Readiness {
         }
     }
 
-    /// Follows credentials that may come and go: as long as one of them is not there, this process is not ready. Ends when none
+    /// Follows what may come and go: as long as one of these is not so, this process is not ready for that reason. Ends when none
     /// can change any more.
-    pub async fn follow_credentials(self, mut available: Vec<watch::Receiver<bool>>) {
-        while !available.is_empty() {
-            if available.iter_mut().all(|it| *it.borrow_and_update()) {
-                self.clear(UnreadyReason::NoCredential);
+    pub async fn follow(self, reason: UnreadyReason, mut are_so: Vec<watch::Receiver<bool>>) {
+        while !are_so.is_empty() {
+            if are_so.iter_mut().all(|it| *it.borrow_and_update()) {
+                self.clear(reason);
             } else {
-                self.add(UnreadyReason::NoCredential);
+                self.add(reason);
             }
             let (changed, index, others) =
-                select_all(available.iter_mut().map(|it| Box::pin(it.changed()))).await;
+                select_all(are_so.iter_mut().map(|it| Box::pin(it.changed()))).await;
             drop(others);
             if changed.is_err() {
-                available.swap_remove(index);
+                are_so.swap_remove(index);
             }
         }
     }
@@ -97,7 +100,9 @@ mod tests {
         let readiness = Readiness::starting();
         readiness.clear(UnreadyReason::Starting);
         let (first, second) = (watch::Sender::new(false), watch::Sender::new(true));
-        let following = readiness.clone().follow_credentials(vec![first.subscribe(), second.subscribe()]);
+        let following = readiness.clone();
+        let following =
+            following.follow(UnreadyReason::NoCredential, vec![first.subscribe(), second.subscribe()]);
         let following = tokio::spawn(following);
         // Paused time passes only when nothing else can happen.
         let settled = || tokio::time::sleep(std::time::Duration::from_millis(1));

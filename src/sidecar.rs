@@ -86,7 +86,7 @@ pub struct Sidecar {
     workers: usize,
     // Dropped with the rest.
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
-    _watched_credentials: AbortOnDropHandle<()>,
+    _watched_credentials: [AbortOnDropHandle<()>; 2],
 }
 
 impl Sidecar {
@@ -105,8 +105,12 @@ impl Sidecar {
         if !credentials.iter().all(|available| *available.borrow()) {
             readiness.add(UnreadyReason::NoCredential);
         }
-        let watched_credentials =
-            AbortOnDropHandle::new(tokio::spawn(readiness.clone().follow_credentials(credentials)));
+        let followed_credentials =
+            tokio::spawn(readiness.clone().follow(UnreadyReason::NoCredential, credentials));
+        let acceptances = proxy.destinations().iter().filter_map(|it| it.upstream.credential.acceptance());
+        let followed_acceptances =
+            tokio::spawn(readiness.clone().follow(UnreadyReason::CredentialRefused, acceptances.collect()));
+        let watched_credentials = [followed_credentials, followed_acceptances].map(AbortOnDropHandle::new);
         let upstreams = proxy.destinations().iter().map(|destination| {
             let session = Arc::clone(&destination.upstream.session);
             AdminUpstream {

@@ -87,6 +87,14 @@ impl Credential for BearerFile {
         })
     }
 
+    fn own_kind(&self) -> Option<&'static str> {
+        Some("bearer-file")
+    }
+
+    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.refusals.acceptance())
+    }
+
     fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
         self.refusals.heed(status, fields, now);
     }

@@ -3,6 +3,7 @@
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::watch;
 
 use super::connection_string::{ConnectionString, ConnectionStringError};
 use super::refusal::Refusals;
@@ -126,6 +127,14 @@ impl Credential for HmacCredential {
 
     fn signs_body(&self) -> bool {
         true
+    }
+
+    fn own_kind(&self) -> Option<&'static str> {
+        Some("hmac")
+    }
+
+    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.refusals.acceptance())
     }
 
     fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {

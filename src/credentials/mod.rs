@@ -7,6 +7,7 @@ pub mod hmac;
 pub mod partition;
 pub mod refusal;
 pub mod token_file;
+pub mod unauthorized;
 pub mod watched_file;
 
 use futures_util::future::BoxFuture;
@@ -64,6 +65,16 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
 
     /// Whether there is anything to prove the sidecar with, where that can change; `None` where it cannot.
     fn availability(&self) -> Option<watch::Receiver<bool>> {
+        None
+    }
+
+    /// The word of the configuration for a credential of the sidecar's own; `None` where it has none.
+    fn own_kind(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether the last answer did not refuse the credential as one that is not known, where there is one.
+    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
         None
     }
 

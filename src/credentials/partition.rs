@@ -17,11 +17,13 @@ pub struct Identity {
     /// Whether holding the credential proves the caller, so that what is stored for it may answer. An HMAC signature cannot be
     /// checked here: each of its requests is judged by the upstream first.
     pub proven: bool,
+    /// Whether everyone in the partition sends the same secret, so that it is a private cache (RFC 9111 §3.5).
+    pub is_private: bool,
 }
 
 impl Identity {
     /// Everyone is one: the sidecar holds the credential, or there is none.
-    pub const SHARED: Self = Self { partition: Cow::Borrowed(""), proven: true };
+    pub const SHARED: Self = Self { partition: Cow::Borrowed(""), proven: true, is_private: false };
 }
 
 /// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process, so that neither a memory dump of
@@ -47,18 +49,18 @@ impl Partitions {
     #[must_use]
     pub fn identity(&self, fields: &HeaderMap) -> Identity {
         if !fields.contains_key(AUTHORIZATION) {
-            return Identity { partition: Cow::Borrowed("anonymous"), proven: true };
+            return Identity { partition: Cow::Borrowed("anonymous"), ..Identity::SHARED };
         }
         let lines = || fields.get_all(AUTHORIZATION).iter();
-        let proven = !lines()
-            .any(|line| line.as_bytes().get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"HMAC")));
+        let proven = !lines().any(|line| is_signature(line.as_bytes()));
         let mut partition = String::with_capacity(64);
         if proven {
             self.hash_into(&mut partition, lines().map(http::HeaderValue::as_bytes));
         } else {
             partition.push_str("signed");
         }
-        Identity { partition: Cow::Owned(partition), proven }
+        let is_private = proven && lines().all(|line| is_secret_itself(line.as_bytes()));
+        Identity { partition: Cow::Owned(partition), proven, is_private }
     }
 
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
@@ -73,6 +75,18 @@ impl Partitions {
             let _infallible = write!(text, "{byte:02x}");
         }
     }
+}
+
+/// Whether a value of `Authorization` is a signature of the request, in one of the schemes that begin with `HMAC`.
+fn is_signature(line: &[u8]) -> bool {
+    line.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"HMAC"))
+}
+
+/// Whether to know a value of `Authorization` is to be who it names. Others name a key and prove it elsewhere, as `DPoP` does, or
+/// differ with every request, as signatures do: then nothing is gained by storing for one of them.
+fn is_secret_itself(line: &[u8]) -> bool {
+    let scheme = line.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    ["Bearer", "Basic", "Token"].iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 #[cfg(test)]
@@ -104,6 +118,24 @@ mod tests {
                 fields
             })
         );
+    }
+
+    #[test]
+    fn only_who_sends_a_secret_has_a_private_cache() {
+        for (lines, expected) in [
+            (&["Bearer a"][..], true),
+            (&["bearer a"], true),
+            (&["Basic YTpi"], true),
+            (&["token ghp_x"], true),
+            (&["DPoP a"], false),
+            (&["Digest username=a"], false),
+            (&["Bearers a"], false),
+            (&["Bearer a", "Digest b"], false),
+            (&["HMAC-SHA256 Credential=a"], false),
+            (&[], false),
+        ] {
+            assert_eq!(identity(lines).is_private, expected, "{lines:?}");
+        }
     }
 
     #[test]

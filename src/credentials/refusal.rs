@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{AGE, DATE, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_signing_date;
@@ -38,7 +39,9 @@ impl CredentialRefusal {
         }
     }
 
-    const fn advice(self) -> &'static str {
+    /// What the operator can do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
         match self {
             Self::Clock => {
                 "the upstream refuses the date of signed requests: set this machine's clock right (15 minutes are allowed)"
@@ -88,13 +91,21 @@ pub struct Refusals {
     upstream: String,
     metrics: OriginCounters,
     logged_at_micros: AtomicI64,
+    accepted: watch::Sender<bool>,
 }
 
 impl Refusals {
     /// For the upstream of that name.
     #[must_use]
-    pub const fn new(upstream: String, metrics: OriginCounters) -> Self {
-        Self { upstream, metrics, logged_at_micros: AtomicI64::new(i64::MIN) }
+    pub fn new(upstream: String, metrics: OriginCounters) -> Self {
+        let logged_at_micros = AtomicI64::new(i64::MIN);
+        Self { upstream, metrics, logged_at_micros, accepted: watch::Sender::new(true) }
+    }
+
+    /// Whether the last answer was none that does not know the credential (401). True before the first answer.
+    #[must_use]
+    pub fn acceptance(&self) -> watch::Receiver<bool> {
+        self.accepted.subscribe()
     }
 
     /// Hears of an answer. Returns why it refuses the credential, if it does.
@@ -102,6 +113,11 @@ impl Refusals {
         let skew_seconds = clock_skew_seconds(fields, now);
         if let Some(skew_seconds) = skew_seconds {
             self.metrics.clock_skew_seconds.set(skew_seconds);
+        }
+        let is_accepted = status != StatusCode::UNAUTHORIZED;
+        // Looked at first: whoever waits for a change must not be woken by every answer.
+        if *self.accepted.borrow() != is_accepted {
+            self.accepted.send_replace(is_accepted);
         }
         let refusal = refusal(status, fields)?;
         self.metrics.credential_refused(refusal.as_str());
@@ -164,6 +180,21 @@ mod tests {
             (StatusCode::OK, answer(&[EXPIRED]), None),
         ] {
             assert_eq!(refusal(status, &fields), expected, "{status} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_accepted_until_a_401_and_again_after_any_other_answer() {
+        let metrics = Metrics::new(["main"]);
+        let refusals = Refusals::new("main".to_owned(), metrics.upstream(0).origin.clone());
+        let acceptance = refusals.acceptance();
+        assert!(*acceptance.borrow());
+        for (status, accepted) in
+            [(403, true), (401, false), (401, false), (503, true), (401, false), (200, true)]
+        {
+            let status = StatusCode::from_u16(status).unwrap();
+            refusals.heed(status, &answer(&[]), Timestamp::from_unix_seconds(1));
+            assert_eq!(*acceptance.borrow(), accepted, "{status}");
         }
     }
 

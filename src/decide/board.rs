@@ -13,8 +13,10 @@ use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 /// `GET`: nobody else could use what comes back.
 #[must_use]
 pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> bool {
+    // Under the caller's own credential the answer is for others only if they send the same one, and so wait for the same key.
+    let shares_answers = !request.authorized || request.private_partition;
     let method = request.method == Method::GET || (request.method == Method::HEAD && heads_fetch_as_get);
-    method && request.range.is_none() && !request.directives.no_store && !request.authorized
+    method && request.range.is_none() && !request.directives.no_store && shares_answers
 }
 
 /// Whether a request may join a flight that has departed, given what the rules of coverage say about the flight's snapshot.
@@ -66,7 +68,9 @@ mod tests {
         assert!(!may_collapse(&request("POST", &[]), true));
         assert!(!may_collapse(&get(&[("range", "bytes=0-1")]), true));
         assert!(!may_collapse(&get(&[("cache-control", "no-store")]), true));
-        assert!(!may_collapse(&get(&[("authorization", "Bearer x")]), true));
+        let authorized = get(&[("authorization", "Bearer x")]);
+        assert!(!may_collapse(&authorized, true));
+        assert!(may_collapse(&PresentedRequest { private_partition: true, ..authorized }, true));
     }
 
     #[test]

@@ -101,13 +101,18 @@ pub enum NotStored {
 }
 
 impl NotStored {
-    /// Whether the next answer is likely to be for its caller alone too: it was the response that said so, not the request,
-    /// and not a failure that will pass.
+    /// Whether the next answer for the same key is likely to be for its caller alone too: it was the response that said so, or a
+    /// credential that is part of the key, and not a failure that will pass.
     #[must_use]
     pub const fn is_lasting(self) -> bool {
         matches!(
             self,
-            Self::NoStore | Self::Private | Self::Vary | Self::NoLifetimeNoValidator | Self::BodyTooLarge
+            Self::NoStore
+                | Self::Private
+                | Self::Authorization
+                | Self::Vary
+                | Self::NoLifetimeNoValidator
+                | Self::BodyTooLarge
         )
     }
 
@@ -190,11 +195,12 @@ pub(super) fn storable_representation(
     if directives.no_store && !directives.must_understand {
         return Err(NotStored::NoStore);
     }
-    if directives.private {
+    // One proven identity's partition is a private cache: neither `private` nor `Authorization` keeps anything out of it.
+    if directives.private && !request.private_partition {
         return Err(NotStored::Private);
     }
     let shareable = directives.public || directives.must_revalidate || directives.s_maxage.is_some();
-    if request.authorized && !rules.owns_credential && !shareable {
+    if request.authorized && !rules.owns_credential && !shareable && !request.private_partition {
         return Err(NotStored::Authorization);
     }
     let selecting = vary::selecting_key(&head.fields, &request.fields).ok_or(NotStored::Vary)?;

@@ -63,6 +63,26 @@ pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) 
     sent
 }
 
+/// What to send for a request whose answer is not expected to be storable, where nothing is stored: the caller's own condition.
+/// It costs nobody anything then, and spares the body, or what the origin counts (RFC 9111 §4.3.2: a cache without a stored
+/// response forwards the request with its conditions).
+#[must_use]
+pub fn callers_own(request: &PresentedRequest) -> Sent {
+    let mut sent = Sent::default();
+    let conditions = &request.preconditions;
+    // `If-None-Match` beats `If-Modified-Since`; a malformed date is no condition.
+    let named = match (&conditions.if_none_match, conditions.if_modified_since) {
+        (Some(_), _) => IF_NONE_MATCH,
+        (None, Some(_)) => IF_MODIFIED_SINCE,
+        (None, None) => return sent,
+    };
+    for line in request.fields.get_all(&named) {
+        sent.fields.append(named.clone(), line.clone());
+    }
+    sent.conditions.callers = true;
+    sent
+}
+
 fn completion(stored: &StoredResponse) -> Sent {
     let mut sent = Sent::default();
     if let Some((next_byte, tag)) = completable_from(stored)
@@ -90,6 +110,20 @@ mod tests {
         let sent = validation(&get(&[("if-none-match", "\"a\""), ("if-modified-since", "x")]), None);
         assert!(sent.fields.is_empty());
         assert_eq!(sent.conditions, SentConditions::default());
+    }
+
+    #[test]
+    fn the_callers_condition_goes_alone_where_nothing_will_be_stored() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let sent = callers_own(&get(&[("if-none-match", "\"a\""), ("if-modified-since", date)]));
+        assert_eq!((line(&sent, IF_NONE_MATCH), line(&sent, IF_MODIFIED_SINCE)), (Some("\"a\""), None));
+        assert_eq!(sent.conditions, SentConditions { own: false, callers: true });
+        let sent = callers_own(&get(&[("if-modified-since", date)]));
+        assert_eq!(line(&sent, IF_MODIFIED_SINCE), Some(date));
+        for lines in [&[("if-modified-since", "yesterday")][..], &[("if-match", "\"a\"")], &[]] {
+            let sent = callers_own(&get(lines));
+            assert!(sent.fields.is_empty() && !sent.conditions.callers, "{lines:?}");
+        }
     }
 
     #[test]

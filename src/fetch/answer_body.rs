@@ -1,6 +1,7 @@
 //! The body of an upstream answer: read whole when it is to be stored, else streamed through; never without a deadline.
 
-use std::future::Future;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,24 +23,39 @@ pub struct AnswerBody {
     stall_deadline: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     received_bytes: IntCounter,
+    /// What was read before anybody asked for it, the end or a failure excepted.
+    ahead: VecDeque<Result<Bytes, BodyError>>,
 }
 
 impl AnswerBody {
     /// Guards a body and counts its bytes.
     #[must_use]
-    pub const fn new(incoming: Incoming, stall_deadline: Duration, received_bytes: IntCounter) -> Self {
-        Self { incoming, stall_deadline, stalled: None, received_bytes }
+    pub fn new(incoming: Incoming, stall_deadline: Duration, received_bytes: IntCounter) -> Self {
+        Self { incoming, stall_deadline, stalled: None, received_bytes, ahead: VecDeque::new() }
     }
-}
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// The whole content, if it is no longer than that; whoever reads the body gets every byte of it all the same. To be dropped
+    /// at any time.
+    pub async fn read_ahead(&mut self, limit_bytes: usize) -> Option<Vec<u8>> {
+        if self.size_hint().lower() > limit_bytes as u64 {
+            return None;
+        }
+        let mut content = Vec::new();
+        while let Some(frame) = poll_fn(|context| self.poll_incoming(context)).await {
+            let data = frame.map(|frame| frame.into_data().unwrap_or_default());
+            if let Ok(data) = &data {
+                content.extend_from_slice(data);
+            }
+            let goes_on = data.is_ok() && content.len() <= limit_bytes;
+            self.ahead.push_back(data);
+            if !goes_on {
+                return None;
+            }
+        }
+        Some(content)
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
@@ -60,13 +76,29 @@ impl Body for AnswerBody {
             }
         }
     }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.ahead.pop_front() {
+            Some(read) => Poll::Ready(Some(read.map(Frame::data))),
+            None => self.poll_incoming(context),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead_bytes = self.ahead.iter().flatten().map(|data| data.len() as u64).sum();
+        behind(ahead_bytes, &self.incoming.size_hint())
     }
 }
 
@@ -159,12 +191,16 @@ impl Body for Chained {
 
     fn size_hint(&self) -> SizeHint {
         let held_bytes = self.first.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        let rest = self.rest.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + held_bytes);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + held_bytes);
-        }
-        hint
+        behind(held_bytes, &self.rest.size_hint())
     }
+}
+
+/// The size of what is at hand and what follows it.
+fn behind(held_bytes: u64, rest: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower() + held_bytes);
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper + held_bytes);
+    }
+    hint
 }

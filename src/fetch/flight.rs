@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::Upstream;
@@ -17,14 +16,14 @@ use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::shown::Shown;
-use super::throttle::Pause;
+use super::throttle::{Held, Pause};
 use super::upstream::Outgoing;
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
-use crate::decide::validation::{Sent, validation};
+use crate::decide::validation::{Sent, callers_own, validation};
 use crate::decide::{Asked, ResponseHead, Unreachable};
 use crate::error::ProxyError;
 use crate::headers::conditional::EntityTagCondition;
@@ -141,7 +140,7 @@ struct Answered {
     sent: Sent,
     head: ResponseHead,
     received: Received,
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
 }
 
 /// What an answer tells the session, with the snapshot of its request.
@@ -225,7 +224,10 @@ impl FlightPlan {
         snapshot: &Snapshot,
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
-        let sent = validation(&self.request, in_hand);
+        let sent = match in_hand {
+            None if upstream.flights.waits_in_vain(&self.request.key) => callers_own(&self.request),
+            _ => validation(&self.request, in_hand),
+        };
         let own = OwnFields {
             conditions: Some(sent.fields.clone()),
             sync_token: snapshot.sync_token.clone(),
@@ -285,7 +287,7 @@ impl FlightPlan {
         given_up: impl Future<Output = ()>,
     ) -> LeadersAnswer {
         let Answered { head, received, response, .. } = answered;
-        let body = self.upstream.body(response.into_body());
+        let body = response.into_body();
         let news = News { snapshot, received: &received };
         match change {
             Change::Store(storable) => self.store(*storable, None, head, body, news, given_up).await,
@@ -415,7 +417,7 @@ impl FlightPlan {
 
     fn failure(&self, why: Unreachable, head: &ResponseHead) -> Failure {
         let upstream = &self.upstream;
-        let error = match upstream.throttle.pause(upstream.clock.now()) {
+        let error = match upstream.throttle.pause(&self.request.fields, Held::Reads, upstream.clock.now()) {
             Some(Pause { remaining, .. }) if why == Unreachable::Throttled => {
                 ProxyError::Throttled { status: head.status, retry_after: remaining }
             }

@@ -117,9 +117,8 @@ impl Upstream {
             request_time,
             response_time: self.clock.now(),
         };
-        let body = self.body(response.into_body());
-        let answer =
-            ForwardedAnswer { head, body: streaming(body), covers: snapshot.covers, sync_token: None };
+        let body = streaming(response.into_body());
+        let answer = ForwardedAnswer { head, body, covers: snapshot.covers, sync_token: None };
         Ok(Told { answer, snapshot, received })
     }
 
@@ -155,6 +154,9 @@ impl Upstream {
         rules: Arc<CachingRules>,
         post: Option<PresentedRequest>,
     ) -> Result<ForwardedAnswer, Failure> {
+        if let Some(failure) = self.writes_throttled(&forwarded.fields) {
+            return Err(failure);
+        }
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async move {
             // The caller may be gone; the outcome has been recorded in any case.

@@ -83,7 +83,7 @@ impl Upstream {
         shows: Option<&CacheKey>,
         rules: &CachingRules,
     ) -> Result<ForwardedAnswer, Unlearned> {
-        if let Some(failure) = self.throttled(self.clock.now()) {
+        if let Some(failure) = self.throttled(fields, self.clock.now()) {
             return Err(Unlearned::Failed(failure));
         }
         let mut unconditional = fields.clone();
@@ -104,15 +104,15 @@ impl Upstream {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
             status if status.is_success() || status.is_redirection() => Ok(answer),
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-                Err(Unlearned::Failed(self.no_state(status)))
+                Err(Unlearned::Failed(self.no_state(status, fields)))
             }
-            status if status.is_server_error() => Err(Unlearned::Failed(self.no_state(status))),
+            status if status.is_server_error() => Err(Unlearned::Failed(self.no_state(status, fields))),
             _ => Err(Unlearned::Refused(answer)),
         }
     }
 
-    fn no_state(&self, status: StatusCode) -> Failure {
-        self.throttled(self.clock.now()).unwrap_or_else(|| Failure {
+    fn no_state(&self, status: StatusCode, fields: &HeaderMap) -> Failure {
+        self.throttled(fields, self.clock.now()).unwrap_or_else(|| Failure {
             why: Unreachable::ServerError,
             error: ProxyError::BrokenAnswer {
                 upstream: self.client.authority().to_string(),

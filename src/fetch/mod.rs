@@ -43,7 +43,7 @@ use collapse::Flights;
 use flight::{Failure, Landing};
 use items::StoredLists;
 use shown::LastShown;
-use throttle::{Pause, Throttle};
+use throttle::{Held, Pause, Throttle};
 use upstream::{Outgoing, UpstreamClient};
 
 /// Everything that belongs to one upstream: nothing of it is shared with another.
@@ -185,10 +185,10 @@ impl Upstream {
         });
     }
 
-    /// Why nobody asks this upstream at the moment, if it asked to be left alone.
+    /// Why this upstream is not asked for a caller with these fields at the moment, if it asked to be left alone.
     #[must_use]
-    pub fn throttled(&self, now: Timestamp) -> Option<Failure> {
-        let Pause { status, remaining } = self.throttle.pause(now)?;
+    pub fn throttled(&self, fields: &http::HeaderMap, now: Timestamp) -> Option<Failure> {
+        let Pause { status, remaining } = self.throttle.pause(fields, Held::Reads, now)?;
         let error = ProxyError::Throttled { status, retry_after: remaining };
         Some(Failure { why: Unreachable::Throttled, error })
     }
@@ -203,7 +203,8 @@ impl Upstream {
         mut outgoing: Outgoing,
         target: &PathAndQuery,
         snapshot: &Snapshot,
-    ) -> Result<(Response<Incoming>, Received), Failure> {
+    ) -> Result<(Response<AnswerBody>, Received), Failure> {
+        let asker = self.throttle.asker(&outgoing.fields);
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -226,7 +227,7 @@ impl Upstream {
         let exchanged = self.client.exchange(outgoing).await;
         let now = self.clock.now();
         self.metrics.asked(outcome(&exchanged), now.since(sent));
-        let response = exchanged.map_err(Failure::from)?;
+        let mut response = exchanged.map_err(Failure::from)?.map(|incoming| self.body(incoming));
         let tokens = if self.session.clauses().news_before_answer {
             self.session.observe(snapshot.covers, response.headers(), now)
         } else {
@@ -234,10 +235,8 @@ impl Upstream {
             Vec::new()
         };
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
-        if let Some(hint) = throttle::retry_after(response.status(), response.headers(), now) {
-            self.throttle.obey(response.status(), hint, now);
-        }
         self.credential.heed(response.status(), response.headers(), now);
+        self.obey(&asker, &mut response, now).await;
         Ok((response, received))
     }
 

@@ -33,7 +33,7 @@ impl Proxy {
         // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once. After
         // a second failure each asks for himself: to go on would serve them one after the other.
         for _ in 0..2 {
-            if let Some(failure) = to.upstream.throttled(self.clock.now()) {
+            if let Some(failure) = to.upstream.throttled(&on_path.request.fields, self.clock.now()) {
                 return self.without_origin(to, on_path, failure, None);
             }
             let flight_key = to.upstream.flight_key(&on_path.request);
@@ -107,7 +107,7 @@ impl Proxy {
         validate: bool,
         collapsed: Option<bool>,
     ) -> Result<Outcome, ProxyError> {
-        if let Some(failure) = to.upstream.throttled(self.clock.now()) {
+        if let Some(failure) = to.upstream.throttled(&on_path.request.fields, self.clock.now()) {
             return self.without_origin(to, on_path, failure, None);
         }
         let snapshot = to.upstream.session.snapshot(&[]);
@@ -188,7 +188,7 @@ impl Proxy {
     }
 
     pub(super) fn validate_in_background(&self, to: &Destination, on_path: &OnPath) {
-        if to.upstream.throttled(self.clock.now()).is_some() {
+        if to.upstream.throttled(&on_path.request.fields, self.clock.now()).is_some() {
             return;
         }
         let mut snapshot = None;

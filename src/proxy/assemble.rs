@@ -150,6 +150,7 @@ fn destination(
     };
     let credential = credential(upstream, metrics.clone(), surroundings.clock.clone())?;
     let rules = upstream.caching_rules();
+    let partitions = credential.forwards_callers().then(|| Partitions::new(random_key()));
     let fetch = Upstream {
         name: name(),
         client: UpstreamClient::new(upstream.scheme().clone(), authority, dial, limits),
@@ -159,7 +160,7 @@ fn destination(
         last_shown: LastShown::default(),
         lists: StoredLists::default(),
         flights: Arc::new(Flights::default()),
-        throttle: Throttle::new(upstream.retry_after_limit),
+        throttle: Throttle::new(upstream.retry_after_limit, partitions),
         store: Arc::clone(store),
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,

@@ -11,6 +11,7 @@ use super::destination::Destination;
 use super::rewrite::{CallersView, rewritten};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
+use crate::credentials::unauthorized::Proof;
 use crate::decide::age::current_age;
 use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
@@ -192,6 +193,27 @@ impl Outcome {
         Self { withheld, ..self }
     }
 
+    /// With what a caller understands in the place of a 401 that it does not.
+    fn explained(self, proof: Proof, to: &Destination) -> Self {
+        let error = match &self.reply {
+            Reply::Upstream { status, fields, .. } => {
+                proof.explains(*status, fields, to.upstream.client.authority())
+            }
+            Reply::Stored { response, .. } if response.status == StatusCode::UNAUTHORIZED => {
+                let fields = response.fields.to_header_map();
+                proof.explains(response.status, &fields, to.upstream.client.authority())
+            }
+            Reply::Stored { .. } | Reply::Failed(_) => None,
+        };
+        let Some(error) = error else { return self };
+        let status = CacheStatus {
+            detail: Some(error.reason()),
+            fwd_status: Some(StatusCode::UNAUTHORIZED),
+            ..self.status
+        };
+        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+    }
+
     /// The status of an answer that came as it is from upstream.
     pub(super) const fn status(&self) -> Option<StatusCode> {
         match &self.reply {
@@ -214,6 +236,7 @@ pub(super) struct Told<'a> {
     via: HeaderValue,
     clock: &'a Clock,
     view: Option<CallersView>,
+    proof: Proof,
     access: Option<Box<AccessFacts>>,
 }
 
@@ -246,7 +269,9 @@ impl<'a> Told<'a> {
         let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
             CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
         });
-        Self { to, metrics, via: pseudonym.value(head.version), clock, view, access }
+        let upstream = &to.upstream;
+        let proof = Proof::of(&*upstream.credential, &head.headers, upstream.client.authority());
+        Self { to, metrics, via: pseudonym.value(head.version), clock, view, proof, access }
     }
 
     /// The answer. `repeatable` sees it if it will stay the same for a while.
@@ -257,7 +282,7 @@ impl<'a> Told<'a> {
         repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
     ) -> Response<FlowingBody> {
         let sync_token = self.to.upstream.session.response_line();
-        let (response, word) = match outcome {
+        let (response, word) = match outcome.map(|it| it.explained(self.proof, self.to)) {
             Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
                 self.fail(&error, status, sync_token, metrics)
             }

@@ -292,6 +292,7 @@ mod tests {
             range: None,
             carries_cookie: false,
             authorized: false,
+            private_partition: false,
         }
     }
 

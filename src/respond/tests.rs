@@ -37,6 +37,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> PresentedR
         },
         carries_cookie: false,
         authorized: false,
+        private_partition: false,
         fields,
     }
 }

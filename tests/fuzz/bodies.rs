@@ -250,6 +250,7 @@ fn presented_request(data: &[u8]) -> PresentedRequest {
         range,
         carries_cookie: fields.contains_key("cookie"),
         authorized: fields.contains_key(AUTHORIZATION),
+        private_partition: false,
         fields,
     }
 }

@@ -395,6 +395,14 @@ impl Credential for EntraCredential {
         })
     }
 
+    fn own_kind(&self) -> Option<&'static str> {
+        Some("entra")
+    }
+
+    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.refusals.acceptance())
+    }
+
     fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
         if self.refusals.heed(status, fields, now) == Some(CredentialRefusal::Credential) {
             self.shared.renew.notify_one();

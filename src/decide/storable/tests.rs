@@ -136,6 +136,22 @@ fn authorization_needs_permission_to_share() {
 }
 
 #[test]
+fn the_partition_of_one_identity_is_a_private_cache() {
+    let request = PresentedRequest { private_partition: true, ..get(&[("authorization", "Bearer x")]) };
+    let rules = CachingRules::rfc9111();
+    for (directives, expected) in [
+        ("max-age=60", None),
+        ("private, max-age=60", None),
+        ("max-age=60, private=\"x\"", None),
+        ("private, no-store", Some(NotStored::NoStore)),
+        ("private, no-cache", Some(NotStored::NoLifetimeNoValidator)),
+    ] {
+        let lines = [("cache-control", directives)];
+        assert_eq!(judge(&request, 200, &lines, &rules).err(), expected, "{directives}");
+    }
+}
+
+#[test]
 fn guarded_sharing_is_careful_with_cookies() {
     let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
     let with_cookie = get(&[("cookie", "a=b")]);

@@ -2,10 +2,12 @@
 
 mod callers;
 mod entra;
+mod forwarded;
 mod hmac;
 mod limits;
 mod permissions;
 mod secrets;
+mod unauthorized;
 
 use tagalong::clock::Timestamp;
 use tagalong::headers::access_key::{AccessKey, content_sha256};

@@ -94,3 +94,63 @@ async fn a_hint_is_obeyed_up_to_the_limit() {
     scene.on("/b", "200\n\nback");
     assert_eq!(scene.get("/b").await.text(), "back");
 }
+
+const STORAGE: &str =
+    "429\nRetry-After: 30\nContent-Type: application/problem+json; charset=utf-8\n\n{\"policy\":\"Storage\"}";
+
+#[tokio::test]
+async fn a_storage_quota_pauses_writes_and_reads_go_on() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/write", STORAGE);
+    let first = scene.send("PUT /write\n\nx").await;
+    assert_eq!((first.status, first.text()), (429, "{\"policy\":\"Storage\"}"), "the origin's own word");
+    scene.on("/read", "200\n\nread");
+    assert_eq!(scene.get("/read").await.text(), "read");
+    scene.pass_seconds(10);
+    let asked = scene.origin.requests().len();
+    for request in ["PUT /other\n\nx", "POST /other\n\nx", "DELETE /other"] {
+        let refused = scene.send(request).await;
+        assert_eq!((refused.status, refused.field("retry-after")), (429, Some("20")), "{request}");
+    }
+    assert_eq!(scene.origin.requests().len(), asked, "nothing left");
+    scene.pass_seconds(20);
+    scene.on("/other", "204");
+    assert_eq!(scene.send("PUT /other\n\nx").await.status, 204);
+}
+
+#[tokio::test]
+async fn what_does_not_name_storage_within_bounds_pauses_reads() {
+    let long = format!("{{\"policy\":\"Storage\",\"detail\":\"{}\"}}", "x".repeat(8 * 1024));
+    for (content_type, body) in [
+        ("application/problem+json", "{\"policy\":\"Total Requests\"}"),
+        ("application/json", "{\"policy\":\"Storage\"}"),
+        ("application/problem+json", "{\"policy\":\"Stor"),
+        ("application/problem+json", long.as_str()),
+    ] {
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", format!("429\nRetry-After: 30\nContent-Type: {content_type}\n\n{body}"));
+        let first = scene.get("/a").await;
+        assert_eq!((first.text(), first.complete), (body, true), "every byte reaches the caller");
+        assert_eq!(scene.get("/b").await.status, 429, "{content_type} {body}");
+        scene.on("/write", "204");
+        assert_eq!(scene.send("PUT /write\n\nx").await.status, 204, "{content_type} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_identity_is_paused_alone() {
+    let scene = Scene::guarded().await;
+    scene.on("/a", "429\nRetry-After: 30\n\nslow down");
+    assert_eq!(scene.send("GET /a\nAuthorization: Bearer alice").await.status, 429);
+    assert_eq!(scene.send("GET /b\nAuthorization: Bearer alice").await.status, 429);
+    assert_eq!(scene.asked("/b"), 0);
+    for (other, body) in [("\nAuthorization: Bearer bob", "for bob"), ("", "for all")] {
+        scene.on("/b", format!("200\nCache-Control: no-store\n\n{body}"));
+        assert_eq!(scene.send(&format!("GET /b{other}")).await.text(), body);
+    }
+    scene.on("/w", STORAGE);
+    assert_eq!(scene.send("PUT /w\nAuthorization: Bearer carol\n\nx").await.status, 429);
+    scene.on("/w", "204");
+    assert_eq!(scene.send("PUT /w\nAuthorization: Bearer alice\n\nx").await.status, 204);
+    assert_eq!(scene.send("PUT /w\nAuthorization: Bearer carol\n\nx").await.status, 429);
+}

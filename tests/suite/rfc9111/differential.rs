@@ -264,6 +264,7 @@ fn presented(fields: &HeaderMap) -> PresentedRequest {
         range: None,
         carries_cookie: false,
         authorized: false,
+        private_partition: false,
         fields: fields.clone(),
     }
 }

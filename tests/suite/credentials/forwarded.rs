@@ -1,0 +1,88 @@
+//! Callers' own credentials go upstream: each identity has a private cache, and what cannot be stored costs no more than without us.
+
+use crate::support::answer::{Answer, Gate};
+use crate::support::scene::Scene;
+
+const ALICE: &str = "\nAuthorization: Bearer alice";
+const BOB: &str = "\nAuthorization: Bearer bob";
+
+#[tokio::test]
+async fn an_answer_is_stored_for_the_identity_that_got_it() {
+    for directives in ["max-age=60", "private, max-age=60"] {
+        let scene = Scene::guarded().await;
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nfor alice"));
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nfor bob"));
+        scene.on("/a", "401\nCache-Control: no-store");
+        let get = |who: &str| format!("GET /a{who}");
+        assert_eq!(scene.send(&get(ALICE)).await.text(), "for alice");
+        let again = scene.send(&get(ALICE)).await;
+        assert!(again.is_hit(), "{directives}: {:?}", again.head);
+        assert_eq!(scene.send(&get(BOB)).await.text(), "for bob", "{directives}");
+        assert_eq!(scene.send(&get(ALICE)).await.text(), "for alice", "{directives}");
+        assert_eq!(scene.get("/a").await.status, 401, "{directives}: nobody without a token");
+        assert_eq!(scene.asked("/a"), 3, "{directives}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_private_is_stored_for_nobody_without_an_identity() {
+    let scene = Scene::guarded().await;
+    for who in ["", "\nAuthorization: Digest x", "\nAuthorization: HMAC-SHA256 Credential=a&Signature=b"] {
+        let target = format!("/{}", who.len());
+        scene.on(&target, "200\nCache-Control: private, max-age=60\n\n1");
+        scene.on(&target, "200\nCache-Control: private, max-age=60\n\n2");
+        assert_eq!(scene.send(&format!("GET {target}{who}")).await.text(), "1", "{who}");
+        assert_eq!(scene.send(&format!("GET {target}{who}")).await.text(), "2", "{who}");
+    }
+}
+
+#[tokio::test]
+async fn polls_of_what_cannot_be_stored_carry_the_callers_own_condition() {
+    for (who, directives, tagged) in
+        [(ALICE, "no-store", true), ("", "private", true), ("", "no-store", false)]
+    {
+        let scene = Scene::guarded().await;
+        let (validator, condition) = if tagged {
+            ("ETag: \"1\"", "If-None-Match: \"1\"")
+        } else {
+            ("Last-Modified: {now-100}", "If-Modified-Since: Sun, 22 Nov 2026 00:00:00 GMT")
+        };
+        scene.on("/a", format!("200\nCache-Control: {directives}\n{validator}\n\nwhole"));
+        assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), "whole");
+        for _ in 0..19 {
+            scene.on("/a", format!("304\nCache-Control: {directives}\n{validator}"));
+            let poll = scene.send(&format!("GET /a{who}\n{condition}")).await;
+            assert_eq!(poll.status, 304, "{directives}");
+        }
+        let asked = scene.origin.requests_for("/a");
+        let (name, value) = condition.split_once(": ").expect("a field");
+        let conditional = asked.iter().filter(|request| request.field(name) == Some(value));
+        assert_eq!((asked.len(), conditional.count()), (20, 19), "{directives}");
+        // A caller without a condition gets no 304, and a change reaches everyone.
+        scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"2\"\n\nchanged");
+        assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), "changed");
+        assert_eq!(scene.last_request("/a").field(name), None);
+        assert!(scene.send(&format!("GET /a{who}")).await.is_hit(), "storable from now on");
+    }
+}
+
+#[tokio::test]
+async fn requests_of_one_identity_collapse_and_those_of_two_do_not() {
+    let scene = Scene::guarded().await;
+    let gate = Gate::closed();
+    for _ in 0..3 {
+        scene.on("/a", Answer::held(&gate, "200\nCache-Control: private, max-age=60\n\nx"));
+    }
+    let (mut first, mut second, mut other) =
+        (scene.caller().await, scene.caller().await, scene.caller().await);
+    first.post(&format!("GET /a{ALICE}")).await;
+    scene.origin.received(1).await;
+    second.post(&format!("GET /a{ALICE}")).await;
+    scene.settled().await;
+    other.post(&format!("GET /a{BOB}")).await;
+    scene.origin.received(2).await;
+    gate.open();
+    let collapsed = second.read(false).await.cache_status().collapsed;
+    assert_eq!((first.read(false).await.status, other.read(false).await.status), (200, 200));
+    assert_eq!((collapsed, scene.asked("/a")), (Some(true), 2));
+}
