@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::change::{Change, ChangeKind, ChangeRecorder};
+use super::drift::Drift;
 use super::history::{History, Revision, View};
 use super::key_values::{KeyValues, StoredKeyValue};
 use super::precondition::{Precondition, Verdict};
@@ -24,6 +25,8 @@ pub struct ConfigurationStore {
     pub key_values: KeyValues,
     snapshots: BTreeMap<String, History<Arc<Snapshot>>>,
     sequence_number: u64,
+    changed_at: Timestamp,
+    drift: Drift,
     /// What each replica shows.
     pub replicas: Replicas,
     /// Which tokens answers carry.
@@ -57,11 +60,20 @@ pub enum KeyValueWrite {
 impl ConfigurationStore {
     /// An empty store. Revisions that were replaced longer than `retention` ago are forgotten.
     #[must_use]
-    pub fn new(replicas: Replicas, tokens: Tokens, seeded: Seeded, retention: Duration) -> Self {
+    pub fn new(
+        replicas: Replicas,
+        tokens: Tokens,
+        drift: Drift,
+        seeded: Seeded,
+        retention: Duration,
+    ) -> Self {
+        let tokens = if drift.is_on() { tokens.drifting() } else { tokens };
         Self {
             key_values: KeyValues::default(),
             snapshots: BTreeMap::new(),
             sequence_number: 0,
+            changed_at: Timestamp::default(),
+            drift,
             replicas,
             tokens,
             seeded,
@@ -77,11 +89,19 @@ impl ConfigurationStore {
         self.sequence_number
     }
 
-    /// What a request sees: what its replica shows, or what its tokens require if that is newer.
+    /// The newest sequence number, which is at least that of the newest change.
+    #[must_use]
+    pub fn newest(&self, now: Timestamp) -> u64 {
+        self.drift.newest(now)
+    }
+
+    /// What a request sees: what its replica shows, or what its tokens require if that is newer. The state of a replica that
+    /// lags has every number up to that of the first change that it hides.
     #[must_use]
     pub fn view(&self, replica: usize, required: u64, before: Option<Timestamp>, now: Timestamp) -> View {
-        let visible = self.replicas.visible(replica, now).max(required.min(self.sequence_number));
-        View { sequence_number: visible, before }
+        let newest = self.newest(now);
+        let visible = self.replicas.first_hidden(replica, now).map_or(newest, |hidden| hidden - 1);
+        View { sequence_number: visible.max(required.min(newest)), before }
     }
 
     /// Every later change is given to `recorder` before it takes effect.
@@ -112,9 +132,10 @@ impl ConfigurationStore {
         if precondition.evaluate(tag) != Verdict::Holds {
             return Err(Problem::PreconditionFailed);
         }
-        let unchanged = |shown| Ok(Written { shown, sequence_number: self.sequence_number });
+        let newest = self.newest(now);
+        let unchanged = |shown| Ok(Written { shown, sequence_number: newest });
         let locked = current.as_ref().is_some_and(|stored| stored.key_value.locked);
-        let next = self.sequence_number + 1;
+        let next = self.drift.next(now);
         let modified = |content, locked| {
             let etag = self.seeded.etag(next).into();
             ChangeKind::KeyValueModified(Arc::new(KeyValue {
@@ -184,7 +205,7 @@ impl ConfigurationStore {
         if self.find_snapshot(&snapshot.name, View::NEWEST, now).is_some() {
             return Err(Problem::AlreadyExists);
         }
-        snapshot.etag = self.seeded.etag(self.sequence_number + 1);
+        snapshot.etag = self.seeded.etag(self.drift.next(now));
         let snapshot = Arc::new(snapshot);
         self.commit(ChangeKind::SnapshotCreated(Arc::clone(&snapshot)), now)?;
         Ok(snapshot)
@@ -211,7 +232,7 @@ impl ConfigurationStore {
             status if status == wanted => Ok(current),
             _ => {
                 let changed = Arc::new(Snapshot {
-                    etag: self.seeded.etag(self.sequence_number + 1),
+                    etag: self.seeded.etag(self.drift.next(now)),
                     archived_micros: archived.then(|| now.as_unix_micros()),
                     ..Snapshot::clone(&current)
                 });
@@ -222,9 +243,17 @@ impl ConfigurationStore {
     }
 
     /// Takes over a change that was made before this process started. It is visible everywhere and not recorded again.
+    /// [`ConfigurationStore::resume`] follows the last one.
     pub fn restore(&mut self, change: &Change) {
         self.apply(change);
-        self.replicas.settle_all(self.sequence_number);
+        self.replicas.settle_all();
+    }
+
+    /// Lets numbers go on above every one that was handed out before this process started.
+    pub fn resume(&mut self, now: Timestamp) {
+        if self.sequence_number > 0 {
+            self.drift.resume(self.sequence_number, self.changed_at, now);
+        }
     }
 
     /// Takes over a key-value as a seed shows it: with its own tag, lock and date where it has them.
@@ -233,7 +262,7 @@ impl ConfigurationStore {
     /// 503 when it could not be recorded.
     pub fn seed(&mut self, key_value: KeyValue, now: Timestamp) -> Result<(), Problem> {
         let etag = if key_value.etag.is_empty() {
-            self.seeded.etag(self.sequence_number + 1).into()
+            self.seeded.etag(self.drift.next(now)).into()
         } else {
             Arc::clone(&key_value.etag)
         };
@@ -242,16 +271,17 @@ impl ConfigurationStore {
         let at = last_modified.min(now);
         let kind = ChangeKind::KeyValueModified(Arc::new(KeyValue { etag, last_modified, ..key_value }));
         self.commit(kind, at)?;
-        self.replicas.settle_all(self.sequence_number);
+        self.replicas.settle_all();
         Ok(())
     }
 
     fn commit(&mut self, kind: ChangeKind, now: Timestamp) -> Result<(), Problem> {
-        let change = Arc::new(Change { sequence_number: self.sequence_number + 1, at: now, kind });
+        let change = Arc::new(Change { sequence_number: self.drift.next(now), at: now, kind });
         if let Some(recorder) = &self.recorder {
             recorder.record(&change)?;
         }
         self.apply(&change);
+        self.drift.count();
         self.replicas.commit(change.sequence_number, now);
         self.listeners.retain(|listener| listener.send(Arc::clone(&change)).is_ok());
         Ok(())
@@ -281,6 +311,7 @@ impl ConfigurationStore {
         };
         self.tokens.commit(sequence_number, name);
         self.sequence_number = sequence_number;
+        self.changed_at = at;
     }
 }
 
@@ -297,6 +328,7 @@ mod tests {
         ConfigurationStore::new(
             replicas,
             Tokens::new(TokenMode::Shown, 1),
+            Drift::new(0.0, NOW),
             seeded,
             Duration::from_secs(3_600),
         )
@@ -364,7 +396,9 @@ mod tests {
             restored.restore(&serde_json::from_str(&json).unwrap());
         }
         assert_eq!(restored.sequence_number(), 4);
-        assert_eq!(restored.replicas.visible(0, NOW), 4);
+        restored.resume(NOW);
+        assert_eq!(restored.newest(NOW), 4);
+        assert_eq!(restored.replicas.first_hidden(0, NOW), None);
         let found = restored.key_values.find("k", Some("l"), View::NEWEST).unwrap();
         assert_eq!(found.key_value, store.key_values.find("k", Some("l"), View::NEWEST).unwrap().key_value);
         assert!(restored.key_values.find("gone", None, View::NEWEST).is_none());

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use self::document::{PlanDocument, RuleDocument};
 use self::head::{HeadFault, TokenForm};
-use self::kind::{Delay, DropPoint, FaultKind, Framing, RetryAfter, WriteAnswer};
+use self::kind::{Delay, DropPoint, FaultKind, Framing, Policy, RetryAfter, WriteAnswer};
 use self::quota::Quota;
 use crate::clock::Timestamp;
 
@@ -93,7 +93,7 @@ pub struct Refusal {
     /// `retry-after-ms`; `None` sends none.
     pub retry_after: Option<Duration>,
     /// The exhausted quota that a 429's body names.
-    pub policy: String,
+    pub policy: Policy,
 }
 
 /// What happens to the answer's body.
@@ -219,12 +219,12 @@ impl Rule {
             FaultKind::Throttle { retry_after, policy, .. } => {
                 let Some(exhausted) = exhausted(&mut self.quotas, now) else { return false };
                 let retry_after = retry_after.map_or(Some(exhausted), RetryAfter::field);
-                let refusal = Refusal { status: 429, retry_after, policy: policy.clone() };
+                let refusal = Refusal { status: 429, retry_after, policy: *policy };
                 return interrupt(fault, Interruption::Refuse(refusal));
             }
             FaultKind::Unavailable { status, retry_after } => {
                 let refusal =
-                    Refusal { status: *status, retry_after: retry_after.field(), policy: String::new() };
+                    Refusal { status: *status, retry_after: retry_after.field(), policy: Policy::default() };
                 return interrupt(fault, Interruption::Refuse(refusal));
             }
             FaultKind::Drop { at, after_bytes } => match at {
@@ -257,7 +257,7 @@ impl Rule {
                     WriteAnswer::Unavailable => LostAnswer::Refused(Refusal {
                         status: 503,
                         retry_after: retry_after.field(),
-                        policy: String::new(),
+                        policy: Policy::default(),
                     }),
                 };
                 return interrupt(fault, Interruption::Write { answer, lands_after: *lands_after });

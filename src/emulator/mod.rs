@@ -11,6 +11,7 @@ pub mod authentication;
 pub mod change;
 pub mod configuration_store;
 pub mod counts;
+pub mod drift;
 pub mod endpoints;
 pub mod events;
 pub mod faults;

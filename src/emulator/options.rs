@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::authentication::Permission;
+use super::drift::MAXIMUM_RATE_PER_SECOND;
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
 use super::settings::Settings;
@@ -88,6 +89,15 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__TOKEN_IDS", value_parser = parse_token_ids)]
     pub token_ids: Option<usize>,
 
+    /// How often a second the sequence number of tokens rises without a write; 0 for never. With --data, keep a rate above
+    /// 1.25 over restarts, or numbers may go down [default: 1.25]
+    #[arg(long, value_name = "RATE", env = "TAGALONG_EMULATOR__DRIFT", value_parser = parse_drift)]
+    pub drift: Option<f64>,
+
+    /// Let 304s carry ETag, as the service did in earlier years
+    #[arg(long = "tagged-304", env = "TAGALONG_EMULATOR__TAGGED_304")]
+    pub tagged_304: bool,
+
     /// How long replaced revisions stay [default: 30d]
     #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__RETENTION", value_parser = parse_duration_argument)]
     pub retention: Option<Duration>,
@@ -159,6 +169,8 @@ impl Options {
             settle: self.settle.unwrap_or(default.settle),
             token_mode: self.token_mode.unwrap_or(default.token_mode),
             token_ids: self.token_ids.unwrap_or(default.token_ids),
+            drift_per_second: self.drift.unwrap_or(default.drift_per_second),
+            tagged_304: self.tagged_304,
             retention: self.retention.unwrap_or(default.retention),
             snapshot_provisioning: self.snapshot_provisioning.unwrap_or(default.snapshot_provisioning),
             snapshots_fail: self.fail_snapshots,
@@ -186,6 +198,15 @@ fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("give a whole number from 1 to {0}")]
 struct OutOfRange(usize);
+
+/// Why a rate on the command line is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give a number from 0 to {MAXIMUM_RATE_PER_SECOND}, for example 1.25; 0 for no drift")]
+struct NoRate;
+
+fn parse_drift(text: &str) -> Result<f64, NoRate> {
+    text.parse().ok().filter(|rate| (0.0..=MAXIMUM_RATE_PER_SECOND).contains(rate)).ok_or(NoRate)
+}
 
 fn parse_within(text: &str, maximum: usize) -> Result<usize, OutOfRange> {
     text.parse().ok().filter(|number| (1..=maximum).contains(number)).ok_or(OutOfRange(maximum))
@@ -244,6 +265,9 @@ mod tests {
             "newest",
             "--token-ids",
             "2",
+            "--drift",
+            "0.5",
+            "--tagged-304",
             "--page-size",
             "10",
             "--random-seed",
@@ -254,7 +278,8 @@ mod tests {
         let settings = options.settings();
         assert_eq!((settings.replicas, settings.settle), (3, Duration::from_secs(3)));
         assert_eq!((settings.token_mode, settings.token_ids, settings.page_size), (TokenMode::Newest, 2, 10));
-        assert!(settings.require_if_match);
+        assert!(settings.require_if_match && settings.tagged_304);
+        assert!((settings.drift_per_second - 0.5).abs() < f64::EPSILON);
         let keys: Vec<_> =
             settings.access_keys.iter().map(|(key, permission)| (key.id(), *permission)).collect();
         assert_eq!(
@@ -271,6 +296,8 @@ mod tests {
             (["--hmac", "a:!!!"], "non-empty base64"),
             (["--replicas", "0"], "from 1 to 64"),
             (["--token-ids", "9"], "from 1 to 8"),
+            (["--drift", "1001"], "from 0 to 1000"),
+            (["--drift", "nan"], "from 0 to 1000"),
             (["--settle", "soon"], "soon"),
             (["--listen", "localhost"], "invalid"),
         ] {

@@ -16,13 +16,14 @@ use super::answer::Answer;
 use super::authentication::Authentication;
 use super::change::{Change, ChangeRecorder};
 use super::configuration_store::ConfigurationStore;
+use super::drift::Drift;
 use super::endpoints::key_value::MAXIMUM_KEY_VALUE_BYTES;
 use super::endpoints::list::with_links;
 use super::endpoints::snapshots::Provisioning;
 use super::endpoints::{key_value, list, names, operations, revisions, snapshots};
 use super::history::View;
 use super::key_values::http_date;
-use super::precondition::Precondition;
+use super::precondition::{Precondition, Tags};
 use super::presented::Presented;
 use super::problem::Problem;
 use super::replicas::Replicas;
@@ -67,6 +68,7 @@ struct Shared {
     recorder: OnceLock<Arc<dyn ChangeRecorder>>,
     replicas: usize,
     page_size: usize,
+    tagged_304: bool,
 }
 
 /// What can be changed while the emulator runs, beside what its store holds.
@@ -83,17 +85,19 @@ impl Emulator {
         let seeded = Seeded::new(seed);
         let replicas = Replicas::new(settings.replicas, settings.settle, seeded);
         let tokens = Tokens::new(settings.token_mode, settings.token_ids);
+        let drift = Drift::new(settings.drift_per_second, clock.now());
         let provisioning =
             Provisioning { takes: settings.snapshot_provisioning, fails: settings.snapshots_fail };
         Self(Arc::new(Shared {
             replicas: replicas.count(),
-            store: RwLock::new(ConfigurationStore::new(replicas, tokens, seeded, settings.retention)),
+            store: RwLock::new(ConfigurationStore::new(replicas, tokens, drift, seeded, settings.retention)),
             switches: RwLock::new(Switches { require_if_match: settings.require_if_match, provisioning }),
             authentication: Authentication::new(settings.access_keys, settings.bearer_tokens),
             clock,
             draws: Sequence::new(seeded),
             recorder: OnceLock::new(),
             page_size: settings.page_size.max(1),
+            tagged_304: settings.tagged_304,
         }))
     }
 
@@ -131,7 +135,7 @@ impl Emulator {
         response
     }
 
-    /// The newest change.
+    /// The newest change; the number of the newest token may be higher.
     #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.store().sequence_number()
@@ -151,8 +155,10 @@ impl Emulator {
 
     /// Takes over changes that were made before, in their order; to be called before the first request.
     pub fn restore<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) {
+        let now = self.0.clock.now();
         let mut store = self.store_mut();
         changes.into_iter().for_each(|change| store.restore(change));
+        store.resume(now);
     }
 
     /// Every later change is given to `recorder` before it takes effect, and is durable there before an answer shows it. The
@@ -226,7 +232,7 @@ impl Emulator {
     /// The answer of the state to a request. The state stays the same from the check of
     /// a condition to the end of the write that depends on it.
     fn answer(&self, parts: &Parts, body: &Bytes, now: Timestamp, replica: usize) -> Answered {
-        let presented = present(parts, body, now, self.0.page_size);
+        let presented = present(parts, body, now, &self.0);
         let required = Tokens::required(&parse_request(
             parts.headers.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes),
         ));
@@ -237,13 +243,13 @@ impl Emulator {
                 let view = View { before: request.view.before, ..view };
                 read(&Presented { view, ..request }, &store, resource)
             });
-            Answered::of(result, view.sequence_number, &store)
+            Answered::of(result, view.sequence_number, &store, now)
         } else {
             let switches = *self.0.switches.read().unwrap_or_else(PoisonError::into_inner);
             let mut store = self.store_mut();
             let result =
                 presented.and_then(|(request, resource)| write(&request, &mut store, resource, switches));
-            Answered::of(result, store.sequence_number(), &store)
+            Answered::of(result, store.newest(now), &store, now)
         }
     }
 
@@ -275,7 +281,7 @@ fn present<'a>(
     parts: &'a Parts,
     body: &'a Bytes,
     now: Timestamp,
-    page_size: usize,
+    shared: &Shared,
 ) -> Result<(Presented<'a>, Resource), Problem> {
     let (path, raw_query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let query = Query::parse(raw_query)?;
@@ -306,7 +312,8 @@ fn present<'a>(
         view: View { before, ..View::NEWEST },
         precondition: Precondition::of(&parts.headers),
         now,
-        page_size,
+        page_size: shared.page_size,
+        tagged_304: shared.tagged_304,
     };
     Ok((presented, resource))
 }
@@ -367,7 +374,10 @@ fn write(
     };
     let (id, write) =
         key_value::parse_write(request, &key, label.as_deref(), is_lock, switches.require_if_match)?;
-    let written = store.write(&id, write, &request.precondition, request.now)?;
+    // The publishing API says of a star: the values are not compared and the resource is updated without any check.
+    let unchecked = switches.require_if_match && request.precondition == Precondition::IfMatch(Tags::Any);
+    let precondition = if unchecked { &Precondition::None } else { &request.precondition };
+    let written = store.write(&id, write, precondition, request.now)?;
     Ok(key_value::written(request, &written))
 }
 
@@ -375,7 +385,7 @@ fn write(
 struct Answered {
     answer: Answer,
     sync_token: Option<HeaderValue>,
-    /// The newest change when it was made: the answer may show it, or tell of it.
+    /// The newest change when it was made, whose number may be lower than that of the token: the answer may show it, or tell of it.
     newest: u64,
 }
 
@@ -384,12 +394,12 @@ impl Answered {
         Self { answer: problem.into(), sync_token: None, newest: 0 }
     }
 
-    fn of(result: Result<Answer, Problem>, shown: u64, store: &ConfigurationStore) -> Self {
+    fn of(result: Result<Answer, Problem>, shown: u64, store: &ConfigurationStore, now: Timestamp) -> Self {
         let answer = result.unwrap_or_else(Answer::from);
-        let newest = store.sequence_number();
+        let newest = store.newest(now);
         let carries = Answer::carries_sync_token(answer.status);
         let sync_token = carries.then(|| store.tokens.field(answer.shown.unwrap_or(shown), newest)).flatten();
-        Self { answer, sync_token, newest }
+        Self { answer, sync_token, newest: store.sequence_number() }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Presented<'a> {
     pub now: Timestamp,
     /// How many items a page has.
     pub page_size: usize,
+    /// Whether a 304 names the tag.
+    pub tagged_304: bool,
 }
 
 impl Presented<'_> {
@@ -69,16 +71,17 @@ impl Presented<'_> {
         filter
     }
 
-    /// Evaluates the condition of a read against the current tag: 412, or 304 with nothing but the tag, or `full`.
+    /// Evaluates the condition of a read against the current tag: 412, or 304 with nothing but at most the tag, or `full`.
     ///
     /// # Errors
     /// 412
     pub fn conditional(&self, etag: &str, full: impl FnOnce() -> Answer) -> Result<Answer, Problem> {
         match self.precondition.evaluate(Some(etag)) {
             Verdict::Failed => Err(Problem::PreconditionFailed),
-            Verdict::Unchanged => {
-                Ok(Answer { etag: Some(quoted_etag(etag)), ..Answer::empty(StatusCode::NOT_MODIFIED) })
-            }
+            Verdict::Unchanged => Ok(Answer {
+                etag: self.tagged_304.then(|| quoted_etag(etag)),
+                ..Answer::empty(StatusCode::NOT_MODIFIED)
+            }),
             Verdict::Holds => Ok(full()),
         }
     }

@@ -19,9 +19,7 @@ pub struct Replicas {
 
 #[derive(Debug, Clone, Default)]
 struct Replica {
-    /// The last change that had become visible when changes were last counted.
-    settled: u64,
-    /// Later changes with the time from which they are visible, both rising.
+    /// Changes that were not visible yet when one was last counted, with the time from which they are; both rising.
     settling: VecDeque<(u64, Timestamp)>,
 }
 
@@ -41,12 +39,10 @@ impl Replicas {
     /// Notes a change. Changes come in order.
     pub fn commit(&mut self, sequence_number: u64, now: Timestamp) {
         for (index, replica) in self.replicas.iter_mut().enumerate() {
-            while let Some((settled, _)) = replica.settling.front().filter(|(_, from)| *from <= now) {
-                replica.settled = *settled;
+            while replica.settling.front().is_some_and(|(_, from)| *from <= now) {
                 replica.settling.pop_front();
             }
             if self.settle.is_zero() && replica.settling.is_empty() {
-                replica.settled = sequence_number;
                 continue;
             }
             let share = self.seeded.fraction(sequence_number, index);
@@ -58,9 +54,8 @@ impl Replicas {
     }
 
     /// Makes every change so far visible everywhere, as after a restart.
-    pub fn settle_all(&mut self, sequence_number: u64) {
+    pub fn settle_all(&mut self) {
         for replica in &mut self.replicas {
-            replica.settled = sequence_number;
             replica.settling.clear();
         }
     }
@@ -70,15 +65,12 @@ impl Replicas {
         self.settle = settle;
     }
 
-    /// The last change that a replica shows.
+    /// The first change that a replica does not show yet; `None` when it shows every change.
     #[must_use]
-    pub fn visible(&self, replica: usize, now: Timestamp) -> u64 {
-        let Some(replica) = self.replicas.get(replica % self.replicas.len()) else { return 0 };
+    pub fn first_hidden(&self, replica: usize, now: Timestamp) -> Option<u64> {
+        let replica = self.replicas.get(replica % self.replicas.len())?;
         let settled = replica.settling.partition_point(|(_, from)| *from <= now);
-        settled
-            .checked_sub(1)
-            .and_then(|last| replica.settling.get(last))
-            .map_or(replica.settled, |(number, _)| *number)
+        replica.settling.get(settled).map(|(number, _)| *number)
     }
 }
 
@@ -92,7 +84,7 @@ mod tests {
     fn without_a_settle_time_changes_are_visible_at_once() {
         let mut replicas = Replicas::new(3, Duration::ZERO, Seeded::new(1));
         replicas.commit(1, START);
-        assert!((0..3).all(|replica| replicas.visible(replica, START) == 1));
+        assert!((0..3).all(|replica| replicas.first_hidden(replica, START).is_none()));
     }
 
     #[test]
@@ -101,8 +93,9 @@ mod tests {
             let mut replicas = Replicas::new(3, Duration::from_secs(4), Seeded::new(seed));
             replicas.commit(1, START);
             for replica in 0..3 {
-                assert_eq!(replicas.visible(replica, START.plus(Duration::from_micros(1_999_999))), 0);
-                assert_eq!(replicas.visible(replica, START.plus(Duration::from_secs(4))), 1);
+                let just_before = START.plus(Duration::from_micros(1_999_999));
+                assert_eq!(replicas.first_hidden(replica, just_before), Some(1));
+                assert_eq!(replicas.first_hidden(replica, START.plus(Duration::from_secs(4))), None);
             }
         }
     }
@@ -119,7 +112,7 @@ mod tests {
             for step in 0..500 {
                 let now = START.plus(Duration::from_millis(step * 10));
                 for (replica, last) in last.iter_mut().enumerate() {
-                    let visible = replicas.visible(replica, now);
+                    let visible = replicas.first_hidden(replica, now).unwrap_or(21) - 1;
                     assert!(visible >= *last, "a replica went back");
                     *last = visible;
                 }
@@ -136,7 +129,7 @@ mod tests {
             let mut replicas = Replicas::new(1, Duration::from_secs(2), Seeded::new(seed));
             replicas.commit(1, START);
             (0..200)
-                .map(|step| replicas.visible(0, START.plus(Duration::from_millis(step * 10))))
+                .map(|step| replicas.first_hidden(0, START.plus(Duration::from_millis(step * 10))))
                 .collect::<Vec<_>>()
         };
         assert_eq!(visible(7), visible(7));

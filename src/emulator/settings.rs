@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::authentication::Permission;
+use super::drift::DEFAULT_RATE_PER_SECOND;
 use super::page::PAGE_SIZE;
 use super::tokens::TokenMode;
 use crate::headers::access_key::{AccessKey, Secret};
 
-/// How an emulator behaves. The default is a store that is consistent at once and open to everyone.
+/// How an emulator behaves. The default is a store that is consistent at once and open to everyone, whose
+/// sequence numbers rise by themselves as those of the real service do.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How many replicas requests are routed over.
@@ -18,6 +20,10 @@ pub struct Settings {
     pub token_mode: TokenMode,
     /// How many token ids are in use.
     pub token_ids: usize,
+    /// How often a second the `sn` of tokens rises without a write; 0 for never.
+    pub drift_per_second: f64,
+    /// Whether 304s carry `ETag`; those of today's service do not.
+    pub tagged_304: bool,
     /// How long a revision stays once it was replaced: 30 days in the standard tier, 7 in the free one.
     pub retention: Duration,
     /// How long a snapshot is provisioned.
@@ -41,6 +47,8 @@ impl Default for Settings {
             settle: Duration::ZERO,
             token_mode: TokenMode::default(),
             token_ids: 1,
+            drift_per_second: DEFAULT_RATE_PER_SECOND,
+            tagged_304: false,
             retention: Duration::from_secs(30 * 24 * 60 * 60),
             snapshot_provisioning: Duration::from_millis(500),
             snapshots_fail: false,

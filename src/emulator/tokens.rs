@@ -38,13 +38,20 @@ pub struct Tokens {
     mode: TokenMode,
     /// For each id its changes, rising.
     changes: Vec<Vec<u64>>,
+    drifts: bool,
 }
 
 impl Tokens {
     /// Tokens with `ids` ids, of which there is at least one and at most [`MAXIMUM_IDS`].
     #[must_use]
     pub fn new(mode: TokenMode, ids: usize) -> Self {
-        Self { mode, changes: vec![Vec::new(); ids.clamp(1, MAXIMUM_IDS)] }
+        Self { mode, changes: vec![Vec::new(); ids.clamp(1, MAXIMUM_IDS)], drifts: false }
+    }
+
+    /// With several ids, every number that is no change belongs to one of them in turn: each id drifts.
+    #[must_use]
+    pub fn drifting(self) -> Self {
+        Self { drifts: true, ..self }
     }
 
     /// Changes which token later answers carry.
@@ -91,12 +98,19 @@ impl Tokens {
                     sequence_number
                 } else {
                     let seen = changes.partition_point(|number| *number <= sequence_number);
-                    seen.checked_sub(1).and_then(|last| changes.get(last)).copied().unwrap_or(0)
+                    let change = seen.checked_sub(1).and_then(|last| changes.get(last)).copied().unwrap_or(0);
+                    if self.drifts { change.max(self.tick(index, sequence_number)) } else { change }
                 };
                 SyncToken::new(id, &STANDARD.encode(format!("0:{index}#{number}")), number).ok()
             })
             .collect();
         print_response(&tokens)
+    }
+
+    /// The last number up to this one that belongs to an id whether or not it is a change.
+    fn tick(&self, index: usize, sequence_number: u64) -> u64 {
+        let (ids, index) = (self.changes.len() as u64, index as u64);
+        sequence_number.checked_sub(index).map_or(0, |above| index + above / ids * ids)
     }
 
     /// The change that an answer to a request with these tokens must show at least. What is no token of this emulator asks
@@ -117,7 +131,7 @@ fn required(token: &PresentedToken) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync_token::token::parse_request;
+    use crate::sync_token::token::{parse_request, parse_response};
 
     fn presented(line: &str) -> Vec<PresentedToken> {
         parse_request([line.as_bytes()])
@@ -157,6 +171,20 @@ mod tests {
         assert_eq!(Tokens::required(&presented(&line)), 20);
         assert_eq!(tokens.changes.iter().map(Vec::len).sum::<usize>(), 30);
         assert!(tokens.changes.iter().all(|changes| changes.len() == 10));
+    }
+
+    #[test]
+    fn each_of_several_ids_drifts_and_together_they_name_the_state() {
+        let mut tokens = Tokens::new(TokenMode::Shown, 3).drifting();
+        tokens.commit(7, "a");
+        let numbers = |at| {
+            let line = tokens.line(at);
+            assert!(Tokens::required(&presented(&line)) <= at, "{line}");
+            parse_response([line.as_bytes()]).iter().map(SyncToken::sequence_number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(7).iter().max(), Some(&7), "a change is always named");
+        let (before, after) = (numbers(10), numbers(13));
+        assert!(before.iter().zip(&after).all(|(before, after)| before < after), "{before:?} {after:?}");
     }
 
     #[test]

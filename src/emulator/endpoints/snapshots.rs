@@ -62,7 +62,10 @@ pub fn list(
 /// 404, 412
 pub fn read(request: &Presented<'_>, store: &ConfigurationStore, name: &str) -> Result<Answer, Problem> {
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;
-    request.conditional(&snapshot.etag_at(request.now), || show(request, snapshot, StatusCode::OK))
+    let etag = snapshot.etag_at(request.now);
+    let answer = request.conditional(&etag, || show(request, snapshot, StatusCode::OK))?;
+    // Only the 304s to key-values and lists were seen to come without.
+    Ok(Answer { etag: Some(quoted_etag(&etag)), ..answer })
 }
 
 /// `PUT /snapshots/{name}`: takes what its filters choose now, and provisions it for a while.

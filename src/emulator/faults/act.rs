@@ -130,7 +130,7 @@ fn refused(refusal: &Refusal) -> Response<Bytes> {
         let problem = serde_json::json!({
             "type": "https://azconfig.io/errors/too-many-requests",
             "title": "Resource utilization has surpassed the assigned quota",
-            "policy": refusal.policy,
+            "policy": refusal.policy.as_str(),
             "status": 429,
         });
         Bytes::from(problem.to_string())
@@ -201,6 +201,15 @@ mod tests {
         let (status, problem) = text(answer).await;
         assert_eq!((status, in_the_end), (429, 0));
         assert!(problem.contains("\"policy\":\"Total Requests\""), "{problem}");
+        for (policy, written) in [
+            ("total-requests", "Total Requests"),
+            ("total-bandwidth", "Total Bandwidth"),
+            ("storage", "Storage"),
+        ] {
+            let (answer, ..) = met(&[&format!("throttle policy={policy}")]).await;
+            let problem: Value = serde_json::from_str(&text(answer).await.1).unwrap();
+            assert_eq!((&problem["policy"], &problem["status"]), (&written.into(), &429.into()));
+        }
         let (bare, ..) = met(&["throttle retry_after=none"]).await;
         assert!(!bare.unwrap().headers().contains_key(RETRY_AFTER_MS));
     }

@@ -30,8 +30,8 @@ pub enum FaultKind {
         #[serde(default)]
         retry_after: Option<RetryAfter>,
         /// The exhausted quota as the body names it.
-        #[serde(default = "total_requests")]
-        policy: String,
+        #[serde(default)]
+        policy: Policy,
     },
     /// 503, or another 5xx. The request is not carried out.
     Unavailable {
@@ -94,6 +94,34 @@ pub enum FaultKind {
         /// The whole field value.
         value: String,
     },
+}
+
+/// The quotas of App Configuration, as the body of a 429 names them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// `Total Requests`
+    #[default]
+    #[serde(alias = "Total Requests")]
+    TotalRequests,
+    /// `Total Bandwidth`
+    #[serde(alias = "Total Bandwidth")]
+    TotalBandwidth,
+    /// `Storage`
+    #[serde(alias = "Storage")]
+    Storage,
+}
+
+impl Policy {
+    /// The words of the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TotalRequests => "Total Requests",
+            Self::TotalBandwidth => "Total Bandwidth",
+            Self::Storage => "Storage",
+        }
+    }
 }
 
 /// How long an answer waits.
@@ -221,10 +249,6 @@ fn hour() -> Duration {
 
 fn second() -> Duration {
     Duration::from_secs(1)
-}
-
-fn total_requests() -> String {
-    "Total Requests".to_owned()
 }
 
 fn service_unavailable() -> u16 {

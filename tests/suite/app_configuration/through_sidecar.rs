@@ -26,7 +26,9 @@ struct Scene {
 impl Scene {
     async fn start() -> Self {
         let clock = Clock::manual(START);
-        let emulator = Emulator::new(Settings::default(), clock.clone(), 1);
+        // What follows counts what changes alone do to tokens.
+        let settings = Settings { drift_per_second: 0.0, ..Settings::default() };
+        let emulator = Emulator::new(settings, clock.clone(), 1);
         let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
         let counts = Arc::new(Counts::default());
         let service = Service::new(emulator, faults, Arc::clone(&counts), clock.clone());

@@ -32,6 +32,7 @@ fn every_kind_can_be_written_in_words() {
         "delay uniform=10ms..50ms",
         "delay exponential=20ms..1s",
         "throttle",
+        "throttle policy=storage quota=10",
         "throttle retry_after=none",
         "unavailable",
         "unavailable status=500 retry_after=20ms",
@@ -75,6 +76,7 @@ fn nonsense_is_refused_by_position_and_reason() {
         ("slow-body chunk_bytes=0 interval=1s", "at least 1"),
         ("write answer=late lands_after=1s", "lands_after"),
         ("throttle method=G(T", "method"),
+        ("throttle policy=x", "unknown variant `x`"),
     ] {
         let error = PlanDocument::from_words(["weak-etags", words]).expect_err(words).to_string();
         assert!(error.contains(reason) && error.contains("fault 2"), "{words}: {error}");

@@ -33,7 +33,12 @@ async fn without_a_token_the_old_state_is_seen_until_it_settles() {
     origin.clock.advance(Duration::from_millis(1_999));
     assert_eq!(value(&origin, &[]).await, (None, 0), "never sooner than half of the settle time");
     origin.clock.advance(Duration::from_millis(2_001));
-    assert_eq!(value(&origin, &[]).await, (Some("1".into()), 1));
+    let (settled, shown) = value(&origin, &[]).await;
+    assert_eq!(
+        (settled.as_deref(), shown),
+        (Some("1"), 6),
+        "one change, and five numbers in four seconds by themselves"
+    );
 }
 
 #[tokio::test]
@@ -67,11 +72,8 @@ async fn replicas_differ_and_a_token_makes_them_agree() {
         let mut seen = std::collections::HashSet::new();
         for _ in 0..20 {
             let (value, shown) = value(&origin, &[]).await;
-            assert_eq!(
-                shown,
-                if value.as_deref() == Some("new") { 2 } else { 1 },
-                "the token is that of the state"
-            );
+            let is_new = value.as_deref() == Some("new");
+            assert_eq!(shown >= written.sequence_number(), is_new, "the token is that of the state");
             seen.insert(value);
         }
         mixed |= seen.len() == 2;
@@ -120,6 +122,82 @@ async fn several_ids_come_in_one_line_and_any_of_them_asks() {
 
 async fn value_of(origin: &Origin, field: &str) -> u16 {
     origin.send("GET", "/kv/k", &[field], "").await.status
+}
+
+#[tokio::test]
+async fn numbers_drift_and_every_token_keeps_its_promise() {
+    let settings = |drift_per_second| Settings {
+        replicas: 3,
+        settle: Duration::from_secs(2),
+        drift_per_second,
+        ..Settings::default()
+    };
+    let still = Origin::new(settings(0.0));
+    still.put("/kv/k", "0").await;
+    still.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(value(&still, &[]).await.1, 1, "without drift a token moves with changes alone");
+
+    let origin = Origin::new(settings(1.25));
+    // What each token that was handed out came with: a later answer to it is at least as new.
+    let mut promises: Vec<(String, u64, u64)> = Vec::new();
+    for step in 0..60_u64 {
+        if step % 7 == 0 {
+            origin.put("/kv/k", &step.to_string()).await;
+        }
+        let reply = origin.get("/kv/k").await;
+        if reply.status == 200 {
+            let shown = reply.json()["value"].as_str().unwrap().parse().unwrap();
+            promises.push((
+                format!("sync-token: {}", reply.header("sync-token")),
+                shown,
+                reply.sequence_number(),
+            ));
+        }
+        for (token, shown, number) in &promises {
+            let (value, answered) = value(&origin, &[token]).await;
+            assert!(value.unwrap().parse::<u64>().unwrap() >= *shown && answered >= *number, "{token}");
+        }
+        origin.clock.advance(Duration::from_millis(300));
+    }
+    let (_, before) = value(&origin, &[]).await;
+    origin.clock.advance(Duration::from_secs(80));
+    assert_eq!(value(&origin, &[]).await.1.abs_diff(before) / 10, 10, "a hundred in eighty seconds");
+}
+
+#[tokio::test]
+async fn tokens_from_before_a_restart_stay_valid_after_it() {
+    for drift_per_second in [1.25, 0.0] {
+        let origin = Origin::new(Settings::default());
+        let mut changes = origin.emulator.subscribe();
+        origin.put("/kv/k", "1").await;
+        origin.clock.advance(Duration::from_millis(10_500));
+        let handed_out = value(&origin, &[]).await.1;
+        assert!(handed_out > 1);
+        let settings = Settings { drift_per_second, ..Settings::default() };
+        let again =
+            Origin { emulator: Emulator::new(settings, origin.clock.clone(), 2), clock: origin.clock };
+        again.emulator.restore([&*changes.try_recv().unwrap()]);
+        assert!(value(&again, &[]).await.1 >= handed_out, "numbers never go down");
+        assert!(
+            again.put("/kv/k", "2").await.sequence_number() > handed_out,
+            "a change is newer than every token"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_304_names_its_tag_only_when_asked_to() {
+    for tagged_304 in [false, true] {
+        let origin = Origin::new(Settings { tagged_304, ..Settings::default() });
+        origin.put("/kv/k", "1").await;
+        for target in ["/kv/k", "/kv"] {
+            let tag = origin.get(target).await.header("etag").to_owned();
+            let unchanged = origin.send("GET", target, &[&format!("if-none-match: {tag}")], "").await;
+            assert_eq!(unchanged.status, 304);
+            assert_eq!(unchanged.header("etag"), if tagged_304 { &tag } else { "" }, "{target}");
+            assert!(unchanged.headers.contains_key("sync-token"));
+        }
+    }
 }
 
 #[tokio::test]

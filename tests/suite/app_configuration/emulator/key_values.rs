@@ -48,7 +48,7 @@ async fn reads_follow_the_matrix_in_every_api_version() {
                 );
                 assert_eq!(reply.headers.contains_key("sync-token"), expected != 412, "{condition}");
                 let has_tag = reply.header("etag") == format!("\"{etag}\"");
-                assert_eq!(has_tag, expected != 412, "{condition}: {reply:?}");
+                assert_eq!(has_tag, expected == 200, "{condition}: {reply:?}");
                 assert_eq!(reply.headers.contains_key("last-modified"), expected == 200);
                 assert_eq!(reply.headers.contains_key("content-type"), expected == 200);
                 // That nothing is there goes before every condition.
@@ -351,4 +351,12 @@ async fn the_strict_mode_demands_a_strategy_for_every_write() {
     assert_eq!(origin.send("PUT", "/kv/k", &[json, &optimistic], "{\"value\":\"3\"}").await.status, 412);
     assert_eq!(origin.send("PUT", "/kv/k", &[json, "if-match: *"], "{\"value\":\"4\"}").await.status, 200);
     assert_eq!(origin.get("/kv/k").await.status, 200, "reads need no strategy");
+    let created = origin.send("PUT", "/kv/absent", &[json, "if-match: *"], body).await;
+    assert_eq!(created.status, 200, "the last writer wins where there was none before, too");
+    let deleted = origin.send("DELETE", "/kv/none", &["if-match: *"], "").await;
+    assert_eq!(deleted.status, 204);
+    assert_eq!(origin.send("PUT", "/kv/other", &[json, "if-match: \"x\""], body).await.status, 412);
+    let ordinary = Origin::new(Settings::default());
+    let refused = ordinary.send("PUT", "/kv/absent", &[json, "if-match: *"], body).await;
+    assert_eq!(refused.status, 412, "the service itself wants something to be there");
 }

@@ -133,7 +133,7 @@ async fn page_tags_are_compared_in_every_version_and_shown_from_2023_10_01() {
                 // Clients stop paging at a 304 without a link, and miss what changed later.
                 assert_eq!(reply.next().is_some(), expected != 412, "{version} {condition}");
                 if expected == 304 {
-                    assert!(reply.body.is_empty() && reply.header("etag") == etag);
+                    assert!(reply.body.is_empty() && reply.header("etag").is_empty());
                 }
             }
         }
