@@ -1,4 +1,5 @@
 //! App Configuration, from outside: the emulator against the fact sheet, and the sidecar before it.
 
+mod changes;
 mod emulator;
 mod through_sidecar;

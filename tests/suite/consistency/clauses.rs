@@ -7,7 +7,7 @@ use super::origin::Faults;
 use super::scenarios::{
     ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_FRONT_END, OF_STATE, RACING, RACING_WITHOUT_TOKENS,
 };
-use super::simulation::{Before, Scenario};
+use super::simulation::{Api, Before, Scenario};
 use super::tests::first_violation;
 
 const ALL: Clauses = Clauses::ALL;
@@ -18,6 +18,10 @@ const SEEDS: u64 = 200;
 /// Writes that take effect after their sender was told that nobody knows.
 const LATE: Scenario =
     Scenario { name: "late effects, no tokens", faults: Faults { late_effect: 200, ..FAULTS }, ..ABSENT };
+
+/// Resources that are not known to belong together: the order of sending does not hide what replaced what.
+const UNRELATED: Scenario =
+    Scenario { name: "racing, generic, no tokens", api: Api::Generic, ..RACING_WITHOUT_TOKENS };
 
 fn is_needed(clauses: Clauses, scenario: Scenario) {
     assert_ne!(clauses, ALL);
@@ -50,7 +54,7 @@ clauses_are_needed! {
     sent_not_received in OF_FRONT_END,
     freshens_the_one_in_hand in RACING,
     joiner_checks_snapshot in ABSENT,
-    late_never_replaces in RACING_WITHOUT_TOKENS,
+    late_never_replaces in UNRELATED,
     callers_never_merged in OF_STATE,
     filters_match_fully in ABSENT,
 }
