@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::time::{sleep, timeout};
 
 use super::history::{Event, History, Moment, Operation, Outcome, Value};
-use super::origin::{SimulatedOrigin, TOKEN_ID};
+use super::issued_tokens::TOKEN_ID;
+use super::origin::SimulatedOrigin;
+use super::origin_answers::{KeyFilter, LOCK_NUMBER};
 use super::timeline::Timeline;
 
 /// A complete answer as a caller got it.
@@ -36,15 +38,20 @@ pub(crate) struct Habits {
     pub(crate) puts: u32,
     pub(crate) puts_if: u32,
     pub(crate) deletes: u32,
+    pub(crate) locks: u32,
     /// Readings with `Cache-Control: no-cache`, in thousandths.
     pub(crate) no_cache: u32,
+    /// Readings that pass by the store (`no-store`, `If-Match: *`, several ranges), in thousandths.
+    pub(crate) passing_by: u32,
     /// Readings with `If-None-Match`, in thousandths.
     pub(crate) unless_known: u32,
     /// Operations that their caller leaves before they are answered, in thousandths.
     pub(crate) left: u32,
     /// Requests that carry the tokens of the caller's last answer, in thousandths.
     pub(crate) own_tokens: u32,
-    /// Requests that carry the newest token, handed over by another node, in thousandths.
+    /// Requests that carry the tokens of the last answer to any caller, handed over, in thousandths.
+    pub(crate) handed_tokens: u32,
+    /// Requests that carry a token of another node, the newest or one that the caller has had for a while, in thousandths.
     pub(crate) foreign_tokens: u32,
     /// Requests that carry a token that nobody ever gave out, in thousandths.
     pub(crate) forged_tokens: u32,
@@ -78,6 +85,8 @@ pub(crate) struct Record {
     /// Answers without, or with a malformed, `Sync-Token` line after the first token was seen; answers nobody expects.
     pub(crate) oddities: Vec<String>,
     saw_token: bool,
+    /// The tokens of the last answer, as one caller hands them to another.
+    last_tokens: Option<String>,
     /// Operations of all kinds, lists counted once.
     pub(crate) operations: usize,
     /// Operations that were answered from the store.
@@ -90,13 +99,15 @@ pub(crate) struct Record {
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
     pub(crate) key: String,
+    /// As it was presented.
+    pub(crate) token: String,
     pub(crate) includes: u64,
     pub(crate) event: Event,
 }
 
 enum Asked {
     One { key: String, operation: Operation, known: Option<Value> },
-    List { prefix: String },
+    List { filter: String, null_label: bool },
 }
 
 struct Caller {
@@ -104,24 +115,49 @@ struct Caller {
     rng: fastrand::Rng,
     around: Arc<Surroundings>,
     tokens: Option<String>,
+    /// A token of another node, with what it includes.
+    foreign_token: Option<(String, u64)>,
 }
 
 /// Lets one caller do its operations.
 pub(crate) async fn run_caller(number: u16, operations: usize, seed: u64, around: Arc<Surroundings>) {
-    let rng = fastrand::Rng::with_seed(seed);
-    let mut caller = Caller { number, rng, around, tokens: None };
+    let mut caller = Caller::new(number, seed, around);
     for _ in 0..operations {
         caller.pause().await;
         let asked = caller.choose();
         let answered = caller.ask(asked).await;
-        if !answered {
+        if answered.is_none() {
             // As clients do: an origin that is away would else be asked everything at once.
             sleep(Duration::from_millis(caller.rng.u64(100..800))).await;
         }
     }
 }
 
+/// As configuration providers do: polls a sentinel, and reads everything again when that has changed.
+pub(crate) async fn run_provider(number: u16, polls: usize, seed: u64, around: Arc<Surroundings>) {
+    let mut caller = Caller::new(number, seed, around);
+    let key = caller.around.keys[0].clone();
+    let mut shown = Outcome::Shown(None);
+    for _ in 0..polls {
+        caller.pause().await;
+        let known = if let Outcome::Shown(known) = shown { known } else { None };
+        let poll = Asked::One { key: key.clone(), operation: Operation::Read, known };
+        match caller.ask(poll).await {
+            Some(latest) if latest != shown => {
+                caller.ask(Asked::List { filter: "*".to_owned(), null_label: false }).await;
+                shown = latest;
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Caller {
+    fn new(number: u16, seed: u64, around: Arc<Surroundings>) -> Self {
+        let rng = fastrand::Rng::with_seed(seed);
+        Self { number, rng, around, tokens: None, foreign_token: None }
+    }
+
     async fn pause(&mut self) {
         let habits = self.around.habits;
         if self.in_thousand(habits.pauses) {
@@ -137,8 +173,15 @@ impl Caller {
         let habits = self.around.habits;
         let keys = &self.around.keys;
         let key = keys[self.rng.usize(0..keys.len())].clone();
-        let weights =
-            [habits.reads, habits.reads_if, habits.lists, habits.puts, habits.puts_if, habits.deletes];
+        let weights = [
+            habits.reads,
+            habits.reads_if,
+            habits.lists,
+            habits.puts,
+            habits.puts_if,
+            habits.deletes,
+            habits.locks,
+        ];
         let mut at = self.rng.u32(0..weights.iter().sum());
         let kind = weights.iter().position(|weight| {
             let here = at < *weight;
@@ -146,6 +189,11 @@ impl Caller {
             here
         });
         let on_condition = self.rng.bool();
+        let filter = match self.rng.u32(0..4) {
+            0 => "*".to_owned(),
+            1 => format!("{key},{}", keys[self.rng.usize(0..keys.len())]),
+            _ => format!("{}*", &key[..1]),
+        };
         let mut record = self.around.record.lock().expect("no panic under it");
         let known = record.known.get(&key).copied();
         let mut next_value = || {
@@ -153,20 +201,21 @@ impl Caller {
             record.next_value
         };
         let operation = match (kind, known) {
-            (Some(2), _) => return Asked::List { prefix: key[..1].to_owned() },
+            (Some(2), _) => return Asked::List { filter, null_label: on_condition },
             (Some(1), Some(expected)) => Operation::ReadIf(expected),
             (Some(3), _) => Operation::Put(next_value()),
             (Some(4), Some(expected)) if on_condition => Operation::PutIf { expected, value: next_value() },
             (Some(4), _) => Operation::PutIfAbsent(next_value()),
             (Some(5), Some(expected)) if on_condition => Operation::DeleteIf(expected),
             (Some(5), _) => Operation::Delete,
+            (Some(6), _) => Operation::Lock(next_value()),
             _ => Operation::Read,
         };
         Asked::One { key, operation, known }
     }
 
-    /// Says whether there was an answer with a state.
-    async fn ask(&mut self, asked: Asked) -> bool {
+    /// What the answer says; `None` if there was none with a state. Of a list it is not told apart.
+    async fn ask(&mut self, asked: Asked) -> Option<Outcome> {
         let (request, unless) = self.request(&asked);
         let (request, demanded) = self.with_tokens(request);
         let leaves = self.in_thousand(self.around.habits.left);
@@ -185,20 +234,25 @@ impl Caller {
         match asked {
             Asked::One { key, operation, .. } => {
                 let outcome = outcome(operation, told.as_ref(), unless);
+                // `If-Match: *` on what does not exist, and nothing else: without a state.
+                let outcome =
+                    outcome.filter(|outcome| (operation, *outcome) != (Operation::Read, Outcome::Refused));
                 let operation = as_answered(operation, told.as_ref());
                 self.record(&mut record, &key, operation, outcome, invoked, responded, demanded);
-                outcome.is_some()
+                outcome
             }
-            Asked::List { prefix } => {
+            Asked::List { filter, .. } => {
+                let filter = KeyFilter::of(&filter);
                 let Some(items) = told.as_ref().and_then(items) else {
                     record.unanswered += 1;
-                    return false;
+                    return None;
                 };
-                for key in self.around.keys.iter().filter(|key| key.starts_with(&prefix)) {
+                for key in self.around.keys.iter().filter(|key| filter.matches(key)) {
                     let shown = Outcome::Shown(items.get(key).copied());
+                    let demanded = demanded.clone();
                     self.record(&mut record, key, Operation::Read, Some(shown), invoked, responded, demanded);
                 }
-                true
+                Some(Outcome::Done)
             }
         }
     }
@@ -212,7 +266,7 @@ impl Caller {
         outcome: Option<Outcome>,
         invoked: Moment,
         responded: Moment,
-        demanded: Option<u64>,
+        demanded: Option<(String, u64)>,
     ) {
         let Some(outcome) = outcome else {
             record.unanswered += 1;
@@ -226,8 +280,8 @@ impl Caller {
         let responded = (outcome != Outcome::Unknown).then_some(responded);
         let event = Event { caller: self.number, operation, outcome, invoked, responded };
         record.history.record(key, event);
-        if let (Some(includes), Operation::Read) = (demanded, operation) {
-            record.demands.push(Demand { key: key.to_owned(), includes, event });
+        if let (Some((token, includes)), Operation::Read) = (demanded, operation) {
+            record.demands.push(Demand { key: key.to_owned(), token, includes, event });
         }
     }
 
@@ -237,13 +291,15 @@ impl Caller {
         let request = Request::builder().header("host", "127.0.0.1:8484");
         let (key, operation, known) = match asked {
             Asked::One { key, operation, known } => (key, *operation, *known),
-            Asked::List { prefix } => {
-                let request = request.uri(format!("/kv?api-version=1.0&key={prefix}*"));
+            Asked::List { filter, null_label } => {
+                let label = if *null_label { "&label=%00" } else { "" };
+                let request = request.uri(format!("/kv?api-version=1.0&key={filter}{label}"));
                 return (request.body(Bytes::new()).expect("well-formed"), None);
             }
         };
+        let resource = if matches!(operation, Operation::Lock(_)) { "locks" } else { "kv" };
         let request = request
-            .uri(format!("/kv/{key}?api-version=1.0"))
+            .uri(format!("/{resource}/{key}?api-version=1.0"))
             .header(CONTENT_TYPE, "application/vnd.microsoft.appconfig.kv+json");
         let tags = self.around.record.lock().expect("no panic under it").tags.clone();
         let tag = |value: Value| tags[&value].clone();
@@ -253,7 +309,14 @@ impl Caller {
         let (request, (method, body)) = match operation {
             Operation::Read => {
                 let mut request = request;
-                if self.in_thousand(habits.no_cache) {
+                if self.in_thousand(habits.passing_by) {
+                    request = match self.rng.u32(0..3) {
+                        0 => request.header(CACHE_CONTROL, "no-store"),
+                        1 => request.header(IF_MATCH, "*"),
+                        // The origin ignores ranges.
+                        _ => request.header(RANGE, "bytes=0-1,3-4"),
+                    };
+                } else if self.in_thousand(habits.no_cache) {
                     request = request.header(CACHE_CONTROL, "no-cache");
                 }
                 if let Some(known) = known
@@ -270,6 +333,10 @@ impl Caller {
             Operation::Put(value) => (request, put(value)),
             Operation::PutIf { expected, value } => (request.header(IF_MATCH, tag(expected)), put(value)),
             Operation::PutIfAbsent(value) => (request.header(IF_NONE_MATCH, "*"), put(value)),
+            Operation::Lock(value) => {
+                let method = if self.rng.bool() { Method::PUT } else { Method::DELETE };
+                (request.header(LOCK_NUMBER, value.to_string()), (method, Bytes::new()))
+            }
             Operation::Delete => (request, (Method::DELETE, Bytes::new())),
             Operation::DeleteIf(expected) => {
                 (request.header(IF_MATCH, tag(expected)), (Method::DELETE, Bytes::new()))
@@ -278,17 +345,20 @@ impl Caller {
         (request.method(method).body(body).expect("well-formed"), unless)
     }
 
-    /// Adds tokens; says up to which moment the state must include everything because of them.
-    fn with_tokens(&mut self, mut request: Request<Bytes>) -> (Request<Bytes>, Option<u64>) {
+    /// Adds tokens; of one of another node it says up to which moment the state must include everything because of it.
+    fn with_tokens(&mut self, mut request: Request<Bytes>) -> (Request<Bytes>, Option<(String, u64)>) {
         let habits = self.around.habits;
         let mut demanded = None;
         let line = if self.in_thousand(habits.foreign_tokens) {
-            self.around.origin.newest_token().map(|(token, includes)| {
-                demanded = Some(includes);
-                token
-            })
+            if self.foreign_token.is_none() || self.rng.bool() {
+                self.foreign_token = self.around.origin.newest_token(self.rng.u8(..));
+            }
+            demanded.clone_from(&self.foreign_token);
+            self.foreign_token.as_ref().map(|(token, _)| token.clone())
         } else if self.in_thousand(habits.forged_tokens) {
             Some(format!("{TOKEN_ID}=forged{}", self.rng.u32(0..3)))
+        } else if self.in_thousand(habits.handed_tokens) {
+            self.around.record.lock().expect("no panic under it").last_tokens.clone()
         } else if self.in_thousand(habits.own_tokens) {
             self.tokens.clone()
         } else {
@@ -310,6 +380,7 @@ impl Caller {
                 let presented: Vec<_> =
                     tokens.filter_map(|token| Some(token.rsplit_once(";sn=")?.0)).collect();
                 self.tokens = Some(presented.join(","));
+                record.last_tokens.clone_from(&self.tokens);
             }
             [] if !record.saw_token => {}
             _ => record.oddities.push(format!("{} Sync-Token lines with {}", lines.len(), told.status)),
@@ -359,6 +430,7 @@ fn outcome(operation: Operation, told: Option<&Told>, unless: Option<Value>) -> 
         StatusCode::PRECONDITION_FAILED => Some(Outcome::Refused),
         StatusCode::NOT_MODIFIED => Some(Outcome::Shown(Some(unless?))),
         StatusCode::NOT_FOUND if is_read => Some(Outcome::Shown(None)),
+        StatusCode::NOT_FOUND if matches!(operation, Operation::Lock(_)) => Some(Outcome::Refused),
         StatusCode::NO_CONTENT if !is_read => Some(Outcome::Shown(None)),
         StatusCode::OK if operation.puts().is_some() => Some(Outcome::Done),
         StatusCode::OK => Some(Outcome::Shown(Some(value_of(told)?))),

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::history::{Event, Outcome, Value};
+use super::history::{Event, Operation, Outcome, Value};
 
 /// Configurations at one point beyond which the search is given up.
 const MAX_CONFIGURATIONS: usize = 200_000;
@@ -167,6 +167,8 @@ pub(crate) fn check(events: &[Event]) -> Verdict {
 fn leaves_a_trace(unknown: &Event, events: &[Event]) -> bool {
     let Some(value) = unknown.operation.puts() else { return true };
     events.iter().any(|event| {
-        event.invoked != unknown.invoked && (event.names(value) || event.outcome == Outcome::Refused)
+        let may_be_explained =
+            event.outcome == Outcome::Refused || matches!(event.operation, Operation::Lock(_));
+        event.invoked != unknown.invoked && (event.names(value) || may_be_explained)
     })
 }

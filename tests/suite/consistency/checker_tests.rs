@@ -186,12 +186,13 @@ fn register_history(plan: &[(u8, u8, u64, u64, u64)]) -> Vec<Event> {
         let value = Value::try_from(index).expect("few operations") + 1;
         let expected =
             if pick % 2 == 0 { state.unwrap_or(9_999) } else { puts[usize::from(pick) % puts.len()] };
-        let operation = match kind % 8 {
+        let operation = match kind % 9 {
             0..=2 => Operation::Read,
             3 => Operation::Put(value),
             4 => Operation::PutIf { expected, value },
             5 => Operation::PutIfAbsent(value),
             6 => Operation::Delete,
+            7 => Operation::Lock(value),
             _ => Operation::ReadIf(expected),
         };
         let told = [Outcome::Shown(state), Outcome::Done, Outcome::Refused]

@@ -9,20 +9,18 @@ use tagalong::emulator::tokens::TokenMode;
 use tagalong::emulator::{Emulator, Settings};
 
 use super::history::Value;
-use super::origin::Tokens;
+use super::issued_tokens::Tokens;
+use super::origin_answers::put_value;
 
 /// An emulator with three replicas. Without tokens that tell states apart it is consistent by itself.
 pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64) -> Emulator {
     let token_mode = match tokens {
         Tokens::OfState => TokenMode::Shown,
-        Tokens::OfFrontEnd => TokenMode::Newest,
+        Tokens::OfFrontEnd | Tokens::TwoIds => TokenMode::Newest,
         Tokens::Absent => TokenMode::None,
         Tokens::Constant => TokenMode::Constant,
     };
-    let settle = match tokens {
-        Tokens::OfState | Tokens::OfFrontEnd => settle,
-        Tokens::Absent | Tokens::Constant => Duration::ZERO,
-    };
+    let settle = if tokens.tell_states_apart() { settle } else { Duration::ZERO };
     let settings = Settings { replicas: 3, settle, token_mode, ..Settings::default() };
     Emulator::new(settings, clock, seed)
 }
@@ -38,7 +36,7 @@ pub(crate) fn committed(method: &Method, body: &[u8], answer: &Response<Bytes>) 
     if answer.status() != StatusCode::OK {
         return None;
     }
-    Some((method == Method::PUT).then(|| super::origin::put_value(body)))
+    Some((method == Method::PUT).then(|| put_value(body)))
 }
 
 /// Answers one request.

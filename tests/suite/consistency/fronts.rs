@@ -16,7 +16,7 @@ use tagalong::proxy::{self, Caller, Proxy};
 use tagalong::sync_token::clauses::Clauses;
 
 use super::callers::{Front, Told};
-use super::simulation::{Api, HEADER_DEADLINE, SETTLE_TIME, Scenario};
+use super::simulation::{Api, HEADER_DEADLINE, Scenario};
 use super::timeline::Timeline;
 
 /// No sidecar at all: each request goes to the origin as it is.
@@ -78,7 +78,7 @@ impl Sidecar {
             format!("upstream.freshness={}s", scenario.lifetime.as_secs()),
             format!("upstream.freshness_not_found={}s", scenario.lifetime.as_secs()),
             format!("upstream.header_deadline={}s", HEADER_DEADLINE.as_secs()),
-            format!("upstream.settle_time={}s", SETTLE_TIME.as_secs()),
+            format!("upstream.settle_time={}s", scenario.settle_time.as_secs()),
             // Longer than any write that is answered at all, so that no answer of another is passed on before it.
             format!("upstream.conflict_wait={}s", (HEADER_DEADLINE * 2).as_secs()),
         ];

@@ -37,6 +37,8 @@ pub(crate) enum Operation {
     },
     /// `PUT` with `If-None-Match: *`.
     PutIfAbsent(Value),
+    /// A lock or unlock: a new state of a key that exists, refused where it does not.
+    Lock(Value),
     /// `DELETE`.
     Delete,
     /// `DELETE` with `If-Match`.
@@ -75,7 +77,9 @@ impl Operation {
     /// The value that it would put.
     pub(crate) fn puts(self) -> Option<Value> {
         match self {
-            Self::Put(value) | Self::PutIf { value, .. } | Self::PutIfAbsent(value) => Some(value),
+            Self::Put(value) | Self::PutIf { value, .. } | Self::PutIfAbsent(value) | Self::Lock(value) => {
+                Some(value)
+            }
             Self::Read | Self::ReadIf(_) | Self::Delete | Self::DeleteIf(_) => None,
         }
     }
@@ -84,7 +88,7 @@ impl Operation {
     pub(crate) fn expects(self) -> Option<Value> {
         match self {
             Self::ReadIf(value) | Self::DeleteIf(value) | Self::PutIf { expected: value, .. } => Some(value),
-            Self::Read | Self::Put(_) | Self::PutIfAbsent(_) | Self::Delete => None,
+            Self::Read | Self::Put(_) | Self::PutIfAbsent(_) | Self::Lock(_) | Self::Delete => None,
         }
     }
 
@@ -103,6 +107,7 @@ impl Event {
             | Operation::DeleteIf(expected)
             | Operation::PutIf { expected, .. } => state == Some(expected),
             Operation::PutIfAbsent(_) => state.is_none(),
+            Operation::Lock(_) => state.is_some(),
             Operation::Read | Operation::Put(_) | Operation::Delete => true,
         };
         let reads = matches!(self.operation, Operation::Read | Operation::ReadIf(_));
@@ -143,6 +148,7 @@ impl fmt::Display for Event {
             Operation::Put(value) => format!("put {value}"),
             Operation::PutIf { expected, value } => format!("put {value} if {expected}"),
             Operation::PutIfAbsent(value) => format!("put {value} if absent"),
+            Operation::Lock(value) => format!("lock as {value}"),
             Operation::Delete => "delete".to_owned(),
             Operation::DeleteIf(expected) => format!("delete if {expected}"),
         };

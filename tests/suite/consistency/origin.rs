@@ -4,13 +4,14 @@
 //! state at least as new as the token, and the answer's token is at least as new as the state shown. Which state and which
 //! token are drawn from the seed within those bounds; so are delays, lost messages and answers, effects that come late, and
 //! errors. Without tokens, or with a constant one, the origin is consistent by itself.
+//!
+//! Its sequence number rises by itself (`issued_tokens`); its answers look as those of App Configuration do (`origin_answers`).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tagalong::emulator::Emulator;
 use tokio::sync::Notify;
@@ -18,21 +19,10 @@ use tokio::time::sleep;
 
 use super::emulated;
 use super::history::{Moment, Value};
-use super::monotonic::Truth;
+use super::issued_tokens::{self, Demanded, FrontEnd, Tokens};
+use super::monotonic::{Truth, Writer};
+use super::origin_answers::{self, Held, Target, put_value, status};
 use super::timeline::Timeline;
-
-/// What tokens the origin hands out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tokens {
-    /// That of the state which the answer shows.
-    OfState,
-    /// One between that and the newest: the front end knows more than the replica that answered.
-    OfFrontEnd,
-    /// None.
-    Absent,
-    /// Always the same.
-    Constant,
-}
 
 /// How often things go wrong, in thousandths of all requests.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +48,10 @@ pub(crate) struct Faults {
 pub(crate) struct OriginPlan {
     /// Which tokens it hands out.
     pub(crate) tokens: Tokens,
+    /// How fast its sequence number rises by itself, in thousandths of one a second.
+    pub(crate) drift_millihertz: u32,
+    /// Whether a 304 names the tag that it is about. The service of today does not.
+    pub(crate) tagged_304: bool,
     /// How far each replica is behind.
     pub(crate) lags: [Duration; 3],
     /// Most of the time that a message is under way, each way.
@@ -103,12 +97,23 @@ pub(crate) struct SimulatedOrigin {
 #[derive(Debug)]
 struct State {
     rng: fastrand::Rng,
-    log: Vec<(Moment, String, Option<Value>)>,
+    log: Vec<Effect>,
     truth: Truth,
+    /// Tokens that a front end did not understand, each with when.
+    ignored: Vec<(u64, String)>,
     /// Every write that arrived: its key, when, and whether its sender was told the outcome.
     writes: Vec<(String, u64, bool)>,
     down_until: Duration,
     requests: u64,
+}
+
+/// One effect, with its place in the count of which tokens tell.
+#[derive(Clone, Debug)]
+struct Effect {
+    moment: Moment,
+    place: u64,
+    key: String,
+    value: Option<Value>,
 }
 
 /// Everything that chance decides about one exchange, drawn at once so that a seed means the same whatever follows.
@@ -116,8 +121,7 @@ struct Draw {
     request_delay: Duration,
     answer_delay: Duration,
     replica: usize,
-    token_within: f64,
-    last_token_counts: bool,
+    front_end: FrontEnd,
     fault: Fault,
     effect_delay: Duration,
     happens: bool,
@@ -135,8 +139,6 @@ enum Fault {
     Throttled,
 }
 
-pub(crate) const TOKEN_ID: &str = "zAJw6V16";
-
 impl SimulatedOrigin {
     pub(crate) fn new(plan: OriginPlan, timeline: Arc<Timeline>, seed: u64) -> Self {
         let clock = timeline.clock().clone();
@@ -145,6 +147,7 @@ impl SimulatedOrigin {
             rng: fastrand::Rng::with_seed(seed),
             log: Vec::new(),
             truth: Truth::default(),
+            ignored: Vec::new(),
             writes: Vec::new(),
             down_until: Duration::ZERO,
             requests: 0,
@@ -177,22 +180,27 @@ impl SimulatedOrigin {
         self.lock().writes.iter().any(|(written, begun, told)| written == key && *begun <= order && !told)
     }
 
-    /// The newest token, as somebody beside the sidecar has it, with what it includes.
-    pub(crate) fn newest_token(&self) -> Option<(String, u64)> {
-        let state = self.lock();
+    /// The newest token of one of the ids, as somebody beside the sidecar has it, with what it includes.
+    pub(crate) fn newest_token(&self, pick: u8) -> Option<(String, u64)> {
         let order = self.timeline.now().order;
-        match self.plan.tokens {
-            Tokens::OfState | Tokens::OfFrontEnd => {
-                let own = || format!("{TOKEN_ID}={}", token_value(state.log.len()));
-                Some((self.emulator.as_ref().map_or_else(own, emulated::newest_token), order))
-            }
-            Tokens::Absent | Tokens::Constant => None,
+        if let (Some(emulator), true) = (&self.emulator, self.plan.tokens.tell_states_apart()) {
+            return Some((emulated::newest_token(emulator), order));
         }
+        let place = self.count(&self.lock());
+        Some((issued_tokens::presented(self.plan.tokens, place, pick)?, order))
+    }
+
+    /// Whether, within these moments, a request with this token reached a front end that does not understand it.
+    pub(crate) fn ignored_within(&self, token: &str, from: u64, to: u64) -> bool {
+        self.lock().ignored.iter().any(|(order, ignored)| ignored == token && (from..=to).contains(order))
     }
 
     /// A write by somebody beside the sidecar.
     pub(crate) fn write_beside(&self, key: &str, value: Option<Value>) {
-        self.commit(&mut self.lock(), key, value);
+        let mut state = self.lock();
+        if value.is_some() || state.held(usize::MAX, key).is_some() {
+            self.commit(&mut state, key, value, Writer::Foreign);
+        }
     }
 
     /// Answers one request, in simulated time.
@@ -201,7 +209,7 @@ impl SimulatedOrigin {
         let is_write = !request.method().is_safe();
         let target = Target::of(request.uri().path(), request.uri().query());
         let write = match &target {
-            Target::Key(key) if is_write => {
+            Target::Key(key) | Target::Lock(key) if is_write => {
                 let begun = self.timeline.now().order;
                 let mut state = self.lock();
                 state.writes.push((key.clone(), begun, false));
@@ -262,7 +270,7 @@ impl SimulatedOrigin {
         let is_write = !request.method().is_safe();
         let Some(emulator) = &self.emulator else {
             return if is_write {
-                self.answer_to_write(self.write(&request, target), draw)
+                self.write(&request, target, draw)
             } else {
                 self.read(&request, target, draw)
             };
@@ -272,86 +280,78 @@ impl SimulatedOrigin {
         if let (true, Target::Key(key)) = (is_write, target)
             && let Some(value) = emulated::committed(&method, &body, &answer)
         {
-            self.commit(&mut self.lock(), key, value);
+            self.commit(&mut self.lock(), key, value, Writer::Sidecar);
         }
         answer
     }
 
-    fn write(
-        &self,
-        request: &Request<Bytes>,
-        target: &Target,
-    ) -> Result<(usize, Option<Value>, Option<Value>), ()> {
-        let Target::Key(key) = target else { return Err(()) };
+    /// A write is judged by the newest state, whichever front end takes it.
+    fn write(&self, request: &Request<Bytes>, target: &Target, draw: &Draw) -> Response<Bytes> {
+        let (Target::Key(key) | Target::Lock(key)) = target else { return status(StatusCode::NOT_FOUND) };
         let mut state = self.lock();
-        let latest = state.log.len();
-        let held = state.shown(latest, key);
-        if !conditions_hold(request.headers(), held) {
-            return Err(());
+        let demanded = self.demanded(&mut state, request.headers(), draw);
+        let held = state.held(usize::MAX, key);
+        if !conditions_hold(request.headers(), held.map(|held| held.value)) {
+            // As the service does, without a token.
+            return status(StatusCode::PRECONDITION_FAILED);
         }
-        let value = match *request.method() {
-            Method::PUT => Some(put_value(request.body())),
+        let puts = match (target, request.method()) {
+            (Target::Lock(_), _) if held.is_some() => origin_answers::lock_value(request.headers()),
+            (Target::Key(_), &Method::PUT) => Some(put_value(request.body())),
             _ => None,
         };
-        if value.is_some() || held.is_some() {
-            self.commit(&mut state, key, value);
+        let removes = matches!(target, Target::Key(_)) && puts.is_none() && held.is_some();
+        if puts.is_some() || removes {
+            self.commit(&mut state, key, puts, Writer::Sidecar);
         }
-        Ok((state.log.len(), held, value))
-    }
-
-    fn answer_to_write(
-        &self,
-        effect: Result<(usize, Option<Value>, Option<Value>), ()>,
-        draw: &Draw,
-    ) -> Response<Bytes> {
-        let Ok((version, removed, put)) = effect else { return status(StatusCode::PRECONDITION_FAILED) };
-        let mut answer = match (put, removed) {
-            (Some(value), _) => shown(value),
-            (None, Some(removed)) => shown(removed),
-            (None, None) => status(StatusCode::NO_CONTENT),
+        let shown = if puts.is_some() { state.held(usize::MAX, key) } else { held };
+        let mut answer = match (shown, target) {
+            (Some(held), _) => origin_answers::single(key, held, self.since_epoch(held.changed)),
+            (None, Target::Lock(_)) => status(StatusCode::NOT_FOUND),
+            (None, _) => status(StatusCode::NO_CONTENT),
         };
-        self.add_token(&mut answer, version, draw);
+        // Of the state that it left.
+        let place = self.count(&state);
+        self.finish(&mut answer, place, place, draw, &demanded);
         answer
     }
 
     fn read(&self, request: &Request<Bytes>, target: &Target, draw: &Draw) -> Response<Bytes> {
-        let state = self.lock();
-        let version = self.version_for(&state, request.headers(), draw);
+        let mut state = self.lock();
+        let demanded = self.demanded(&mut state, request.headers(), draw);
+        let newest = self.count(&state);
+        let shown = self.shown_place(&state, &demanded, draw);
+        let version = state.log.partition_point(|effect| effect.place <= shown);
         let (mut answer, tag) = match target {
-            Target::Key(key) => match state.shown(version, key) {
-                Some(value) => (shown(value), Some(value.to_string())),
+            Target::Key(key) => match state.held(version, key) {
+                Some(held) => {
+                    let answer = origin_answers::single(key, held, self.since_epoch(held.changed));
+                    (answer, Some(held.value.to_string()))
+                }
                 None => (status(StatusCode::NOT_FOUND), None),
             },
-            Target::List(prefix) => {
-                let items = state.items(version, prefix);
-                let tag: Vec<String> = items.values().map(ToString::to_string).collect();
-                let items: Vec<_> = items
-                    .iter()
-                    .map(|(key, value)| serde_json::json!({"key": key, "value": value.to_string(), "etag": value.to_string()}))
-                    .collect();
-                let body = serde_json::json!({ "items": items }).to_string();
-                let tag = format!("list-{}", tag.join("-"));
-                let answer = Response::builder().header(ETAG, format!("\"{tag}\"")).body(body.into());
-                (answer.expect("well-formed"), Some(tag))
+            Target::List(filter) => {
+                let mut items = state.items(version);
+                items.retain(|(key, _)| filter.matches(key));
+                let (answer, tag) = origin_answers::list(&items, |moment| self.since_epoch(moment));
+                (answer, Some(tag))
             }
-            Target::Other => (status(StatusCode::NOT_FOUND), None),
+            Target::Lock(_) | Target::Other => (status(StatusCode::NOT_FOUND), None),
         };
-        drop(state);
         let named = |field| request.headers().get(field).map(|value| value.as_bytes().to_vec());
         let quoted = tag.map(|tag| format!("\"{tag}\"").into_bytes());
         if let Some(expected) = named(IF_MATCH)
+            && !(expected == b"*" && quoted.is_some())
             && Some(&expected) != quoted.as_ref()
         {
-            // As the service does, without a token.
             return status(StatusCode::PRECONDITION_FAILED);
         }
         if let Some(known) = named(IF_NONE_MATCH)
             && quoted.is_some_and(|quoted| lists_tag(&known, &quoted))
         {
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            *answer.body_mut() = Bytes::new();
+            origin_answers::make_not_modified(&mut answer, self.plan.tagged_304);
         }
-        self.add_token(&mut answer, version, draw);
+        self.finish(&mut answer, shown, newest, draw, &demanded);
         if let Some(max_age) = self.plan.max_age {
             let lifetime = format!("max-age={max_age}").parse().expect("well-formed");
             answer.headers_mut().insert("cache-control", lifetime);
@@ -359,42 +359,56 @@ impl SimulatedOrigin {
         answer
     }
 
-    fn version_for(&self, state: &State, fields: &HeaderMap, draw: &Draw) -> usize {
-        let latest = state.log.len();
-        if matches!(self.plan.tokens, Tokens::Absent | Tokens::Constant) {
-            return latest;
+    /// Adds the token, and when the front end answered: before its answer is under way.
+    fn finish(
+        &self,
+        answer: &mut Response<Bytes>,
+        shown: u64,
+        newest: u64,
+        draw: &Draw,
+        demanded: &Demanded,
+    ) {
+        if let Some(line) = draw.front_end.line(self.plan.tokens, shown, newest, demanded) {
+            answer.headers_mut().insert("sync-token", line.parse().expect("well-formed"));
         }
-        let now = self.timeline.now().at;
-        let lag = self.plan.lags[draw.replica];
-        let replicated = state.log.iter().take_while(|(moment, ..)| moment.at + lag <= now).count();
+        origin_answers::date(answer, self.timeline.clock().now().to_system_time());
+    }
+
+    /// How far the count stands now.
+    fn count(&self, state: &State) -> u64 {
+        issued_tokens::count(state.log.len(), self.timeline.now().at, self.plan.drift_millihertz)
+    }
+
+    /// Where the state stands that is shown: as far as the replica has caught up, or farther where a token demands it.
+    fn shown_place(&self, state: &State, demanded: &Demanded, draw: &Draw) -> u64 {
+        let newest = self.count(state);
+        if !self.plan.tokens.tell_states_apart() {
+            return newest;
+        }
+        let then = self.timeline.now().at.saturating_sub(self.plan.lags[draw.replica]);
+        let replicated = state.log.partition_point(|effect| effect.moment.at <= then);
+        let replicated = issued_tokens::count(replicated, then, self.plan.drift_millihertz);
+        replicated.max(demanded.least).min(newest)
+    }
+
+    fn demanded(&self, state: &mut State, fields: &HeaderMap, draw: &Draw) -> Demanded {
         let lines = fields.get_all("sync-token").iter().filter_map(|line| line.to_str().ok());
-        let mut demanded = lines.flat_map(|line| line.split(',')).filter_map(token_version);
-        // Two values of one id: what happens is not documented.
-        let demanded = if draw.last_token_counts { demanded.next_back() } else { demanded.next() };
-        replicated.max(demanded.unwrap_or(0)).min(latest)
+        let lines: Vec<_> = lines.collect();
+        let demanded = draw.front_end.demanded(self.plan.tokens, lines.into_iter());
+        let now = self.timeline.now().order;
+        state.ignored.extend(demanded.ignored.iter().map(|token| (now, token.clone())));
+        demanded
     }
 
-    fn add_token(&self, answer: &mut Response<Bytes>, shown: usize, draw: &Draw) {
-        let latest = self.lock().log.len();
-        let version = match self.plan.tokens {
-            Tokens::Absent => return,
-            Tokens::Constant => {
-                answer.headers_mut().insert("sync-token", "kv=MA==;sn=1".parse().expect("well-formed"));
-                return;
-            }
-            Tokens::OfState => shown,
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small counts")]
-            #[expect(clippy::cast_precision_loss, reason = "small counts")]
-            Tokens::OfFrontEnd => shown + ((latest - shown) as f64 * draw.token_within) as usize,
-        };
-        let line = format!("{TOKEN_ID}={};sn={version}", token_value(version));
-        answer.headers_mut().insert("sync-token", line.parse().expect("well-formed"));
-    }
-
-    fn commit(&self, state: &mut State, key: &str, value: Option<Value>) {
+    fn commit(&self, state: &mut State, key: &str, value: Option<Value>, writer: Writer) {
         let moment = self.timeline.now();
-        state.log.push((moment, key.to_owned(), value));
-        state.truth.commit(key, moment, value);
+        let place = issued_tokens::count(state.log.len() + 1, moment.at, self.plan.drift_millihertz);
+        state.log.push(Effect { moment, place, key: key.to_owned(), value });
+        state.truth.commit(key, moment, value, writer);
+    }
+
+    fn since_epoch(&self, moment: Moment) -> std::time::SystemTime {
+        self.timeline.start().to_system_time() + moment.at
     }
 
     fn draw(&self, method: &Method) -> Draw {
@@ -438,9 +452,13 @@ impl SimulatedOrigin {
             request_delay,
             answer_delay,
             replica: rng.usize(0..3),
-            // Mostly the newest, which is the hardest case.
-            token_within: if rng.bool() { 1.0 } else { rng.f64() },
-            last_token_counts: rng.bool(),
+            front_end: FrontEnd {
+                // Mostly the newest, which is the hardest case.
+                token_within: if rng.bool() { 1.0 } else { rng.f64() },
+                last_value_counts: rng.bool(),
+                answers_with: rng.u8(0..3),
+                knows_foreign: rng.bool(),
+            },
             fault,
             effect_delay: Duration::from_micros(rng.u64(0..=micros(plan.latest_effect))),
             happens: rng.bool(),
@@ -453,44 +471,18 @@ impl SimulatedOrigin {
 }
 
 impl State {
-    fn shown(&self, version: usize, key: &str) -> Option<Value> {
-        self.log[..version]
-            .iter()
-            .rev()
-            .find(|(_, written, _)| written == key)
-            .and_then(|(_, _, value)| *value)
+    /// What a key holds after the first `version` effects.
+    fn held(&self, version: usize, key: &str) -> Option<Held> {
+        let effects = &self.log[..version.min(self.log.len())];
+        let latest = effects.iter().rev().find(|effect| effect.key == key)?;
+        Some(Held { value: latest.value?, changed: latest.moment })
     }
 
-    fn items(&self, version: usize, prefix: &str) -> BTreeMap<String, Value> {
-        let mut items = BTreeMap::new();
-        for (_, key, value) in self.log[..version].iter().filter(|(_, key, _)| key.starts_with(prefix)) {
-            match value {
-                Some(value) => items.insert(key.clone(), *value),
-                None => items.remove(key),
-            };
-        }
-        items
-    }
-}
-
-/// What a request is about.
-#[derive(Clone, Debug)]
-enum Target {
-    Key(String),
-    List(String),
-    Other,
-}
-
-impl Target {
-    fn of(path: &str, query: Option<&str>) -> Self {
-        if let Some(key) = path.strip_prefix("/kv/") {
-            return Self::Key(key.to_owned());
-        }
-        let filter = query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("key=")));
-        match (path, filter.and_then(|filter| filter.strip_suffix('*'))) {
-            ("/kv", Some(prefix)) => Self::List(prefix.to_owned()),
-            _ => Self::Other,
-        }
+    /// All keys that exist after the first `version` effects.
+    fn items(&self, version: usize) -> Vec<(String, Held)> {
+        let keys: std::collections::BTreeSet<_> =
+            self.log[..version].iter().map(|effect| effect.key.as_str()).collect();
+        keys.into_iter().filter_map(|key| Some((key.to_owned(), self.held(version, key)?))).collect()
     }
 }
 
@@ -505,35 +497,6 @@ fn lists_tag(field: &[u8], quoted: &[u8]) -> bool {
     field.split(|byte| *byte == b',').any(|tag| tag.trim_ascii() == quoted)
 }
 
-pub(crate) fn put_value(body: &[u8]) -> Value {
-    let body: serde_json::Value = serde_json::from_slice(body).expect("callers send JSON");
-    body["value"].as_str().and_then(|value| value.parse().ok()).expect("callers send numbers")
-}
-
-fn shown(value: Value) -> Response<Bytes> {
-    let body = serde_json::json!({"value": value.to_string(), "etag": value.to_string()}).to_string();
-    let answer = Response::builder()
-        .header(ETAG, format!("\"{value}\""))
-        .header("content-type", "application/vnd.microsoft.appconfig.kv+json; charset=utf-8");
-    answer.body(body.into()).expect("well-formed")
-}
-
-fn status(status: StatusCode) -> Response<Bytes> {
-    Response::builder().status(status).body(Bytes::new()).expect("well-formed")
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).expect("short")
-}
-
-/// Opaque for everybody but the origin.
-fn token_value(version: usize) -> String {
-    format!("{}#{version}==", version % 7)
-}
-
-fn token_version(token: &str) -> Option<usize> {
-    let (id, value) = token.trim().split_once('=')?;
-    let value = value.split(';').next().unwrap_or_default();
-    let version = value.strip_suffix("==")?.split_once('#')?.1.parse().ok()?;
-    (id == TOKEN_ID).then_some(version)
 }

@@ -6,7 +6,8 @@ use tagalong::config::caching::Consistency;
 use tagalong::sync_token::clauses::Clauses;
 
 use super::callers::Habits;
-use super::origin::{Faults, Tokens};
+use super::issued_tokens::Tokens;
+use super::origin::Faults;
 use super::simulation::{Api, Before, Scenario};
 
 /// Everything that the API offers, writes often.
@@ -17,10 +18,13 @@ pub(crate) const MIXED: Habits = Habits {
     puts: 10,
     puts_if: 6,
     deletes: 4,
+    locks: 3,
+    passing_by: 60,
     no_cache: 60,
     unless_known: 150,
     left: 60,
     own_tokens: 300,
+    handed_tokens: 60,
     foreign_tokens: 20,
     forged_tokens: 10,
     pause: Duration::from_millis(600),
@@ -35,6 +39,7 @@ pub(crate) const READING: Habits = Habits {
     puts: 3,
     puts_if: 1,
     deletes: 1,
+    locks: 1,
     no_cache: 30,
     foreign_tokens: 0,
     forged_tokens: 0,
@@ -59,11 +64,14 @@ pub(crate) const OF_STATE: Scenario = Scenario {
     api: Api::AppConfiguration,
     level: Consistency::Session,
     tokens: Tokens::OfState,
+    drift_millihertz: 1_250,
+    tagged_304: false,
     emulated: false,
     habits: MIXED,
     faults: FAULTS,
     keys: 3,
     callers: (8, 32),
+    providers: 0,
     operations_each: (2, 8),
     usual_delay: Duration::from_millis(40),
     slow_delay: Duration::from_millis(1_500),
@@ -71,7 +79,9 @@ pub(crate) const OF_STATE: Scenario = Scenario {
     lag: Duration::from_secs(5),
     lifetime: Duration::from_secs(30),
     restarts: 30,
+    settle_time: Duration::from_secs(6),
     writes_beside: 0,
+    deployments: 0,
     tiny_store: 250,
 };
 
@@ -91,7 +101,7 @@ pub(crate) const GENERIC: Scenario = Scenario {
     name: "generic, no tokens",
     api: Api::Generic,
     tokens: Tokens::Absent,
-    habits: Habits { lists: 0, ..MIXED },
+    habits: Habits { lists: 0, locks: 0, ..MIXED },
     ..OF_STATE
 };
 
@@ -119,8 +129,12 @@ pub(crate) const CONDITIONAL: Scenario = Scenario {
 };
 
 /// The emulator of this crate as the origin.
-pub(crate) const EMULATED: Scenario =
-    Scenario { name: "emulator, tokens of the state", emulated: true, ..OF_STATE };
+pub(crate) const EMULATED: Scenario = Scenario {
+    name: "emulator, tokens of the state",
+    emulated: true,
+    habits: Habits { locks: 0, ..MIXED },
+    ..OF_STATE
+};
 
 /// The same with tokens newer than the state that is shown.
 pub(crate) const EMULATED_FRONT_END: Scenario =
@@ -131,7 +145,7 @@ pub(crate) const EMULATED_CONSTANT: Scenario =
     Scenario { name: "emulator, a constant token", tokens: Tokens::Constant, ..EMULATED };
 
 /// Everything for which the claim is linearizability.
-pub(crate) const REGISTERS: [Scenario; 11] = [
+pub(crate) const REGISTERS: [Scenario; 13] = [
     OF_STATE,
     CONDITIONAL,
     OF_FRONT_END,
@@ -143,6 +157,8 @@ pub(crate) const REGISTERS: [Scenario; 11] = [
     EMULATED,
     EMULATED_FRONT_END,
     EMULATED_CONSTANT,
+    OWN_WRITES_BOUNDED,
+    OWN_WRITES_WITHOUT_TOKENS,
 ];
 
 /// Writers beside the sidecar.
@@ -157,16 +173,11 @@ pub(crate) const BESIDE: Scenario = Scenario {
     ..OF_STATE
 };
 
-/// The same before an origin without tokens. There nothing relates a list to the keys in it, and nothing relates what a bypassing
-/// request saw to what is stored.
-pub(crate) const BESIDE_WITHOUT_TOKENS: Scenario = Scenario {
-    name: "writers beside the sidecar, no tokens",
-    tokens: Tokens::Absent,
-    habits: Habits { lists: 0, ..READING },
-    ..BESIDE
-};
+/// The same before an origin without tokens.
+pub(crate) const BESIDE_WITHOUT_TOKENS: Scenario =
+    Scenario { name: "writers beside the sidecar, no tokens", tokens: Tokens::Absent, ..BESIDE };
 
-/// The level at which only writes through the sidecar and the lifetime bound what is shown.
+/// The level at which tokens that callers present demand nothing once they are known.
 pub(crate) const BOUNDED: Scenario =
     Scenario { name: "bounded staleness", level: Consistency::BoundedStaleness, ..BESIDE };
 
@@ -186,6 +197,132 @@ pub(crate) const RACING: Scenario = Scenario {
 pub(crate) const RACING_WITHOUT_TOKENS: Scenario =
     Scenario { name: "racing, writers beside, no tokens", tokens: Tokens::Absent, ..RACING };
 
-/// Everything for which the claims are monotonic reads and bounded staleness.
-pub(crate) const WRITERS_BESIDE: [Scenario; 5] =
-    [BESIDE, BOUNDED, BESIDE_WITHOUT_TOKENS, RACING, RACING_WITHOUT_TOKENS];
+/// Providers that poll a sentinel, deployments by others that write it last, and everybody else beside them; to be varied by
+/// level and by kind of token.
+pub(crate) const DEPLOYED: Scenario = Scenario {
+    name: "session, rising tokens",
+    level: Consistency::Session,
+    tokens: Tokens::OfFrontEnd,
+    providers: 4,
+    keys: 5,
+    writes_beside: 100,
+    deployments: 60,
+    lifetime: Duration::from_secs(8),
+    ..BESIDE
+};
+
+const fn deployed(name: &'static str, level: Consistency, tokens: Tokens) -> Scenario {
+    Scenario { name, level, tokens, ..DEPLOYED }
+}
+
+use Consistency::{BoundedStaleness, Session, Strong};
+
+/// Every level by every kind of token.
+pub(crate) const LEVELS: [Scenario; 15] = [
+    DEPLOYED,
+    deployed("session, tokens of the state", Session, Tokens::OfState),
+    deployed("session, a constant token", Session, Tokens::Constant),
+    deployed("session, no tokens", Session, Tokens::Absent),
+    deployed("session, two ids", Session, Tokens::TwoIds),
+    deployed("strong, rising tokens", Strong, Tokens::OfFrontEnd),
+    deployed("strong, tokens of the state", Strong, Tokens::OfState),
+    deployed("strong, a constant token", Strong, Tokens::Constant),
+    deployed("strong, no tokens", Strong, Tokens::Absent),
+    deployed("strong, two ids", Strong, Tokens::TwoIds),
+    deployed("bounded, rising tokens", BoundedStaleness, Tokens::OfFrontEnd),
+    deployed("bounded, tokens of the state", BoundedStaleness, Tokens::OfState),
+    deployed("bounded, a constant token", BoundedStaleness, Tokens::Constant),
+    deployed("bounded, no tokens", BoundedStaleness, Tokens::Absent),
+    deployed("bounded, two ids", BoundedStaleness, Tokens::TwoIds),
+];
+
+/// Replicas that lag little, so that what was changed some seconds ago is known to be included in every answer.
+pub(crate) const SETTLED: Scenario = Scenario {
+    name: "settled soon",
+    lag: Duration::from_millis(900),
+    settle_time: Duration::from_secs(2),
+    keys: 8,
+    writes_beside: 60,
+    deployments: 30,
+    operations_each: (15, 30),
+    ..DEPLOYED
+};
+
+/// Callers who often pass by the store.
+pub(crate) const PASSING_BY: Scenario = Scenario {
+    name: "passing by the store",
+    habits: Habits { passing_by: 400, ..BESIDE.habits },
+    ..DEPLOYED
+};
+
+/// The same before an origin without tokens.
+pub(crate) const PASSING_BY_WITHOUT_TOKENS: Scenario =
+    Scenario { name: "passing by the store, no tokens", tokens: Tokens::Absent, ..PASSING_BY };
+
+/// Many keys of which each is asked for seldom: most answers are first answers.
+pub(crate) const MANY_KEYS: Scenario = Scenario {
+    name: "many keys",
+    keys: 24,
+    lifetime: Duration::from_secs(30),
+    writes_beside: 600,
+    ..DEPLOYED
+};
+
+/// Everything at once is under way, over several keys.
+pub(crate) const RACING_KEYS: Scenario = Scenario {
+    name: "racing, several keys",
+    keys: 4,
+    providers: 2,
+    usual_delay: RACING.usual_delay,
+    slow_delay: RACING.slow_delay,
+    slow: RACING.slow,
+    lifetime: Duration::from_secs(30),
+    ..DEPLOYED
+};
+
+/// Tokens that move only with changes, as of an emulator: several answers carry the same one.
+pub(crate) const WITHOUT_DRIFT: Scenario =
+    Scenario { name: "without drift", drift_millihertz: 0, lifetime: Duration::from_secs(30), ..DEPLOYED };
+
+/// Nodes that hand over tokens, of which not every front end understands the id.
+pub(crate) const HANDED_OVER: Scenario = Scenario {
+    name: "handed over, two ids",
+    tokens: Tokens::TwoIds,
+    habits: Habits { foreign_tokens: 250, ..BESIDE.habits },
+    lifetime: Duration::from_secs(30),
+    ..DEPLOYED
+};
+
+/// 304s as an older service sent them.
+pub(crate) const TAGGED: Scenario = Scenario { name: "tagged 304s", tagged_304: true, ..DEPLOYED };
+
+/// Own writes only, at the level where no presented token hides a mistake of rule 3.
+pub(crate) const OWN_WRITES_BOUNDED: Scenario = Scenario {
+    name: "own writes, bounded",
+    level: BoundedStaleness,
+    tokens: Tokens::OfState,
+    habits: Habits { locks: 8, lists: 25, no_cache: 0, ..MIXED },
+    ..OF_STATE
+};
+
+/// The same before an origin without tokens.
+pub(crate) const OWN_WRITES_WITHOUT_TOKENS: Scenario =
+    Scenario { name: "own writes, no tokens", level: Session, tokens: Tokens::Absent, ..OWN_WRITES_BOUNDED };
+
+/// Everything for which the claims are one timeline of foreign writes over all keys, monotonic reads of each, and bounded
+/// staleness.
+pub(crate) const WRITERS_BESIDE: [Scenario; 13] = [
+    BESIDE,
+    BOUNDED,
+    BESIDE_WITHOUT_TOKENS,
+    RACING,
+    RACING_WITHOUT_TOKENS,
+    RACING_KEYS,
+    SETTLED,
+    PASSING_BY,
+    PASSING_BY_WITHOUT_TOKENS,
+    MANY_KEYS,
+    WITHOUT_DRIFT,
+    HANDED_OVER,
+    TAGGED,
+];

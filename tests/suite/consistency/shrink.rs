@@ -2,10 +2,10 @@
 //!
 //! Only such events are left out whose absence cannot turn an explainable history into one that is not: readings and
 //! refusals always; a put together with everything that names its value, if nothing among that removes the value and no
-//! refusal is left that it might explain. So what remains shows the violation that was found and none of its own making.
+//! refusal or lock is left that it might explain. So what remains shows the violation that was found and none of its own making.
 
 use super::checker::{Verdict, check};
-use super::history::{Event, Value};
+use super::history::{Event, Operation, Outcome, Value};
 
 /// The smallest violation that leaving out can reach. `events` must be a violation.
 pub(crate) fn shrink(events: &[Event]) -> Vec<Event> {
@@ -62,9 +62,9 @@ fn leave_out_puts(kept: &mut Vec<Event>) {
     for value in values {
         let group = group_of(value, kept);
         let in_group = |event: &Event| group.iter().any(|value| event.names(*value));
-        let refusals =
-            kept.iter().any(|event| event.only_reads() && event.outcome == super::history::Outcome::Refused);
-        if refusals || kept.iter().any(|event| in_group(event) && event.removed()) {
+        let refusals = kept.iter().any(|event| event.only_reads() && event.outcome == Outcome::Refused);
+        let locks = kept.iter().any(|event| matches!(event.operation, Operation::Lock(_)));
+        if refusals || locks || kept.iter().any(|event| in_group(event) && event.removed()) {
             continue;
         }
         let candidate: Vec<_> = kept.iter().filter(|event| !in_group(event)).copied().collect();

@@ -10,12 +10,14 @@ use tagalong::config::caching::Consistency;
 use tagalong::fetch::dial::Dial;
 use tagalong::sync_token::clauses::Clauses;
 
-use super::callers::{Front, Habits, Record, Surroundings, run_caller};
+use super::callers::{Front, Habits, Record, Surroundings, run_caller, run_provider};
 use super::checker::{Verdict, check};
+use super::foreign_timeline;
 use super::fronts;
 use super::history::{Event, History, Outcome, print};
-use super::monotonic::{self, Seen, Truth};
-use super::origin::{Faults, OriginPlan, SimulatedOrigin, Tokens};
+use super::issued_tokens::Tokens;
+use super::monotonic::{self, Truth};
+use super::origin::{Faults, OriginPlan, SimulatedOrigin};
 use super::shrink::shrink;
 use super::timeline::Timeline;
 use super::transport::InMemory;
@@ -44,6 +46,10 @@ pub(crate) struct Scenario {
     pub(crate) api: Api,
     pub(crate) level: Consistency,
     pub(crate) tokens: Tokens,
+    /// How fast the sequence number rises by itself, in thousandths of one a second.
+    pub(crate) drift_millihertz: u32,
+    /// Whether a 304 of App Configuration names its tag.
+    pub(crate) tagged_304: bool,
     /// The origin is the emulator of this crate.
     pub(crate) emulated: bool,
     pub(crate) habits: Habits,
@@ -51,6 +57,8 @@ pub(crate) struct Scenario {
     /// Keys, of the first letters `a` and `b` in turn; lists are of one letter.
     pub(crate) keys: usize,
     pub(crate) callers: (u16, u16),
+    /// Configuration providers among them, whose sentinel is the first key.
+    pub(crate) providers: u16,
     pub(crate) operations_each: (usize, usize),
     pub(crate) usual_delay: Duration,
     pub(crate) slow_delay: Duration,
@@ -60,15 +68,19 @@ pub(crate) struct Scenario {
     /// Lifetime of what is stored.
     pub(crate) lifetime: Duration,
     pub(crate) restarts: u32,
-    /// Writes beside the sidecar: then the claims are monotonic reads and bounded staleness.
+    /// Longer than any replica lags, and than any effect is late.
+    pub(crate) settle_time: Duration,
+    /// Writes beside the sidecar: then the claims are monotonic reads of each key, one timeline of foreign writes over all keys, and
+    /// bounded staleness.
     pub(crate) writes_beside: u32,
+    /// Deployments beside the sidecar: some keys are written, and then the sentinel.
+    pub(crate) deployments: u32,
     /// Runs whose store has room for two or three responses, in thousandths.
     pub(crate) tiny_store: u32,
 }
 
 /// Deadlines of the sidecar in a simulation.
 pub(crate) const HEADER_DEADLINE: Duration = Duration::from_secs(4);
-pub(crate) const SETTLE_TIME: Duration = Duration::from_secs(6);
 
 /// What came of one run.
 #[derive(Debug)]
@@ -126,6 +138,9 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
     };
     let plan = OriginPlan {
         tokens: scenario.tokens,
+        drift_millihertz: scenario.drift_millihertz,
+        // RFC 9110 §15.4.5 demands it of other APIs.
+        tagged_304: scenario.tagged_304 || scenario.api == Api::Generic,
         emulated: scenario.emulated,
         lags: [lag(&mut rng), lag(&mut rng), lag(&mut rng)],
         usual_delay: scenario.usual_delay,
@@ -133,7 +148,7 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
         slow: scenario.slow,
         faults: scenario.faults,
         beyond_deadlines: HEADER_DEADLINE * 2,
-        latest_effect: SETTLE_TIME - Duration::from_secs(1),
+        latest_effect: scenario.settle_time - Duration::from_secs(1),
         max_age: (scenario.api == Api::Generic)
             .then(|| u32::try_from(scenario.lifetime.as_secs()).unwrap_or(0)),
     };
@@ -161,7 +176,12 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
     let running: Vec<_> = (0..callers)
         .map(|number| {
             let operations = rng.usize(scenario.operations_each.0..=scenario.operations_each.1);
-            tokio::spawn(run_caller(number, operations, rng.u64(..), Arc::clone(&around)))
+            let (seed, around) = (rng.u64(..), Arc::clone(&around));
+            if number < scenario.providers {
+                tokio::spawn(run_provider(number, operations, seed, around))
+            } else {
+                tokio::spawn(run_caller(number, operations, seed, around))
+            }
         })
         .collect();
     let weather = tokio::spawn(weather(*scenario, rng.fork(), Arc::clone(&around)));
@@ -186,6 +206,16 @@ async fn weather(scenario: Scenario, mut rng: fastrand::Rng, around: Arc<Surroun
             let key = &around.keys[rng.usize(0..around.keys.len())];
             around.origin.write_beside(key, (rng.u32(0..6) > 0).then_some(value));
         }
+        if rng.u32(0..1000) < scenario.deployments {
+            for _ in 0..rng.u32(1..4) {
+                value += 1;
+                let key = &around.keys[rng.usize(1..around.keys.len().max(2)) % around.keys.len()];
+                around.origin.write_beside(key, (rng.u32(0..6) > 0).then_some(value));
+                tokio::time::sleep(Duration::from_micros(rng.u64(0..50_000))).await;
+            }
+            value += 1;
+            around.origin.write_beside(&around.keys[0], Some(value));
+        }
     }
 }
 
@@ -207,12 +237,9 @@ fn judge(scenario: &Scenario, seed: u64, around: &Surroundings, simulated: Durat
     if scenario.before != Before::Nothing {
         run.violations.extend(record.oddities);
     }
-    if scenario.writes_beside > 0 {
-        let seen = match scenario.level {
-            Consistency::Strong | Consistency::Session => Seen::Anything,
-            Consistency::BoundedStaleness => Seen::Writes,
-        };
-        run.violations.extend(monotonic::first_step_backwards(&run.history, &truth, seen));
+    if scenario.writes_beside + scenario.deployments > 0 {
+        run.violations.extend(monotonic::first_step_backwards(&run.history, &truth));
+        run.violations.extend(foreign_timeline::first_violation(&run.history, &truth));
         let bound = scenario.lifetime.max(HEADER_DEADLINE * 2) + scenario.lag;
         run.violations.extend(monotonic::first_beyond(&run.history, &truth, bound));
     } else {
@@ -220,7 +247,7 @@ fn judge(scenario: &Scenario, seed: u64, around: &Surroundings, simulated: Durat
     }
     // At bounded staleness a token that is known already demands nothing.
     let demands = record.demands.iter().filter(|_| scenario.level != Consistency::BoundedStaleness);
-    let unheeded = demands.into_iter().find(|demand| ignored(demand, &truth));
+    let unheeded = demands.into_iter().find(|demand| ignored(demand, &truth, &around.origin));
     run.violations.extend(unheeded.map(|demand| {
         format!("{}: a presented token was not respected\n{}", demand.key, print(&[demand.event]))
     }));
@@ -247,17 +274,21 @@ fn provable(scenario: &Scenario, around: &Surroundings, key: &str, events: &[Eve
     let outside = |event: &Event| {
         let Some(responded) = event.responded else { return false };
         event.outcome == Outcome::Refused
-            && matches!(scenario.tokens, Tokens::OfState | Tokens::OfFrontEnd)
+            && scenario.tokens.tell_states_apart()
             && around.origin.gave_up_before(key, responded.order)
     };
     events.iter().filter(|event| !outside(event)).copied().collect()
 }
 
-/// Whether a reading shows an earlier state than the token that came with it demands.
-fn ignored(demand: &super::callers::Demand, truth: &Truth) -> bool {
+/// Whether a reading shows an earlier state than the token that came with it demands, although no front end that was asked
+/// with it meanwhile failed to understand it.
+fn ignored(demand: &super::callers::Demand, truth: &Truth, origin: &SimulatedOrigin) -> bool {
     let (Outcome::Shown(shown), Some(responded)) = (demand.event.outcome, demand.event.responded) else {
         return false;
     };
+    if origin.ignored_within(&demand.token, demand.event.invoked.order, responded.order) {
+        return false;
+    }
     let least = truth.position_at(&demand.key, demand.includes);
     truth.latest_position(&demand.key, shown, responded.order).is_none_or(|position| position < least)
 }

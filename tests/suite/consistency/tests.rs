@@ -10,7 +10,7 @@ use std::thread;
 
 use tagalong::config::caching::Consistency;
 
-use super::scenarios::{BESIDE, EMULATED, OF_STATE, REGISTERS, WRITERS_BESIDE};
+use super::scenarios::{BESIDE, DEPLOYED, EMULATED, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE};
 use super::simulation::{Before, Run, Scenario, run};
 
 /// Seeds of each scenario in the form that always runs: together more than 500.
@@ -18,13 +18,15 @@ const SEEDS: u64 = 40;
 
 fn holds(name: &str) {
     let scenario = scenario(name);
-    let (mut operations, mut hits) = (0, 0);
+    let (mut operations, mut hits, mut origin_requests) = (0, 0, 0);
     for seed in 0..SEEDS {
         let run = run(&scenario, seed);
         assert!(run.violations.is_empty() && run.undecided == 0, "{run}");
         operations += run.operations;
         hits += run.hits;
+        origin_requests += run.origin_requests;
     }
+    println!("{name}: {operations} operations, {hits} hits, {origin_requests} origin requests");
     assert!(operations > 3_000, "only {operations} operations");
     assert!(
         scenario.level == Consistency::Strong || hits > operations / 200,
@@ -33,7 +35,7 @@ fn holds(name: &str) {
 }
 
 fn scenario(name: &str) -> Scenario {
-    let all = REGISTERS.iter().chain(&WRITERS_BESIDE);
+    let all = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS);
     *all.clone()
         .find(|scenario| scenario.name == name)
         .unwrap_or_else(|| panic!("no scenario named {name:?}"))
@@ -65,6 +67,31 @@ scenarios_hold! {
     at_level_bounded_staleness: "bounded staleness",
     with_many_requests_under_way: "racing, writers beside",
     with_many_requests_under_way_and_no_tokens: "racing, writers beside, no tokens",
+    with_many_requests_under_way_for_several_keys: "racing, several keys",
+    with_replicas_that_settle_soon: "settled soon",
+    with_callers_who_pass_by_the_store: "passing by the store",
+    with_callers_who_pass_by_the_store_and_no_tokens: "passing by the store, no tokens",
+    with_first_answers_mostly: "many keys",
+    with_tokens_that_move_only_with_changes: "without drift",
+    with_tokens_handed_over: "handed over, two ids",
+    with_304s_that_name_their_tag: "tagged 304s",
+    with_own_writes_at_bounded_staleness: "own writes, bounded",
+    with_own_writes_without_tokens: "own writes, no tokens",
+    at_session_with_rising_tokens: "session, rising tokens",
+    at_session_with_tokens_of_the_state: "session, tokens of the state",
+    at_session_with_a_constant_token: "session, a constant token",
+    at_session_without_tokens: "session, no tokens",
+    at_session_with_two_ids: "session, two ids",
+    at_strong_with_rising_tokens: "strong, rising tokens",
+    at_strong_with_tokens_of_the_state: "strong, tokens of the state",
+    at_strong_with_a_constant_token: "strong, a constant token",
+    at_strong_without_tokens: "strong, no tokens",
+    at_strong_with_two_ids: "strong, two ids",
+    at_bounded_with_rising_tokens: "bounded, rising tokens",
+    at_bounded_with_tokens_of_the_state: "bounded, tokens of the state",
+    at_bounded_with_a_constant_token: "bounded, a constant token",
+    at_bounded_without_tokens: "bounded, no tokens",
+    at_bounded_with_two_ids: "bounded, two ids",
 }
 
 #[test]
@@ -77,8 +104,17 @@ fn without_the_sidecar_callers_see_stale_states() {
 }
 
 #[test]
+fn without_the_sidecar_foreign_writes_are_no_timeline() {
+    let directly = Scenario { name: "directly", before: Before::Nothing, ..DEPLOYED };
+    let shown = (0..20).find_map(|seed| {
+        run(&directly, seed).violations.into_iter().find(|text| text.contains("timeline of foreign writes"))
+    });
+    println!("{}", shown.expect("lagging replicas show keys as of different times"));
+}
+
+#[test]
 fn a_seed_means_the_same_run_every_time() {
-    for scenario in REGISTERS.iter().chain(&[BESIDE]) {
+    for scenario in REGISTERS.iter().chain(&[BESIDE, DEPLOYED]) {
         let (first, second) = (run(scenario, 7), run(scenario, 7));
         assert_eq!(in_lines(&first), in_lines(&second), "{}", scenario.name);
         assert_eq!(first.to_string(), second.to_string());
@@ -115,7 +151,7 @@ fn long_form() {
     let (seeds, first, threads) = (number("SEEDS", 20_000), number("FIRST_SEED", 0), number("THREADS", 2));
     let next = Mutex::new(first);
     let totals = Mutex::new((0_usize, 0_usize, 0_u64, Vec::new()));
-    let scenarios: Vec<_> = REGISTERS.iter().chain(&WRITERS_BESIDE).collect();
+    let scenarios: Vec<_> = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS).collect();
     let work = || {
         loop {
             let seed = {

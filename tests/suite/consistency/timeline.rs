@@ -25,6 +25,11 @@ impl Timeline {
         &self.clock
     }
 
+    /// When the run began.
+    pub(crate) fn start(&self) -> Timestamp {
+        self.start
+    }
+
     /// The next moment. No two are equal.
     pub(crate) fn now(&self) -> Moment {
         Moment {

@@ -61,9 +61,11 @@ async fn serve(stream: tokio::io::DuplexStream, origin: Arc<SimulatedOrigin>, ti
                 Answer::Nothing => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             };
             let date = httpdate::fmt_http_date(timeline.clock().now().to_system_time());
+            // Where the front end has not said it: in errors.
             answer
                 .headers_mut()
-                .insert("date", HeaderValue::from_str(&date).expect("a date is a field value"));
+                .entry("date")
+                .or_insert(HeaderValue::from_str(&date).expect("a date is a field value"));
             Ok::<Response<Body>, io::Error>(answer)
         }
     });
