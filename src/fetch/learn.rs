@@ -28,7 +28,12 @@ pub enum Learned {
     /// The origin refuses the request, whatever the state: that is the answer.
     Refused(ForwardedAnswer),
     /// The origin does not answer with the ids of these values. Its answer is as new as they are, and nothing else is known to be.
-    StillUnknown(ForwardedAnswer),
+    StillUnknown {
+        /// The answer.
+        answer: ForwardedAnswer,
+        /// A value took the place of a token of ours: the answer may be older than what callers here have been shown.
+        replaced_ours: bool,
+    },
     /// The origin cannot be asked about values that are not known: nothing is known to include them.
     Unknown(Presented, Failure),
 }
@@ -57,7 +62,9 @@ impl Upstream {
             match self.ask_about(values, fields, method, target, shows, rules).await {
                 Ok(answer) if self.learn_from(&answer, values) => {
                     return match self.session.requirement(fields) {
-                        Presented::Unknown(_) => Learned::StillUnknown(answer),
+                        Presented::Unknown(values) => {
+                            Learned::StillUnknown { answer, replaced_ours: self.session.keeps_id_of(&values) }
+                        }
                         known => Learned::Demands(known),
                     };
                 }

@@ -128,7 +128,9 @@ impl Upstream {
         };
         if !shown.is_stored
             && let (Some(stored), Some(held)) = (&stored, &held)
-            && stored.covers.sent_order < snapshot.covers.sent_order
+            && (stored.covers.sent_order < snapshot.covers.sent_order
+                // What was sent earlier may have been answered later.
+                || !self.session.tokens_tell_states_apart())
             && outdates(&shown, stored, held)
         {
             self.outdate(shown.key, stored);

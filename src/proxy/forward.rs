@@ -47,7 +47,15 @@ impl Proxy {
             Learned::Refused(answer) => {
                 return Ok(Outcome::passed(&on_path.request.method, answer, reason));
             }
-            Learned::StillUnknown(answer) => {
+            Learned::StillUnknown { .. } if on_path.request.preconditions.is_for_origin() => {
+                // That answer was asked for without the caller's condition.
+                let reason = ForwardReason::Bypass(BypassReason::Precondition);
+                return self.go_forward(to, on_path, Decision::Forward(reason), None, body).await;
+            }
+            Learned::StillUnknown { replaced_ours: true, .. } => {
+                return self.ask_alone(to, on_path, reason, true, None).await;
+            }
+            Learned::StillUnknown { answer, replaced_ours: false } => {
                 let ForwardedAnswer { head, body, .. } = answer;
                 let alone = AloneAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
                 return Ok(Outcome::alone(&on_path.request, alone, reason, None));
@@ -190,7 +198,7 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
         match to.upstream.learn(&fields, &method, &target, None, rules).await {
-            Learned::Demands(_) | Learned::StillUnknown(_) => {}
+            Learned::Demands(_) | Learned::StillUnknown { .. } => {}
             Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
             Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
         }

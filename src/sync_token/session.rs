@@ -241,6 +241,13 @@ impl<F> Session<F> {
         self.state().raised_at
     }
 
+    /// Whether `newest` has a token of the id of one of these values.
+    #[must_use]
+    pub fn keeps_id_of(&self, values: &[PresentedToken]) -> bool {
+        let state = self.state();
+        values.iter().any(|value| state.aggregate.newest().any(|held| held.id() == value.id()))
+    }
+
     /// Whether this is the coverage of something that was sent before the last reset.
     #[must_use]
     pub fn is_of_an_earlier_epoch(&self, covers: Coverage) -> bool {

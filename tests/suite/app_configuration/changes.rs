@@ -214,3 +214,17 @@ async fn cache_status_says_no_hit_where_the_origin_was_asked_about_a_token() {
     assert!(!answer.is_hit(), "{answer:?}");
     assert_eq!(scene.asked(&target), 3, "about the token, and for nothing else");
 }
+
+#[tokio::test]
+async fn a_condition_for_the_origin_goes_along_with_a_token_that_stays_unknown() {
+    let scene = scene(&[]).await;
+    let target = format!("/kv/a?{V}");
+    scene.on(&target, key_value("a", "new", "here=v1;sn=1"));
+    scene.on(&target, key_value("a", "new", "here=v2;sn=2"));
+    scene.on(&target, "412");
+    let answer = scene.send(&format!("GET {target}\nSync-Token: elsewhere=x\nIf-Match: \"old\"")).await;
+    assert_eq!(answer.status, 412, "the origin judges it: {answer:?}");
+    let asked = scene.last_request(&target);
+    assert_eq!(asked.field("if-match"), Some("\"old\""));
+    assert!(asked.field("sync-token").is_some_and(|line| line.contains("elsewhere=x")));
+}
