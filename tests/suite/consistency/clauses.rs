@@ -5,9 +5,9 @@ use tagalong::sync_token::clauses::Clauses;
 
 use super::origin::Faults;
 use super::scenarios::{
-    ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_FRONT_END, OF_STATE, RACING, RACING_WITHOUT_TOKENS,
+    ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_STATE, RACING, SETTLED,
 };
-use super::simulation::{Api, Before, Scenario};
+use super::simulation::{Before, Scenario};
 use super::tests::first_violation;
 
 const ALL: Clauses = Clauses::ALL;
@@ -18,10 +18,6 @@ const SEEDS: u64 = 200;
 /// Writes that take effect after their sender was told that nobody knows.
 const LATE: Scenario =
     Scenario { name: "late effects, no tokens", faults: Faults { late_effect: 200, ..FAULTS }, ..ABSENT };
-
-/// Resources that are not known to belong together: the order of sending does not hide what replaced what.
-const UNRELATED: Scenario =
-    Scenario { name: "racing, generic, no tokens", api: Api::Generic, ..RACING_WITHOUT_TOKENS };
 
 fn is_needed(clauses: Clauses, scenario: Scenario) {
     assert_ne!(clauses, ALL);
@@ -43,7 +39,9 @@ macro_rules! clauses_are_needed {
 }
 
 clauses_are_needed! {
-    covers_required in OF_STATE,
+    covers_required in SETTLED,
+    first_answers_show_change in SETTLED,
+    exempts_only_dated_singles in SETTLED,
     covers_presented in BESIDE,
     covers_writes in ABSENT,
     unknown_counts_as_happened in LATE,
@@ -51,10 +49,8 @@ clauses_are_needed! {
     news_before_answer in OF_STATE,
     tokenless_answer_waits in CONDITIONAL,
     snapshot_counts_closed in ABSENT,
-    sent_not_received in OF_FRONT_END,
     freshens_the_one_in_hand in RACING,
     joiner_checks_snapshot in ABSENT,
-    late_never_replaces in UNRELATED,
     callers_never_merged in OF_STATE,
     filters_match_fully in ABSENT,
 }
