@@ -166,9 +166,13 @@ impl AdminState {
         }
     }
 
-    /// `DELETE /admin/sync-tokens[?upstream=NAME]`: all upstreams unless one is named.
+    /// `DELETE /admin/sync-tokens[?upstream=NAME]`: all upstreams unless one is named. What is not understood resets nothing: a
+    /// reset costs one validation for everything that is stored.
     fn reset_sync_tokens(&self, parts: &Parts) -> Answer {
-        let named = parts.uri.query().and_then(|query| query.strip_prefix("upstream="));
+        let named = match only_parameter(parts.uri.query(), "upstream") {
+            Ok(named) => named,
+            Err(refusal) => return problem(StatusCode::BAD_REQUEST, "parameter", &refusal),
+        };
         let chosen: Vec<&AdminUpstream> =
             self.upstreams.iter().filter(|upstream| named.is_none_or(|name| name == upstream.name)).collect();
         if chosen.is_empty() {
@@ -184,6 +188,30 @@ impl AdminState {
         }
         answer_json(StatusCode::OK, &json!({ "reset": chosen.iter().map(|it| &it.name).collect::<Vec<_>>() }))
     }
+}
+
+/// The value of the one parameter that a query may have; `None` without a query.
+///
+/// # Errors
+/// What to send instead, when there is another parameter, or the same one twice.
+fn only_parameter<'a>(query: Option<&'a str>, name: &str) -> Result<Option<&'a str>, String> {
+    let Some(query) = query else { return Ok(None) };
+    let mut value = None;
+    for parameter in query.split('&') {
+        match parameter.split_once('=') {
+            Some((found, text)) if found == name => {
+                if value.replace(text).is_some() {
+                    return Err(format!("{name} stands twice. Send ?{name}=NAME once, or no query for all"));
+                }
+            }
+            _ => {
+                return Err(format!(
+                    "The query has something else than {name}=NAME. Send ?{name}=NAME, or no query for all"
+                ));
+            }
+        }
+    }
+    Ok(value)
 }
 
 fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
@@ -314,6 +342,28 @@ mod tests {
         assert_eq!(ask(&port, "DELETE", "/admin/sync-tokens?upstream=main", &[], "").0, 200);
         assert_eq!(ask(&port, "DELETE", "/admin/sync-tokens?upstream=x", &[], "").0, 404);
         assert_eq!(port.resets.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_reset_that_is_not_understood_resets_nothing() {
+        let port = port(&[]);
+        for query in [
+            "",
+            "main",
+            "upstream",
+            "name=main",
+            "Upstream=main",
+            "upstream=main&upstream=main",
+            "upstream=main&x=1",
+            "x=1&upstream=main",
+            "upstream=main&",
+        ] {
+            let (status, answer) = ask(&port, "DELETE", &format!("/admin/sync-tokens?{query}"), &[], "");
+            let text = text(answer).await;
+            assert_eq!(status, 400, "{query}");
+            assert!(text.contains("?upstream=NAME"), "{query}: {text}");
+        }
+        assert_eq!(port.resets.load(Ordering::SeqCst), 0);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(crate) struct Settings {
     /// Address for the operator: metrics, probes, purges [default: 127.0.0.1:8485 and [::1]:8485]
     #[arg(long, value_name = "IP:PORT")]
     admin_listen: Vec<String>,
-    /// The origin
+    /// The origin [default: the Endpoint of the connection string]
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
     /// app-configuration or generic [default: by the upstream's host]
@@ -110,10 +110,10 @@ pub(crate) struct Settings {
     /// Threads that serve callers [default: 1]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
-    /// none, forward, hmac, entra or bearer-file [default: forward]
+    /// none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]
     #[arg(long, value_name = "KIND")]
     credential: Option<String>,
-    /// File with the connection string, for --credential hmac
+    /// File with the connection string: the key to sign with, and the upstream if none is named
     #[arg(long, value_name = "FILE")]
     connection_string_file: Option<String>,
     /// File with the ids and secrets with which callers sign

@@ -38,6 +38,18 @@ pub enum Consistency {
     BoundedStaleness,
 }
 
+impl Consistency {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strong => "strong",
+            Self::Session => "session",
+            Self::BoundedStaleness => "bounded-staleness",
+        }
+    }
+}
+
 /// Which stale responses may answer while the origin cannot be reached (design, section 3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
+use super::duration::format_duration;
 use super::keys::Kind;
 use super::layers::{Layered, Source, Written, shown};
+use super::upstream::Upstream;
+use super::validate::section;
 
 /// One line of the effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Setting {
     pub value: String,
     /// Where it came from.
     pub source: Source,
+    /// What it comes to where the value leaves that to others: what `auto` means here.
+    pub resolved: Option<String>,
 }
 
 /// Every key with its value and its source, in the order of their paths. `Display` writes TOML that can be read back
@@ -28,9 +34,49 @@ impl Effective {
             path: path.clone(),
             value: shown(layered.key, Some(&layered.written)),
             source: layered.source.clone(),
+            resolved: None,
         };
         // What a route leaves to its upstream is no setting.
         Self(values.iter().filter(|(_, layered)| !is_unset_in_route(layered)).map(setting).collect())
+    }
+
+    /// Notes what each upstream makes of `auto`, and of a `url` that is not set.
+    pub(super) fn resolve(&mut self, upstreams: &[Upstream]) {
+        for upstream in upstreams {
+            let section = section("upstream", &upstream.name);
+            let rules = upstream.caching_rules();
+            let lifetime = |lifetime: Option<Duration>| {
+                lifetime.map_or_else(
+                    || "what each response says, else heuristics".to_owned(),
+                    |lifetime| format!("{:?}", format_duration(lifetime)),
+                )
+            };
+            let profile = if upstream.is_generic_by_default() {
+                "\"generic\": the host is no name of App Configuration; say --profile app-configuration if it is an emulator \
+                 or a private name"
+                    .to_owned()
+            } else {
+                format!("{:?}, by the host", upstream.profile().as_str())
+            };
+            for (key, unset, resolved) in [
+                (
+                    "url",
+                    "\"\"",
+                    format!("{:?}, the Endpoint of the connection string", upstream.url.to_string()),
+                ),
+                ("profile", "\"auto\"", profile),
+                ("credential.kind", "\"auto\"", format!("{:?}", upstream.credential.kind.as_str())),
+                ("freshness", "\"auto\"", lifetime(rules.freshness)),
+                ("freshness_not_found", "\"auto\"", lifetime(rules.freshness_not_found)),
+            ] {
+                let path = format!("{section}.{key}");
+                let mut settings = self.0.iter_mut();
+                if let Some(setting) = settings.find(|setting| setting.path == path && setting.value == unset)
+                {
+                    setting.resolved = Some(resolved);
+                }
+            }
+        }
     }
 }
 
@@ -47,9 +93,13 @@ impl fmt::Display for Effective {
             .max()
             .unwrap_or(0)
             .min(72);
-        for Setting { path, value, source } in &self.0 {
+        for Setting { path, value, source, resolved } in &self.0 {
             let assignment = format!("{path} = {value}");
-            writeln!(formatter, "{assignment:width$}  # {source}")?;
+            write!(formatter, "{assignment:width$}  # {source}")?;
+            match resolved {
+                Some(resolved) => writeln!(formatter, "; comes to {resolved}")?,
+                None => writeln!(formatter)?,
+            }
         }
         Ok(())
     }
@@ -111,6 +161,32 @@ mod tests {
         assert_eq!(config.upstreams[1].name, "other");
         assert_eq!(config.listeners[1].listen, Vec::new());
         assert_eq!(config.upstreams[0].routes.len(), 1);
+    }
+
+    #[test]
+    fn what_auto_comes_to_is_shown() {
+        let shown = |assignments: &[&str]| {
+            let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.assignment(it));
+            Config::new(layers).unwrap().effective.to_string()
+        };
+        let has = |text: &str, start: &str, end: &str| {
+            let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+            assert!(line.contains(end), "{text}");
+        };
+        let text = shown(&[
+            "upstream.credential.connection_string=Endpoint=https://a.azconfig.io;Id=i;Secret=c2VjcmV0",
+        ]);
+        has(&text, "upstream.url = \"\"", "comes to \"https://a.azconfig.io/\"");
+        has(&text, "upstream.profile = \"auto\"", "comes to \"app-configuration\", by the host");
+        has(&text, "upstream.credential.kind = \"auto\"", "comes to \"hmac\"");
+        has(&text, "upstream.freshness = \"auto\"", "comes to \"30s\"");
+        has(&text, "upstream.freshness_not_found = \"auto\"", "comes to \"5s\"");
+        let text = shown(&["upstream.url=http://127.0.0.1:9", "upstream.freshness=1s"]);
+        has(&text, "upstream.profile = \"auto\"", "say --profile app-configuration");
+        has(&text, "upstream.credential.kind = \"auto\"", "comes to \"forward\"");
+        assert_eq!(text.matches("comes to").count(), 3, "{text}");
+        let text = shown(&["upstream.url=http://127.0.0.1:9", "upstream.profile=generic"]);
+        assert!(!text.contains("--profile"), "{text}");
     }
 
     #[test]

@@ -156,8 +156,8 @@ pub(crate) const KEYS: &[Key] = &[
     own("upstream.tls.client_key_file", Kind::Path, ""),
     own(
         "upstream.credential.kind",
-        Kind::Word(&["none", "forward", "hmac", "entra", "bearer-file"]),
-        "forward",
+        Kind::Word(&["auto", "none", "forward", "hmac", "entra", "bearer-file"]),
+        "auto",
     ),
     own("upstream.credential.connection_string", Kind::Secret, ""),
     own("upstream.credential.connection_string_file", Kind::Path, ""),

@@ -7,6 +7,7 @@ pub mod caching;
 mod documented;
 pub mod duration;
 mod effective;
+mod endpoint;
 mod error;
 mod keys;
 mod layers;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 pub use caching::CachingRules;
 pub use documented::DEFAULT_TOML;
 pub use effective::{Effective, Setting};
+pub use endpoint::is_endpoint_of;
 pub use error::{ConfigError, ConfigErrors};
 pub use layers::{Layers, Source};
 pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};
@@ -79,13 +81,15 @@ struct Document {
 }
 
 impl Config {
-    /// Makes the configuration of its layers.
+    /// Makes the configuration of its layers. Reads a connection string only where it must tell the upstream.
     ///
     /// # Errors
     /// Every unknown key, every value of the wrong kind or out of range, and every contradiction, together.
     pub fn new(layers: Layers) -> Result<Self, ConfigErrors> {
-        let config = Self::unvalidated(layers)?;
-        let errors = validate::validate(&config);
+        let mut config = Self::unvalidated(layers)?;
+        let mut errors = endpoint::complete(&mut config.upstreams, |name| std::env::var(name).ok());
+        errors.extend(validate::validate(&config));
+        config.effective.resolve(&config.upstreams);
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
     }
 
@@ -105,7 +109,12 @@ impl Config {
         let body_limit_bytes = store.body_limit_bytes;
         let upstreams = std::iter::once(("main".to_owned(), upstream))
             .chain(upstreams)
-            .map(|(name, upstream)| Upstream { name, stored_body_limit_bytes: body_limit_bytes, ..upstream })
+            .map(|(name, upstream)| Upstream {
+                name,
+                stored_body_limit_bytes: body_limit_bytes,
+                credential: upstream.credential.of_its_kind(),
+                ..upstream
+            })
             .collect();
         let main_is_default = is_default("listener.listen");
         let listeners = std::iter::once(("main".to_owned(), main_is_default, listener))

@@ -23,6 +23,30 @@ pub enum ProfileKind {
     Generic,
 }
 
+impl ProfileKind {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AppConfiguration => "app-configuration",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// What a host suggests: the names under which App Configuration is reached in each cloud, and `generic` for any other.
+    fn suggested_by(host: &str) -> Self {
+        let host = host.to_ascii_lowercase();
+        let host = host.trim_end_matches('.');
+        let is_known = [".azconfig.io", ".azconfig.azure.us", ".azconfig.azure.cn"]
+            .iter()
+            .any(|domain| host.strip_suffix(domain).is_some_and(|name| !name.is_empty()))
+            || host
+                .split_once(".appconfig.")
+                .is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty());
+        if is_known { Self::AppConfiguration } else { Self::Generic }
+    }
+}
+
 /// What becomes of writes of applications that know nothing of concurrency control.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,11 +90,28 @@ pub enum CredentialKind {
     BearerFile,
 }
 
+impl CredentialKind {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Forward => "forward",
+            Self::Hmac => "hmac",
+            Self::Entra => "entra",
+            Self::BearerFile => "bearer-file",
+        }
+    }
+}
+
 /// How the sidecar proves itself upstream. Empty texts and paths mean "not set".
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credential {
-    /// Which kind; the other fields belong to one kind each.
+    #[serde(rename = "kind", deserialize_with = "texts::word_or_auto")]
+    pub(super) configured_kind: Option<CredentialKind>,
+    /// Which kind, as configured, else as the other fields suggest; they belong to one kind each.
+    #[serde(skip)]
     pub kind: CredentialKind,
     /// `hmac`: `Endpoint=…;Id=…;Secret=…` in the configuration itself (from a variable, as a rule).
     pub connection_string: Secret,
@@ -111,6 +152,22 @@ pub struct Credential {
     pub imds: Option<Uri>,
     /// `entra`: the audience to ask for; empty derives it from the upstream's host.
     pub audience: String,
+}
+
+impl Credential {
+    /// With the kind as configured, else `hmac` where an access key is given: a key that is not used would be a surprise.
+    #[must_use]
+    pub(super) fn of_its_kind(mut self) -> Self {
+        let has_key = !self.connection_string.is_empty()
+            || self.connection_string_file.is_some()
+            || !self.connection_string_variable.is_empty()
+            || !self.secret.is_empty()
+            || self.secret_file.is_some()
+            || !self.secret_variable.is_empty();
+        let suggested = if has_key { CredentialKind::Hmac } else { CredentialKind::Forward };
+        self.kind = self.configured_kind.unwrap_or(suggested);
+        self
+    }
 }
 
 /// TLS towards the upstream.
@@ -262,13 +319,18 @@ impl Upstream {
         self.url.authority()
     }
 
-    /// The profile as configured, else as the host suggests: `*.azconfig.io` is App Configuration.
+    /// The profile as configured, else as the host suggests.
     #[must_use]
     pub fn profile(&self) -> ProfileKind {
-        self.configured_profile.unwrap_or_else(|| {
-            let host = self.url.host().unwrap_or_default().to_ascii_lowercase();
-            if host.ends_with(".azconfig.io") { ProfileKind::AppConfiguration } else { ProfileKind::Generic }
-        })
+        self.configured_profile
+            .unwrap_or_else(|| ProfileKind::suggested_by(self.url.host().unwrap_or_default()))
+    }
+
+    /// Whether nobody chose the generic profile: the host is no name of App Configuration, which an emulator's and a private
+    /// name are not either.
+    #[must_use]
+    pub fn is_generic_by_default(&self) -> bool {
+        self.configured_profile.is_none() && self.profile() == ProfileKind::Generic
     }
 
     /// The first (longest) route whose prefix the path begins with.

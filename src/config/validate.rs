@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::endpoint::names_connection_string;
 use super::error::ConfigError;
 use super::{Config, Credential, CredentialKind, Listener, ProfileKind, Upstream};
 
@@ -89,8 +90,13 @@ fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
 fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(String)) {
     let section = section("upstream", &upstream.name);
     let Some(authority) = upstream.authority() else {
+        if names_connection_string(&upstream.credential) {
+            // It names no endpoint, which has been said.
+            return;
+        }
         refuse(format!(
-            "{section}.url is not set: name the origin, with --upstream https://NAME.azconfig.io for example"
+            "{section}.url is not set: name the origin, with --upstream https://NAME.azconfig.io for example, or give a \
+             connection string with its Endpoint (--connection-string-file)"
         ));
         return;
     };
@@ -198,7 +204,7 @@ fn is_same_place(host: &str, port: u16, listener: SocketAddr) -> bool {
     }
 }
 
-fn section(kind: &str, name: &str) -> String {
+pub(super) fn section(kind: &str, name: &str) -> String {
     if name == "main" { kind.to_owned() } else { format!("{kind}s.{name}") }
 }
 
@@ -253,6 +259,14 @@ mod tests {
             ("https://A.AZCONFIG.IO", ProfileKind::AppConfiguration),
             ("https://azconfig.io.example.com", ProfileKind::Generic),
             ("https://evilazconfig.io", ProfileKind::Generic),
+            ("https://azconfig.io", ProfileKind::Generic),
+            ("https://.azconfig.io", ProfileKind::Generic),
+            ("https://a.azconfig.io.:443", ProfileKind::AppConfiguration),
+            ("https://a.azconfig.azure.us", ProfileKind::AppConfiguration),
+            ("https://a.azconfig.azure.cn", ProfileKind::AppConfiguration),
+            ("https://a.b.appconfig.azure.example", ProfileKind::AppConfiguration),
+            ("https://appconfig.example.com", ProfileKind::Generic),
+            ("https://a.appconfig", ProfileKind::Generic),
         ] {
             assert_eq!(
                 config(&[&format!("upstream.url={url}")]).unwrap().upstreams[0].profile(),
@@ -314,6 +328,21 @@ mod tests {
             ],
             "several places",
         );
+    }
+
+    #[test]
+    fn a_key_alone_implies_that_it_signs() {
+        for key in ["connection_string_file=/c", "connection_string_variable=C", "connection_string=x"] {
+            let key = format!("upstream.credential.{key}");
+            let kind = |more: &[&str]| {
+                let all = [&[UPSTREAM, key.as_str()], more].concat();
+                config(&all).unwrap().upstreams[0].credential.kind
+            };
+            assert_eq!(kind(&[]), CredentialKind::Hmac);
+            assert_eq!(kind(&["upstream.credential.kind=auto"]), CredentialKind::Hmac);
+            assert_eq!(kind(&["upstream.credential.kind=none"]), CredentialKind::None, "what is said holds");
+        }
+        refused(&[UPSTREAM, "upstream.credential.secret_file=/s"], "secret without id");
     }
 
     #[test]

@@ -11,6 +11,15 @@ pub enum ConnectionStringError {
     /// A part stands twice.
     #[error("the connection string has {0} twice; keep one line with one Endpoint, Id and Secret")]
     Twice(&'static str),
+    /// It belongs to another store.
+    #[error(
+        "the Endpoint of the connection string is not the upstream {upstream}; take the connection string of that store, or name \
+         the upstream to which this one belongs"
+    )]
+    Elsewhere {
+        /// The upstream.
+        upstream: String,
+    },
     /// Id or secret are unusable.
     #[error(transparent)]
     Key(#[from] AccessKeyError),

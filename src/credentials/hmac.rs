@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::sync::watch;
 
 use super::connection_string::{ConnectionString, ConnectionStringError};
@@ -50,15 +50,19 @@ impl HmacCredential {
     /// # Errors
     /// [`KeyError`] when there is none there.
     pub fn new(
-        settings: &config::Credential,
+        upstream: &config::Upstream,
         variable: impl Fn(&str) -> Option<String>,
         refusals: Refusals,
     ) -> Result<Self, KeyError> {
+        let (settings, url) = (&upstream.credential, upstream.url.clone());
         let variable = |name: &str| {
             variable(name).map(zeroize::Zeroizing::new).ok_or_else(|| KeyError::Variable(name.to_owned()))
         };
         let key = if let Some(path) = &settings.connection_string_file {
-            KeySource::File(WatchedFile::open(path, Box::new(|text| from_string(text).map_err(said)))?)
+            KeySource::File(WatchedFile::open(
+                path,
+                Box::new(move |text| from_string(text, &url).map_err(said)),
+            )?)
         } else if let Some(path) = &settings.secret_file {
             let id = settings.id.clone();
             KeySource::File(WatchedFile::open(
@@ -66,11 +70,11 @@ impl HmacCredential {
                 Box::new(move |text| from_parts(&id, text).map_err(said)),
             )?)
         } else if !settings.connection_string_variable.is_empty() {
-            KeySource::Fixed(from_string(&variable(&settings.connection_string_variable)?)?)
+            KeySource::Fixed(from_string(&variable(&settings.connection_string_variable)?, &url)?)
         } else if !settings.secret_variable.is_empty() {
             KeySource::Fixed(from_parts(&settings.id, &variable(&settings.secret_variable)?)?)
         } else if !settings.connection_string.is_empty() {
-            KeySource::Fixed(from_string(settings.connection_string.expose())?)
+            KeySource::Fixed(from_string(settings.connection_string.expose(), &url)?)
         } else {
             KeySource::Fixed(from_parts(&settings.id, settings.secret.expose())?)
         };
@@ -78,8 +82,15 @@ impl HmacCredential {
     }
 }
 
-fn from_string(text: &str) -> Result<AccessKey, ConnectionStringError> {
-    Ok(ConnectionString::parse(text)?.key)
+/// A key never signs for another store than its own: an `Endpoint` that is there must be the upstream.
+fn from_string(text: &str, upstream: &Uri) -> Result<AccessKey, ConnectionStringError> {
+    let string = ConnectionString::parse(text)?;
+    match string.endpoint {
+        Some(endpoint) if !config::is_endpoint_of(endpoint, upstream) => {
+            Err(ConnectionStringError::Elsewhere { upstream: upstream.to_string() })
+        }
+        _ => Ok(string.key),
+    }
 }
 
 fn from_parts(id: &str, secret: &str) -> Result<AccessKey, AccessKeyError> {

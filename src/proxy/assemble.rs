@@ -242,7 +242,7 @@ fn credential(
         CredentialKind::None => Ok(Arc::new(NoCredential)),
         CredentialKind::Forward => Ok(Arc::new(ForwardedCredential)),
         CredentialKind::Hmac => {
-            let key = HmacCredential::new(&upstream.credential, variable, refusals)
+            let key = HmacCredential::new(upstream, variable, refusals)
                 .map_err(|source| AssembleError::Key { name: upstream.name.clone(), source })?;
             Ok(Arc::new(key))
         }

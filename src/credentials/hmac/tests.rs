@@ -14,13 +14,11 @@ const NOW: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE=";
 const OTHER_SECRET: &str = "b3RoZXI=";
 
-fn settings(assignments: &[&str]) -> config::Credential {
+fn settings(assignments: &[&str]) -> config::Upstream {
     let layers = assignments.iter().fold(Layers::new(), |layers, assignment| {
         layers.assignment(&format!("upstream.credential.{assignment}"))
     });
-    Config::unvalidated(layers.assignment("upstream.url=http://origin")).unwrap().upstreams[0]
-        .credential
-        .clone()
+    Config::unvalidated(layers.assignment("upstream.url=https://x")).unwrap().upstreams.remove(0)
 }
 
 fn credential(assignments: &[&str]) -> Result<HmacCredential, KeyError> {
@@ -93,6 +91,15 @@ async fn the_key_may_come_from_every_place() {
         signatures.push(fields["authorization"].clone());
     }
     assert!(signatures.iter().all(|value| *value == signatures[0]), "{signatures:?}");
+}
+
+#[test]
+fn a_key_of_another_store_is_refused() {
+    let string = |endpoint: &str| format!("connection_string={endpoint}Id=test-id;Secret={SECRET}");
+    let refused = credential(&[&string("Endpoint=https://y;")]).unwrap_err().to_string();
+    assert!(refused.contains("is not the upstream https://x/") && !refused.contains(SECRET), "{refused}");
+    assert!(credential(&[&string("Endpoint=HTTPS://X:443/;")]).is_ok());
+    assert!(credential(&[&string("")]).is_ok(), "a string without Endpoint belongs to any store");
 }
 
 #[tokio::test]

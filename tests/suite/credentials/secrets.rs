@@ -60,7 +60,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
 fn program(directory: &Path, settings: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
     command.env_clear().current_dir(directory);
-    command.env("MARKED_STRING", format!("Endpoint=http://o;Id=marked;Secret={}", STANDARD.encode(MARK)));
+    command.env("MARKED_STRING", format!("Id=marked;Secret={}", STANDARD.encode(MARK)));
     command.env("TAGALONG_UPSTREAM__CREDENTIAL__AUDIENCE", "https://azconfig.io");
     // Secrets come by variable, as they should.
     for (key, value) in settings.iter().filter_map(|setting| setting.split_once('=')) {
@@ -141,7 +141,7 @@ fn the_mark_stands_nowhere() {
     let directory = directory.path();
     let encoded = STANDARD.encode(MARK);
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
-    write("string", &format!("Endpoint=http://o;Id=marked;Secret={encoded}"));
+    write("string", &format!("Id=marked;Secret={encoded}"));
     write("token", MARK);
     write("keys", &format!("Id=caller;Secret={encoded}"));
     write("admin-token", MARK);
@@ -165,7 +165,7 @@ fn the_mark_stands_nowhere() {
         let secret = format!("client_secret={MARK}");
         credential(&["kind=entra", "tenant_id=t", "client_id=c", &secret, &authority])
     };
-    let inline = format!("connection_string=Endpoint=http://o;Id=marked;Secret={encoded}");
+    let inline = format!("connection_string=Id=marked;Secret={encoded}");
     let secret = format!("secret={encoded}");
     let federated = format!("authority=http://{issuer}");
     let modes = [
