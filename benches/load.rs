@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The emulator and the sidecar of each scenario are processes of their own, at level `session`; all scenarios run at the
-//! same time. Requests look like those of an SDK: each has a request id of its own. The emulator's `sn` drifts 1.25 a second.
+//! same time. The key-values are older than the sidecar. Requests look like those of an SDK: each has a request id of its own. The emulator's `sn` drifts 1.25 a second.
 //!
 //! **The least.** A key that is read all the time must be asked for, whoever decides, once when it is first read, once in
 //! each further freshness lifetime, and once after each change to it. What the emulator was asked, by its own
@@ -28,11 +28,13 @@
 )]
 
 use std::cell::{Cell, RefCell};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
@@ -159,8 +161,12 @@ fn main() -> ExitCode {
 
 /// Runs a scenario, prints what was found, and says whether it is within its bound.
 async fn measure(scenario: Scenario) -> bool {
+    let seed = seed(scenario.keys);
     let (_emulator, [origin_port, origin_admin_port]) = Process::start(|[port, admin_port]| {
-        format!("emulator --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin_port} --drift 1.25")
+        format!(
+            "emulator --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{admin_port} --drift 1.25 --seed {}",
+            seed.path().display()
+        )
     })
     .await;
     let (_sidecar, [port, _]) = Process::start(|[port, admin_port]| {
@@ -171,10 +177,7 @@ async fn measure(scenario: Scenario) -> bool {
         )
     })
     .await;
-    let mut beside = Connection::open(origin_port, false).await;
-    for key in 0..scenario.keys {
-        beside.put(key, 0).await;
-    }
+    let beside = Connection::open(origin_port, false).await;
     let shared = Rc::new(Shared {
         scenario,
         port,
@@ -296,6 +299,21 @@ async fn call(number: usize, shared: Rc<Shared>) {
         shared.went_back.set(shared.went_back.get() + u64::from(value < newest[key]));
         newest[key] = value;
     }
+}
+
+/// Key-values that are older than the sidecar, as most of a store are.
+fn seed(keys: usize) -> NamedTempFile {
+    let items: Vec<_> = (0..keys)
+        .map(|key| {
+            serde_json::json!({
+                "key": format!("load/{key}"), "label": null, "value": "v0", "content_type": null, "tags": {},
+                "locked": false, "last_modified": "2026-01-01T00:00:00+00:00"
+            })
+        })
+        .collect();
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(serde_json::json!({ "items": items }).to_string().as_bytes()).expect("room for it");
+    file
 }
 
 fn target(key: usize) -> String {

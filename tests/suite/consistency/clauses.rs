@@ -4,9 +4,7 @@
 use tagalong::sync_token::clauses::Clauses;
 
 use super::origin::Faults;
-use super::scenarios::{
-    ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_STATE, RACING, SETTLED,
-};
+use super::scenarios::{ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_STATE, RACING, SETTLED};
 use super::simulation::{Before, Scenario};
 use super::tests::first_violation;
 
