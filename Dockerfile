@@ -11,8 +11,9 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY config/default.toml config/default.toml
-# Tests and benches are declared in Cargo.toml; they are not built, but must be there.
-RUN mkdir -p tests/suite benches && touch tests/suite/main.rs
+# Cargo.toml names the tests and benches: they are not built, but cargo wants to find them.
+COPY benches benches
+COPY tests/suite/main.rs tests/suite/main.rs
 RUN cargo build --release --locked --bin tagalong && strip target/release/tagalong
 
 FROM scratch

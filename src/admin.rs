@@ -15,6 +15,7 @@ use http_body_util::Full;
 use serde_json::json;
 
 use crate::config::{Admin, Config, Guard};
+use crate::credentials::token_file::Absent;
 use crate::metrics::Metrics;
 use crate::profile::Profile;
 use crate::readiness::{Readiness, UnreadyReason};
@@ -85,7 +86,7 @@ impl Page {
 }
 
 impl AdminState {
-    /// Puts the handles together. Reads the token file, and creates it if it is configured and absent.
+    /// Puts the handles together. Reads the token file; `absent_token` says what becomes of one that is configured and not there.
     ///
     /// # Errors
     /// [`TokenError`] when there is a token file that can neither be read nor created.
@@ -95,10 +96,11 @@ impl AdminState {
         readiness: Readiness,
         store: Arc<dyn Store>,
         upstreams: Vec<AdminUpstream>,
+        absent_token: Absent,
     ) -> Result<Self, TokenError> {
         let (guard, admin) = (config.guard.clone(), config.admin.clone());
         if let Some(path) = &admin.token_file {
-            door::prepare_token(path)?;
+            door::prepare_token(path, absent_token)?;
         }
         Ok(Self { metrics, readiness, store, upstreams, guard, admin })
     }
@@ -275,7 +277,9 @@ mod tests {
         let readiness = Readiness::starting();
         let store = Arc::new(MemoryStore::new(1 << 20, 32));
         let metrics = Metrics::new(["main"]);
-        let state = AdminState::new(&config, metrics, readiness.clone(), store, vec![upstream]).unwrap();
+        let state =
+            AdminState::new(&config, metrics, readiness.clone(), store, vec![upstream], Absent::Create)
+                .unwrap();
         Port { state, resets, readiness }
     }
 

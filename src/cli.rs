@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tagalong::config::{Config, DEFAULT_TOML, Layers, LogFormat, Logging};
+use tagalong::config::{Config, DEFAULT_TOML, Layers, LogFormat, Logging, Upstream};
+use tagalong::credentials::token_file::Absent;
 use tagalong::emulator::{self, EmulatorError};
 use tagalong::logging;
 use tagalong::proxy::assemble::Surroundings;
@@ -48,7 +49,7 @@ enum Command {
         #[command(subcommand)]
         command: TlsCommand,
     },
-    /// Print the effective configuration, secrets masked, and where each value came from; exit 2 if it is not valid.
+    /// Print the effective configuration, secrets masked, and where each value came from; exit 2 if `run` would refuse it.
     CheckConfig {
         /// Print config/default.toml instead: every key explained.
         #[arg(long)]
@@ -186,7 +187,10 @@ pub(crate) fn run() -> Result<(), Failure> {
         }
         Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
         Command::CheckConfig { defaults: false, settings } => {
-            print(&settings.config()?.effective.to_string())
+            let config = settings.config()?;
+            let surroundings = Surroundings { absent_token: Absent::Try, ..Surroundings::default() };
+            Sidecar::check(&config, &surroundings).map_err(Failure::not_tried)?;
+            print(&config.effective.to_string())
         }
         Command::Live(settings) => settings.probe()?.live().map_err(Failure::Failed),
         Command::Ready(settings) => settings.probe()?.ready().map_err(Failure::Failed),
@@ -199,6 +203,7 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let signals = Signals::listen().map_err(Failure::not_tried)?;
         let sidecar = Sidecar::bind(&config, &Surroundings::default()).await.map_err(Failure::not_tried)?;
+        config.upstreams.iter().for_each(log_upstream);
         for address in sidecar.addresses().map_err(Failure::not_tried)? {
             tracing::info!(%address, "listening for callers");
         }
@@ -215,6 +220,25 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// What an operator asks first: which store, under which rules, with whose credential.
+fn log_upstream(upstream: &Upstream) {
+    let rules = upstream.caching_rules();
+    let freshness = rules
+        .freshness
+        .map_or_else(|| "as each response says".to_owned(), tagalong::config::duration::format_duration);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        upstream = %upstream.name,
+        url = %upstream.url,
+        profile = upstream.profile().as_str(),
+        profile_is_guessed = upstream.is_generic_by_default(),
+        credential = upstream.credential.kind.as_str(),
+        freshness,
+        consistency = rules.consistency.as_str(),
+        "starting"
+    );
 }
 
 fn run_emulator(options: emulator::Options) -> Result<(), Failure> {

@@ -106,7 +106,7 @@ impl Proxy {
             deadline: config.deadlines.request_body,
         };
         Ok(Self {
-            admission: Admission::new(config, pseudonym, body_limits)?,
+            admission: Admission::new(config, pseudonym, body_limits, surroundings.absent_token)?,
             by_listener: by_listener.collect(),
             metrics,
             clock: surroundings.clock.clone(),

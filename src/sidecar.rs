@@ -95,8 +95,7 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`] says which port, file or setting is in the way.
     pub async fn bind(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
-        let proxy = Arc::new(Proxy::new(config, surroundings)?);
-        let readiness = Readiness::starting();
+        let Assembly { proxy, admin, readiness, listeners: assembled } = Assembly::new(config, surroundings)?;
         let credentials: Vec<_> = proxy
             .destinations()
             .iter()
@@ -111,25 +110,13 @@ impl Sidecar {
         let followed_acceptances =
             tokio::spawn(readiness.clone().follow(UnreadyReason::CredentialRefused, acceptances.collect()));
         let watched_credentials = [followed_credentials, followed_acceptances].map(AbortOnDropHandle::new);
-        let upstreams = proxy.destinations().iter().map(|destination| {
-            let session = Arc::clone(&destination.upstream.session);
-            AdminUpstream {
-                name: destination.upstream.name.clone(),
-                profile: Arc::clone(&destination.upstream.profile),
-                reset_sync_tokens: Arc::new(move || session.reset()),
-            }
-        });
-        let admin = AdminState::new(
-            config,
-            proxy.metrics().clone(),
-            readiness.clone(),
-            Arc::clone(proxy.store()),
-            upstreams.collect(),
-        )?;
         let (mut listeners, mut watched_certificates) = (Vec::new(), Vec::new());
-        for listener in &config.listeners {
-            let options = options(listener, &mut watched_certificates)?;
-            bind_listener(listener, &options, &mut listeners).await?;
+        for (listener, assembled) in config.listeners.iter().zip(assembled) {
+            if let Some(certificate) = &assembled.certificate {
+                let watching = tokio::spawn(Arc::clone(certificate).watch());
+                watched_certificates.push(AbortOnDropHandle::new(watching));
+            }
+            bind_listener(listener, &assembled, &mut listeners).await?;
         }
         let mut admin_listeners = Vec::new();
         for address in &config.admin.listen {
@@ -156,6 +143,15 @@ impl Sidecar {
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)
+    }
+
+    /// Finds out whether a sidecar with this configuration would start, its ports aside: reads every file that a start reads. What
+    /// is not there and would be created is only tried with [`Absent::Try`](crate::credentials::token_file::Absent::Try).
+    ///
+    /// # Errors
+    /// The [`SidecarError`] that [`Sidecar::bind`] would give.
+    pub fn check(config: &Config, surroundings: &Surroundings<'_>) -> Result<(), SidecarError> {
+        Assembly::new(config, surroundings).map(drop)
     }
 
     /// The path of requests, for those who want to walk it without a port.
@@ -269,11 +265,53 @@ impl Sidecar {
     }
 }
 
+/// All that a sidecar consists of, before a port is open or a task runs.
+struct Assembly {
+    proxy: Arc<Proxy>,
+    admin: AdminState,
+    readiness: Readiness,
+    /// In the order of the configuration.
+    listeners: Vec<AssembledListener>,
+}
+
+/// What a listener needs beside its address.
+struct AssembledListener {
+    options: ListenerOptions,
+    group: Option<u32>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Assembly {
+    fn new(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
+        let proxy = Arc::new(Proxy::new(config, surroundings)?);
+        let readiness = Readiness::starting();
+        let upstreams = proxy.destinations().iter().map(|destination| {
+            let session = Arc::clone(&destination.upstream.session);
+            AdminUpstream {
+                name: destination.upstream.name.clone(),
+                profile: Arc::clone(&destination.upstream.profile),
+                reset_sync_tokens: Arc::new(move || session.reset()),
+            }
+        });
+        let admin = AdminState::new(
+            config,
+            proxy.metrics().clone(),
+            readiness.clone(),
+            Arc::clone(proxy.store()),
+            upstreams.collect(),
+            surroundings.absent_token,
+        )?;
+        let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;
+        Ok(Self { proxy, admin, readiness, listeners })
+    }
+}
+
 async fn bind_listener(
     listener: &Listener,
-    options: &ListenerOptions,
+    assembled: &AssembledListener,
     bound: &mut Vec<(BoundListener, ListenerOptions)>,
 ) -> Result<(), SidecarError> {
+    let options = &assembled.options;
     let mut has_one = false;
     for address in &listener.listen {
         match BoundListener::tcp(*address).await {
@@ -287,28 +325,32 @@ async fn bind_listener(
         }
     }
     if let Some(path) = &listener.unix {
-        let group = group_number(&listener.unix_group, Path::new("/etc/group"))?;
-        bound.push((BoundListener::unix(path, listener.unix_mode, group).await?, options.clone()));
+        let socket = BoundListener::unix(path, listener.unix_mode, assembled.group).await?;
+        bound.push((socket, options.clone()));
     }
     Ok(())
 }
 
-fn options(
-    listener: &Listener,
-    watched_certificates: &mut Vec<AbortOnDropHandle<()>>,
-) -> Result<ListenerOptions, SidecarError> {
-    let mut options = ListenerOptions {
-        http2: listener.http2,
-        users: user_numbers(&listener.unix_users, Path::new("/etc/passwd"))?,
-        ..ListenerOptions::named(&listener.name)
-    };
-    if let (Some(certificate_file), Some(key_file)) = (&listener.tls.certificate_file, &listener.tls.key_file)
-    {
-        let certificate = Certificate::read(certificate_file, key_file)?;
-        options.tls = Some(certificate.acceptor(listener.http2)?);
-        watched_certificates.push(AbortOnDropHandle::new(tokio::spawn(certificate.watch())));
+impl AssembledListener {
+    fn new(listener: &Listener) -> Result<Self, SidecarError> {
+        let mut options = ListenerOptions {
+            http2: listener.http2,
+            users: user_numbers(&listener.unix_users, Path::new("/etc/passwd"))?,
+            ..ListenerOptions::named(&listener.name)
+        };
+        let group = match &listener.unix {
+            Some(_) => group_number(&listener.unix_group, Path::new("/etc/group"))?,
+            None => None,
+        };
+        let tls = &listener.tls;
+        let mut certificate = None;
+        if let (Some(certificate_file), Some(key_file)) = (&tls.certificate_file, &tls.key_file) {
+            let read = Certificate::read(certificate_file, key_file)?;
+            options.tls = Some(read.acceptor(listener.http2)?);
+            certificate = Some(read);
+        }
+        Ok(Self { options, group, certificate })
     }
-    Ok(options)
 }
 
 /// The number of a group, given as that or by its name in a file like `/etc/group`; none for an empty text.

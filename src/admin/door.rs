@@ -7,11 +7,12 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 
 use crate::config::{Guard, Secret};
-use crate::credentials::token_file::{self, TokenFileError};
+use crate::credentials::token_file::{self, Absent, TokenFileError};
 
-/// Checks that there is a token, and makes one if there is no file.
-pub(super) fn prepare_token(path: &Path) -> Result<(), TokenError> {
-    Ok(token_file::prepare(path)?)
+/// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
+pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), TokenError> {
+    token_file::prepare(path, absent)?;
+    Ok(())
 }
 
 /// The token for what changes state cannot be had.
@@ -74,10 +75,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "\n").unwrap();
-        assert!(prepare_token(&path).unwrap_err().to_string().contains("it is empty"));
+        assert!(prepare_token(&path, Absent::Create).unwrap_err().to_string().contains("it is empty"));
         let (parts, ()) =
             http::Request::builder().header("authorization", "Bearer ").body(()).unwrap().into_parts();
         assert!(authorize(&parts, Some(&path)).is_err());
-        assert!(prepare_token(Path::new("/nowhere/at/all")).is_err());
+        assert!(prepare_token(Path::new("/nowhere/at/all"), Absent::Create).is_err());
     }
 }

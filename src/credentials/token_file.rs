@@ -19,18 +19,45 @@ pub struct TokenFileError {
 /// Bytes of a new token: nobody guesses 256 bits.
 const TOKEN_BYTES: usize = 32;
 
-/// Checks that there is a token, and makes one if there is no file: mode 0600, so that it is for this user alone.
+/// What becomes of a token file that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Absent {
+    /// It is created.
+    #[default]
+    Create,
+    /// Whether it could be is tried, and nothing stays: for whoever checks a configuration for another user or time.
+    Try,
+}
+
+/// Checks that there is a token, and makes one if there is no file: mode 0600, so that it is for this user alone. Says whether
+/// there is a file now.
 ///
 /// # Errors
 /// [`TokenFileError`]
-pub fn prepare(path: &Path) -> Result<(), TokenFileError> {
+pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
     let failed = |error| TokenFileError { path: path.to_owned(), error };
-    match Secret::read(path) {
-        Ok(token) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(failed),
-        Err(error) => Err(failed(error)),
+    match (Secret::read(path), absent) {
+        (Ok(token), _) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
+        (Ok(_), _) => Ok(true),
+        (Err(error), Absent::Create) if error.kind() == std::io::ErrorKind::NotFound => {
+            create(path).map(|()| true).map_err(failed)
+        }
+        (Err(error), Absent::Try) if error.kind() == std::io::ErrorKind::NotFound => {
+            try_to_create(path).map(|()| false).map_err(failed)
+        }
+        (Err(error), _) => Err(failed(error)),
     }
+}
+
+/// Creates another file beside it: a sidecar that starts meanwhile must not find an unfinished token.
+fn try_to_create(path: &Path) -> std::io::Result<()> {
+    let name = path.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?;
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(beside);
+    std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    std::fs::remove_file(&beside)
 }
 
 /// The token in a file's text.
@@ -71,12 +98,14 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let (first, second) = (directory.path().join("a"), directory.path().join("b"));
-        prepare(&first).unwrap();
-        prepare(&second).unwrap();
+        assert!(!prepare(&first, Absent::Try).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "trying leaves nothing");
+        assert!(prepare(&first, Absent::Create).unwrap());
+        assert!(prepare(&second, Absent::Create).unwrap());
         let token = std::fs::read_to_string(&first).unwrap();
         assert_eq!(token.trim().len(), 43);
         assert_ne!(token, std::fs::read_to_string(&second).unwrap());
-        prepare(&first).unwrap();
+        assert!(prepare(&first, Absent::Create).unwrap() && prepare(&first, Absent::Try).unwrap());
         assert_eq!(token, std::fs::read_to_string(&first).unwrap(), "an existing token stays");
         assert_eq!(std::fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -86,8 +115,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "\n").unwrap();
-        assert!(prepare(&path).unwrap_err().to_string().contains("it is empty"));
-        assert!(prepare(Path::new("/nowhere/at/all")).is_err());
+        for absent in [Absent::Create, Absent::Try] {
+            assert!(prepare(&path, absent).unwrap_err().to_string().contains("it is empty"));
+            assert!(prepare(Path::new("/nowhere/at/all"), absent).is_err());
+        }
         assert_eq!(read(" abc\n").unwrap().expose(), "abc");
         for text in ["", "\n", "a b", "a\nb", "é"] {
             assert!(read(text).is_err(), "{text:?}");

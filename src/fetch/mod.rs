@@ -32,6 +32,7 @@ use crate::error::ProxyError;
 use crate::headers::vary;
 use crate::metrics::{OriginCounters, OriginOutcome};
 use crate::presented_request::PresentedRequest;
+use crate::profile::recognition::Recognition;
 use crate::profile::{Footprint, Profile};
 use crate::store::{Store, StoreChange, Variants};
 use crate::stored_response::{CacheKey, StoredResponse};
@@ -54,6 +55,8 @@ pub struct Upstream {
     pub client: UpstreamClient,
     /// What kind of API it is.
     pub profile: Arc<dyn Profile>,
+    /// Whether the profile is the right one, if nobody chose it.
+    pub recognition: Recognition,
     /// How the sidecar proves itself there.
     pub credential: Arc<dyn Credential>,
     /// What its answers showed, and the writes that went there.
@@ -236,8 +239,21 @@ impl Upstream {
         };
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         self.credential.heed(response.status(), response.headers(), now);
+        self.recognize(response.headers());
         self.obey(&asker, &mut response, now).await;
         Ok((response, received))
+    }
+
+    /// Says once that a profile which nobody chose is the wrong one. It stays: what is stored was made by its rules.
+    fn recognize(&self, fields: &HeaderMap) {
+        if self.recognition.shows_app_configuration(fields) {
+            tracing::warn!(
+                upstream = %self.name,
+                profile = self.profile.name(),
+                "this upstream answers like Azure App Configuration, but runs under the generic profile; start with \
+                 --profile app-configuration (upstream.profile), or with --profile generic if that is meant"
+            );
+        }
     }
 
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.

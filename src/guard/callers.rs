@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::local_keys::{Access, LocalKeys};
 use crate::clock::Timestamp;
 use crate::config::{self, Secret};
-use crate::credentials::token_file::{self, TokenFileError};
+use crate::credentials::token_file::{self, Absent, TokenFileError};
 use crate::credentials::watched_file::{FileError, WatchedFile};
 use crate::error::{RefusalReason, Refused};
 use crate::headers::hmac_authorization::{
@@ -53,11 +53,11 @@ pub struct KnownCaller {
 }
 
 impl Callers {
-    /// The rules of a listener; `None` if it is open. Creates the token file if it is named and absent.
+    /// The rules of a listener; `None` if it is open. `absent_token` says what becomes of a token file that is named and not there.
     ///
     /// # Errors
     /// [`CallersError`] when a file cannot be used.
-    pub fn new(listener: &config::Listener) -> Result<Option<Self>, CallersError> {
+    pub fn new(listener: &config::Listener, absent_token: Absent) -> Result<Option<Self>, CallersError> {
         if !listener.requires_credential() {
             return Ok(None);
         }
@@ -68,8 +68,11 @@ impl Callers {
             )
         };
         let bearer = |path: &Path| {
-            token_file::prepare(path)?;
-            let token = WatchedFile::open(path, Box::new(token_file::read))?;
+            let token = if token_file::prepare(path, absent_token)? {
+                WatchedFile::open(path, Box::new(token_file::read))?
+            } else {
+                WatchedFile::awaited(path, Box::new(token_file::read))
+            };
             let field = listener.bearer_field.clone().unwrap_or(AUTHORIZATION);
             Ok::<_, CallersError>(Bearer { token, field })
         };

@@ -3,6 +3,7 @@
 pub mod app_configuration;
 pub mod generic;
 pub mod path;
+pub mod recognition;
 
 use std::any::Any;
 use std::borrow::Cow;

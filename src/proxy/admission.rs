@@ -15,6 +15,7 @@ use super::destination::Destination;
 use crate::body::{BodyError, FlowingBody};
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::fetch::caller_body::{CallerBodyLimits, take_in};
 use crate::guard::Guard;
@@ -53,10 +54,11 @@ impl Admission {
         config: &Config,
         pseudonym: Pseudonym,
         body_limits: CallerBodyLimits,
+        absent_token: Absent,
     ) -> Result<Self, AssembleError> {
         let mut callers = Vec::new();
         for listener in &config.listeners {
-            let rules = Callers::new(listener)
+            let rules = Callers::new(listener, absent_token)
                 .map_err(|source| AssembleError::Callers { name: listener.name.clone(), source })?;
             if let Some(rules) = rules {
                 callers.push((listener.name.clone().into_boxed_str(), rules));

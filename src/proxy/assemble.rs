@@ -13,6 +13,7 @@ use crate::credentials::entra::{EntraCredential, EntraError};
 use crate::credentials::hmac::{HmacCredential, KeyError};
 use crate::credentials::partition::Partitions;
 use crate::credentials::refusal::Refusals;
+use crate::credentials::token_file::Absent;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
 use crate::fetch::Upstream;
 use crate::fetch::collapse::Flights;
@@ -29,6 +30,7 @@ use crate::metrics::{Metrics, OriginCounters};
 use crate::profile::Profile;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
+use crate::profile::recognition::Recognition;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
 use crate::sync_token::session::Session;
@@ -87,11 +89,13 @@ pub struct Surroundings<'a> {
     pub dial: Option<&'a DialFactory>,
     /// Which clauses of the coverage rule are on; all of them outside tests.
     pub clauses: Clauses,
+    /// What becomes of the sidecar's own token files that are not there.
+    pub absent_token: Absent,
 }
 
 impl Default for Surroundings<'_> {
     fn default() -> Self {
-        Self { clock: Clock::System, dial: None, clauses: Clauses::ALL }
+        Self { clock: Clock::System, dial: None, clauses: Clauses::ALL, absent_token: Absent::Create }
     }
 }
 
@@ -155,6 +159,7 @@ fn destination(
         name: name(),
         client: UpstreamClient::new(upstream.scheme().clone(), authority, dial, limits),
         profile: profile(upstream, surroundings.clauses),
+        recognition: Recognition::new(upstream.is_generic_by_default()),
         credential,
         session: Arc::new(Session::new(surroundings.clauses)),
         last_shown: LastShown::default(),

@@ -6,3 +6,4 @@ mod flood;
 mod limits;
 mod process;
 mod shipped_files;
+mod start;

@@ -40,7 +40,7 @@ impl Files {
             },
         );
         let listener = config::Config::unvalidated(layers).unwrap().listeners.remove(0);
-        Callers::new(&listener).unwrap().unwrap()
+        Callers::new(&listener, Absent::Create).unwrap().unwrap()
     }
 }
 
@@ -221,7 +221,7 @@ fn an_open_listener_asks_for_nothing_and_a_missing_token_is_made() {
     let files = Files::new();
     let layers = config::Layers::new().assignment("upstream.url=http://origin");
     let listener = config::Config::unvalidated(layers).unwrap().listeners.remove(0);
-    assert!(Callers::new(&listener).unwrap().is_none());
+    assert!(Callers::new(&listener, Absent::Create).unwrap().is_none());
     let _callers = files.callers(&["listener.bearer_file=@new-token"]);
     assert!(files.path("new-token").exists());
 }

@@ -90,6 +90,7 @@ impl Sidecar {
             clock: timeline.clock().clone(),
             dial: Some(&move |_: &config::Upstream| Arc::clone(&dial)),
             clauses,
+            ..proxy::assemble::Surroundings::default()
         };
         let proxy = Proxy::new(&config, &surroundings).expect("nothing is missing");
         Self {

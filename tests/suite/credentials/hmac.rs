@@ -10,7 +10,7 @@ fn settings(more: &[&str]) -> Vec<String> {
     let mut settings = vec![
         "upstream.profile=app-configuration".to_owned(),
         "upstream.credential.kind=hmac".to_owned(),
-        format!("upstream.credential.connection_string=Endpoint=http://origin;Id={id};Secret={secret}"),
+        format!("upstream.credential.connection_string=Id={id};Secret={secret}"),
     ];
     settings.extend(more.iter().map(|&setting| setting.to_owned()));
     settings
@@ -75,15 +75,21 @@ async fn validations_are_signed_too() {
 async fn a_rotated_connection_string_is_used_without_restart() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("connection-string");
-    std::fs::write(&path, "Endpoint=http://origin;Id=old;Secret=b2xk").unwrap();
+    std::fs::write(&path, "Id=old;Secret=b2xk").unwrap();
     let file = format!("upstream.credential.connection_string_file={}", path.display());
     let scene = Scene::with(&["upstream.credential.kind=hmac", &file]).await;
     scene.on("/a", "200\n\n1");
     scene.get("/a").await;
     assert_signed(&scene.last_request("/a"), &key("old:b2xk"), scene.clock.now());
-    std::fs::write(&path, "Endpoint=http://origin;Id=new-one;Secret=bmV3").unwrap();
+    std::fs::write(&path, "Id=new-one;Secret=bmV3").unwrap();
     scene.clock.advance(Duration::from_secs(1));
     scene.on("/b", "200\n\n1");
     scene.get("/b").await;
     assert_signed(&scene.last_request("/b"), &key("new-one:bmV3"), scene.clock.now());
+    // A string of another store signs nothing here.
+    std::fs::write(&path, "Endpoint=http://elsewhere.test;Id=other;Secret=b3RoZXI=").unwrap();
+    scene.clock.advance(Duration::from_secs(1));
+    scene.on("/c", "200\n\n1");
+    scene.get("/c").await;
+    assert_signed(&scene.last_request("/c"), &key("new-one:bmV3"), scene.clock.now());
 }

@@ -8,18 +8,18 @@ use std::time::Duration;
 /// Longer than anything here takes on a machine that works: a hang becomes a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn tagalong() -> Command {
+pub(super) fn tagalong() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
     command.env_clear();
     command
 }
 
-fn output(arguments: &[&str]) -> Output {
+pub(super) fn output(arguments: &[&str]) -> Output {
     tagalong().args(arguments).output().unwrap()
 }
 
 /// Asserts that a command could not be tried, and that it said so in one clear line.
-fn not_tried(arguments: &[&str], because: &str) {
+pub(super) fn not_tried(arguments: &[&str], because: &str) {
     let output = output(arguments);
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{message}");
@@ -28,15 +28,17 @@ fn not_tried(arguments: &[&str], because: &str) {
 }
 
 /// A sidecar in a process of its own, on ports that the system chose.
-struct Process {
+pub(super) struct Process {
     child: Child,
-    callers: SocketAddr,
+    pub(super) callers: SocketAddr,
     operator: SocketAddr,
+    /// The log up to where its listeners are open.
+    pub(super) said_at_start: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
 impl Process {
-    fn start(upstream: SocketAddr, more: &[&str]) -> Self {
+    pub(super) fn start(upstream: SocketAddr, more: &[&str]) -> Self {
         let mut child = tagalong()
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--set", "logging.format=json", "--upstream", &format!("http://{upstream}")])
@@ -45,9 +47,10 @@ impl Process {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let callers = listening(&mut log, "listening for callers");
-        let operator = listening(&mut log, "listening for the operator");
-        let process = Self { child, callers, operator, log };
+        let mut said_at_start = String::new();
+        let callers = listening(&mut log, &mut said_at_start, "listening for callers");
+        let operator = listening(&mut log, &mut said_at_start, "listening for the operator");
+        let process = Self { child, callers, operator, said_at_start, log };
         assert!(process.probe("wait").status.success());
         process
     }
@@ -56,25 +59,24 @@ impl Process {
         output(&[command, "--admin-listen", &self.operator.to_string()])
     }
 
-    fn signal(&self, name: &str) {
+    pub(super) fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
     }
 
     /// Waits for the end and returns the exit code and the rest of the log.
-    fn ended(mut self) -> (Option<i32>, String) {
+    pub(super) fn ended(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
     }
 }
 
-/// The address in the log line with that message.
-fn listening(log: &mut impl BufRead, message: &str) -> SocketAddr {
-    let mut seen = String::new();
+/// The address in the log line with that message. What is read goes to `seen`.
+fn listening(log: &mut impl BufRead, seen: &mut String, message: &str) -> SocketAddr {
     loop {
         let start = seen.len();
-        assert_ne!(log.read_line(&mut seen).unwrap(), 0, "it ended before it was {message}: {seen}");
+        assert_ne!(log.read_line(seen).unwrap(), 0, "it ended before it was {message}: {seen}");
         let Ok(line) = serde_json::from_str::<serde_json::Value>(&seen[start..]) else { continue };
         if line["message"] == message {
             return line["address"].as_str().unwrap().parse().unwrap();
@@ -82,7 +84,7 @@ fn listening(log: &mut impl BufRead, message: &str) -> SocketAddr {
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(super) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
@@ -93,14 +95,14 @@ fn ask(stream: &mut TcpStream, target: &str) {
 }
 
 /// Reads until the peer closes.
-fn all(mut stream: TcpStream) -> String {
+pub(super) fn all(mut stream: TcpStream) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
 }
 
 /// An address at which nobody answers.
-fn nobody() -> SocketAddr {
+pub(super) fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -142,7 +144,7 @@ fn variables_and_files_configure_it_and_check_config_shows_where_from() {
     let path = directory.path().join("tagalong.toml");
     std::fs::write(
         &path,
-        "[upstream]\nurl = \"https://x.azconfig.io\"\ncredential.secret = \"aHVudGVyMg==\"\n",
+        "[upstream]\nurl = \"https://x.azconfig.io\"\ncredential.secret = \"aHVudGVyMg==\"\ncredential.id = \"a\"\n",
     )
     .unwrap();
     let output = tagalong()

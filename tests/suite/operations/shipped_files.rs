@@ -36,6 +36,45 @@ fn the_variables_of_the_kubernetes_manifest_are_known_and_fit_together() {
     assert_eq!(config.admin.listen[0].port(), 8485);
 }
 
+/// The files that Cargo.toml declares as targets: cargo wants to find each, whatever is built.
+fn declared_targets() -> Vec<String> {
+    let manifest = std::fs::read_to_string(shipped("../Cargo.toml")).unwrap();
+    let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+    let text =
+        |target: &toml::Value, key: &str| target.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let several = ["bin", "test", "bench"].iter().flat_map(|kind| {
+        let targets = manifest[*kind].as_array().unwrap().iter();
+        targets.map(move |target| {
+            let directory = if *kind == "bench" { "benches" } else { kind };
+            text(target, "path")
+                .unwrap_or_else(|| format!("{directory}/{}.rs", text(target, "name").unwrap()))
+        })
+    });
+    text(&manifest["lib"], "path").into_iter().chain(several).collect()
+}
+
+#[test]
+fn the_image_is_built_from_all_that_cargo_wants_to_find() {
+    let dockerfile = std::fs::read_to_string(shipped("../Dockerfile")).unwrap();
+    let ignored = std::fs::read_to_string(shipped("../.dockerignore")).unwrap();
+    let copied: Vec<&str> = dockerfile
+        .lines()
+        .filter_map(|line| line.strip_prefix("COPY ").filter(|rest| !rest.starts_with("--")))
+        .flat_map(|rest| rest.rsplit_once(' ').unwrap().0.split(' '))
+        .collect();
+    let admitted: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let within = |paths: &[&str], file: &str| paths.iter().any(|path| Path::new(file).starts_with(path));
+    let targets = declared_targets();
+    assert!(targets.len() >= 8, "{targets:?}");
+    for file in targets.iter().map(String::as_str).chain(["Cargo.lock", "config/default.toml"]) {
+        assert!(within(&copied, file), "the Dockerfile does not copy {file}");
+        assert!(within(&admitted, file), ".dockerignore leaves {file} out");
+    }
+    for path in copied {
+        assert!(shipped("..").join(path).exists(), "the Dockerfile copies {path}, which does not exist");
+    }
+}
+
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard = std::fs::read_to_string(shipped("grafana/tagalong.json")).unwrap();
