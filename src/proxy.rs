@@ -331,6 +331,7 @@ impl<'a> Answered<'a> {
 }
 
 /// What looking into the store came to.
+#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Found {
     /// It answers.
     Hit(Outcome),
