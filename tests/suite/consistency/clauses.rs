@@ -5,9 +5,10 @@ use tagalong::sync_token::clauses::Clauses;
 
 use super::origin::Faults;
 use super::scenarios::{
-    ABSENT, BESIDE, CONDITIONAL, FAULTS, OF_FRONT_END, OF_STATE, RACING, RACING_WITHOUT_TOKENS,
+    ABSENT, BESIDE, CONDITIONAL, FAULTS, LEVELS, OF_FRONT_END, OF_STATE, RACING, RACING_WITHOUT_TOKENS,
+    REGISTERS, WRITERS_BESIDE,
 };
-use super::simulation::{Before, Scenario};
+use super::simulation::{Before, Scenario, run};
 use super::tests::first_violation;
 
 const ALL: Clauses = Clauses::ALL;
@@ -30,10 +31,18 @@ fn is_needed(clauses: Clauses, scenario: Scenario) {
 }
 
 macro_rules! clauses_are_needed {
-    ($($clause:ident in $scenario:ident,)*) => { $(
+    ($($clause:ident in $scenario:ident,)*) => {
+        fn without(clause: &str) -> Clauses {
+            match clause {
+                $(stringify!($clause) => Clauses { $clause: false, ..ALL },)*
+                _ => panic!("no clause named {clause:?}"),
+            }
+        }
+
+        $(
         #[test]
         fn $clause() {
-            is_needed(Clauses { $clause: false, ..ALL }, $scenario);
+            is_needed(without(stringify!($clause)), $scenario);
         }
     )* };
 }
@@ -53,4 +62,26 @@ clauses_are_needed! {
     late_never_replaces in RACING_WITHOUT_TOKENS,
     callers_never_merged in OF_STATE,
     filters_match_fully in ABSENT,
+}
+
+/// For the table above: within how many seeds each scenario shows a clause needed.
+/// `CLAUSE=freshens_the_one_in_hand SEEDS=200 cargo test --test suite -- --ignored --nocapture consistency::clauses::where_it_shows`
+#[test]
+#[ignore = "by hand, to choose scenarios"]
+fn where_it_shows() {
+    let text = |name| std::env::var(name).ok();
+    let clause = text("CLAUSE").expect("set CLAUSE");
+    let seeds = text("SEEDS").map_or(SEEDS, |text| text.parse().expect("a number"));
+    let clauses = without(&clause);
+    for scenario in every() {
+        let off = Scenario { before: Before::Sidecar(clauses), ..*scenario };
+        let shown = (0..seeds).find(|seed| {
+            !run(&off, *seed).violations.is_empty() && run(scenario, *seed).violations.is_empty()
+        });
+        println!("{:<45} {shown:?}", scenario.name);
+    }
+}
+
+fn every() -> impl Iterator<Item = &'static Scenario> {
+    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS).chain(&[LATE])
 }

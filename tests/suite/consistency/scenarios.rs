@@ -280,6 +280,15 @@ pub(crate) const RACING_KEYS: Scenario = Scenario {
     ..DEPLOYED
 };
 
+/// Several flights for one key at once, in a store that has room for few of them: what a late answer finds there may be older, or
+/// nothing at all.
+pub(crate) const EVICTED: Scenario = Scenario {
+    name: "evicted while racing",
+    habits: Habits { no_cache: 400, deletes: 6, puts: 8, ..RACING.habits },
+    tiny_store: 1_000,
+    ..RACING_KEYS
+};
+
 /// Tokens that move only with changes, as of an emulator: several answers carry the same one.
 pub(crate) const WITHOUT_DRIFT: Scenario =
     Scenario { name: "without drift", drift_millihertz: 0, lifetime: Duration::from_secs(30), ..DEPLOYED };
@@ -311,13 +320,14 @@ pub(crate) const OWN_WRITES_WITHOUT_TOKENS: Scenario =
 
 /// Everything for which the claims are one timeline of foreign writes over all keys, monotonic reads of each, and bounded
 /// staleness.
-pub(crate) const WRITERS_BESIDE: [Scenario; 13] = [
+pub(crate) const WRITERS_BESIDE: [Scenario; 14] = [
     BESIDE,
     BOUNDED,
     BESIDE_WITHOUT_TOKENS,
     RACING,
     RACING_WITHOUT_TOKENS,
     RACING_KEYS,
+    EVICTED,
     SETTLED,
     PASSING_BY,
     PASSING_BY_WITHOUT_TOKENS,
