@@ -217,19 +217,30 @@ const fn deployed(name: &'static str, level: Consistency, tokens: Tokens) -> Sce
 
 use Consistency::{BoundedStaleness, Session, Strong};
 
+/// The same with a token that never changes.
+pub(crate) const DEPLOYED_CONSTANT: Scenario =
+    deployed("session, a constant token", Session, Tokens::Constant);
+
+/// The same without tokens.
+pub(crate) const DEPLOYED_WITHOUT_TOKENS: Scenario = deployed("session, no tokens", Session, Tokens::Absent);
+
+/// The same where known tokens that callers present demand nothing.
+pub(crate) const DEPLOYED_BOUNDED: Scenario =
+    deployed("bounded, rising tokens", BoundedStaleness, Tokens::OfFrontEnd);
+
 /// Every level by every kind of token.
 pub(crate) const LEVELS: [Scenario; 15] = [
     DEPLOYED,
     deployed("session, tokens of the state", Session, Tokens::OfState),
-    deployed("session, a constant token", Session, Tokens::Constant),
-    deployed("session, no tokens", Session, Tokens::Absent),
+    DEPLOYED_CONSTANT,
+    DEPLOYED_WITHOUT_TOKENS,
     deployed("session, two ids", Session, Tokens::TwoIds),
     deployed("strong, rising tokens", Strong, Tokens::OfFrontEnd),
     deployed("strong, tokens of the state", Strong, Tokens::OfState),
     deployed("strong, a constant token", Strong, Tokens::Constant),
     deployed("strong, no tokens", Strong, Tokens::Absent),
     deployed("strong, two ids", Strong, Tokens::TwoIds),
-    deployed("bounded, rising tokens", BoundedStaleness, Tokens::OfFrontEnd),
+    DEPLOYED_BOUNDED,
     deployed("bounded, tokens of the state", BoundedStaleness, Tokens::OfState),
     deployed("bounded, a constant token", BoundedStaleness, Tokens::Constant),
     deployed("bounded, no tokens", BoundedStaleness, Tokens::Absent),
