@@ -234,6 +234,13 @@ impl Caller {
         match asked {
             Asked::One { key, operation, .. } => {
                 let outcome = outcome(operation, told.as_ref(), unless);
+                if let Some(told) = told.as_ref().filter(|told| told.status == StatusCode::OK)
+                    && outcome.is_none()
+                {
+                    record
+                        .oddities
+                        .push(format!("{key}: 200 without a state: {:?} {:?}", told.fields, told.body));
+                }
                 // `If-Match: *` on what does not exist, and nothing else: without a state.
                 let outcome =
                     outcome.filter(|outcome| (operation, *outcome) != (Operation::Read, Outcome::Refused));

@@ -217,19 +217,30 @@ const fn deployed(name: &'static str, level: Consistency, tokens: Tokens) -> Sce
 
 use Consistency::{BoundedStaleness, Session, Strong};
 
+/// The same with a token that never changes.
+pub(crate) const DEPLOYED_CONSTANT: Scenario =
+    deployed("session, a constant token", Session, Tokens::Constant);
+
+/// The same without tokens.
+pub(crate) const DEPLOYED_WITHOUT_TOKENS: Scenario = deployed("session, no tokens", Session, Tokens::Absent);
+
+/// The same where known tokens that callers present demand nothing.
+pub(crate) const DEPLOYED_BOUNDED: Scenario =
+    deployed("bounded, rising tokens", BoundedStaleness, Tokens::OfFrontEnd);
+
 /// Every level by every kind of token.
 pub(crate) const LEVELS: [Scenario; 15] = [
     DEPLOYED,
     deployed("session, tokens of the state", Session, Tokens::OfState),
-    deployed("session, a constant token", Session, Tokens::Constant),
-    deployed("session, no tokens", Session, Tokens::Absent),
+    DEPLOYED_CONSTANT,
+    DEPLOYED_WITHOUT_TOKENS,
     deployed("session, two ids", Session, Tokens::TwoIds),
     deployed("strong, rising tokens", Strong, Tokens::OfFrontEnd),
     deployed("strong, tokens of the state", Strong, Tokens::OfState),
     deployed("strong, a constant token", Strong, Tokens::Constant),
     deployed("strong, no tokens", Strong, Tokens::Absent),
     deployed("strong, two ids", Strong, Tokens::TwoIds),
-    deployed("bounded, rising tokens", BoundedStaleness, Tokens::OfFrontEnd),
+    DEPLOYED_BOUNDED,
     deployed("bounded, tokens of the state", BoundedStaleness, Tokens::OfState),
     deployed("bounded, a constant token", BoundedStaleness, Tokens::Constant),
     deployed("bounded, no tokens", BoundedStaleness, Tokens::Absent),
@@ -280,6 +291,15 @@ pub(crate) const RACING_KEYS: Scenario = Scenario {
     ..DEPLOYED
 };
 
+/// Several flights for one key at once, in a store that has room for few of them: what a late answer finds there may be older, or
+/// nothing at all.
+pub(crate) const EVICTED: Scenario = Scenario {
+    name: "evicted while racing",
+    habits: Habits { no_cache: 400, deletes: 6, puts: 8, ..RACING.habits },
+    tiny_store: 1_000,
+    ..RACING_KEYS
+};
+
 /// Tokens that move only with changes, as of an emulator: several answers carry the same one.
 pub(crate) const WITHOUT_DRIFT: Scenario =
     Scenario { name: "without drift", drift_millihertz: 0, lifetime: Duration::from_secs(30), ..DEPLOYED };
@@ -311,13 +331,14 @@ pub(crate) const OWN_WRITES_WITHOUT_TOKENS: Scenario =
 
 /// Everything for which the claims are one timeline of foreign writes over all keys, monotonic reads of each, and bounded
 /// staleness.
-pub(crate) const WRITERS_BESIDE: [Scenario; 13] = [
+pub(crate) const WRITERS_BESIDE: [Scenario; 14] = [
     BESIDE,
     BOUNDED,
     BESIDE_WITHOUT_TOKENS,
     RACING,
     RACING_WITHOUT_TOKENS,
     RACING_KEYS,
+    EVICTED,
     SETTLED,
     PASSING_BY,
     PASSING_BY_WITHOUT_TOKENS,

@@ -68,6 +68,7 @@ scenarios_hold! {
     with_many_requests_under_way: "racing, writers beside",
     with_many_requests_under_way_and_no_tokens: "racing, writers beside, no tokens",
     with_many_requests_under_way_for_several_keys: "racing, several keys",
+    with_evictions_while_many_requests_are_under_way: "evicted while racing",
     with_replicas_that_settle_soon: "settled soon",
     with_callers_who_pass_by_the_store: "passing by the store",
     with_callers_who_pass_by_the_store_and_no_tokens: "passing by the store, no tokens",
