@@ -8,7 +8,7 @@ use tagalong::config::{Config, DEFAULT_TOML, Layers, LogFormat, Logging, Upstrea
 use tagalong::credentials::token_file::Absent;
 use tagalong::emulator::{self, EmulatorError};
 use tagalong::logging;
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::sidecar::Sidecar;
 
 use crate::signals::{Signals, until_stopped};
@@ -188,8 +188,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
         Command::CheckConfig { defaults: false, settings } => {
             let config = settings.config()?;
-            let surroundings = Surroundings { absent_token: Absent::Try, ..Surroundings::default() };
-            Sidecar::check(&config, &surroundings).map_err(Failure::not_tried)?;
+            let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
+            Sidecar::check(&config, &environment).map_err(Failure::not_tried)?;
             print(&config.effective.to_string())
         }
         Command::Live(settings) => settings.probe()?.live().map_err(Failure::Failed),
@@ -202,7 +202,7 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
     logging::start(&config.logging).map_err(Failure::not_tried)?;
     runtime()?.block_on(async {
         let signals = Signals::listen().map_err(Failure::not_tried)?;
-        let sidecar = Sidecar::bind(&config, &Surroundings::default()).await.map_err(Failure::not_tried)?;
+        let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
         config.upstreams.iter().for_each(log_upstream);
         for address in sidecar.addresses().map_err(Failure::not_tried)? {
             tracing::info!(%address, "listening for callers");

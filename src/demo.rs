@@ -15,7 +15,7 @@ use tagalong::accept::Address;
 use tagalong::clock::Clock;
 use tagalong::config::{Config, Layers};
 use tagalong::emulator::{self, Running};
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::sidecar::Sidecar;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         Running::start(&emulator_options(options), Clock::System).await.map_err(Failure::not_tried)?;
     let origin = first(emulator.addresses())?;
     let config = config(options, origin)?;
-    let sidecar = Sidecar::bind(&config, &Surroundings::default()).await.map_err(Failure::not_tried)?;
+    let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
     let tcp =
         sidecar.addresses().map_err(Failure::not_tried)?.into_iter().filter_map(|address| match address {
             Address::Tcp(address) => Some(address),

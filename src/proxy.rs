@@ -31,9 +31,6 @@ use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
 use crate::decide::{Decision, Staleness};
 use crate::error::ProxyError;
-use crate::fetch::caller_body::CallerBodyLimits;
-use crate::fetch::flight::FlightPlan;
-use crate::fetch::select;
 use crate::guard::in_flight::Place;
 use crate::identify::{self, Identified, identify};
 use crate::logging::Access;
@@ -43,8 +40,11 @@ use crate::store::Store;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
+use crate::transport::caller_body::CallerBodyLimits;
+use crate::upstream::retrieval::Retrieval;
+use crate::upstream::select;
 use admission::{Admission, Admitted};
-use assemble::{AssembleError, Surroundings};
+use assemble::{AssembleError, Environment};
 use destination::Destination;
 use outcome::{Outcome, Told};
 use repeat::{Moment, Repeats};
@@ -78,7 +78,7 @@ pub struct Caller {
 
 /// A request on its path, with what every stage needs to know.
 #[derive(Clone)]
-struct OnPath {
+struct RequestContext {
     request: Arc<PresentedRequest>,
     target: PathAndQuery,
     rules: Arc<CachingRules>,
@@ -91,11 +91,11 @@ impl Proxy {
     ///
     /// # Errors
     /// [`AssembleError`] names what the configuration asks for and cannot have.
-    pub fn new(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, AssembleError> {
+    pub fn new(config: &Config, environment: &Environment<'_>) -> Result<Self, AssembleError> {
         let store = assemble::store(config);
         let pseudonym = assemble::pseudonym();
         let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
-        let destinations = assemble::destinations(config, &store, &pseudonym, &metrics, surroundings)?;
+        let destinations = assemble::destinations(config, &store, &pseudonym, &metrics, environment)?;
         let by_listener = config.listeners.iter().filter_map(|listener| {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
@@ -106,10 +106,10 @@ impl Proxy {
             deadline: config.deadlines.request_body,
         };
         Ok(Self {
-            admission: Admission::new(config, pseudonym, body_limits, surroundings.absent_token)?,
+            admission: Admission::new(config, pseudonym, body_limits, environment.absent_token)?,
             by_listener: by_listener.collect(),
             metrics,
-            clock: surroundings.clock.clone(),
+            clock: environment.clock.clone(),
             body_limits,
             known_tags: KnownTags::default(),
             repeats: Repeats::default(),
@@ -271,38 +271,38 @@ impl Proxy {
             }
         };
         let presented = to.upstream.session.requirement(&request.fields);
-        let on_path =
-            OnPath { request: Arc::new(request), target, rules, presented, proven: identity.proven };
-        if let Presented::Unknown(_) = on_path.presented {
-            return Ok(Answered::holding(place, self.learn_and_answer(to, on_path, body)));
+        let context =
+            RequestContext { request: Arc::new(request), target, rules, presented, proven: identity.proven };
+        if let Presented::Unknown(_) = context.presented {
+            return Ok(Answered::holding(place, self.learn_and_answer(to, context, body)));
         }
-        Ok(match self.look_up(to, on_path) {
+        Ok(match self.look_up(to, context) {
             Found::Hit(hit) => Answered::FromStore(hit),
-            Found::Other(on_path, decision, stored) => {
-                Answered::holding(place, self.go_forward(to, on_path, decision, stored, body))
+            Found::Other(context, decision, stored) => {
+                Answered::holding(place, self.go_forward(to, context, decision, stored, body))
             }
         })
     }
 
     /// What the store has for a request, and what is to be done with it.
-    fn look_up(&self, to: &Destination, on_path: OnPath) -> Found {
+    fn look_up(&self, to: &Destination, context: RequestContext) -> Found {
         let now = self.clock.now();
-        let variants = to.upstream.store.variants(&on_path.request.key);
-        let stored = variants.as_ref().and_then(|variants| select(variants, &on_path.request.fields));
-        let verdict = stored.map_or(CoverageVerdict::Covered, |stored| on_path.verdict(to, stored.covers));
+        let variants = to.upstream.store.variants(&context.request.key);
+        let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
+        let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
         let found = stored.map(|stored| &**stored);
-        let decision = reuse(&on_path.request, found, variants.is_some(), verdict, &on_path.rules, now);
+        let decision = reuse(&context.request, found, variants.is_some(), verdict, &context.rules, now);
         match (decision, stored) {
-            (Decision::Reuse(reuse), Some(stored)) if on_path.proven => {
+            (Decision::Reuse(reuse), Some(stored)) if context.proven => {
                 if reuse.staleness == Staleness::WhileRevalidate {
-                    self.validate_in_background(to, &on_path);
+                    self.validate_in_background(to, &context);
                 }
-                let same_during = repeat::same_during(&on_path.request, stored, &reuse, now);
-                Found::Hit(Outcome::hit(on_path.request, Arc::clone(stored), reuse, same_during))
+                let same_during = repeat::same_during(&context.request, stored, &reuse, now);
+                Found::Hit(Outcome::hit(context.request, Arc::clone(stored), reuse, same_during))
             }
             (decision, stored) => {
                 let stored = stored.map(Arc::clone);
-                Found::Other(on_path, decision, stored)
+                Found::Other(context, decision, stored)
             }
         }
     }
@@ -336,22 +336,22 @@ enum Found {
     /// It answers.
     Hit(Outcome),
     /// Something else is to be done, about the stored response if there is one.
-    Other(OnPath, Decision, Option<Arc<StoredResponse>>),
+    Other(RequestContext, Decision, Option<Arc<StoredResponse>>),
 }
 
-impl OnPath {
+impl RequestContext {
     fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
         to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 }
 
 impl Destination {
-    fn plan(&self, on_path: &OnPath, validate: bool) -> FlightPlan {
-        FlightPlan {
+    fn plan(&self, context: &RequestContext, validate: bool) -> Retrieval {
+        Retrieval {
             upstream: Arc::clone(&self.upstream),
-            request: Arc::clone(&on_path.request),
-            target: on_path.target.clone(),
-            rules: Arc::clone(&on_path.rules),
+            request: Arc::clone(&context.request),
+            target: context.target.clone(),
+            rules: Arc::clone(&context.rules),
             validate,
         }
     }

@@ -17,7 +17,7 @@ use crate::accept::{
 };
 use crate::admin::{AdminState, AdminUpstream, TokenError};
 use crate::config::{Config, Listener};
-use crate::proxy::assemble::{AssembleError, Surroundings};
+use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
 use crate::readiness::{Readiness, UnreadyReason};
 
@@ -94,8 +94,8 @@ impl Sidecar {
     ///
     /// # Errors
     /// [`SidecarError`] says which port, file or setting is in the way.
-    pub async fn bind(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
-        let Assembly { proxy, admin, readiness, listeners: assembled } = Assembly::new(config, surroundings)?;
+    pub async fn bind(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
+        let Assembly { proxy, admin, readiness, listeners: assembled } = Assembly::new(config, environment)?;
         let credentials: Vec<_> = proxy
             .destinations()
             .iter()
@@ -150,8 +150,8 @@ impl Sidecar {
     ///
     /// # Errors
     /// The [`SidecarError`] that [`Sidecar::bind`] would give.
-    pub fn check(config: &Config, surroundings: &Surroundings<'_>) -> Result<(), SidecarError> {
-        Assembly::new(config, surroundings).map(drop)
+    pub fn check(config: &Config, environment: &Environment<'_>) -> Result<(), SidecarError> {
+        Assembly::new(config, environment).map(drop)
     }
 
     /// The path of requests, for those who want to walk it without a port.
@@ -282,8 +282,8 @@ struct AssembledListener {
 }
 
 impl Assembly {
-    fn new(config: &Config, surroundings: &Surroundings<'_>) -> Result<Self, SidecarError> {
-        let proxy = Arc::new(Proxy::new(config, surroundings)?);
+    fn new(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
+        let proxy = Arc::new(Proxy::new(config, environment)?);
         let readiness = Readiness::starting();
         let upstreams = proxy.destinations().iter().map(|destination| {
             let session = Arc::clone(&destination.upstream.session);
@@ -299,7 +299,7 @@ impl Assembly {
             readiness.clone(),
             Arc::clone(proxy.store()),
             upstreams.collect(),
-            surroundings.absent_token,
+            environment.absent_token,
         )?;
         let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;
         Ok(Self { proxy, admin, readiness, listeners })

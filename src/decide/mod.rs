@@ -25,7 +25,7 @@ use crate::sync_token::coverage::{Coverage, UncoveredReason};
 
 pub mod absorb;
 pub mod age;
-pub mod board;
+pub mod collapsing;
 pub mod complete;
 pub mod disconnected;
 pub mod freshen;

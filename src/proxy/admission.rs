@@ -17,12 +17,12 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
-use crate::fetch::caller_body::{CallerBodyLimits, take_in};
 use crate::guard::Guard;
 use crate::guard::callers::{Callers, KnownCaller};
 use crate::guard::in_flight::{InFlight, Place};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
+use crate::transport::caller_body::{CallerBodyLimits, take_in};
 
 /// Everything that lets requests in or keeps them out.
 pub(super) struct Admission {

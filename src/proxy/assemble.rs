@@ -15,14 +15,6 @@ use crate::credentials::partition::Partitions;
 use crate::credentials::refusal::Refusals;
 use crate::credentials::token_file::Absent;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
-use crate::fetch::Upstream;
-use crate::fetch::collapse::Flights;
-use crate::fetch::dial::Dial;
-use crate::fetch::items::StoredLists;
-use crate::fetch::shown::LastShown;
-use crate::fetch::throttle::Throttle;
-use crate::fetch::tls::{NetworkDial, TlsError};
-use crate::fetch::upstream::{UpstreamClient, UpstreamLimits};
 use crate::guard::callers::CallersError;
 use crate::guard::permissions::Permissions;
 use crate::headers::via::Pseudonym;
@@ -34,6 +26,14 @@ use crate::profile::recognition::Recognition;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
 use crate::sync_token::session::Session;
+use crate::transport::client::{ExchangeLimits, PooledClient};
+use crate::transport::dial::Dial;
+use crate::transport::tls::{NetworkDial, TlsError};
+use crate::upstream::Upstream;
+use crate::upstream::collapse::Collapsing;
+use crate::upstream::lists::StoredLists;
+use crate::upstream::shown::LastShown;
+use crate::upstream::throttle::Throttle;
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub enum AssembleError {
 pub type DialFactory = dyn Fn(&config::Upstream) -> Arc<dyn Dial>;
 
 /// What the world around the proxy is: real by default, handed in by tests.
-pub struct Surroundings<'a> {
+pub struct Environment<'a> {
     /// What time it is.
     pub clock: Clock,
     /// How connections are opened; over the network by default.
@@ -93,7 +93,7 @@ pub struct Surroundings<'a> {
     pub absent_token: Absent,
 }
 
-impl Default for Surroundings<'_> {
+impl Default for Environment<'_> {
     fn default() -> Self {
         Self { clock: Clock::System, dial: None, clauses: Clauses::ALL, absent_token: Absent::Create }
     }
@@ -114,13 +114,13 @@ pub fn destinations(
     store: &Arc<dyn Store>,
     pseudonym: &Pseudonym,
     metrics: &Metrics,
-    surroundings: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> Result<Vec<Destination>, AssembleError> {
     let upstreams = config.upstreams.iter().enumerate();
     upstreams
         .map(|(index, upstream)| {
             let metrics = metrics.upstream(index).origin.clone();
-            destination(upstream, store, pseudonym, metrics, surroundings)
+            destination(upstream, store, pseudonym, metrics, environment)
         })
         .collect()
 }
@@ -130,21 +130,21 @@ fn destination(
     store: &Arc<dyn Store>,
     pseudonym: &Pseudonym,
     metrics: OriginCounters,
-    surroundings: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> Result<Destination, AssembleError> {
     let name = || upstream.name.clone();
     let authority = upstream
         .authority()
         .map(|authority| without_default_port(upstream.scheme(), authority))
         .ok_or_else(|| AssembleError::NoAuthority { name: name() })?;
-    let dial: Arc<dyn Dial> = match surroundings.dial {
+    let dial: Arc<dyn Dial> = match environment.dial {
         Some(dial) => dial(upstream),
         None => Arc::new(
             NetworkDial::new(&upstream.tls, &upstream.proxy, upstream.http2)
                 .map_err(|source| AssembleError::Tls { name: name(), source: Box::new(source) })?,
         ),
     };
-    let limits = UpstreamLimits {
+    let limits = ExchangeLimits {
         connect_deadline: upstream.connect_deadline,
         header_deadline: upstream.header_deadline,
         body_stall_deadline: upstream.body_stall_deadline,
@@ -152,26 +152,26 @@ fn destination(
         header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
             .unwrap_or(usize::MAX),
     };
-    let credential = credential(upstream, metrics.clone(), surroundings.clock.clone())?;
+    let credential = credential(upstream, metrics.clone(), environment.clock.clone())?;
     let rules = upstream.caching_rules();
     let partitions = credential.forwards_callers().then(|| Partitions::new(random_key()));
     let fetch = Upstream {
         name: name(),
-        client: UpstreamClient::new(upstream.scheme().clone(), authority, dial, limits),
-        profile: profile(upstream, surroundings.clauses),
+        client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),
+        profile: profile(upstream, environment.clauses),
         recognition: Recognition::new(upstream.is_generic_by_default()),
         credential,
-        session: Arc::new(Session::new(surroundings.clauses)),
+        session: Arc::new(Session::new(environment.clauses)),
         last_shown: LastShown::default(),
         lists: StoredLists::default(),
-        flights: Arc::new(Flights::default()),
+        collapsing: Arc::new(Collapsing::default()),
         throttle: Throttle::new(upstream.retry_after_limit, partitions),
         store: Arc::clone(store),
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,
         metrics,
         via: pseudonym.value(Version::HTTP_11),
-        clock: surroundings.clock.clone(),
+        clock: environment.clock.clone(),
     };
     Ok(Destination {
         origin: origin(upstream),

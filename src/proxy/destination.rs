@@ -9,8 +9,8 @@ use http::{HeaderName, Uri};
 
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
-use crate::fetch::Upstream;
 use crate::guard::permissions::Permissions;
+use crate::upstream::Upstream;
 
 /// One upstream and how requests find it.
 pub struct Destination {

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::destination::Destination;
 use super::outcome::Outcome;
-use super::{Found, OnPath, Proxy};
+use super::{Found, Proxy, RequestContext};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::age::current_age;
@@ -16,56 +16,56 @@ use crate::decide::list_first::asks_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
-use crate::fetch::caller_body::take_in;
-use crate::fetch::flight::AloneAnswer;
-use crate::fetch::forward::{Forwarded, ForwardedAnswer};
-use crate::fetch::learn::Learned;
 use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::transport::caller_body::take_in;
+use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
+use crate::upstream::retrieval::UnsharedAnswer;
+use crate::upstream::unknown_tokens::Learned;
 
 impl Proxy {
     /// Learns first what the caller's unknown token values include, then walks on.
     pub(super) async fn learn_and_answer(
         &self,
         to: &Destination,
-        on_path: OnPath,
+        context: RequestContext,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
-        let OnPath { request, target, rules, .. } = &on_path;
+        let RequestContext { request, target, rules, .. } = &context;
         let learned =
             to.upstream.learn(&request.fields, &request.method, target, Some(&request.key), rules).await;
-        let on_path = match learned {
-            Learned::Demands(presented) => OnPath { presented, ..on_path },
+        let context = match learned {
+            Learned::Demands(presented) => RequestContext { presented, ..context },
             Learned::Unknown(presented, failure) => {
-                return self.without_origin(to, OnPath { presented, ..on_path }, failure, None);
+                return self.without_origin(to, RequestContext { presented, ..context }, failure, None);
             }
             Learned::Refused(answer) => {
-                return Ok(Outcome::passed(&on_path.request.method, answer, reason));
+                return Ok(Outcome::passed(&context.request.method, answer, reason));
             }
-            Learned::StillUnknown { .. } if on_path.request.preconditions.is_for_origin() => {
+            Learned::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
-                return self.go_forward(to, on_path, Decision::Forward(reason), None, body).await;
+                return self.go_forward(to, context, Decision::Forward(reason), None, body).await;
             }
             Learned::StillUnknown { replaced_ours: true, .. } => {
-                return self.ask_alone(to, on_path, reason, true, None).await;
+                return self.fetch_unshared(to, context, reason, true, None).await;
             }
             Learned::StillUnknown { answer, replaced_ours: false } => {
-                let ForwardedAnswer { head, body, .. } = answer;
-                let alone = AloneAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
-                return Ok(Outcome::alone(&on_path.request, alone, reason, None));
+                let PassedAnswer { head, body, .. } = answer;
+                let alone = UnsharedAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
+                return Ok(Outcome::alone(&context.request, alone, reason, None));
             }
         };
-        match self.look_up(to, on_path) {
+        match self.look_up(to, context) {
             // The origin was asked for it.
             Found::Hit(hit) => Ok(hit.after_asking(reason)),
-            Found::Other(on_path, decision, stored) => {
-                self.go_forward(to, on_path, decision, stored, body).await
+            Found::Other(context, decision, stored) => {
+                self.go_forward(to, context, decision, stored, body).await
             }
         }
     }
@@ -74,7 +74,7 @@ impl Proxy {
     pub(super) async fn go_forward(
         &self,
         to: &Destination,
-        on_path: OnPath,
+        context: RequestContext,
         decision: Decision,
         stored: Option<Arc<StoredResponse>>,
         body: FlowingBody,
@@ -82,7 +82,7 @@ impl Proxy {
         match decision {
             Decision::Refuse => Err(only_if_cached()),
             Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)) => {
-                let OnPath { request, target, rules, .. } = on_path;
+                let RequestContext { request, target, rules, .. } = context;
                 let shows = Some(request.key.clone());
                 let (method, fields) = (request.method.clone(), request.fields.clone());
                 let answer = self.pass(to, method, target, fields, shows, reason, &rules, body).await?;
@@ -94,24 +94,24 @@ impl Proxy {
                 }
                 Ok(answer)
             }
-            Decision::Forward(reason) => self.ask_alone(to, on_path, reason, false, None).await,
+            Decision::Forward(reason) => self.fetch_unshared(to, context, reason, false, None).await,
             Decision::Reuse(_) => {
                 let reason = ForwardReason::Request(RequestReason::UnprovenCaller);
-                self.ask_alone(to, on_path, reason, true, None).await
+                self.fetch_unshared(to, context, reason, true, None).await
             }
             Decision::Validate(reason) => {
-                let Some(list) = stored.and_then(|stored| self.list_to_ask(to, &on_path, &stored, reason))
+                let Some(list) = stored.and_then(|stored| self.list_to_ask(to, &context, &stored, reason))
                 else {
-                    return self.fetch(to, on_path, reason).await;
+                    return self.fetch(to, context, reason).await;
                 };
                 // What became of the list is told by what is stored now.
                 let _asked = self.fetch(to, list, reason).await;
-                match self.look_up(to, on_path) {
+                match self.look_up(to, context) {
                     Found::Hit(hit) => Ok(hit.after_asking(reason)),
-                    Found::Other(on_path, ..) => self.fetch(to, on_path, reason).await,
+                    Found::Other(context, ..) => self.fetch(to, context, reason).await,
                 }
             }
-            Decision::Fetch(reason) => self.fetch(to, on_path, reason).await,
+            Decision::Fetch(reason) => self.fetch(to, context, reason).await,
         }
     }
 
@@ -119,10 +119,10 @@ impl Proxy {
     fn list_to_ask(
         &self,
         to: &Destination,
-        item: &OnPath,
+        item: &RequestContext,
         stored: &StoredResponse,
         reason: ForwardReason,
-    ) -> Option<OnPath> {
+    ) -> Option<RequestContext> {
         let upstream = &to.upstream;
         if upstream.credential.forwards_callers() {
             return None;
@@ -146,7 +146,7 @@ impl Proxy {
             .count();
         // What is no longer stored would be fetched anew, with its body.
         let list_answers = answers(&list.request.key)?;
-        asks_list_first(reason, list_answers, stale_items).then(|| OnPath {
+        asks_list_first(reason, list_answers, stale_items).then(|| RequestContext {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
@@ -239,7 +239,7 @@ impl Proxy {
         fields: HeaderMap,
         shows: Option<CacheKey>,
         body: FlowingBody,
-    ) -> Result<Forwarded, ProxyError> {
+    ) -> Result<PassedRequest, ProxyError> {
         let mut limits = self.body_limits;
         if to.upstream.credential.signs_body() {
             limits.buffered_bytes = limits.limit_bytes;
@@ -250,7 +250,7 @@ impl Proxy {
         };
         let body = take_in(body, limits).await?;
         let body_deadline = limits.deadline;
-        Ok(Forwarded { method, target, fields, body, body_deadline, unknown_tokens, shows })
+        Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
     }
 }
 

@@ -17,8 +17,6 @@ use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
 use crate::decide::{ForwardReason, Reuse};
 use crate::error::ProxyError;
-use crate::fetch::flight::{AloneAnswer, SharedAnswer};
-use crate::fetch::forward::ForwardedAnswer;
 use crate::headers::cache_status::CacheStatus;
 use crate::headers::via::Pseudonym;
 use crate::logging::Access;
@@ -26,6 +24,8 @@ use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::presented_request::PresentedRequest;
 use crate::respond::{self, OwnFields};
 use crate::stored_response::{CacheKey, StoredResponse};
+use crate::upstream::pass_through::PassedAnswer;
+use crate::upstream::retrieval::{SharedResponse, UnsharedAnswer};
 
 /// What came of a request.
 pub(super) struct Outcome {
@@ -91,7 +91,7 @@ impl Outcome {
 
     pub(super) fn shared(
         request: Arc<PresentedRequest>,
-        shared: SharedAnswer,
+        shared: SharedResponse,
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Self {
@@ -140,7 +140,7 @@ impl Outcome {
 
     pub(super) fn alone(
         request: &PresentedRequest,
-        alone: AloneAnswer,
+        alone: UnsharedAnswer,
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Self {
@@ -150,7 +150,7 @@ impl Outcome {
             detail: Some(reason.detail().unwrap_or(alone.not_stored.as_str())),
             ..CacheStatus::default()
         };
-        let AloneAnswer { head, body, .. } = alone;
+        let UnsharedAnswer { head, body, .. } = alone;
         if evaluate_unstored(request, &head) == Evaluation::NotModified {
             status.fwd_status = Some(head.status);
             let mut fields = head.fields;
@@ -162,7 +162,7 @@ impl Outcome {
         Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply }
     }
 
-    pub(super) fn passed(method: &Method, answer: ForwardedAnswer, reason: ForwardReason) -> Self {
+    pub(super) fn passed(method: &Method, answer: PassedAnswer, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
         Self {

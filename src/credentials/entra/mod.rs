@@ -25,9 +25,9 @@ use super::{Credential, CredentialError, Unsigned};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Secret};
-use crate::fetch::dial::Dial;
-use crate::fetch::throttle;
-use crate::fetch::upstream::{Outgoing, UpstreamClient, UpstreamLimits};
+use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
+use crate::transport::dial::Dial;
+use crate::upstream::throttle;
 use request::{Identity, Proof, Token, audience_of, read_token, token_request};
 
 /// The public cloud's issuer.
@@ -107,7 +107,7 @@ impl std::fmt::Debug for EntraCredential {
 struct Keeper {
     holder: Holder,
     audience: String,
-    client: UpstreamClient,
+    client: PooledClient,
     clock: Clock,
 }
 
@@ -142,7 +142,7 @@ impl EntraCredential {
             (audience, _) => audience.to_owned(),
         };
         let issuer = issuer(settings, &holder, &or_variable)?;
-        let limits = UpstreamLimits {
+        let limits = ExchangeLimits {
             connect_deadline: upstream.connect_deadline,
             header_deadline: upstream.header_deadline,
             body_stall_deadline: upstream.body_stall_deadline,
@@ -152,7 +152,7 @@ impl EntraCredential {
         let (Some(scheme), Some(authority)) = (issuer.scheme().cloned(), issuer.authority().cloned()) else {
             return Err(EntraError::Missing("an authority or imds with scheme and host"));
         };
-        let client = UpstreamClient::new(scheme, authority, dial, limits);
+        let client = PooledClient::new(scheme, authority, dial, limits);
         let shared = Shared {
             token: ArcSwapOption::empty(),
             available: watch::Sender::new(false),

@@ -62,7 +62,7 @@ pub(crate) struct Habits {
 }
 
 /// What all callers of a run share.
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     pub(crate) front: Arc<dyn Front>,
     pub(crate) origin: Arc<SimulatedOrigin>,
     pub(crate) timeline: Arc<Timeline>,
@@ -113,14 +113,14 @@ enum Asked {
 struct Caller {
     number: u16,
     rng: fastrand::Rng,
-    around: Arc<Surroundings>,
+    around: Arc<Environment>,
     tokens: Option<String>,
     /// A token of another node, with what it includes.
     foreign_token: Option<(String, u64)>,
 }
 
 /// Lets one caller do its operations.
-pub(crate) async fn run_caller(number: u16, operations: usize, seed: u64, around: Arc<Surroundings>) {
+pub(crate) async fn run_caller(number: u16, operations: usize, seed: u64, around: Arc<Environment>) {
     let mut caller = Caller::new(number, seed, around);
     for _ in 0..operations {
         caller.pause().await;
@@ -134,7 +134,7 @@ pub(crate) async fn run_caller(number: u16, operations: usize, seed: u64, around
 }
 
 /// As configuration providers do: polls a sentinel, and reads everything again when that has changed.
-pub(crate) async fn run_provider(number: u16, polls: usize, seed: u64, around: Arc<Surroundings>) {
+pub(crate) async fn run_provider(number: u16, polls: usize, seed: u64, around: Arc<Environment>) {
     let mut caller = Caller::new(number, seed, around);
     let key = caller.around.keys[0].clone();
     let mut shown = Outcome::Shown(None);
@@ -153,7 +153,7 @@ pub(crate) async fn run_provider(number: u16, polls: usize, seed: u64, around: A
 }
 
 impl Caller {
-    fn new(number: u16, seed: u64, around: Arc<Surroundings>) -> Self {
+    fn new(number: u16, seed: u64, around: Arc<Environment>) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
         Self { number, rng, around, tokens: None, foreign_token: None }
     }

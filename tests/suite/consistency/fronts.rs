@@ -11,9 +11,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tagalong::config::caching::Consistency;
 use tagalong::config::{self, Config, Layers};
-use tagalong::fetch::dial::{Connector, Dial};
 use tagalong::proxy::{self, Caller, Proxy};
 use tagalong::sync_token::clauses::Clauses;
+use tagalong::transport::dial::{Connector, Dial};
 
 use super::callers::{Front, Told};
 use super::simulation::{Api, HEADER_DEADLINE, Scenario};
@@ -86,13 +86,13 @@ impl Sidecar {
         let mut config = Config::new(layers).expect("a valid configuration");
         // Smaller than any operator may set it: then nearly everything is evicted before it is outdated.
         config.store.limit_bytes = store_limit_bytes;
-        let surroundings = proxy::assemble::Surroundings {
+        let environment = proxy::assemble::Environment {
             clock: timeline.clock().clone(),
             dial: Some(&move |_: &config::Upstream| Arc::clone(&dial)),
             clauses,
-            ..proxy::assemble::Surroundings::default()
+            ..proxy::assemble::Environment::default()
         };
-        let proxy = Proxy::new(&config, &surroundings).expect("nothing is missing");
+        let proxy = Proxy::new(&config, &environment).expect("nothing is missing");
         Self {
             proxy: Arc::new(proxy),
             caller: Arc::new(Caller {

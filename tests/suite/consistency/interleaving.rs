@@ -1,4 +1,4 @@
-//! Every order in which two callers' steps through aggregate, write log, store and flights can come, one after the other.
+//! Every order in which two callers' steps through aggregate, write log, store and collapsing can come, one after the other.
 //!
 //! A caller is a future that stops before each atomic step (each is one call of production code, which takes its lock or reads
 //! its atomics inside); an explorer resumes one caller at a time and tries all choices, or all within a bound of preemptions
@@ -18,12 +18,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tagalong::clock::Timestamp;
-use tagalong::fetch::collapse::{Flights, Leader, Seat};
 use tagalong::store::{MemoryStore, Store};
 use tagalong::stored_response::{CacheKey, StoredPolicy, StoredResponse};
 use tagalong::sync_token::clauses::Clauses;
 use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
 use tagalong::sync_token::session::{Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome};
+use tagalong::upstream::collapse::{Collapsing, Leader, Role};
 
 use super::checker::{Verdict, check};
 use super::history::{Event, Moment, Operation, Outcome, Value, print};
@@ -42,7 +42,7 @@ enum Does {
 struct World {
     session: Session<()>,
     store: MemoryStore,
-    flights: Arc<Flights<Arc<StoredResponse>>>,
+    collapsing: Arc<Collapsing<Arc<StoredResponse>>>,
     key: CacheKey,
     tokens: bool,
     /// Values in the order of their effects; the number of them is the token.
@@ -68,7 +68,7 @@ impl World {
         let world = Self {
             session: Session::new(clauses),
             store: MemoryStore::new(1 << 20, 8),
-            flights: Arc::default(),
+            collapsing: Arc::default(),
             key: CacheKey::new("main", "", "/kv/a"),
             tokens,
             origin: RefCell::default(),
@@ -122,15 +122,15 @@ impl World {
             step().await;
             let mut taken = None;
             let joins = |covers| !self.session.clauses().joiner_checks_snapshot || self.covered(covers);
-            let seat = self.flights.board(&self.key, joins, || {
+            let seat = self.collapsing.board(&self.key, joins, || {
                 let snapshot = self.session.snapshot(&[]);
                 let covers = snapshot.covers;
                 taken = Some(snapshot);
                 covers
             });
             match seat {
-                Seat::Lead(leader) => break value_of(self.fly(leader, taken).await.as_ref()),
-                Seat::Follow(follower) => {
+                Role::Lead(leader) => break value_of(self.fly(leader, taken).await.as_ref()),
+                Role::Follow(follower) => {
                     if let Some(landed) = follower.landed().await {
                         break value_of(&landed);
                     }
@@ -298,7 +298,7 @@ fn explore(
     preemptions: usize,
     violation: fn(&World) -> Option<String>,
 ) -> Explored {
-    // Departures of queued flights set a timer; simulated time never reaches it here.
+    // Departures of queued collapsing set a timer; simulated time never reaches it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -291,7 +291,7 @@ pub(crate) const RACING_KEYS: Scenario = Scenario {
     ..DEPLOYED
 };
 
-/// Several flights for one key at once, in a store that has room for few of them: what a late answer finds there may be older, or
+/// Several collapsing for one key at once, in a store that has room for few of them: what a late answer finds there may be older, or
 /// nothing at all.
 pub(crate) const EVICTED: Scenario = Scenario {
     name: "evicted while racing",

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tagalong::config::caching::Consistency;
-use tagalong::fetch::dial::Dial;
 use tagalong::sync_token::clauses::Clauses;
+use tagalong::transport::dial::Dial;
 
-use super::callers::{Front, Habits, Record, Surroundings, run_caller, run_provider};
+use super::callers::{Environment, Front, Habits, Record, run_caller, run_provider};
 use super::checker::{Verdict, check};
 use super::foreign_timeline;
 use super::fronts;
@@ -163,7 +163,7 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
         }
     };
     let keys = (0..scenario.keys).map(|n| format!("{}{}", if n % 3 == 2 { 'b' } else { 'a' }, n)).collect();
-    let around = Arc::new(Surroundings {
+    let around = Arc::new(Environment {
         front,
         origin: Arc::clone(&origin),
         timeline: Arc::clone(&timeline),
@@ -194,7 +194,7 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
 }
 
 /// Restarts of the origin, and writers beside the sidecar.
-async fn weather(scenario: Scenario, mut rng: fastrand::Rng, around: Arc<Surroundings>) {
+async fn weather(scenario: Scenario, mut rng: fastrand::Rng, around: Arc<Environment>) {
     let mut value = 1_000_000;
     loop {
         tokio::time::sleep(Duration::from_micros(rng.u64(1_000..400_000))).await;
@@ -219,7 +219,7 @@ async fn weather(scenario: Scenario, mut rng: fastrand::Rng, around: Arc<Surroun
     }
 }
 
-fn judge(scenario: &Scenario, seed: u64, around: &Surroundings, simulated: Duration) -> Run {
+fn judge(scenario: &Scenario, seed: u64, around: &Environment, simulated: Duration) -> Run {
     let record = std::mem::take(&mut *around.record.lock().expect("no panic under it"));
     let truth = around.origin.truth();
     let mut run = Run {
@@ -254,7 +254,7 @@ fn judge(scenario: &Scenario, seed: u64, around: &Surroundings, simulated: Durat
     run
 }
 
-fn judge_as_registers(scenario: &Scenario, around: &Surroundings, run: &mut Run) {
+fn judge_as_registers(scenario: &Scenario, around: &Environment, run: &mut Run) {
     for (key, events) in &run.history.keys {
         let provable = provable(scenario, around, key, events);
         match check(&provable) {
@@ -270,7 +270,7 @@ fn judge_as_registers(scenario: &Scenario, around: &Surroundings, run: &mut Run)
 
 /// Without the refusals that stay outside the proof (design, section 3): after a write of which the sidecar itself never learned
 /// the outcome, nothing says whether a 412 tells of it.
-fn provable(scenario: &Scenario, around: &Surroundings, key: &str, events: &[Event]) -> Vec<Event> {
+fn provable(scenario: &Scenario, around: &Environment, key: &str, events: &[Event]) -> Vec<Event> {
     let outside = |event: &Event| {
         let Some(responded) = event.responded else { return false };
         event.outcome == Outcome::Refused

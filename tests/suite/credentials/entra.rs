@@ -14,7 +14,7 @@ use tagalong::credentials::entra::EntraCredential;
 use tagalong::credentials::refusal::Refusals;
 use tagalong::credentials::{Credential, CredentialError, Unsigned};
 use tagalong::metrics::Metrics;
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::sidecar::Sidecar;
 
 use crate::support::answer::{Answer, Gate};
@@ -96,7 +96,7 @@ async fn the_operator_hears_that_there_is_no_token_and_then_that_there_is_one() 
         .assignment(&format!("upstream.credential.imds=http://{}", issuer.address))
         .assignment("listener.listen=127.0.0.1:0")
         .assignment("admin.listen=127.0.0.1:0");
-    let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &Surroundings::default()).await.unwrap();
+    let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &Environment::default()).await.unwrap();
     let admin: SocketAddr = sidecar.admin_addresses().unwrap()[0];
     let stop = tokio_util::sync::CancellationToken::new();
     let running = tokio::spawn(sidecar.run(stop.clone()));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use tagalong::config::{Config, Layers};
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::sidecar::Sidecar;
 use tokio::net::UnixStream;
 
@@ -88,7 +88,7 @@ async fn a_unix_socket_asks_the_system_which_user_connects() {
             .assignment("admin.listen=")
             .assignment(&format!("listener.unix={}", path.display()))
             .assignment(&format!("listener.unix_users={users}"));
-        let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &Surroundings::default()).await.unwrap();
+        let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &Environment::default()).await.unwrap();
         let shutdown = tokio_util::sync::CancellationToken::new();
         let running = tokio::spawn(sidecar.run(shutdown.clone()));
         let (incoming, outgoing) = UnixStream::connect(&path).await.unwrap().into_split();

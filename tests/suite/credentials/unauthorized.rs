@@ -3,7 +3,7 @@
 use tagalong::accept::Address;
 use tagalong::clock::Clock;
 use tagalong::config::{Config, Layers};
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::sidecar::Sidecar;
 use tokio_util::sync::CancellationToken;
 
@@ -102,8 +102,8 @@ async fn readiness_says_that_the_credential_is_refused_until_an_answer_comes() {
     for setting in OWN {
         layers = layers.assignment(setting);
     }
-    let surroundings = Surroundings { clock, ..Surroundings::default() };
-    let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &surroundings).await.unwrap();
+    let environment = Environment { clock, ..Environment::default() };
+    let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &environment).await.unwrap();
     let Address::Tcp(address) = sidecar.addresses().unwrap().remove(0) else { panic!("a TCP listener") };
     let admin = sidecar.admin_addresses().unwrap()[0];
     let shutdown = CancellationToken::new();

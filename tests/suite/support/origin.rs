@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tagalong::clock::Clock;
-use tagalong::fetch::dial::{Dial, UpstreamIo};
+use tagalong::transport::dial::{Dial, UpstreamIo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};

@@ -9,11 +9,11 @@ use hyper::service::service_fn;
 use tagalong::accept::{self, AcceptLimits, BoundListener, MemoryConnector};
 use tagalong::clock::Clock;
 use tagalong::config::{self, Config, Layers};
-use tagalong::fetch::dial::Dial;
 use tagalong::profile::Footprint;
-use tagalong::proxy::assemble::Surroundings;
+use tagalong::proxy::assemble::Environment;
 use tagalong::proxy::{self, Proxy};
 use tagalong::sync_token::session::Session;
+use tagalong::transport::dial::Dial;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,8 +52,8 @@ impl Sidecar {
         let accept::Address::Tcp(address) = listener.local_address().expect("its address") else {
             panic!("a TCP listener has a TCP address");
         };
-        let surroundings = Surroundings { clock: clock.clone(), ..Surroundings::default() };
-        let (shutdown, serving, sessions) = serve(listener, &config(origin, settings), &surroundings);
+        let environment = Environment { clock: clock.clone(), ..Environment::default() };
+        let (shutdown, serving, sessions) = serve(listener, &config(origin, settings), &environment);
         Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions }
     }
 
@@ -62,9 +62,8 @@ impl Sidecar {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let (connector, listener) = accept::in_memory();
         let dial = move |_: &config::Upstream| Arc::clone(&dial);
-        let surroundings =
-            Surroundings { clock: clock.clone(), dial: Some(&dial), ..Surroundings::default() };
-        let (shutdown, serving, sessions) = serve(listener, &config(address, settings), &surroundings);
+        let environment = Environment { clock: clock.clone(), dial: Some(&dial), ..Environment::default() };
+        let (shutdown, serving, sessions) = serve(listener, &config(address, settings), &environment);
         Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions }
     }
 
@@ -96,10 +95,10 @@ impl Sidecar {
 fn serve(
     listener: impl accept::Listener,
     config: &Config,
-    surroundings: &Surroundings<'_>,
+    environment: &Environment<'_>,
 ) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
-    let proxy = Arc::new(Proxy::new(config, surroundings).expect("a usable configuration"));
+    let proxy = Arc::new(Proxy::new(config, environment).expect("a usable configuration"));
     let sessions = proxy.destinations().iter().map(|to| Arc::clone(&to.upstream.session)).collect();
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {

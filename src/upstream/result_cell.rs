@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// The place where a flight lands, once.
 #[derive(Debug)]
-pub struct LandingPlace<L> {
+pub struct ResultCell<L> {
     brought: OnceLock<Option<L>>,
     waiting: AtomicUsize,
     landed: Notify,
@@ -17,10 +17,10 @@ pub struct LandingPlace<L> {
 /// Somebody who waits; counted for as long as it lives.
 #[derive(Debug)]
 pub struct Waiting<L> {
-    landing: Arc<LandingPlace<L>>,
+    landing: Arc<ResultCell<L>>,
 }
 
-impl<L> Default for LandingPlace<L> {
+impl<L> Default for ResultCell<L> {
     fn default() -> Self {
         Self {
             brought: OnceLock::new(),
@@ -31,7 +31,7 @@ impl<L> Default for LandingPlace<L> {
     }
 }
 
-impl<L> LandingPlace<L> {
+impl<L> ResultCell<L> {
     /// Hands the landing to everyone who waits, and to everyone who will; `None` gives the flight up. Only the first time counts.
     pub fn bring(&self, landing: Option<L>) {
         if self.brought.set(landing).is_ok() {
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_gets_what_came_first_in_the_order_of_waiting() {
-        let landing = Arc::new(LandingPlace::default());
+        let landing = Arc::new(ResultCell::default());
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
         let waiting: Vec<_> = (0..20)
             .map(|number| {
@@ -118,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flight_that_was_given_up_brings_nothing() {
-        let landing = Arc::new(LandingPlace::<u32>::default());
+        let landing = Arc::new(ResultCell::<u32>::default());
         let waiting = landing.wait();
         landing.bring(None);
         assert_eq!(waiting.landed().await, None);
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_who_leaves_is_noticed() {
-        let landing = Arc::new(LandingPlace::<u32>::default());
+        let landing = Arc::new(ResultCell::<u32>::default());
         let (first, last) = (landing.wait(), landing.wait());
         let mut abandoned = std::pin::pin!(landing.abandoned());
         drop(first);

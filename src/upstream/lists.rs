@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::uri::PathAndQuery;
 
 use super::Upstream;
-use super::flight::FlightPlan;
+use super::retrieval::Retrieval;
 use crate::config::CachingRules;
 use crate::decide::freshen_by_list::{ItemChange, freshen_by_list};
 use crate::presented_request::PresentedRequest;
@@ -72,7 +72,7 @@ impl Upstream {
     /// is stored itself if `is_stored`.
     pub(super) fn validate_items(
         &self,
-        plan: &FlightPlan,
+        plan: &Retrieval,
         items: Vec<ItemState>,
         list: &StoredResponse,
         is_stored: bool,

@@ -1,19 +1,14 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
-pub mod answer_body;
-pub mod caller_body;
 pub mod collapse;
-pub mod dial;
-pub mod flight;
-pub mod forward;
-pub mod items;
-pub mod landing;
-pub mod learn;
+pub mod lists;
 pub mod outgoing;
+pub mod pass_through;
+pub mod result_cell;
+pub mod retrieval;
 pub mod shown;
 pub mod throttle;
-pub mod tls;
-pub mod upstream;
+pub mod unknown_tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,20 +34,20 @@ use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::session::{Received, Session, Snapshot};
-use answer_body::AnswerBody;
-use collapse::Flights;
-use flight::{Failure, Landing};
-use items::StoredLists;
+use crate::transport::answer_body::AnswerBody;
+use crate::transport::client::{Outgoing, PooledClient};
+use collapse::Collapsing;
+use lists::StoredLists;
+use retrieval::{Failure, SharedResult};
 use shown::LastShown;
 use throttle::{Held, Pause, Throttle};
-use upstream::{Outgoing, UpstreamClient};
 
 /// Everything that belongs to one upstream: nothing of it is shared with another.
 pub struct Upstream {
     /// Its name in the configuration.
     pub name: String,
     /// The pooled client.
-    pub client: UpstreamClient,
+    pub client: PooledClient,
     /// What kind of API it is.
     pub profile: Arc<dyn Profile>,
     /// Whether the profile is the right one, if nobody chose it.
@@ -66,7 +61,7 @@ pub struct Upstream {
     /// Lists that are stored, and of which items they consist.
     pub lists: StoredLists,
     /// What is under way.
-    pub flights: Arc<Flights<Landing>>,
+    pub collapsing: Arc<Collapsing<SharedResult>>,
     /// Whether it asked to be left alone.
     pub throttle: Throttle,
     /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
@@ -99,7 +94,7 @@ impl Upstream {
     /// Who shares a flight: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
     /// waits for an answer that was made for others.
     #[must_use]
-    pub fn flight_key(&self, request: &PresentedRequest) -> CacheKey {
+    pub fn collapse_key(&self, request: &PresentedRequest) -> CacheKey {
         let newest =
             self.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
         newest

@@ -9,7 +9,7 @@ use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
-/// Whether a request may lead or join flights at all. `GET` of the whole representation only, or `HEAD` where it is fetched as
+/// Whether a request may lead or join collapsing at all. `GET` of the whole representation only, or `HEAD` where it is fetched as
 /// `GET`: nobody else could use what comes back.
 #[must_use]
 pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> bool {
@@ -20,7 +20,7 @@ pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> boo
 }
 
 /// Whether a request may join a flight that has departed, given what the rules of coverage say about the flight's snapshot.
-/// `strong` and `no-cache` join only flights that depart after they asked, so never one of these.
+/// `strong` and `no-cache` join only collapsing that depart after they asked, so never one of these.
 #[must_use]
 pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =

@@ -8,12 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::answer_body::{WholeBody, read_whole, streaming};
-use super::caller_body::CallerBody;
-use super::flight::{Failure, STORING_PATIENCE};
 use super::outgoing::{OwnFields, outgoing_fields};
+use super::retrieval::{Failure, STORING_PATIENCE};
 use super::shown::{self, Shown};
-use super::upstream::Outgoing;
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::ResponseHead;
@@ -27,10 +24,13 @@ use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, SYNC_TOKEN, Snapshot, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
 use crate::sync_token::write_log::WriteId;
+use crate::transport::answer_body::{WholeBody, read_whole, streaming};
+use crate::transport::caller_body::CallerBody;
+use crate::transport::client::Outgoing;
 
 /// A request as a caller sent it, for the upstream.
 #[derive(Debug)]
-pub struct Forwarded {
+pub struct PassedRequest {
     /// The method.
     pub method: Method,
     /// The target, verbatim.
@@ -49,7 +49,7 @@ pub struct Forwarded {
 
 /// An answer, streaming.
 #[derive(Debug)]
-pub struct ForwardedAnswer {
+pub struct PassedAnswer {
     /// The head as it came.
     pub head: ResponseHead,
     /// The body.
@@ -62,7 +62,7 @@ pub struct ForwardedAnswer {
 
 /// An answer with what it tells the session.
 struct Told {
-    answer: ForwardedAnswer,
+    answer: PassedAnswer,
     snapshot: Snapshot,
     received: Received,
 }
@@ -74,9 +74,9 @@ impl Upstream {
     /// [`Failure`] when there is no answer.
     pub async fn forward(
         &self,
-        forwarded: Forwarded,
+        forwarded: PassedRequest,
         rules: &CachingRules,
-    ) -> Result<ForwardedAnswer, Failure> {
+    ) -> Result<PassedAnswer, Failure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
         let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
@@ -86,7 +86,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    async fn exchange(&self, forwarded: Forwarded) -> Result<Told, Failure> {
+    async fn exchange(&self, forwarded: PassedRequest) -> Result<Told, Failure> {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
         let own = OwnFields {
             conditions: None,
@@ -118,7 +118,7 @@ impl Upstream {
             response_time: self.clock.now(),
         };
         let body = streaming(response.into_body());
-        let answer = ForwardedAnswer { head, body, covers: snapshot.covers, sync_token: None };
+        let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
         Ok(Told { answer, snapshot, received })
     }
 
@@ -129,9 +129,9 @@ impl Upstream {
     /// [`Failure`] when there is no answer.
     pub async fn forward_safe(
         &self,
-        forwarded: Forwarded,
+        forwarded: PassedRequest,
         rules: &CachingRules,
-    ) -> Result<ForwardedAnswer, Failure> {
+    ) -> Result<PassedAnswer, Failure> {
         let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, &HeaderMap::new());
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
@@ -150,10 +150,10 @@ impl Upstream {
     /// `post` is the request as the cache sees it where its answer may feed later retrievals (`caching.md` rule 20).
     pub async fn write(
         self: Arc<Self>,
-        forwarded: Forwarded,
+        forwarded: PassedRequest,
         rules: Arc<CachingRules>,
         post: Option<PresentedRequest>,
-    ) -> Result<ForwardedAnswer, Failure> {
+    ) -> Result<PassedAnswer, Failure> {
         if let Some(failure) = self.writes_throttled(&forwarded.fields) {
             return Err(failure);
         }
@@ -170,10 +170,10 @@ impl Upstream {
 
     async fn write_to_its_end(
         self: Arc<Self>,
-        forwarded: Forwarded,
+        forwarded: PassedRequest,
         rules: &CachingRules,
         post: Option<PresentedRequest>,
-    ) -> Result<ForwardedAnswer, Failure> {
+    ) -> Result<PassedAnswer, Failure> {
         let method = forwarded.method.clone();
         let footprint = self.profile.footprint(&method, &forwarded.target);
         let own_target = self.profile.canonical_target(&method, &forwarded.target, &HeaderMap::new());
@@ -198,7 +198,7 @@ impl Upstream {
             }
             Err(_) => footprint,
         });
-        let answered = told.map(|Told { answer, received, .. }| ForwardedAnswer {
+        let answered = told.map(|Told { answer, received, .. }| PassedAnswer {
             sync_token: self.session.response_line_after_write(&received.tokens),
             ..answer
         });
@@ -241,14 +241,14 @@ impl Upstream {
     async fn feed(
         &self,
         post: &PresentedRequest,
-        answer: ForwardedAnswer,
+        answer: PassedAnswer,
         position: u64,
         rules: &CachingRules,
-    ) -> Result<ForwardedAnswer, Failure> {
-        let ForwardedAnswer { head, body, covers, sync_token } = answer;
+    ) -> Result<PassedAnswer, Failure> {
+        let PassedAnswer { head, body, covers, sync_token } = answer;
         let (Ok(storable), true) = (storable(post, &head, rules), position == covers.closed_position + 1)
         else {
-            return Ok(ForwardedAnswer { head, body, covers, sync_token });
+            return Ok(PassedAnswer { head, body, covers, sync_token });
         };
         match read_whole(body, rules.max_stored_body_bytes, STORING_PATIENCE, std::future::pending()).await {
             WholeBody::Complete(bytes) => {
@@ -256,9 +256,9 @@ impl Upstream {
                 if let Ok(response) = storable.with_body(&head, bytes.clone(), covers, rules) {
                     self.put(&post.key, response);
                 }
-                Ok(ForwardedAnswer { head, body: bytes.into(), covers, sync_token })
+                Ok(PassedAnswer { head, body: bytes.into(), covers, sync_token })
             }
-            WholeBody::Streams(body) => Ok(ForwardedAnswer { head, body, covers, sync_token }),
+            WholeBody::Streams(body) => Ok(PassedAnswer { head, body, covers, sync_token }),
             WholeBody::Broken(error) => {
                 let upstream = self.client.authority().to_string();
                 Err(Failure::from(ProxyError::BrokenAnswer { upstream, cause: error.to_string().into() }))

@@ -12,13 +12,13 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
 use super::Upstream;
-use super::answer_body::AnswerBody;
-use super::flight::Failure;
+use super::retrieval::Failure;
 use crate::clock::Timestamp;
 use crate::credentials::partition::{Identity, Partitions};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::http_date;
+use crate::transport::answer_body::AnswerBody;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const X_MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");

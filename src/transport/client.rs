@@ -19,7 +19,7 @@ use crate::error::ProxyError;
 
 /// How long each part of an exchange may take, and how large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamLimits {
+pub struct ExchangeLimits {
     /// To establish a connection, TLS included.
     pub connect_deadline: Duration,
     /// From sending the request to the end of the answer's header section.
@@ -49,17 +49,17 @@ pub struct Outgoing {
 
 /// The pooled client of one upstream.
 #[derive(Clone)]
-pub struct UpstreamClient {
+pub struct PooledClient {
     client: Client<Connector, FlowingBody>,
     scheme: Scheme,
     authority: Authority,
-    limits: UpstreamLimits,
+    limits: ExchangeLimits,
 }
 
-impl UpstreamClient {
+impl PooledClient {
     /// A client for one scheme and authority. Opens nothing yet, so a sidecar starts although its origin is away.
     #[must_use]
-    pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: UpstreamLimits) -> Self {
+    pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: ExchangeLimits) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(limits.pool_idle_time)
             .pool_timer(TokioTimer::new())
@@ -71,7 +71,7 @@ impl UpstreamClient {
 
     /// The limits that were configured.
     #[must_use]
-    pub const fn limits(&self) -> UpstreamLimits {
+    pub const fn limits(&self) -> ExchangeLimits {
         self.limits
     }
 

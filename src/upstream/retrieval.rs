@@ -12,12 +12,10 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use super::collapse::Leader;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
-use super::upstream::Outgoing;
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
@@ -32,6 +30,8 @@ use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::CoverageVerdict;
 use crate::sync_token::session::{Received, Snapshot};
+use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
+use crate::transport::client::Outgoing;
 
 /// How long a queued flight waits for the one ahead of it.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -44,9 +44,9 @@ const ABANDONED_GRACE: Duration = Duration::from_millis(500);
 
 /// What a flight brought for everyone on board. Cheap to clone.
 #[derive(Clone, Debug)]
-pub enum Landing {
+pub enum SharedResult {
     /// A response that is stored, or would be if there were room: everyone may be answered from it.
-    Shared(SharedAnswer),
+    Response(SharedResponse),
     /// The answer is for the leader alone: ask for yourself.
     NotShared {
         /// It is a failure that may pass: the next answer may be for all.
@@ -58,7 +58,7 @@ pub enum Landing {
 
 /// A response for everyone on board.
 #[derive(Clone, Debug)]
-pub struct SharedAnswer {
+pub struct SharedResponse {
     /// The response.
     pub response: Arc<StoredResponse>,
     /// The status that came back.
@@ -78,13 +78,13 @@ pub struct Failure {
 
 /// What a flight brought for the request that caused it.
 #[derive(Debug)]
-pub enum LeadersAnswer {
+pub enum LeaderResult {
     /// The same as for everyone on board.
-    Landed(Landing),
+    Shared(SharedResult),
     /// The same response as for everyone on board, with the fields that are for this caller alone.
     Stored {
         /// What everyone gets.
-        shared: SharedAnswer,
+        shared: SharedResponse,
         /// The fields that are withheld from all others.
         withheld: HeaderMap,
     },
@@ -98,12 +98,12 @@ pub enum LeadersAnswer {
         not_stored: NotStored,
     },
     /// An answer for this caller alone, streaming.
-    Alone(AloneAnswer),
+    Alone(UnsharedAnswer),
 }
 
 /// An answer for one caller alone.
 #[derive(Debug)]
-pub struct AloneAnswer {
+pub struct UnsharedAnswer {
     /// Its head as it came.
     pub head: ResponseHead,
     /// Its body, streaming.
@@ -112,7 +112,7 @@ pub struct AloneAnswer {
     pub not_stored: NotStored,
 }
 
-impl AloneAnswer {
+impl UnsharedAnswer {
     /// Whether it is a failure that may pass: it says nothing of the next answer.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
@@ -122,7 +122,7 @@ impl AloneAnswer {
 
 /// Everything that a flight needs to know.
 #[derive(Clone)]
-pub struct FlightPlan {
+pub struct Retrieval {
     /// Where it goes.
     pub upstream: Arc<Upstream>,
     /// The request that caused it.
@@ -150,14 +150,14 @@ struct News<'a> {
     received: &'a Received,
 }
 
-impl FlightPlan {
+impl Retrieval {
     /// Flies with followers on board, in a task of its own. `answer` goes to the caller who caused the flight, if he still
     /// waits.
     pub async fn fly(
         self,
-        mut leader: Leader<Landing>,
+        mut leader: Leader<SharedResult>,
         mut snapshot: Option<Snapshot>,
-        answer: oneshot::Sender<LeadersAnswer>,
+        answer: oneshot::Sender<LeaderResult>,
     ) {
         leader
             .depart(QUEUE_PATIENCE, || {
@@ -173,28 +173,28 @@ impl FlightPlan {
             tokio::time::sleep(ABANDONED_GRACE).await;
         };
         match self.ask(snapshot, given_up).await {
-            LeadersAnswer::Landed(landing) => {
+            LeaderResult::Shared(landing) => {
                 // Either of the two may be gone; the store has it in any case.
-                let _gone = answer.send(LeadersAnswer::Landed(landing.clone()));
+                let _gone = answer.send(LeaderResult::Shared(landing.clone()));
                 leader.land(landing);
             }
-            LeadersAnswer::Stored { shared, withheld } => {
-                leader.land(Landing::Shared(shared.clone()));
-                let _gone = answer.send(LeadersAnswer::Stored { shared, withheld });
+            LeaderResult::Stored { shared, withheld } => {
+                leader.land(SharedResult::Response(shared.clone()));
+                let _gone = answer.send(LeaderResult::Stored { shared, withheld });
             }
-            LeadersAnswer::Alone(alone) => {
-                leader.land(Landing::NotShared { may_pass: alone.may_pass() });
-                let _gone = answer.send(LeadersAnswer::Alone(alone));
+            LeaderResult::Alone(alone) => {
+                leader.land(SharedResult::NotShared { may_pass: alone.may_pass() });
+                let _gone = answer.send(LeaderResult::Alone(alone));
             }
-            only @ LeadersAnswer::Only { .. } => {
-                leader.land(Landing::NotShared { may_pass: false });
+            only @ LeaderResult::Only { .. } => {
+                leader.land(SharedResult::NotShared { may_pass: false });
                 let _gone = answer.send(only);
             }
         }
     }
 
     /// Asks upstream and absorbs the answer. `given_up` resolves when nobody wants the body any more.
-    pub async fn ask(&self, mut snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeadersAnswer {
+    pub async fn ask(&self, mut snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeaderResult {
         if self.upstream.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
         }
@@ -202,7 +202,7 @@ impl FlightPlan {
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
         let answered = match self.exchange(in_hand.as_deref(), &snapshot).await {
             Ok(answered) => answered,
-            Err(failure) => return LeadersAnswer::Landed(Landing::Failed(failure)),
+            Err(failure) => return LeaderResult::Shared(SharedResult::Failed(failure)),
         };
         let change = self.absorb(&answered, in_hand.as_deref(), &snapshot);
         if !matches!(change, Change::AskAgain(_)) {
@@ -210,7 +210,7 @@ impl FlightPlan {
         }
         // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
         match self.exchange(None, &snapshot).await {
-            Err(failure) => LeadersAnswer::Landed(Landing::Failed(failure)),
+            Err(failure) => LeaderResult::Shared(SharedResult::Failed(failure)),
             Ok(answered) => {
                 let change = self.absorb(&answered, None, &snapshot);
                 self.act(change, None, answered, &snapshot, given_up).await
@@ -225,7 +225,7 @@ impl FlightPlan {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.flights.waits_in_vain(&self.request.key) => callers_own(&self.request),
+            None if upstream.collapsing.waits_in_vain(&self.request.key) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {
@@ -285,7 +285,7 @@ impl FlightPlan {
         answered: Answered,
         snapshot: &Snapshot,
         given_up: impl Future<Output = ()>,
-    ) -> LeadersAnswer {
+    ) -> LeaderResult {
         let Answered { head, received, response, .. } = answered;
         let body = response.into_body();
         let news = News { snapshot, received: &received };
@@ -307,7 +307,7 @@ impl FlightPlan {
             Change::AnswerOnly(response, not_stored) => {
                 self.record(Shown::whole(&self.request.key, &self.request.fields, &response), news);
                 self.outdate(in_hand);
-                LeadersAnswer::Only { response, status: head.status, not_stored }
+                LeaderResult::Only { response, status: head.status, not_stored }
             }
             Change::NotModifiedForCaller => {
                 self.outdate(in_hand);
@@ -318,7 +318,9 @@ impl FlightPlan {
                 self.alone(head, streaming(body), not_stored, news)
             }
             Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, news),
-            Change::ServeStale(_, why) => LeadersAnswer::Landed(Landing::Failed(self.failure(why, &head))),
+            Change::ServeStale(_, why) => {
+                LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head)))
+            }
             Change::AskAgain(reason) => self.broken(reason.as_str().into()),
             Change::Reject(reason) => self.broken(reason.as_str().into()),
         }
@@ -333,7 +335,7 @@ impl FlightPlan {
         body: AnswerBody,
         news: News<'_>,
         given_up: impl Future<Output = ()>,
-    ) -> LeadersAnswer {
+    ) -> LeaderResult {
         let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
         let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
         match read_whole(streaming(body), limit_bytes, STORING_PATIENCE, given_up).await {
@@ -362,10 +364,10 @@ impl FlightPlan {
                 let upstream = self.upstream.client.authority().to_string();
                 let deadline = self.upstream.client.limits().body_stall_deadline;
                 let error = ProxyError::BodyTimeout { upstream, deadline };
-                LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::TimedOut, error }))
+                LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::TimedOut, error }))
             }
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
-            WholeBody::Abandoned => LeadersAnswer::Landed(Landing::NotShared { may_pass: false }),
+            WholeBody::Abandoned => LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
         }
     }
 
@@ -376,7 +378,7 @@ impl FlightPlan {
         body: FlowingBody,
         not_stored: NotStored,
         news: News<'_>,
-    ) -> LeadersAnswer {
+    ) -> LeaderResult {
         let request = &self.request;
         let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields);
         if head.status == StatusCode::NOT_MODIFIED {
@@ -389,7 +391,7 @@ impl FlightPlan {
             shown.body = Some(bytes);
         }
         self.record(shown, news);
-        LeadersAnswer::Alone(AloneAnswer { head, body, not_stored })
+        LeaderResult::Alone(UnsharedAnswer { head, body, not_stored })
     }
 
     fn record(&self, shown: Shown<'_>, news: News<'_>) -> u64 {
@@ -429,7 +431,7 @@ impl FlightPlan {
         Failure { why, error }
     }
 
-    fn put(&self, mut response: StoredResponse, head: &ResponseHead, news: News<'_>) -> LeadersAnswer {
+    fn put(&self, mut response: StoredResponse, head: &ResponseHead, news: News<'_>) -> LeaderResult {
         let target = self.request.key.canonical_target();
         let mut items = None;
         if response.status == StatusCode::OK && response.range.is_none() {
@@ -453,14 +455,14 @@ impl FlightPlan {
             self.upstream.validate_items(self, items, &response, stored);
         }
         let withheld = withheld_fields(head, &response.fields);
-        let shared = SharedAnswer { response: Arc::new(response), status: head.status, stored };
-        LeadersAnswer::Stored { shared, withheld }
+        let shared = SharedResponse { response: Arc::new(response), status: head.status, stored };
+        LeaderResult::Stored { shared, withheld }
     }
 
-    fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeadersAnswer {
+    fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeaderResult {
         let upstream = self.upstream.client.authority().to_string();
         let error = ProxyError::BrokenAnswer { upstream, cause };
-        LeadersAnswer::Landed(Landing::Failed(Failure { why: Unreachable::Broken, error }))
+        LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::Broken, error }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How fifty requests become one: flights, and who may board them (RFC 9111 §4, RFC 9211 `collapsed`).
+//! How fifty requests become one: collapsing, and who may board them (RFC 9111 §4, RFC 9211 `collapsed`).
 //!
 //! A flight is one exchange with the upstream for one cache key, run by a task of its own that outlives the caller who
 //! caused it. A later request boards the current flight only if the flight's coverage satisfies what that request requires;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::landing::{LandingPlace, Waiting};
+use super::result_cell::{ResultCell, Waiting};
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
 
-/// All flights of one upstream. `L` is what a landing brings, cheap to clone.
+/// All collapsing of one upstream. `L` is what a landing brings, cheap to clone.
 #[derive(Debug)]
-pub struct Flights<L> {
+pub struct Collapsing<L> {
     routes: Mutex<HashMap<CacheKey, Route<L>>>,
     /// Fingerprints of keys whose last answer was for its caller alone, each in the place that its hash names. Two keys in
     /// one place push each other out, which costs a wait; no key costs memory.
@@ -40,12 +40,12 @@ struct Flight<L> {
     /// Another flight for the key, sent before this one, has landed since this one departed. Without tokens nobody can
     /// tell which of the two shows the newer state, and who has seen the other must not be handed this one.
     overlapped: bool,
-    landing: Arc<LandingPlace<L>>,
+    landing: Arc<ResultCell<L>>,
 }
 
 /// Where a request sits after boarding.
 #[derive(Debug)]
-pub enum Seat<L> {
+pub enum Role<L> {
     /// It leads a flight: take the snapshot with [`Leader::depart`], exchange, and [`Leader::land`].
     Lead(Leader<L>),
     /// It waits for somebody else's.
@@ -55,10 +55,10 @@ pub enum Seat<L> {
 /// Leads one flight. Dropped without landing, it lets its followers ask for themselves.
 #[derive(Debug)]
 pub struct Leader<L> {
-    flights: Arc<Flights<L>>,
+    collapsing: Arc<Collapsing<L>>,
     key: CacheKey,
     covers: Arc<OnceLock<Coverage>>,
-    landing: Arc<LandingPlace<L>>,
+    landing: Arc<ResultCell<L>>,
     waits_for: Option<Waiting<L>>,
 }
 
@@ -70,7 +70,7 @@ pub struct Follower<L> {
     pub departs_later: bool,
 }
 
-impl<L> Default for Flights<L> {
+impl<L> Default for Collapsing<L> {
     fn default() -> Self {
         Self {
             routes: Mutex::new(HashMap::new()),
@@ -80,7 +80,7 @@ impl<L> Default for Flights<L> {
     }
 }
 
-impl<L: Clone> Flights<L> {
+impl<L: Clone> Collapsing<L> {
     /// Boards the current flight for `key` if `satisfies` its coverage, else the queued one, else leads a new one.
     ///
     /// `snapshot` is called under the lock if the request is to lead at once, so that nobody can board before the coverage
@@ -90,26 +90,26 @@ impl<L: Clone> Flights<L> {
         key: &CacheKey,
         satisfies: impl FnOnce(Coverage) -> bool,
         snapshot: impl FnOnce() -> Coverage,
-    ) -> Seat<L> {
+    ) -> Role<L> {
         let mut routes = self.lock();
         let Some(route) = routes.get_mut(key) else {
             let (leader, flight) = self.assemble(key, None);
             let _first = leader.covers.set(snapshot());
             routes.insert(key.clone(), Route { current: flight, queued: None });
-            return Seat::Lead(leader);
+            return Role::Lead(leader);
         };
         // A flight that has not departed will take its snapshot after this request asked: anybody may board.
         let departed = route.current.covers.get();
         if departed.is_none_or(|covers| !route.current.overlapped && satisfies(*covers)) {
             let landed = route.current.landing.wait();
-            return Seat::Follow(Follower { landed, departs_later: departed.is_none() });
+            return Role::Follow(Follower { landed, departs_later: departed.is_none() });
         }
         if let Some(queued) = &route.queued {
-            return Seat::Follow(Follower { landed: queued.landing.wait(), departs_later: true });
+            return Role::Follow(Follower { landed: queued.landing.wait(), departs_later: true });
         }
         let (leader, flight) = self.assemble(key, Some(route.current.landing.wait()));
         route.queued = Some(flight);
-        Seat::Lead(leader)
+        Role::Lead(leader)
     }
 
     /// Whether whoever boards a flight for this key is likely to wait for an answer that he may not use.
@@ -138,10 +138,10 @@ impl<L: Clone> Flights<L> {
     }
 
     fn assemble(self: &Arc<Self>, key: &CacheKey, waits_for: Option<Waiting<L>>) -> (Leader<L>, Flight<L>) {
-        let landing = Arc::new(LandingPlace::default());
+        let landing = Arc::new(ResultCell::default());
         let covers = Arc::new(OnceLock::new());
         let flight = Flight { covers: Arc::clone(&covers), overlapped: false, landing: Arc::clone(&landing) };
-        (Leader { flights: Arc::clone(self), key: key.clone(), covers, landing, waits_for }, flight)
+        (Leader { collapsing: Arc::clone(self), key: key.clone(), covers, landing, waits_for }, flight)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Route<L>>> {
@@ -157,7 +157,7 @@ impl<L: Clone> Leader<L> {
         if let Some(ahead) = self.waits_for.take() {
             // Landed, given up, or too slow: in each case this flight departs.
             let _outcome = tokio::time::timeout(patience, ahead.landed()).await;
-            let mut routes = self.flights.lock();
+            let mut routes = self.collapsing.lock();
             let covers = *self.covers.get_or_init(snapshot);
             if let Some(route) = routes.get_mut(&self.key)
                 && let Some(queued) = route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers))
@@ -191,7 +191,7 @@ impl<L: Clone> Leader<L> {
 
 impl<L> Leader<L> {
     fn leave(&self) {
-        let mut routes = self.flights.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = self.collapsing.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(route) = routes.get_mut(&self.key) else { return };
         if Arc::ptr_eq(&route.current.covers, &self.covers) {
             match route.queued.take() {
@@ -241,69 +241,69 @@ mod tests {
         Coverage { sent_order: order, ..Coverage::default() }
     }
 
-    fn board(flights: &Arc<Flights<u32>>, satisfies: bool) -> Seat<u32> {
-        flights.board(&key(), |_| satisfies, || sent(1))
+    fn board(collapsing: &Arc<Collapsing<u32>>, satisfies: bool) -> Role<u32> {
+        collapsing.board(&key(), |_| satisfies, || sent(1))
     }
 
-    fn lead(seat: Seat<u32>) -> Leader<u32> {
+    fn lead(seat: Role<u32>) -> Leader<u32> {
         match seat {
-            Seat::Lead(leader) => leader,
-            Seat::Follow(_) => panic!("follows where it should lead"),
+            Role::Lead(leader) => leader,
+            Role::Follow(_) => panic!("follows where it should lead"),
         }
     }
 
-    fn follow(seat: Seat<u32>) -> Follower<u32> {
+    fn follow(seat: Role<u32>) -> Follower<u32> {
         match seat {
-            Seat::Follow(follower) => follower,
-            Seat::Lead(_) => panic!("leads where it should follow"),
+            Role::Follow(follower) => follower,
+            Role::Lead(_) => panic!("leads where it should follow"),
         }
     }
 
     #[test]
     fn keys_whose_answers_are_for_one_caller_alone_are_remembered_until_one_is_not() {
-        let flights = Flights::<u32>::default();
+        let collapsing = Collapsing::<u32>::default();
         let other = CacheKey::new("main", "", "/kv/b");
-        assert!(!flights.waits_in_vain(&key()));
-        flights.remember(&key(), true);
-        assert!(flights.waits_in_vain(&key()));
-        assert!(!flights.waits_in_vain(&other));
-        flights.remember(&other, false);
-        assert!(flights.waits_in_vain(&key()));
-        flights.remember(&key(), false);
-        assert!(!flights.waits_in_vain(&key()));
+        assert!(!collapsing.waits_in_vain(&key()));
+        collapsing.remember(&key(), true);
+        assert!(collapsing.waits_in_vain(&key()));
+        assert!(!collapsing.waits_in_vain(&other));
+        collapsing.remember(&other, false);
+        assert!(collapsing.waits_in_vain(&key()));
+        collapsing.remember(&key(), false);
+        assert!(!collapsing.waits_in_vain(&key()));
     }
 
     #[tokio::test]
     async fn those_whom_the_coverage_satisfies_share_one_landing() {
-        let flights = Arc::new(Flights::default());
-        let leader = lead(board(&flights, true));
-        let followers: Vec<_> = (0..50).map(|_| follow(board(&flights, true))).collect();
-        assert_eq!(flights.lock().len(), 1);
+        let collapsing = Arc::new(Collapsing::default());
+        let leader = lead(board(&collapsing, true));
+        let followers: Vec<_> = (0..50).map(|_| follow(board(&collapsing, true))).collect();
+        assert_eq!(collapsing.lock().len(), 1);
         leader.land(7);
         for follower in followers {
             assert_eq!(follower.landed().await, Some(7));
         }
-        assert_eq!(flights.lock().len(), 0);
+        assert_eq!(collapsing.lock().len(), 0);
     }
 
     #[tokio::test]
     async fn the_others_share_the_one_queued_flight_whose_snapshot_comes_last() {
-        let flights = Arc::new(Flights::default());
-        let first = lead(board(&flights, true));
-        let mut queued = lead(board(&flights, false));
-        let waiting = follow(board(&flights, false));
+        let collapsing = Arc::new(Collapsing::default());
+        let first = lead(board(&collapsing, true));
+        let mut queued = lead(board(&collapsing, false));
+        let waiting = follow(board(&collapsing, false));
         let late = {
             let mut departing = std::pin::pin!(queued.depart(PATIENCE, || sent(2)));
             assert!(futures_util::poll!(departing.as_mut()).is_pending(), "waits for the flight ahead");
             first.land(1);
             // Boards between the landing and the departure: the snapshot is still to come.
-            let late = follow(board(&flights, false));
+            let late = follow(board(&collapsing, false));
             assert_eq!(departing.await, sent(2));
             late
         };
         // After the departure only by coverage.
-        let _next = lead(board(&flights, false));
-        let satisfied = follow(board(&flights, true));
+        let _next = lead(board(&collapsing, false));
+        let satisfied = follow(board(&collapsing, true));
         queued.land(2);
         for follower in [waiting, late, satisfied] {
             assert_eq!(follower.landed().await, Some(2));
@@ -312,83 +312,83 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queued_flight_departs_when_its_patience_is_over() {
-        let flights = Arc::new(Flights::default());
-        let slow = lead(board(&flights, true));
-        let slow_follower = follow(board(&flights, true));
-        let mut queued = lead(board(&flights, false));
+        let collapsing = Arc::new(Collapsing::default());
+        let slow = lead(board(&collapsing, true));
+        let slow_follower = follow(board(&collapsing, true));
+        let mut queued = lead(board(&collapsing, false));
         assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
-        let follower = follow(board(&flights, true));
-        let another = follow(board(&flights, true));
+        let follower = follow(board(&collapsing, true));
+        let another = follow(board(&collapsing, true));
         slow.land(1);
         assert_eq!(slow_follower.landed().await, Some(1));
         queued.land(2);
         assert_eq!((follower.landed().await, another.landed().await), (Some(2), Some(2)));
-        assert_eq!(flights.lock().len(), 0);
+        assert_eq!(collapsing.lock().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_boards_a_flight_in_the_air_after_one_that_it_has_overtaken_has_landed() {
-        let flights = Arc::new(Flights::default());
-        let slow = lead(board(&flights, true));
-        let mut overtaking = lead(board(&flights, false));
+        let collapsing = Arc::new(Collapsing::default());
+        let slow = lead(board(&collapsing, true));
+        let mut overtaking = lead(board(&collapsing, false));
         assert_eq!(overtaking.depart(PATIENCE, || sent(2)).await, sent(2));
-        let on_board = follow(board(&flights, true));
+        let on_board = follow(board(&collapsing, true));
         slow.land(1);
-        let mut next = lead(board(&flights, true));
+        let mut next = lead(board(&collapsing, true));
         overtaking.land(2);
         assert_eq!(on_board.landed().await, Some(2));
         assert_eq!(next.depart(PATIENCE, || sent(3)).await, sent(3));
-        let satisfied = follow(board(&flights, true));
+        let satisfied = follow(board(&collapsing, true));
         next.land(3);
         assert_eq!(satisfied.landed().await, Some(3));
     }
 
     #[tokio::test]
     async fn a_flight_that_is_given_up_leaves_nobody_waiting() {
-        let flights = Arc::new(Flights::default());
-        let leader = lead(board(&flights, true));
-        let follower = follow(board(&flights, true));
-        let mut queued = lead(board(&flights, false));
+        let collapsing = Arc::new(Collapsing::default());
+        let leader = lead(board(&collapsing, true));
+        let follower = follow(board(&collapsing, true));
+        let mut queued = lead(board(&collapsing, false));
         drop(leader);
         assert_eq!(follower.landed().await, None);
         assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
         drop(queued);
-        assert_eq!(flights.lock().len(), 0);
+        assert_eq!(collapsing.lock().len(), 0);
     }
 
     /// Boards as soon as it is woken.
     #[derive(Debug)]
     struct AsksAgain {
-        flights: Arc<Flights<u32>>,
-        seat: Mutex<Option<Seat<u32>>>,
+        collapsing: Arc<Collapsing<u32>>,
+        seat: Mutex<Option<Role<u32>>>,
     }
 
     impl Wake for AsksAgain {
         fn wake(self: Arc<Self>) {
-            *self.seat.lock().expect("no panic") = Some(board(&self.flights, true));
+            *self.seat.lock().expect("no panic") = Some(board(&self.collapsing, true));
         }
     }
 
     #[test]
     fn whoever_asks_again_because_of_a_landing_does_not_board_what_has_landed() {
-        let flights = Arc::new(Flights::default());
-        let leader = lead(board(&flights, true));
-        let asks_again = Arc::new(AsksAgain { flights: Arc::clone(&flights), seat: Mutex::default() });
-        let mut waiting = Box::pin(follow(board(&flights, true)).landed());
+        let collapsing = Arc::new(Collapsing::default());
+        let leader = lead(board(&collapsing, true));
+        let asks_again = Arc::new(AsksAgain { collapsing: Arc::clone(&collapsing), seat: Mutex::default() });
+        let mut waiting = Box::pin(follow(board(&collapsing, true)).landed());
         let waker = Waker::from(Arc::clone(&asks_again));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         leader.land(7);
         let next = lead(asks_again.seat.lock().expect("no panic").take().expect("woken"));
-        let _on_board = follow(board(&flights, true));
+        let _on_board = follow(board(&collapsing, true));
         next.land(8);
     }
 
     #[tokio::test]
     async fn a_flight_that_nobody_waits_for_knows_it() {
-        let flights = Arc::new(Flights::default());
-        let leader = lead(board(&flights, true));
+        let collapsing = Arc::new(Collapsing::default());
+        let leader = lead(board(&collapsing, true));
         let own = leader.follow();
-        let other = follow(board(&flights, true));
+        let other = follow(board(&collapsing, true));
         let mut abandoned = std::pin::pin!(leader.abandoned());
         drop(own);
         assert!(futures_util::poll!(abandoned.as_mut()).is_pending());

@@ -9,9 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Upstream;
-use super::caller_body::CallerBody;
-use super::flight::Failure;
-use super::forward::{Forwarded, ForwardedAnswer};
+use super::pass_through::{PassedAnswer, PassedRequest};
+use super::retrieval::Failure;
 use crate::config::CachingRules;
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
@@ -19,6 +18,7 @@ use crate::headers::conditional::CONDITIONAL_FIELDS;
 use crate::stored_response::CacheKey;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::token::PresentedToken;
+use crate::transport::caller_body::CallerBody;
 
 /// What became of the tokens that a caller presented.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub enum Learned {
     /// All of them are known, as what a stored response must include.
     Demands(Presented),
     /// The origin refuses the request, whatever the state: that is the answer.
-    Refused(ForwardedAnswer),
+    Refused(PassedAnswer),
     /// The origin does not answer with the ids of these values. Its answer is as new as they are, and nothing else is known to be.
     StillUnknown {
         /// The answer.
-        answer: ForwardedAnswer,
+        answer: PassedAnswer,
         /// A value took the place of a token of ours: the answer may be older than what callers here have been shown.
         replaced_ours: bool,
     },
@@ -41,7 +41,7 @@ pub enum Learned {
 /// Why asking about values told nothing of what they demand.
 #[derive(Debug)]
 enum Unlearned {
-    Refused(ForwardedAnswer),
+    Refused(PassedAnswer),
     Failed(Failure),
 }
 
@@ -76,7 +76,7 @@ impl Upstream {
         }
     }
 
-    fn learn_from(&self, answer: &ForwardedAnswer, values: &[PresentedToken]) -> bool {
+    fn learn_from(&self, answer: &PassedAnswer, values: &[PresentedToken]) -> bool {
         self.session.learn(answer.covers, values, &answer.head.fields, self.clock.now())
     }
 
@@ -89,7 +89,7 @@ impl Upstream {
         target: &PathAndQuery,
         shows: Option<&CacheKey>,
         rules: &CachingRules,
-    ) -> Result<ForwardedAnswer, Unlearned> {
+    ) -> Result<PassedAnswer, Unlearned> {
         if let Some(failure) = self.throttled(fields, self.clock.now()) {
             return Err(Unlearned::Failed(failure));
         }
@@ -97,7 +97,7 @@ impl Upstream {
         for name in CONDITIONAL_FIELDS.iter().chain([&RANGE]) {
             unconditional.remove(name);
         }
-        let asked = Forwarded {
+        let asked = PassedRequest {
             method: method.clone(),
             target: target.clone(),
             fields: unconditional,

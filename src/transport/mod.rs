@@ -1,0 +1,7 @@
+//! One exchange on the wire: dialling, TLS, the pooled client, and bodies on their way. It knows nothing of caching.
+
+pub mod answer_body;
+pub mod caller_body;
+pub mod client;
+pub mod dial;
+pub mod tls;
