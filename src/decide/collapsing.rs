@@ -1,4 +1,4 @@
-//! Which requests share one exchange with the origin (RFC 9111 §4; design, section 3): who may lead or join a flight, which flight
+//! Which requests share one exchange with the origin (RFC 9111 §4; design, section 3): who may lead or join a fetch, which fetch
 //! a request may join, and to whom its answer may be handed.
 
 use http::Method;
@@ -19,8 +19,8 @@ pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> boo
     method && request.range.is_none() && !request.directives.no_store && shares_answers
 }
 
-/// Whether a request may join a flight that has departed, given what the rules of coverage say about the flight's snapshot.
-/// `strong` and `no-cache` join only collapsing that depart after they asked, so never one of these.
+/// Whether a request may join a fetch that has started, given what the rules of coverage say about the fetch's snapshot.
+/// `strong` and `no-cache` join only fetches that start after they asked, so never one of these.
 #[must_use]
 pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =
@@ -40,13 +40,13 @@ pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &Ca
     }
 }
 
-/// Whether the answer of a flight may be handed to a request that joined it. `departed_later`: the flight departed after the
+/// Whether the answer of a fetch may be handed to a request that joined it. `started_later`: the fetch started after the
 /// request had asked, so that its answer is as good as one of the request's own. Otherwise a response that its origin wants
 /// validated on each use is not for those who came late.
 #[must_use]
-pub fn may_be_handed(request: &PresentedRequest, response: &StoredResponse, departed_later: bool) -> bool {
+pub fn may_be_handed(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
     let reusable = !response.policy.no_cache && !response.policy.freshness_lifetime.is_zero();
-    (departed_later || reusable) && vary::selects(&response.selecting, &request.fields)
+    (started_later || reusable) && vary::selects(&response.selecting, &request.fields)
 }
 
 #[cfg(test)]

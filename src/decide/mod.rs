@@ -63,9 +63,9 @@ pub enum Decision {
     /// or be a part that is to be completed: `decide::validation` says what to send.
     Validate(ForwardReason),
     /// Ask the origin although there is no stored response to validate, unless one has come by the time that the request leaves.
-    /// It may lead or join a flight.
+    /// It may lead or join a fetch.
     Fetch(ForwardReason),
-    /// Pass the request on by itself: it neither joins a flight nor leads one. What comes back is absorbed all the same.
+    /// Pass the request on by itself: it neither joins a fetch nor leads one. What comes back is absorbed all the same.
     Forward(ForwardReason),
     /// The caller wants a stored response or none (`only-if-cached`), and there is none for it: 504.
     Refuse,

@@ -73,7 +73,7 @@ fn decide(
 }
 
 /// Whether a stored response may be shown to this caller at all: under `Sharing::Guarded` one who sends `Cookie` gets only
-/// what the origin calls `public`. Nothing stored may turn out to be public, but nobody else's flight may be waited for.
+/// what the origin calls `public`. Nothing stored may turn out to be public, but nobody else's fetch may be waited for.
 pub(super) fn is_shareable_with(
     request: &PresentedRequest,
     stored: Option<&StoredResponse>,

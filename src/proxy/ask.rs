@@ -23,13 +23,13 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         if !context.proven
             || !may_collapse(&context.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.collapsing.waits_in_vain(&context.request.key)
+            || to.upstream.hit_for_miss.contains(&context.request.key)
         {
             return self.fetch_unshared(to, context, reason, true, None).await;
         }
-        let mut boarded: Option<CacheKey> = None;
+        let mut joined: Option<CacheKey> = None;
         let mut collapsed = None;
-        // Twice at most: who was on the flight of another variant has seen by then which fields select, and takes his own. And a
+        // Twice at most: who was on the fetch of another variant has seen by then which fields select, and takes his own. And a
         // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once. After
         // a second failure each asks for himself: to go on would serve them one after the other.
         for _ in 0..2 {
@@ -37,34 +37,34 @@ impl Proxy {
                 return self.without_origin(to, context, failure, None);
             }
             let collapse_key = to.upstream.collapse_key(&context.request);
-            if boarded.as_ref() == Some(&collapse_key) {
+            if joined.as_ref() == Some(&collapse_key) {
                 break;
             }
-            match self.board(to, &context, &collapse_key) {
+            match self.join(to, &context, &collapse_key) {
                 (Role::Lead(leader), snapshot) => {
                     let (answer, answered) = tokio::sync::oneshot::channel();
-                    // Held while this caller waits, so that the flight knows that somebody does.
-                    let _seat = leader.follow();
-                    tokio::spawn(to.plan(&context, true).fly(leader, snapshot, answer));
+                    // Held while this caller waits, so that the fetch knows that somebody does.
+                    let _follower = leader.follow();
+                    tokio::spawn(to.plan(&context, true).run(leader, snapshot, answer));
                     return match answered.await {
                         Ok(answer) => self.led(to, context, answer, reason, collapsed),
                         Err(_) => {
-                            Err(ProxyError::Internal { cause: "a flight ended without landing".into() })
+                            Err(ProxyError::Internal { cause: "a fetch ended without a result".into() })
                         }
                     };
                 }
                 (Role::Follow(follower), _) => {
-                    let departs_later = follower.departs_later;
-                    match follower.landed().await {
+                    let starts_later = follower.starts_later;
+                    match follower.result().await {
                         Some(SharedResult::Response(shared))
-                            if may_be_handed(&context.request, &shared.response, departs_later) =>
+                            if may_be_handed(&context.request, &shared.response, starts_later) =>
                         {
                             return Ok(Outcome::shared(context.request, shared, reason, Some(true)));
                         }
                         Some(SharedResult::Failed(failure)) => {
                             return self.without_origin(to, context, failure, Some(reason));
                         }
-                        Some(SharedResult::Response(_)) => boarded = Some(collapse_key),
+                        Some(SharedResult::Response(_)) => joined = Some(collapse_key),
                         Some(SharedResult::NotShared { may_pass: true }) => {}
                         Some(SharedResult::NotShared { may_pass: false }) | None => break,
                     }
@@ -75,7 +75,7 @@ impl Proxy {
         self.fetch_unshared(to, context, reason, true, Some(false)).await
     }
 
-    fn board(
+    fn join(
         &self,
         to: &Destination,
         context: &RequestContext,
@@ -83,7 +83,7 @@ impl Proxy {
     ) -> (Role<SharedResult>, Option<Snapshot>) {
         let joins_anything = !to.upstream.session.clauses().joiner_checks_snapshot;
         let mut snapshot = None;
-        let seat = to.upstream.collapsing.board(
+        let role = to.upstream.collapsing.join(
             collapse_key,
             |covers| {
                 joins_anything || may_join(&context.request, context.verdict(to, covers), &context.rules)
@@ -95,7 +95,7 @@ impl Proxy {
                 covers
             },
         );
-        (seat, snapshot)
+        (role, snapshot)
     }
 
     /// Asks upstream for this request alone.
@@ -124,11 +124,11 @@ impl Proxy {
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Result<Outcome, ProxyError> {
-        let collapsing = &to.upstream.collapsing;
+        let hit_for_miss = &to.upstream.hit_for_miss;
         match &answer {
-            LeaderResult::Stored { .. } => collapsing.remember(&context.request.key, false),
+            LeaderResult::Stored { .. } => hit_for_miss.remove(&context.request.key),
             LeaderResult::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
-                collapsing.remember(&context.request.key, true);
+                hit_for_miss.insert(&context.request.key);
             }
             _ => {}
         }
@@ -143,7 +143,7 @@ impl Proxy {
                 self.without_origin(to, context, failure, Some(reason))
             }
             LeaderResult::Shared(SharedResult::NotShared { .. }) => {
-                Err(ProxyError::Internal { cause: "a flight landed without an answer".into() })
+                Err(ProxyError::Internal { cause: "a fetch ended without an answer".into() })
             }
             LeaderResult::Only { response, status, not_stored } => {
                 Ok(Outcome::only(context.request, response, status, reason, not_stored))
@@ -192,7 +192,7 @@ impl Proxy {
             return;
         }
         let mut snapshot = None;
-        let seat = to.upstream.collapsing.board(
+        let role = to.upstream.collapsing.join(
             &to.upstream.collapse_key(&context.request),
             |_| true,
             || {
@@ -202,13 +202,13 @@ impl Proxy {
                 covers
             },
         );
-        if let Role::Lead(leader) = seat {
+        if let Role::Lead(leader) = role {
             let plan = to.plan(context, true);
             tokio::spawn(async move {
                 let (answer, _answered) = tokio::sync::oneshot::channel();
                 // Nobody waits for it, and still it is to be read to its end.
-                let _seat = leader.follow();
-                plan.fly(leader, snapshot, answer).await;
+                let _follower = leader.follow();
+                plan.run(leader, snapshot, answer).await;
             });
         }
     }

@@ -31,6 +31,7 @@ use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
 use crate::upstream::Upstream;
 use crate::upstream::collapse::Collapsing;
+use crate::upstream::hit_for_miss::HitForMiss;
 use crate::upstream::lists::StoredLists;
 use crate::upstream::shown::LastShown;
 use crate::upstream::throttle::Throttle;
@@ -165,6 +166,7 @@ fn destination(
         last_shown: LastShown::default(),
         lists: StoredLists::default(),
         collapsing: Arc::new(Collapsing::default()),
+        hit_for_miss: HitForMiss::default(),
         throttle: Throttle::new(upstream.retry_after_limit, partitions),
         store: Arc::clone(store),
         settle_time: upstream.settle_time,

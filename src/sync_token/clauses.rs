@@ -57,7 +57,7 @@ clauses! {
     sent_not_received,
     /// A 304 raises the coverage of the response whose tag was sent, and of no other.
     freshens_the_one_in_hand,
-    /// A request joins a flight only if the flight's snapshot satisfies what the joiner required.
+    /// A request joins a fetch only if the fetch's snapshot satisfies what the joiner required.
     joiner_checks_snapshot,
     /// What comes back late never replaces a stored response with a greater coverage.
     late_never_replaces,

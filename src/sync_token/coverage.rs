@@ -59,7 +59,7 @@ pub struct WrittenCoverage {
     pub tokens: Vec<SyncToken>,
 }
 
-/// What rules 1 to 3 say about reusing one stored response, or joining one flight, now.
+/// What rules 1 to 3 say about reusing one stored response, or joining one fetch, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoverageVerdict {
     /// Rules 1, 2 and 3 hold.

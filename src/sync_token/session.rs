@@ -339,7 +339,7 @@ impl<F> Session<F> {
         Coverage { newest_version: self.state().aggregate.version(), ..covers }
     }
 
-    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join. `related`: the
+    /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `related`: the
     /// resources belong together, so that the order of sending counts where tokens do not tell.
     #[must_use]
     pub fn verdict(

@@ -1,226 +1,202 @@
-//! How fifty requests become one: collapsing, and who may board them (RFC 9111 §4, RFC 9211 `collapsed`).
+//! Collapsing: how fifty requests become one (RFC 9111 §4, RFC 9211 `collapsed`).
 //!
-//! A flight is one exchange with the upstream for one cache key, run by a task of its own that outlives the caller who
-//! caused it. A later request boards the current flight only if the flight's coverage satisfies what that request requires;
-//! otherwise it waits, with all others like it, for the one queued flight, whose snapshot is taken when it departs: after all
-//! of them asked. A queued flight departs when the current one lands, or when it has waited long enough, so that nobody waits
-//! without bound behind an answer that he may not use.
+//! A fetch is one exchange with the origin for one cache key. It runs in a task of its own, so it outlives the caller that caused
+//! it. The request that causes it is its leader. A later request for the key becomes a follower of the current fetch only if the
+//! coverage of that fetch satisfies what the request requires. Otherwise it follows the one queued fetch, with all others like it:
+//! the snapshot of that fetch is taken when it starts, after all of them asked. A queued fetch starts when the current one ends,
+//! or after a limit, so that no request waits without bound behind an answer that it may not use.
+//!
+//! ```text
+//! request ── no fetch for the key ──────────────▶ leads the current fetch ──▶ start ──▶ exchange ──▶ share
+//!    ├────── the current fetch satisfies it ────▶ follows it ─────────────────────────────────────────┘
+//!    ├────── a fetch is queued ─────────────────▶ follows that
+//!    └────── else ──────────────────────────────▶ leads the queued fetch, which starts when the current one ends
+//! ```
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::result_cell::{ResultCell, Waiting};
+use super::result_cell::{ResultCell, Waiter};
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
 
-/// All collapsing of one upstream. `L` is what a landing brings, cheap to clone.
+/// All fetches of one upstream that requests may share. `R` is the result of a fetch, cheap to clone.
 #[derive(Debug)]
-pub struct Collapsing<L> {
-    routes: Mutex<HashMap<CacheKey, Route<L>>>,
-    /// Fingerprints of keys whose last answer was for its caller alone, each in the place that its hash names. Two keys in
-    /// one place push each other out, which costs a wait; no key costs memory.
-    alone: Box<[AtomicU64]>,
-    hasher: ahash::RandomState,
+pub struct Collapsing<R> {
+    by_key: Mutex<HashMap<CacheKey, KeyFetches<R>>>,
 }
 
-const ALONE_PLACES: usize = 4_096;
-
 #[derive(Debug)]
-struct Route<L> {
-    current: Flight<L>,
-    queued: Option<Flight<L>>,
+struct KeyFetches<R> {
+    current: Fetch<R>,
+    queued: Option<Fetch<R>>,
 }
 
-/// `covers` is set when the flight departs.
 #[derive(Debug)]
-struct Flight<L> {
+struct Fetch<R> {
+    /// Set when the fetch starts.
     covers: Arc<OnceLock<Coverage>>,
-    /// Another flight for the key, sent before this one, has landed since this one departed. Without tokens nobody can
-    /// tell which of the two shows the newer state, and who has seen the other must not be handed this one.
+    /// Another fetch for the key, sent before this one, has ended since this one started. Without tokens it is not known
+    /// which of the two shows the newer state, and a request made after the other was seen must not be answered by this one.
     overlapped: bool,
-    landing: Arc<ResultCell<L>>,
+    result: Arc<ResultCell<R>>,
 }
 
-/// Where a request sits after boarding.
+/// What a request is to a fetch.
 #[derive(Debug)]
-pub enum Role<L> {
-    /// It leads a flight: take the snapshot with [`Leader::depart`], exchange, and [`Leader::land`].
-    Lead(Leader<L>),
-    /// It waits for somebody else's.
-    Follow(Follower<L>),
+pub enum Role<R> {
+    /// It leads one: [`Leader::start`] takes the snapshot, then comes the exchange, then [`Leader::share`].
+    Lead(Leader<R>),
+    /// It waits for the result of one that another request leads.
+    Follow(Follower<R>),
 }
 
-/// Leads one flight. Dropped without landing, it lets its followers ask for themselves.
+/// Leads one fetch. If it is dropped before it shares a result, its followers ask for themselves.
 #[derive(Debug)]
-pub struct Leader<L> {
-    collapsing: Arc<Collapsing<L>>,
+pub struct Leader<R> {
+    collapsing: Arc<Collapsing<R>>,
     key: CacheKey,
     covers: Arc<OnceLock<Coverage>>,
-    landing: Arc<ResultCell<L>>,
-    waits_for: Option<Waiting<L>>,
+    result: Arc<ResultCell<R>>,
+    queued_behind: Option<Waiter<R>>,
 }
 
-/// Waits for a flight to land.
+/// Waits for the result of a fetch.
 #[derive(Debug)]
-pub struct Follower<L> {
-    landed: Waiting<L>,
-    /// The flight had not departed when this seat was taken: its answer is as new as one of the follower's own.
-    pub departs_later: bool,
+pub struct Follower<R> {
+    result: Waiter<R>,
+    /// The fetch had not started when this request joined: its answer is as new as one of the request's own.
+    pub starts_later: bool,
 }
 
-impl<L> Default for Collapsing<L> {
+impl<R> Default for Collapsing<R> {
     fn default() -> Self {
-        Self {
-            routes: Mutex::new(HashMap::new()),
-            alone: (0..ALONE_PLACES).map(|_| AtomicU64::new(0)).collect(),
-            hasher: ahash::RandomState::new(),
-        }
+        Self { by_key: Mutex::default() }
     }
 }
 
-impl<L: Clone> Collapsing<L> {
-    /// Boards the current flight for `key` if `satisfies` its coverage, else the queued one, else leads a new one.
+impl<R: Clone> Collapsing<R> {
+    /// Follows the current fetch for `key` if `satisfies` its coverage, else the queued one, else leads a new one.
     ///
-    /// `snapshot` is called under the lock if the request is to lead at once, so that nobody can board before the coverage
+    /// `snapshot` is called under the lock if the request leads at once, so that no other request joins before the coverage
     /// is known.
-    pub fn board(
+    pub fn join(
         self: &Arc<Self>,
         key: &CacheKey,
         satisfies: impl FnOnce(Coverage) -> bool,
         snapshot: impl FnOnce() -> Coverage,
-    ) -> Role<L> {
-        let mut routes = self.lock();
-        let Some(route) = routes.get_mut(key) else {
-            let (leader, flight) = self.assemble(key, None);
+    ) -> Role<R> {
+        let mut by_key = self.lock();
+        let Some(fetches) = by_key.get_mut(key) else {
+            let (leader, fetch) = self.new_fetch(key, None);
             let _first = leader.covers.set(snapshot());
-            routes.insert(key.clone(), Route { current: flight, queued: None });
+            by_key.insert(key.clone(), KeyFetches { current: fetch, queued: None });
             return Role::Lead(leader);
         };
-        // A flight that has not departed will take its snapshot after this request asked: anybody may board.
-        let departed = route.current.covers.get();
-        if departed.is_none_or(|covers| !route.current.overlapped && satisfies(*covers)) {
-            let landed = route.current.landing.wait();
-            return Role::Follow(Follower { landed, departs_later: departed.is_none() });
+        // A fetch that has not started takes its snapshot after this request asked: any request may follow it.
+        let started = fetches.current.covers.get();
+        if started.is_none_or(|covers| !fetches.current.overlapped && satisfies(*covers)) {
+            let result = fetches.current.result.wait();
+            return Role::Follow(Follower { result, starts_later: started.is_none() });
         }
-        if let Some(queued) = &route.queued {
-            return Role::Follow(Follower { landed: queued.landing.wait(), departs_later: true });
+        if let Some(queued) = &fetches.queued {
+            return Role::Follow(Follower { result: queued.result.wait(), starts_later: true });
         }
-        let (leader, flight) = self.assemble(key, Some(route.current.landing.wait()));
-        route.queued = Some(flight);
+        let (leader, fetch) = self.new_fetch(key, Some(fetches.current.result.wait()));
+        fetches.queued = Some(fetch);
         Role::Lead(leader)
     }
 
-    /// Whether whoever boards a flight for this key is likely to wait for an answer that he may not use.
-    #[must_use]
-    pub fn waits_in_vain(&self, key: &CacheKey) -> bool {
-        let (place, fingerprint) = self.place_of(key);
-        place.load(Ordering::Relaxed) == fingerprint
-    }
-
-    /// Remembers whether the last answer for this key was for its caller alone.
-    pub fn remember(&self, key: &CacheKey, was_alone: bool) {
-        let (place, fingerprint) = self.place_of(key);
-        if was_alone {
-            place.store(fingerprint, Ordering::Relaxed);
-        } else {
-            // Fails where another key stands, which then stays.
-            let _other = place.compare_exchange(fingerprint, 0, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-
-    fn place_of(&self, key: &CacheKey) -> (&AtomicU64, u64) {
-        // Zero stands for no key.
-        let fingerprint = self.hasher.hash_one(key) | 1;
-        let number = usize::try_from(fingerprint >> 1).unwrap_or_default() % ALONE_PLACES;
-        (&self.alone[number], fingerprint)
-    }
-
-    fn assemble(self: &Arc<Self>, key: &CacheKey, waits_for: Option<Waiting<L>>) -> (Leader<L>, Flight<L>) {
-        let landing = Arc::new(ResultCell::default());
+    fn new_fetch(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        queued_behind: Option<Waiter<R>>,
+    ) -> (Leader<R>, Fetch<R>) {
+        let result = Arc::new(ResultCell::default());
         let covers = Arc::new(OnceLock::new());
-        let flight = Flight { covers: Arc::clone(&covers), overlapped: false, landing: Arc::clone(&landing) };
-        (Leader { collapsing: Arc::clone(self), key: key.clone(), covers, landing, waits_for }, flight)
+        let fetch = Fetch { covers: Arc::clone(&covers), overlapped: false, result: Arc::clone(&result) };
+        (Leader { collapsing: Arc::clone(self), key: key.clone(), covers, result, queued_behind }, fetch)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, Route<L>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CacheKey, KeyFetches<R>>> {
         // Nothing under this lock can panic half way through a change.
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<L: Clone> Leader<L> {
-    /// The coverage, taken now if the flight was queued: waits first until the flight ahead has landed, or `patience` is
-    /// over. From here on requests may board by coverage.
-    pub async fn depart(&mut self, patience: Duration, snapshot: impl FnOnce() -> Coverage) -> Coverage {
-        if let Some(ahead) = self.waits_for.take() {
-            // Landed, given up, or too slow: in each case this flight departs.
-            let _outcome = tokio::time::timeout(patience, ahead.landed()).await;
-            let mut routes = self.collapsing.lock();
+impl<R: Clone> Leader<R> {
+    /// The coverage of the fetch. A queued fetch waits first until the one ahead has ended, for `wait_limit` at most, and takes
+    /// its snapshot then. From here on requests join by coverage.
+    pub async fn start(&mut self, wait_limit: Duration, snapshot: impl FnOnce() -> Coverage) -> Coverage {
+        if let Some(ahead) = self.queued_behind.take() {
+            // Ended, dropped, or too slow: in each case this fetch starts.
+            let _outcome = tokio::time::timeout(wait_limit, ahead.result()).await;
+            let mut by_key = self.collapsing.lock();
             let covers = *self.covers.get_or_init(snapshot);
-            if let Some(route) = routes.get_mut(&self.key)
-                && let Some(queued) = route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers))
+            if let Some(fetches) = by_key.get_mut(&self.key)
+                && let Some(queued) =
+                    fetches.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers))
             {
-                // Out of patience: the flight ahead goes on for those on board, and is no longer offered.
-                route.current = queued;
+                // The limit has passed: the fetch ahead goes on for its followers, and gets no new ones.
+                fetches.current = queued;
             }
             return covers;
         }
         *self.covers.get_or_init(snapshot)
     }
 
-    /// Hands the landing to everyone on board and lets the next flight depart.
-    pub fn land(self, landing: L) {
-        // First: whoever asks again because of what this landing is must not board the same flight once more.
+    /// Hands the result to all followers and lets the next fetch start.
+    pub fn share(self, result: R) {
+        // First: a request that asks again because of this result must not join the same fetch once more.
         self.leave();
-        self.landing.bring(Some(landing));
+        self.result.set(Some(result));
     }
 
-    /// Resolves when nobody waits for this flight any more.
+    /// Resolves when no request waits for this fetch any more.
     pub async fn abandoned(&self) {
-        self.landing.abandoned().await;
+        self.result.abandoned().await;
     }
 
-    /// One more seat, for the request that caused this flight.
+    /// One more follower, for the request that caused this fetch.
     #[must_use]
-    pub fn follow(&self) -> Follower<L> {
-        Follower { landed: self.landing.wait(), departs_later: true }
+    pub fn follow(&self) -> Follower<R> {
+        Follower { result: self.result.wait(), starts_later: true }
     }
 }
 
-impl<L> Leader<L> {
+impl<R> Leader<R> {
     fn leave(&self) {
-        let mut routes = self.collapsing.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(route) = routes.get_mut(&self.key) else { return };
-        if Arc::ptr_eq(&route.current.covers, &self.covers) {
-            match route.queued.take() {
-                // Its leader is woken by the landing, or by its being given up, and takes its snapshot then.
-                Some(queued) => route.current = queued,
+        let mut by_key = self.collapsing.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(fetches) = by_key.get_mut(&self.key) else { return };
+        if Arc::ptr_eq(&fetches.current.covers, &self.covers) {
+            match fetches.queued.take() {
+                // Its leader is woken by this result, and takes its snapshot then.
+                Some(queued) => fetches.current = queued,
                 None => {
-                    routes.remove(&self.key);
+                    by_key.remove(&self.key);
                 }
             }
-        } else if route.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers)).is_none() {
-            // Out of patience, the current flight has overtaken this one.
-            route.current.overlapped = true;
+        } else if fetches.queued.take_if(|queued| Arc::ptr_eq(&queued.covers, &self.covers)).is_none() {
+            // The current fetch started while this one was under way.
+            fetches.current.overlapped = true;
         }
     }
 }
 
-impl<L> Drop for Leader<L> {
+impl<R> Drop for Leader<R> {
     fn drop(&mut self) {
-        if !self.landing.has_landed() {
+        if !self.result.is_set() {
             self.leave();
-            self.landing.bring(None);
+            self.result.set(None);
         }
     }
 }
 
-impl<L: Clone> Follower<L> {
-    /// What the flight brought; `None` if it was given up, and the follower has to ask for itself.
-    pub async fn landed(self) -> Option<L> {
-        self.landed.landed().await
+impl<R: Clone> Follower<R> {
+    /// The result of the fetch; `None` if its leader was dropped, and the follower has to ask for itself.
+    pub async fn result(self) -> Option<R> {
+        self.result.result().await
     }
 }
 
@@ -231,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const WAIT_LIMIT: Duration = Duration::from_secs(1);
 
     fn key() -> CacheKey {
         CacheKey::new("main", "", "/kv/a")
@@ -241,154 +217,140 @@ mod tests {
         Coverage { sent_order: order, ..Coverage::default() }
     }
 
-    fn board(collapsing: &Arc<Collapsing<u32>>, satisfies: bool) -> Role<u32> {
-        collapsing.board(&key(), |_| satisfies, || sent(1))
+    fn join(collapsing: &Arc<Collapsing<u32>>, satisfies: bool) -> Role<u32> {
+        collapsing.join(&key(), |_| satisfies, || sent(1))
     }
 
-    fn lead(seat: Role<u32>) -> Leader<u32> {
-        match seat {
+    fn lead(role: Role<u32>) -> Leader<u32> {
+        match role {
             Role::Lead(leader) => leader,
             Role::Follow(_) => panic!("follows where it should lead"),
         }
     }
 
-    fn follow(seat: Role<u32>) -> Follower<u32> {
-        match seat {
+    fn follow(role: Role<u32>) -> Follower<u32> {
+        match role {
             Role::Follow(follower) => follower,
             Role::Lead(_) => panic!("leads where it should follow"),
         }
     }
 
-    #[test]
-    fn keys_whose_answers_are_for_one_caller_alone_are_remembered_until_one_is_not() {
-        let collapsing = Collapsing::<u32>::default();
-        let other = CacheKey::new("main", "", "/kv/b");
-        assert!(!collapsing.waits_in_vain(&key()));
-        collapsing.remember(&key(), true);
-        assert!(collapsing.waits_in_vain(&key()));
-        assert!(!collapsing.waits_in_vain(&other));
-        collapsing.remember(&other, false);
-        assert!(collapsing.waits_in_vain(&key()));
-        collapsing.remember(&key(), false);
-        assert!(!collapsing.waits_in_vain(&key()));
-    }
-
     #[tokio::test]
-    async fn those_whom_the_coverage_satisfies_share_one_landing() {
+    async fn requests_that_the_coverage_satisfies_share_one_result() {
         let collapsing = Arc::new(Collapsing::default());
-        let leader = lead(board(&collapsing, true));
-        let followers: Vec<_> = (0..50).map(|_| follow(board(&collapsing, true))).collect();
+        let leader = lead(join(&collapsing, true));
+        let followers: Vec<_> = (0..50).map(|_| follow(join(&collapsing, true))).collect();
         assert_eq!(collapsing.lock().len(), 1);
-        leader.land(7);
+        leader.share(7);
         for follower in followers {
-            assert_eq!(follower.landed().await, Some(7));
+            assert_eq!(follower.result().await, Some(7));
         }
         assert_eq!(collapsing.lock().len(), 0);
     }
 
     #[tokio::test]
-    async fn the_others_share_the_one_queued_flight_whose_snapshot_comes_last() {
+    async fn the_others_share_the_one_queued_fetch_whose_snapshot_comes_last() {
         let collapsing = Arc::new(Collapsing::default());
-        let first = lead(board(&collapsing, true));
-        let mut queued = lead(board(&collapsing, false));
-        let waiting = follow(board(&collapsing, false));
+        let first = lead(join(&collapsing, true));
+        let mut queued = lead(join(&collapsing, false));
+        let waiting = follow(join(&collapsing, false));
         let late = {
-            let mut departing = std::pin::pin!(queued.depart(PATIENCE, || sent(2)));
-            assert!(futures_util::poll!(departing.as_mut()).is_pending(), "waits for the flight ahead");
-            first.land(1);
-            // Boards between the landing and the departure: the snapshot is still to come.
-            let late = follow(board(&collapsing, false));
-            assert_eq!(departing.await, sent(2));
+            let mut starting = std::pin::pin!(queued.start(WAIT_LIMIT, || sent(2)));
+            assert!(futures_util::poll!(starting.as_mut()).is_pending(), "waits for the fetch ahead");
+            first.share(1);
+            // Joins after the result and before the start: the snapshot is still to come.
+            let late = follow(join(&collapsing, false));
+            assert_eq!(starting.await, sent(2));
             late
         };
-        // After the departure only by coverage.
-        let _next = lead(board(&collapsing, false));
-        let satisfied = follow(board(&collapsing, true));
-        queued.land(2);
+        // After the start only by coverage.
+        let _next = lead(join(&collapsing, false));
+        let satisfied = follow(join(&collapsing, true));
+        queued.share(2);
         for follower in [waiting, late, satisfied] {
-            assert_eq!(follower.landed().await, Some(2));
+            assert_eq!(follower.result().await, Some(2));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_queued_flight_departs_when_its_patience_is_over() {
+    async fn a_queued_fetch_starts_when_its_wait_limit_has_passed() {
         let collapsing = Arc::new(Collapsing::default());
-        let slow = lead(board(&collapsing, true));
-        let slow_follower = follow(board(&collapsing, true));
-        let mut queued = lead(board(&collapsing, false));
-        assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
-        let follower = follow(board(&collapsing, true));
-        let another = follow(board(&collapsing, true));
-        slow.land(1);
-        assert_eq!(slow_follower.landed().await, Some(1));
-        queued.land(2);
-        assert_eq!((follower.landed().await, another.landed().await), (Some(2), Some(2)));
+        let slow = lead(join(&collapsing, true));
+        let slow_follower = follow(join(&collapsing, true));
+        let mut queued = lead(join(&collapsing, false));
+        assert_eq!(queued.start(WAIT_LIMIT, || sent(2)).await, sent(2));
+        let follower = follow(join(&collapsing, true));
+        let another = follow(join(&collapsing, true));
+        slow.share(1);
+        assert_eq!(slow_follower.result().await, Some(1));
+        queued.share(2);
+        assert_eq!((follower.result().await, another.result().await), (Some(2), Some(2)));
         assert_eq!(collapsing.lock().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_boards_a_flight_in_the_air_after_one_that_it_has_overtaken_has_landed() {
+    async fn no_request_joins_a_fetch_once_one_that_it_overtook_has_ended() {
         let collapsing = Arc::new(Collapsing::default());
-        let slow = lead(board(&collapsing, true));
-        let mut overtaking = lead(board(&collapsing, false));
-        assert_eq!(overtaking.depart(PATIENCE, || sent(2)).await, sent(2));
-        let on_board = follow(board(&collapsing, true));
-        slow.land(1);
-        let mut next = lead(board(&collapsing, true));
-        overtaking.land(2);
-        assert_eq!(on_board.landed().await, Some(2));
-        assert_eq!(next.depart(PATIENCE, || sent(3)).await, sent(3));
-        let satisfied = follow(board(&collapsing, true));
-        next.land(3);
-        assert_eq!(satisfied.landed().await, Some(3));
+        let slow = lead(join(&collapsing, true));
+        let mut overtaking = lead(join(&collapsing, false));
+        assert_eq!(overtaking.start(WAIT_LIMIT, || sent(2)).await, sent(2));
+        let follower = follow(join(&collapsing, true));
+        slow.share(1);
+        let mut next = lead(join(&collapsing, true));
+        overtaking.share(2);
+        assert_eq!(follower.result().await, Some(2));
+        assert_eq!(next.start(WAIT_LIMIT, || sent(3)).await, sent(3));
+        let satisfied = follow(join(&collapsing, true));
+        next.share(3);
+        assert_eq!(satisfied.result().await, Some(3));
     }
 
     #[tokio::test]
-    async fn a_flight_that_is_given_up_leaves_nobody_waiting() {
+    async fn a_dropped_leader_leaves_no_follower_waiting() {
         let collapsing = Arc::new(Collapsing::default());
-        let leader = lead(board(&collapsing, true));
-        let follower = follow(board(&collapsing, true));
-        let mut queued = lead(board(&collapsing, false));
+        let leader = lead(join(&collapsing, true));
+        let follower = follow(join(&collapsing, true));
+        let mut queued = lead(join(&collapsing, false));
         drop(leader);
-        assert_eq!(follower.landed().await, None);
-        assert_eq!(queued.depart(PATIENCE, || sent(2)).await, sent(2));
+        assert_eq!(follower.result().await, None);
+        assert_eq!(queued.start(WAIT_LIMIT, || sent(2)).await, sent(2));
         drop(queued);
         assert_eq!(collapsing.lock().len(), 0);
     }
 
-    /// Boards as soon as it is woken.
+    /// Joins as soon as it is woken.
     #[derive(Debug)]
     struct AsksAgain {
         collapsing: Arc<Collapsing<u32>>,
-        seat: Mutex<Option<Role<u32>>>,
+        role: Mutex<Option<Role<u32>>>,
     }
 
     impl Wake for AsksAgain {
         fn wake(self: Arc<Self>) {
-            *self.seat.lock().expect("no panic") = Some(board(&self.collapsing, true));
+            *self.role.lock().expect("no panic") = Some(join(&self.collapsing, true));
         }
     }
 
     #[test]
-    fn whoever_asks_again_because_of_a_landing_does_not_board_what_has_landed() {
+    fn a_request_that_asks_again_because_of_a_result_does_not_join_the_same_fetch() {
         let collapsing = Arc::new(Collapsing::default());
-        let leader = lead(board(&collapsing, true));
-        let asks_again = Arc::new(AsksAgain { collapsing: Arc::clone(&collapsing), seat: Mutex::default() });
-        let mut waiting = Box::pin(follow(board(&collapsing, true)).landed());
+        let leader = lead(join(&collapsing, true));
+        let asks_again = Arc::new(AsksAgain { collapsing: Arc::clone(&collapsing), role: Mutex::default() });
+        let mut waiting = Box::pin(follow(join(&collapsing, true)).result());
         let waker = Waker::from(Arc::clone(&asks_again));
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        leader.land(7);
-        let next = lead(asks_again.seat.lock().expect("no panic").take().expect("woken"));
-        let _on_board = follow(board(&collapsing, true));
-        next.land(8);
+        leader.share(7);
+        let next = lead(asks_again.role.lock().expect("no panic").take().expect("woken"));
+        let _follower = follow(join(&collapsing, true));
+        next.share(8);
     }
 
     #[tokio::test]
     async fn a_flight_that_nobody_waits_for_knows_it() {
         let collapsing = Arc::new(Collapsing::default());
-        let leader = lead(board(&collapsing, true));
+        let leader = lead(join(&collapsing, true));
         let own = leader.follow();
-        let other = follow(board(&collapsing, true));
+        let other = follow(join(&collapsing, true));
         let mut abandoned = std::pin::pin!(leader.abandoned());
         drop(own);
         assert!(futures_util::poll!(abandoned.as_mut()).is_pending());

@@ -1,12 +1,14 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
 pub mod collapse;
+pub mod hit_for_miss;
 pub mod lists;
 pub mod outgoing;
 pub mod pass_through;
 pub mod result_cell;
 pub mod retrieval;
 pub mod shown;
+pub mod slot_table;
 pub mod throttle;
 pub mod unknown_tokens;
 
@@ -37,6 +39,7 @@ use crate::sync_token::session::{Received, Session, Snapshot};
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::{Outgoing, PooledClient};
 use collapse::Collapsing;
+use hit_for_miss::HitForMiss;
 use lists::StoredLists;
 use retrieval::{Failure, SharedResult};
 use shown::LastShown;
@@ -60,8 +63,10 @@ pub struct Upstream {
     pub last_shown: LastShown,
     /// Lists that are stored, and of which items they consist.
     pub lists: StoredLists,
-    /// What is under way.
+    /// Fetches under way.
     pub collapsing: Arc<Collapsing<SharedResult>>,
+    /// Keys whose answers cannot be stored.
+    pub hit_for_miss: HitForMiss,
     /// Whether it asked to be left alone.
     pub throttle: Throttle,
     /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
@@ -91,7 +96,7 @@ impl Upstream {
         select(&self.store.variants(key)?, request_fields).cloned()
     }
 
-    /// Who shares a flight: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
+    /// Who shares a fetch: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
     /// waits for an answer that was made for others.
     #[must_use]
     pub fn collapse_key(&self, request: &PresentedRequest) -> CacheKey {

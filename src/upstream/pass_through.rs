@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::outgoing::{OwnFields, outgoing_fields};
-use super::retrieval::{Failure, STORING_PATIENCE};
+use super::retrieval::{Failure, STORING_TIME_LIMIT};
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
@@ -250,7 +250,8 @@ impl Upstream {
         else {
             return Ok(PassedAnswer { head, body, covers, sync_token });
         };
-        match read_whole(body, rules.max_stored_body_bytes, STORING_PATIENCE, std::future::pending()).await {
+        match read_whole(body, rules.max_stored_body_bytes, STORING_TIME_LIMIT, std::future::pending()).await
+        {
             WholeBody::Complete(bytes) => {
                 let covers = Coverage { closed_position: position, ..covers };
                 if let Ok(response) = storable.with_body(&head, bytes.clone(), covers, rules) {

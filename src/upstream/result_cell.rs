@@ -1,61 +1,61 @@
-//! What one flight brings, and those who wait for it: woken in the order in which they began to wait.
+//! The result of one fetch, and those who wait for it. They are woken in the order in which they began to wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
-/// The place where a flight lands, once.
+/// Holds the result of one fetch, set once.
 #[derive(Debug)]
-pub struct ResultCell<L> {
-    brought: OnceLock<Option<L>>,
+pub struct ResultCell<R> {
+    result: OnceLock<Option<R>>,
     waiting: AtomicUsize,
-    landed: Notify,
+    set: Notify,
     left: Notify,
 }
 
-/// Somebody who waits; counted for as long as it lives.
+/// Waits for a result; counted for as long as it lives.
 #[derive(Debug)]
-pub struct Waiting<L> {
-    landing: Arc<ResultCell<L>>,
+pub struct Waiter<R> {
+    cell: Arc<ResultCell<R>>,
 }
 
-impl<L> Default for ResultCell<L> {
+impl<R> Default for ResultCell<R> {
     fn default() -> Self {
         Self {
-            brought: OnceLock::new(),
+            result: OnceLock::new(),
             waiting: AtomicUsize::new(0),
-            landed: Notify::new(),
+            set: Notify::new(),
             left: Notify::new(),
         }
     }
 }
 
-impl<L> ResultCell<L> {
-    /// Hands the landing to everyone who waits, and to everyone who will; `None` gives the flight up. Only the first time counts.
-    pub fn bring(&self, landing: Option<L>) {
-        if self.brought.set(landing).is_ok() {
-            self.landed.notify_waiters();
+impl<R> ResultCell<R> {
+    /// Hands the result to all who wait, now and later; `None` says that there will be none. Only the first call counts.
+    pub fn set(&self, result: Option<R>) {
+        if self.result.set(result).is_ok() {
+            self.set.notify_waiters();
         }
     }
 
-    /// Whether it has been brought, or given up.
+    /// Whether [`Self::set`] was called.
     #[must_use]
-    pub fn has_landed(&self) -> bool {
-        self.brought.get().is_some()
+    pub fn is_set(&self) -> bool {
+        self.result.get().is_some()
     }
 
     /// Begins to wait.
     #[must_use]
-    pub fn wait(self: &Arc<Self>) -> Waiting<L> {
+    pub fn wait(self: &Arc<Self>) -> Waiter<R> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        Waiting { landing: Arc::clone(self) }
+        Waiter { cell: Arc::clone(self) }
     }
 
-    /// Resolves when nobody waits any more.
+    /// Resolves when none waits any more.
     pub async fn abandoned(&self) {
         loop {
-            // Registered before looking, so that a leaving in between is not missed.
+            // Registered before looking, so that one who leaves in between is not missed.
             let mut left = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
             if self.waiting.load(Ordering::SeqCst) == 0 {
@@ -66,24 +66,24 @@ impl<L> ResultCell<L> {
     }
 }
 
-impl<L: Clone> Waiting<L> {
-    /// What the flight brought; `None` if it was given up.
-    pub async fn landed(&self) -> Option<L> {
+impl<R: Clone> Waiter<R> {
+    /// The result; `None` if there will be none.
+    pub async fn result(&self) -> Option<R> {
         loop {
-            let mut landed = std::pin::pin!(self.landing.landed.notified());
-            landed.as_mut().enable();
-            if let Some(brought) = self.landing.brought.get() {
-                return brought.clone();
+            let mut set = std::pin::pin!(self.cell.set.notified());
+            set.as_mut().enable();
+            if let Some(result) = self.cell.result.get() {
+                return result.clone();
             }
-            landed.await;
+            set.await;
         }
     }
 }
 
-impl<L> Drop for Waiting<L> {
+impl<R> Drop for Waiter<R> {
     fn drop(&mut self) {
-        if self.landing.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.landing.left.notify_waiters();
+        if self.cell.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.cell.left.notify_waiters();
         }
     }
 }
@@ -93,42 +93,42 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn everyone_gets_what_came_first_in_the_order_of_waiting() {
-        let landing = Arc::new(ResultCell::default());
+    async fn all_get_the_first_result_in_the_order_of_waiting() {
+        let cell = Arc::new(ResultCell::default());
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
         let waiting: Vec<_> = (0..20)
             .map(|number| {
-                let (seat, order) = (landing.wait(), Arc::clone(&order));
+                let (waiter, order) = (cell.wait(), Arc::clone(&order));
                 tokio::spawn(async move {
-                    let brought = seat.landed().await;
+                    let result = waiter.result().await;
                     order.lock().unwrap().push(number);
-                    brought
+                    result
                 })
             })
             .collect();
         tokio::task::yield_now().await;
-        landing.bring(Some(7));
-        landing.bring(None);
+        cell.set(Some(7));
+        cell.set(None);
         for waited in waiting {
             assert_eq!(waited.await.unwrap(), Some(7));
         }
         assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
-        assert_eq!(landing.wait().landed().await, Some(7), "and who comes late");
+        assert_eq!(cell.wait().result().await, Some(7), "and who comes late");
     }
 
     #[tokio::test]
-    async fn a_flight_that_was_given_up_brings_nothing() {
-        let landing = Arc::new(ResultCell::<u32>::default());
-        let waiting = landing.wait();
-        landing.bring(None);
-        assert_eq!(waiting.landed().await, None);
+    async fn a_fetch_whose_leader_was_dropped_has_no_result() {
+        let cell = Arc::new(ResultCell::<u32>::default());
+        let waiting = cell.wait();
+        cell.set(None);
+        assert_eq!(waiting.result().await, None);
     }
 
     #[tokio::test]
     async fn the_last_who_leaves_is_noticed() {
-        let landing = Arc::new(ResultCell::<u32>::default());
-        let (first, last) = (landing.wait(), landing.wait());
-        let mut abandoned = std::pin::pin!(landing.abandoned());
+        let cell = Arc::new(ResultCell::<u32>::default());
+        let (first, last) = (cell.wait(), cell.wait());
+        let mut abandoned = std::pin::pin!(cell.abandoned());
         drop(first);
         assert!(futures_util::poll!(abandoned.as_mut()).is_pending());
         drop(last);

@@ -1,4 +1,4 @@
-//! One flight: from its snapshot to its landing. Acts only; what an answer means is `decide::absorb`'s business.
+//! One fetch, from its snapshot to its result. It only acts: [`absorb`] decides what an answer means.
 //!
 //! The order is the promise: the snapshot is taken before the first byte leaves; news (`Sync-Token`, throttling) is recorded
 //! before anything is handed on; a response is in the store before the last byte of it can have reached a caller.
@@ -33,16 +33,16 @@ use crate::sync_token::session::{Received, Snapshot};
 use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use crate::transport::client::Outgoing;
 
-/// How long a queued flight waits for the one ahead of it.
-const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a queued fetch waits for the one ahead of it.
+const QUEUE_WAIT_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a body may take to be read whole before it is streamed through instead of stored.
-pub(super) const STORING_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STORING_TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long an answer that nobody waits for any more is still read: small ones are worth storing.
 const ABANDONED_GRACE: Duration = Duration::from_millis(500);
 
-/// What a flight brought for everyone on board. Cheap to clone.
+/// The result of a fetch for all its followers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum SharedResult {
     /// A response that is stored, or would be if there were room: everyone may be answered from it.
@@ -56,7 +56,7 @@ pub enum SharedResult {
     Failed(Failure),
 }
 
-/// A response for everyone on board.
+/// A response for all followers.
 #[derive(Clone, Debug)]
 pub struct SharedResponse {
     /// The response.
@@ -76,14 +76,14 @@ pub struct Failure {
     pub error: ProxyError,
 }
 
-/// What a flight brought for the request that caused it.
+/// The result of a fetch for its leader.
 #[derive(Debug)]
 pub enum LeaderResult {
-    /// The same as for everyone on board.
+    /// The same as for the followers.
     Shared(SharedResult),
-    /// The same response as for everyone on board, with the fields that are for this caller alone.
+    /// The same response as for the followers, with the fields that are for the leader alone.
     Stored {
-        /// What everyone gets.
+        /// What the followers get.
         shared: SharedResponse,
         /// The fields that are withheld from all others.
         withheld: HeaderMap,
@@ -120,7 +120,7 @@ impl UnsharedAnswer {
     }
 }
 
-/// Everything that a flight needs to know.
+/// What a fetch needs to know.
 #[derive(Clone)]
 pub struct Retrieval {
     /// Where it goes.
@@ -131,7 +131,7 @@ pub struct Retrieval {
     pub target: PathAndQuery,
     /// The rules of its route.
     pub rules: Arc<CachingRules>,
-    /// Whether what is stored when it departs is validated, if anything is; else it is fetched without conditions.
+    /// Whether what is stored when it starts is validated, if anything is; else it is fetched without conditions.
     pub validate: bool,
 }
 
@@ -151,16 +151,15 @@ struct News<'a> {
 }
 
 impl Retrieval {
-    /// Flies with followers on board, in a task of its own. `answer` goes to the caller who caused the flight, if he still
-    /// waits.
-    pub async fn fly(
+    /// Runs as the leader of its followers, in a task of its own. `answer` goes to the caller that caused the fetch, if it still waits.
+    pub async fn run(
         self,
         mut leader: Leader<SharedResult>,
         mut snapshot: Option<Snapshot>,
         answer: oneshot::Sender<LeaderResult>,
     ) {
         leader
-            .depart(QUEUE_PATIENCE, || {
+            .start(QUEUE_WAIT_LIMIT, || {
                 let taken = self.upstream.session.snapshot(&[]);
                 let covers = taken.covers;
                 snapshot = Some(taken);
@@ -173,21 +172,21 @@ impl Retrieval {
             tokio::time::sleep(ABANDONED_GRACE).await;
         };
         match self.ask(snapshot, given_up).await {
-            LeaderResult::Shared(landing) => {
+            LeaderResult::Shared(result) => {
                 // Either of the two may be gone; the store has it in any case.
-                let _gone = answer.send(LeaderResult::Shared(landing.clone()));
-                leader.land(landing);
+                let _gone = answer.send(LeaderResult::Shared(result.clone()));
+                leader.share(result);
             }
             LeaderResult::Stored { shared, withheld } => {
-                leader.land(SharedResult::Response(shared.clone()));
+                leader.share(SharedResult::Response(shared.clone()));
                 let _gone = answer.send(LeaderResult::Stored { shared, withheld });
             }
             LeaderResult::Alone(alone) => {
-                leader.land(SharedResult::NotShared { may_pass: alone.may_pass() });
+                leader.share(SharedResult::NotShared { may_pass: alone.may_pass() });
                 let _gone = answer.send(LeaderResult::Alone(alone));
             }
             only @ LeaderResult::Only { .. } => {
-                leader.land(SharedResult::NotShared { may_pass: false });
+                leader.share(SharedResult::NotShared { may_pass: false });
                 let _gone = answer.send(only);
             }
         }
@@ -198,7 +197,7 @@ impl Retrieval {
         if self.upstream.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
         }
-        // Looked up only now: while a flight was queued, the one ahead may have stored something.
+        // Looked up only now: while a fetch was queued, the one ahead may have stored something.
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
         let answered = match self.exchange(in_hand.as_deref(), &snapshot).await {
             Ok(answered) => answered,
@@ -225,7 +224,7 @@ impl Retrieval {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.collapsing.waits_in_vain(&self.request.key) => callers_own(&self.request),
+            None if upstream.hit_for_miss.contains(&self.request.key) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {
@@ -338,7 +337,7 @@ impl Retrieval {
     ) -> LeaderResult {
         let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
         let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
-        match read_whole(streaming(body), limit_bytes, STORING_PATIENCE, given_up).await {
+        match read_whole(streaming(body), limit_bytes, STORING_TIME_LIMIT, given_up).await {
             WholeBody::Complete(rest) => {
                 let bytes = match first {
                     None => rest,

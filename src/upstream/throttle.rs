@@ -1,4 +1,4 @@
-//! Throttling: when the origin says "later", everyone waits (design, promise 4).
+//! Throttling: when the origin says "later", all callers wait.
 //!
 //! A 429 or 503 with a hint is obeyed for all callers of that upstream (for those of the same identity, where callers' own
 //! credentials go there): reads are answered from the store where allowed, writes are passed on. Where the upstream names
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 
 use super::Upstream;
 use super::retrieval::Failure;
@@ -17,36 +17,8 @@ use crate::clock::Timestamp;
 use crate::credentials::partition::{Identity, Partitions};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
-use crate::headers::http_date;
+use crate::headers::retry_after::retry_after;
 use crate::transport::answer_body::AnswerBody;
-
-const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-const X_MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
-
-/// How long a 429 or 503 asks everyone to stay away; `None` for other answers and for those without a readable hint.
-///
-/// `retry-after-ms` wins over `x-ms-retry-after-ms`, both over `Retry-After` (seconds or date, RFC 9110 §10.2.3): the order
-/// of the SDKs (fact sheet, section 11).
-#[must_use]
-pub fn retry_after(status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
-        return None;
-    }
-    let milliseconds = [RETRY_AFTER_MS, X_MS_RETRY_AFTER_MS].iter().find_map(|name| digits(fields, name));
-    if let Some(milliseconds) = milliseconds {
-        return Some(Duration::from_millis(milliseconds));
-    }
-    digits(fields, &header::RETRY_AFTER).map(Duration::from_secs).or_else(|| {
-        let date = http_date::parse(fields.get(header::RETRY_AFTER)?.as_bytes())?;
-        Some(date.since(now))
-    })
-}
-
-fn digits(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    let text = fields.get(name)?.to_str().ok()?.trim();
-    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().unwrap_or(u64::MAX))
-}
 
 /// What a pause holds back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,39 +250,6 @@ mod tests {
         assert!(
             one.pause(&bearer(1), Held::Reads, NOW).is_some(),
             "the sidecar's own credential is one identity"
-        );
-    }
-
-    fn hint(status: u16, fields: &[(&str, &str)]) -> Option<Duration> {
-        let mut map = HeaderMap::new();
-        for (name, value) in fields {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
-                value.parse().expect("a field value"),
-            );
-        }
-        retry_after(StatusCode::from_u16(status).expect("a status"), &map, NOW)
-    }
-
-    #[test]
-    fn hints_are_read_in_the_order_of_the_sdks() {
-        let all = [("retry-after", "9"), ("x-ms-retry-after-ms", "60"), ("retry-after-ms", "50")];
-        assert_eq!(hint(429, &all), Some(Duration::from_millis(50)));
-        assert_eq!(hint(503, &all[..2]), Some(Duration::from_millis(60)));
-        assert_eq!(hint(429, &all[..1]), Some(Duration::from_secs(9)));
-        assert_eq!(
-            hint(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]),
-            Some(Duration::from_secs(10))
-        );
-        assert_eq!(hint(429, &[("retry-after", "Sun, 06 Nov 1994 08:49:27 GMT")]), Some(Duration::ZERO));
-        for bad in ["soon", "-1", "1.5", ""] {
-            assert_eq!(hint(429, &[("retry-after", bad)]), None, "{bad:?}");
-        }
-        assert_eq!(hint(429, &[]), None);
-        assert_eq!(hint(500, &all), None, "only 429 and 503 throttle");
-        assert_eq!(
-            hint(429, &[("retry-after", "99999999999999999999")]),
-            Some(Duration::from_secs(u64::MAX))
         );
     }
 

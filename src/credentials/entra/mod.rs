@@ -25,9 +25,9 @@ use super::{Credential, CredentialError, Unsigned};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Secret};
+use crate::headers::retry_after::retry_after;
 use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
 use crate::transport::dial::Dial;
-use crate::upstream::throttle;
 use request::{Identity, Proof, Token, audience_of, read_token, token_request};
 
 /// The public cloud's issuer.
@@ -366,7 +366,7 @@ impl Keeper {
         let response = self.client.exchange(outgoing).await.map_err(|error| failed(error.to_string()))?;
         let now = self.clock.now();
         let status = response.status();
-        let pause = throttle::retry_after(status, response.headers(), now);
+        let pause = retry_after(status, response.headers(), now);
         let body = Limited::new(response.into_body(), ANSWER_LIMIT_BYTES).collect();
         let body = bounded(self.client.limits().header_deadline, body).await;
         let body = body.ok_or_else(|| failed("the issuer of tokens broke off its answer".to_owned()))?;

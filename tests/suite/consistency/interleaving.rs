@@ -122,17 +122,17 @@ impl World {
             step().await;
             let mut taken = None;
             let joins = |covers| !self.session.clauses().joiner_checks_snapshot || self.covered(covers);
-            let seat = self.collapsing.board(&self.key, joins, || {
+            let role = self.collapsing.join(&self.key, joins, || {
                 let snapshot = self.session.snapshot(&[]);
                 let covers = snapshot.covers;
                 taken = Some(snapshot);
                 covers
             });
-            match seat {
-                Role::Lead(leader) => break value_of(self.fly(leader, taken).await.as_ref()),
+            match role {
+                Role::Lead(leader) => break value_of(self.lead(leader, taken).await.as_ref()),
                 Role::Follow(follower) => {
-                    if let Some(landed) = follower.landed().await {
-                        break value_of(&landed);
+                    if let Some(result) = follower.result().await {
+                        break value_of(&result);
                     }
                 }
             }
@@ -140,20 +140,20 @@ impl World {
         self.record(caller, Operation::Read, Outcome::Shown(shown), invoked);
     }
 
-    async fn fly(
+    async fn lead(
         &self,
         mut leader: Leader<Arc<StoredResponse>>,
         mut taken: Option<Snapshot>,
     ) -> Arc<StoredResponse> {
         step().await;
-        let depart = leader.depart(Duration::from_secs(1), || {
+        let start = leader.start(Duration::from_secs(1), || {
             let snapshot = self.session.snapshot(&[]);
             let covers = snapshot.covers;
             taken = Some(snapshot);
             covers
         });
-        depart.await;
-        let snapshot = taken.expect("taken on boarding or on departure");
+        start.await;
+        let snapshot = taken.expect("taken when it led or when it started");
         step().await;
         let (shown, fields) = self.asked(&snapshot);
         step().await;
@@ -171,7 +171,7 @@ impl World {
         let response = Arc::new(response(shown, Coverage { revelation, ..covers }));
         self.store.put(&self.key, StoredResponse::clone(&response));
         step().await;
-        leader.land(Arc::clone(&response));
+        leader.share(Arc::clone(&response));
         response
     }
 

@@ -1,0 +1,90 @@
+//! A table of fixed size for what is worth remembering but never needed: a lost entry costs work, not correctness.
+
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const SLOTS: usize = 4_096;
+
+/// Remembers a number for each of some keys. Only a fingerprint of the key is kept, in the slot that its hash names; two keys of one
+/// slot push each other out.
+#[derive(Debug)]
+pub struct SlotTable {
+    /// Fingerprint of the key, zero where there is none, and the number.
+    slots: Mutex<Box<[(u64, u64)]>>,
+    hasher: ahash::RandomState,
+}
+
+impl Default for SlotTable {
+    fn default() -> Self {
+        Self { slots: Mutex::new(vec![(0, 0); SLOTS].into()), hasher: ahash::RandomState::new() }
+    }
+}
+
+impl SlotTable {
+    /// Remembers `number` for `key`, and returns the one that was remembered before.
+    pub fn insert(&self, key: impl Hash, number: u64) -> Option<u64> {
+        let (slot, fingerprint) = self.slot_of(key);
+        let (before, old) = std::mem::replace(&mut self.lock()[slot], (fingerprint, number));
+        (before == fingerprint).then_some(old)
+    }
+
+    /// Whether a number is remembered for `key`.
+    #[must_use]
+    pub fn contains(&self, key: impl Hash) -> bool {
+        let (slot, fingerprint) = self.slot_of(key);
+        self.lock()[slot].0 == fingerprint
+    }
+
+    /// Forgets `key`. Another key in its slot stays.
+    pub fn remove(&self, key: impl Hash) {
+        let (slot, fingerprint) = self.slot_of(key);
+        let found = &mut self.lock()[slot];
+        if found.0 == fingerprint {
+            *found = (0, 0);
+        }
+    }
+
+    /// A number for a state, by the hasher of this table: it means nothing outside.
+    #[must_use]
+    pub fn fingerprint(&self, state: impl Hash) -> u64 {
+        self.hasher.hash_one(state)
+    }
+
+    fn slot_of(&self, key: impl Hash) -> (usize, u64) {
+        // Zero stands for no key.
+        let fingerprint = self.hasher.hash_one(key) | 1;
+        (usize::try_from(fingerprint >> 1).unwrap_or_default() % SLOTS, fingerprint)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<[(u64, u64)]>> {
+        // Nothing under this lock can panic half way through a change.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_own_number_until_it_is_removed() {
+        let table = SlotTable::default();
+        assert_eq!(table.insert("a", 1), None);
+        assert_eq!(table.insert("a", 2), Some(1));
+        assert!(table.contains("a") && !table.contains("b"));
+        table.remove("b");
+        assert!(table.contains("a"));
+        table.remove("a");
+        assert!(!table.contains("a"));
+    }
+
+    #[test]
+    fn its_size_stays() {
+        let table = SlotTable::default();
+        for number in 0..100_000_u64 {
+            table.insert(number, number);
+        }
+        let left = (0..100_000_u64).filter(|number| table.contains(number)).count();
+        assert!(left <= SLOTS && left > SLOTS / 2, "{left}");
+    }
+}
