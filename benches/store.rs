@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::Criterion;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tagalong::store::{MemoryStore, Store};
-use tagalong::stored_response::{CacheKey, StoredFields, StoredPolicy, StoredResponse};
+use tagalong::internals::store::{MemoryStore, Store};
+use tagalong::internals::stored_response::{CacheKey, StoredFields, StoredPolicy, StoredResponse};
 
 const RESPONSES: usize = 100_000;
 const BODY_BYTES: usize = 1_024;

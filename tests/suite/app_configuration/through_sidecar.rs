@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tagalong::clock::Clock;
-use tagalong::emulator::counts::Counts;
-use tagalong::emulator::faults::act::Faults;
-use tagalong::emulator::faults::document::PlanDocument;
-use tagalong::emulator::serve::serve;
-use tagalong::emulator::service::Service;
-use tagalong::emulator::{Emulator, Settings};
+use tagalong::internals::clock::Clock;
+use tagalong::internals::emulator::counts::Counts;
+use tagalong::internals::emulator::faults::act::Faults;
+use tagalong::internals::emulator::faults::document::PlanDocument;
+use tagalong::internals::emulator::serve::serve;
+use tagalong::internals::emulator::service::Service;
+use tagalong::internals::emulator::{Emulator, Settings};
 use tokio::net::TcpListener;
 
 use super::emulator::START;

@@ -4,7 +4,7 @@
 //! No scenario shows yet that four clauses are needed: `exempted_are_revelations`, `revelation_needs_quiet`, `sent_not_received`
 //! and `late_never_replaces`. Other clauses hide them in all runs so far; unit tests of the session and of the variants hold them.
 
-use tagalong::sync_token::clauses::Clauses;
+use tagalong::internals::sync_token::clauses::Clauses;
 
 use super::origin::Faults;
 use super::scenarios::{

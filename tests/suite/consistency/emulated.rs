@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use tagalong::clock::Clock;
-use tagalong::emulator::tokens::TokenMode;
-use tagalong::emulator::{Emulator, Settings};
+use tagalong::internals::clock::Clock;
+use tagalong::internals::emulator::tokens::TokenMode;
+use tagalong::internals::emulator::{Emulator, Settings};
 
 use super::history::Value;
 use super::issued_tokens::Tokens;

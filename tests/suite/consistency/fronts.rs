@@ -9,11 +9,11 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use tagalong::config::caching::Consistency;
-use tagalong::config::{self, Config, Layers};
-use tagalong::proxy::{self, Caller, Proxy};
-use tagalong::sync_token::clauses::Clauses;
-use tagalong::transport::dial::{Connector, Dial};
+use tagalong::internals::config::caching::Consistency;
+use tagalong::internals::config::{self, Config, Layers};
+use tagalong::internals::proxy::{self, Caller, Proxy};
+use tagalong::internals::sync_token::clauses::Clauses;
+use tagalong::internals::transport::dial::{Connector, Dial};
 
 use super::callers::{Front, Told};
 use super::simulation::{Api, HEADER_DEADLINE, Scenario};

@@ -17,13 +17,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use tagalong::clock::Timestamp;
-use tagalong::store::{MemoryStore, Store};
-use tagalong::stored_response::{CacheKey, StoredPolicy, StoredResponse};
-use tagalong::sync_token::clauses::Clauses;
-use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
-use tagalong::sync_token::session::{Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome};
-use tagalong::upstream::collapse::{Collapsing, Leader, Role};
+use tagalong::internals::clock::Timestamp;
+use tagalong::internals::store::{MemoryStore, Store};
+use tagalong::internals::stored_response::{CacheKey, StoredPolicy, StoredResponse};
+use tagalong::internals::sync_token::clauses::Clauses;
+use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
+use tagalong::internals::sync_token::session::{
+    Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome,
+};
+use tagalong::internals::upstream::collapse::{Collapsing, Leader, Role};
 
 use super::checker::{Verdict, check};
 use super::history::{Event, Moment, Operation, Outcome, Value, print};

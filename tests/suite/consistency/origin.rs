@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use tagalong::emulator::Emulator;
+use tagalong::internals::emulator::Emulator;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tagalong::config::caching::Consistency;
-use tagalong::sync_token::clauses::Clauses;
+use tagalong::internals::config::caching::Consistency;
+use tagalong::internals::sync_token::clauses::Clauses;
 
 use super::callers::Habits;
 use super::issued_tokens::Tokens;

@@ -6,9 +6,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tagalong::config::caching::Consistency;
-use tagalong::sync_token::clauses::Clauses;
-use tagalong::transport::dial::Dial;
+use tagalong::internals::config::caching::Consistency;
+use tagalong::internals::sync_token::clauses::Clauses;
+use tagalong::internals::transport::dial::Dial;
 
 use super::callers::{Environment, Front, Habits, Record, run_caller, run_provider};
 use super::checker::{Verdict, check};

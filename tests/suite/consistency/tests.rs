@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::thread;
 
-use tagalong::config::caching::Consistency;
+use tagalong::internals::config::caching::Consistency;
 
 use super::scenarios::{BESIDE, DEPLOYED, EMULATED, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE};
 use super::simulation::{Before, Run, Scenario, run};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tagalong::clock::{Clock, Timestamp};
+use tagalong::internals::clock::{Clock, Timestamp};
 
 use super::history::Moment;
 

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tagalong::transport::dial::{Dial, UpstreamIo};
+use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 
 use super::origin::{Answer, SimulatedOrigin};
 use super::timeline::Timeline;

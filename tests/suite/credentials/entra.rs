@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, StatusCode};
-use tagalong::clock::Clock;
-use tagalong::config::{Config, Layers};
-use tagalong::credentials::entra::EntraCredential;
-use tagalong::credentials::refusal::Refusals;
-use tagalong::credentials::{Credential, CredentialError, Unsigned};
-use tagalong::metrics::Metrics;
-use tagalong::proxy::assemble::Environment;
-use tagalong::sidecar::Sidecar;
+use tagalong::internals::clock::Clock;
+use tagalong::internals::config::{Config, Layers};
+use tagalong::internals::credentials::entra::EntraCredential;
+use tagalong::internals::credentials::refusal::Refusals;
+use tagalong::internals::credentials::{Credential, CredentialError, Unsigned};
+use tagalong::internals::metrics::Metrics;
+use tagalong::internals::proxy::assemble::Environment;
+use tagalong::internals::sidecar::Sidecar;
 
 use crate::support::answer::{Answer, Gate};
 use crate::support::caller::Caller;

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use tagalong::config::{Config, Layers};
-use tagalong::proxy::assemble::Environment;
-use tagalong::sidecar::Sidecar;
+use tagalong::internals::config::{Config, Layers};
+use tagalong::internals::proxy::assemble::Environment;
+use tagalong::internals::sidecar::Sidecar;
 use tokio::net::UnixStream;
 
 use crate::support::answer::{Answer, Gate};

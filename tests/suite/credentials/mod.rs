@@ -9,9 +9,9 @@ mod permissions;
 mod secrets;
 mod unauthorized;
 
-use tagalong::clock::Timestamp;
-use tagalong::headers::access_key::{AccessKey, content_sha256};
-use tagalong::headers::hmac_authorization::{SignedRequest, authorization, verify};
+use tagalong::internals::clock::Timestamp;
+use tagalong::internals::headers::access_key::{AccessKey, content_sha256};
+use tagalong::internals::headers::hmac_authorization::{SignedRequest, authorization, verify};
 
 use crate::support::origin::Recorded;
 

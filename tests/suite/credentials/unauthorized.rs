@@ -1,10 +1,10 @@
 //! A 401 of the upstream: the application is told of its own credential only, and the operator of the sidecar's.
 
-use tagalong::accept::Address;
-use tagalong::clock::Clock;
-use tagalong::config::{Config, Layers};
-use tagalong::proxy::assemble::Environment;
-use tagalong::sidecar::Sidecar;
+use tagalong::internals::accept::Address;
+use tagalong::internals::clock::Clock;
+use tagalong::internals::config::{Config, Layers};
+use tagalong::internals::proxy::assemble::Environment;
+use tagalong::internals::sidecar::Sidecar;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::caller::{Caller, Response};

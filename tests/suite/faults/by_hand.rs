@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tagalong::clock::Clock;
+use tagalong::internals::clock::Clock;
 use tokio::sync::oneshot;
 
 use crate::support::answer::{Answer, Step};

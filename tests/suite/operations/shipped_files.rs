@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tagalong::config::{Config, Layers};
-use tagalong::metrics::{FAMILIES, FamilyKind};
+use tagalong::internals::config::{Config, Layers};
+use tagalong::internals::metrics::{FAMILIES, FamilyKind};
 
 fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(path)

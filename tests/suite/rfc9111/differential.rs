@@ -9,17 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_cache_semantics::{CacheOptions, CachePolicy};
-use tagalong::clock::Timestamp;
-use tagalong::config::caching::CachingRules;
-use tagalong::decide::reuse::reuse;
-use tagalong::decide::storable::storable;
-use tagalong::decide::{Decision, ResponseHead};
-use tagalong::headers::cache_control::RequestDirectives;
-use tagalong::headers::conditional::Preconditions;
-use tagalong::headers::{http_date, vary};
-use tagalong::presented_request::PresentedRequest;
-use tagalong::stored_response::CacheKey;
-use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
+use tagalong::internals::clock::Timestamp;
+use tagalong::internals::config::caching::CachingRules;
+use tagalong::internals::decide::reuse::reuse;
+use tagalong::internals::decide::storable::storable;
+use tagalong::internals::decide::{Decision, ResponseHead};
+use tagalong::internals::headers::cache_control::RequestDirectives;
+use tagalong::internals::headers::conditional::Preconditions;
+use tagalong::internals::headers::{http_date, vary};
+use tagalong::internals::presented_request::PresentedRequest;
+use tagalong::internals::stored_response::CacheKey;
+use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
 
 /// A whole second in 2026: when the response arrives.
 const ARRIVAL: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tagalong::clock::Timestamp;
+use tagalong::internals::clock::Timestamp;
 use tokio::sync::watch;
 
 /// A barrier that a test opens. Cheap to clone.

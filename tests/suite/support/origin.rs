@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tagalong::clock::Clock;
-use tagalong::transport::dial::{Dial, UpstreamIo};
+use tagalong::internals::clock::Clock;
+use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};

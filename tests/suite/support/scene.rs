@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tagalong::clock::{Clock, Timestamp};
+use tagalong::internals::clock::{Clock, Timestamp};
 
 use super::answer::Answer;
 use super::caller::{Caller, Response};

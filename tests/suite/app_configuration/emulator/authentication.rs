@@ -1,10 +1,10 @@
 //! Access keys, bearer tokens and read-only credentials (protocol §8, §9).
 
-use tagalong::clock::{Clock, Timestamp};
-use tagalong::emulator::authentication::Permission;
-use tagalong::emulator::{Emulator, Settings};
-use tagalong::headers::access_key::{AccessKey, Secret, content_sha256};
-use tagalong::headers::hmac_authorization::authorization;
+use tagalong::internals::clock::{Clock, Timestamp};
+use tagalong::internals::emulator::authentication::Permission;
+use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::headers::access_key::{AccessKey, Secret, content_sha256};
+use tagalong::internals::headers::hmac_authorization::authorization;
 
 use super::{Origin, Reply, START};
 

@@ -1,7 +1,7 @@
 //! Everything malformed gets its 4xx, and nothing panics (protocol §3.3, §5, §6).
 
 use proptest::prelude::*;
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 
 use super::Origin;
 

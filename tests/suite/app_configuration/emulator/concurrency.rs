@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 use tokio::sync::Barrier;
 
 use super::Origin;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tagalong::emulator::tokens::TokenMode;
-use tagalong::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::tokens::TokenMode;
+use tagalong::internals::emulator::{Emulator, Settings};
 
 use super::Origin;
 
@@ -223,7 +223,7 @@ async fn what_can_be_changed_at_run_time_changes() {
 #[tokio::test]
 async fn one_seed_is_one_behaviour() {
     let run = async |seed| {
-        let clock = tagalong::clock::Clock::manual(super::START);
+        let clock = tagalong::internals::clock::Clock::manual(super::START);
         let settings = Settings { replicas: 3, settle: Duration::from_secs(1), ..Settings::default() };
         let origin = Origin { emulator: Emulator::new(settings, clock.clone(), seed), clock };
         let mut seen = Vec::new();

@@ -1,6 +1,6 @@
 //! `/kv/{key}` and `/locks/{key}` (protocol §2, §3, §4.1 to §4.4, §7).
 
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 
 use super::{Origin, VERSIONS};
 

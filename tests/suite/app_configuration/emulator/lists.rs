@@ -1,6 +1,6 @@
 //! `/kv`, `/keys` and `/labels`: filters, pages, page tags (protocol §4.5, §4.7, §5, §6).
 
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 
 use super::{Origin, VERSIONS};
 

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
-use tagalong::clock::{Clock, Timestamp};
-use tagalong::emulator::{Emulator, Settings};
+use tagalong::internals::clock::{Clock, Timestamp};
+use tagalong::internals::emulator::{Emulator, Settings};
 
 /// Fri, 21 Nov 2025 10:00:00 GMT.
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);

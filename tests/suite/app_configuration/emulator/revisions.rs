@@ -1,6 +1,6 @@
 //! `/revisions` (protocol §4.6).
 
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 
 use super::Origin;
 

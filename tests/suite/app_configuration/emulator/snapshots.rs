@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tagalong::emulator::Settings;
+use tagalong::internals::emulator::Settings;
 
 use super::{Origin, Reply, VERSIONS};
 

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tagalong::emulator::counts::Counts;
-use tagalong::emulator::faults::act::Faults;
-use tagalong::emulator::faults::document::PlanDocument;
-use tagalong::emulator::serve::{serve, serve_connection};
-use tagalong::emulator::service::Service;
-use tagalong::emulator::{Options, Settings};
+use tagalong::internals::emulator::counts::Counts;
+use tagalong::internals::emulator::faults::act::Faults;
+use tagalong::internals::emulator::faults::document::PlanDocument;
+use tagalong::internals::emulator::serve::{serve, serve_connection};
+use tagalong::internals::emulator::service::Service;
+use tagalong::internals::emulator::{Options, Settings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -148,10 +148,13 @@ async fn what_is_wrong_with_the_options_is_said_before_anything_listens() {
         (Options { listen: vec![taken.local_addr().unwrap()], ..base.clone() }, "cannot listen on"),
         (Options { data: Some("/nowhere/data".into()), ..base.clone() }, "/nowhere/data"),
     ] {
-        let error = tagalong::emulator::run(options, std::future::ready(())).await.unwrap_err().to_string();
+        let error = tagalong::internals::emulator::run(options, std::future::ready(()))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(reason), "{error}");
     }
-    tagalong::emulator::run(base, std::future::ready(())).await.unwrap();
+    tagalong::internals::emulator::run(base, std::future::ready(())).await.unwrap();
 }
 
 #[tokio::test]
@@ -167,9 +170,9 @@ async fn a_seed_fills_only_an_empty_store_and_data_survives() {
         data: Some(data.clone()),
         ..Options::default()
     };
-    tagalong::emulator::run(options.clone(), std::future::ready(())).await.unwrap();
+    tagalong::internals::emulator::run(options.clone(), std::future::ready(())).await.unwrap();
     let first = std::fs::read(&data).unwrap();
     assert!(String::from_utf8_lossy(&first).contains("seed"));
-    tagalong::emulator::run(options, std::future::ready(())).await.unwrap();
+    tagalong::internals::emulator::run(options, std::future::ready(())).await.unwrap();
     assert_eq!(std::fs::read(&data).unwrap(), first, "the seed is not loaded again");
 }
