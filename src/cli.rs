@@ -1,1 +1,328 @@
+//! The command line: subcommands, their flags, and how flags become a layer of the configuration.
 
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tagalong::{
+    Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
+    Sidecar, UpstreamConfig,
+};
+
+use crate::signals::{Signals, until_stopped};
+use crate::{demo, mint, probe};
+
+/// Why a command did not succeed.
+pub(crate) enum Failure {
+    /// It was tried: exit code 1.
+    Failed(String),
+    /// It could not be tried: exit code 2.
+    NotTried(String),
+}
+
+impl Failure {
+    pub(crate) fn not_tried(error: impl std::fmt::Display) -> Self {
+        Self::NotTried(error.to_string())
+    }
+}
+
+/// A caching sidecar proxy for HTTP APIs that name versions with ETags, first of all Azure App Configuration.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the sidecar.
+    Run(Settings),
+    /// Run an App Configuration store in memory, for trying, developing and testing.
+    Emulator(Box<EmulatorOptions>),
+    /// Run the emulator and a sidecar before it, and show what the sidecar does.
+    Demo(demo::Options),
+    /// Certificates for a TLS listener.
+    Tls {
+        #[command(subcommand)]
+        command: TlsCommand,
+    },
+    /// Print the effective configuration, secrets masked, and where each value came from; exit 2 if `run` would refuse it.
+    CheckConfig {
+        /// Print config/default.toml instead: every key explained.
+        #[arg(long)]
+        defaults: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Exit 0 if the sidecar on this machine is alive.
+    Live(Settings),
+    /// Exit 0 if the sidecar on this machine is ready for callers; else print why not.
+    Ready(Settings),
+    /// Wait until the sidecar on this machine is ready; exit 1 if it does not become so in time.
+    Wait {
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = tagalong::parse_duration)]
+        timeout: std::time::Duration,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum TlsCommand {
+    /// Make a certificate for this machine and the authority that clients must trust for it.
+    Init(mint::Options),
+}
+
+/// The flags of `tagalong run`. Each is also a key of the configuration and a variable: `--listen` is `listener.listen`
+/// and `TAGALONG_LISTEN`. Values are checked where all layers are.
+#[derive(Args, Default)]
+pub(crate) struct Settings {
+    /// Configuration file (TOML); `check-config --defaults` prints one with every key
+    #[arg(long, value_name = "FILE", env = "TAGALONG_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address for callers; several times for several [default: 127.0.0.1:8484 and [::1]:8484]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Vec<String>,
+    /// Unix socket for callers
+    #[arg(long, value_name = "PATH")]
+    listen_unix: Option<String>,
+    /// Address for the operator: metrics, probes, purges [default: 127.0.0.1:8485 and [::1]:8485]
+    #[arg(long, value_name = "IP:PORT")]
+    admin_listen: Vec<String>,
+    /// The origin [default: the Endpoint of the connection string]
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// app-configuration or generic [default: by the upstream's host]
+    #[arg(long)]
+    profile: Option<String>,
+    /// guarded or rfc9111 [default: guarded]
+    #[arg(long)]
+    sharing: Option<String>,
+    /// strong, session or bounded-staleness [default: session]
+    #[arg(long, value_name = "LEVEL")]
+    consistency: Option<String>,
+    /// Lifetime of responses that name none [default: 30s for App Configuration]
+    #[arg(long, value_name = "DURATION")]
+    freshness: Option<String>,
+    /// Threads that serve callers [default: 1]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]
+    #[arg(long, value_name = "KIND")]
+    credential: Option<String>,
+    /// File with the connection string: the key to sign with, and the upstream if none is named
+    #[arg(long, value_name = "FILE")]
+    connection_string_file: Option<String>,
+    /// File with the ids and secrets with which callers sign
+    #[arg(long, value_name = "FILE")]
+    local_keys: Option<String>,
+    /// Any key of the configuration, such as limits.connections=2000; several times for several
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+}
+
+impl Settings {
+    /// All layers: defaults, file, variables, flags.
+    fn layers(&self) -> Layers {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            // A name that is no text is none of ours; a value that is none is refused as what it becomes.
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
+        let mut layers = Layers::new();
+        if let Some(path) = &self.config {
+            layers = layers.file(path);
+        }
+        layers = layers.variables(variables);
+        let single = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        for (name, values) in [
+            ("listen", self.listen.clone()),
+            ("listen-unix", single(&self.listen_unix)),
+            ("admin-listen", self.admin_listen.clone()),
+            ("upstream", single(&self.upstream)),
+            ("profile", single(&self.profile)),
+            ("sharing", single(&self.sharing)),
+            ("consistency", single(&self.consistency)),
+            ("freshness", single(&self.freshness)),
+            ("workers", single(&self.workers)),
+            ("credential", single(&self.credential)),
+            ("connection-string-file", single(&self.connection_string_file)),
+            ("local-keys", single(&self.local_keys)),
+        ] {
+            if !values.is_empty() {
+                layers = layers.flag(name, &values);
+            }
+        }
+        self.assignments.iter().fold(layers, |layers, assignment| layers.assignment(assignment))
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        Config::new(self.layers()).map_err(Failure::not_tried)
+    }
+
+    fn probe(&self) -> Result<probe::Probe, Failure> {
+        let config = Config::unvalidated(self.layers()).map_err(Failure::not_tried)?;
+        probe::Probe::of(&config).ok_or_else(|| {
+            Failure::NotTried(
+                "admin.listen names no address with a port: name one with --admin-listen".to_owned(),
+            )
+        })
+    }
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run() -> Result<(), Failure> {
+    match CommandLine::parse().command {
+        Command::Run(settings) => run_sidecar(settings.config()?),
+        Command::Emulator(options) => run_emulator(*options),
+        Command::Demo(options) => {
+            log_to_people("warn")?;
+            runtime()?.block_on(demo::run(&options))
+        }
+        Command::Tls { command: TlsCommand::Init(options) } => {
+            print(&mint::init(&options, tagalong::Clock::System.now())?)
+        }
+        Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
+        Command::CheckConfig { defaults: false, settings } => {
+            let config = settings.config()?;
+            let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
+            Sidecar::check(&config, &environment).map_err(Failure::not_tried)?;
+            print(&config.effective.to_string())
+        }
+        Command::Live(settings) => settings.probe()?.live().map_err(Failure::Failed),
+        Command::Ready(settings) => settings.probe()?.ready().map_err(Failure::Failed),
+        Command::Wait { timeout, settings } => settings.probe()?.wait(timeout).map_err(Failure::Failed),
+    }
+}
+
+fn run_sidecar(config: Config) -> Result<(), Failure> {
+    tagalong::start_logging(&config.logging).map_err(Failure::not_tried)?;
+    runtime()?.block_on(async {
+        let signals = Signals::listen().map_err(Failure::not_tried)?;
+        let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
+        config.upstreams.iter().for_each(log_upstream);
+        for address in sidecar.addresses().map_err(Failure::not_tried)? {
+            tracing::info!(%address, "listening for callers");
+        }
+        for address in sidecar.admin_addresses().map_err(Failure::not_tried)? {
+            tracing::info!(%address, "listening for the operator");
+        }
+        match until_stopped(signals, |stop| sidecar.run(stop)).await {
+            Some(Ok(0)) => tracing::info!("stopped"),
+            Some(Ok(cut)) => {
+                tracing::warn!(cut, "stopped; connections were cut when deadlines.drain had passed")
+            }
+            Some(Err(error)) => return Err(Failure::not_tried(error)),
+            None => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+        }
+        Ok(())
+    })
+}
+
+/// What an operator asks first: which store, under which rules, with whose credential.
+fn log_upstream(upstream: &UpstreamConfig) {
+    let rules = upstream.caching_rules();
+    let freshness =
+        rules.freshness.map_or_else(|| "as each response says".to_owned(), tagalong::format_duration);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        upstream = %upstream.name,
+        url = %upstream.url,
+        profile = upstream.profile().as_str(),
+        profile_is_guessed = upstream.is_generic_by_default(),
+        credential = upstream.credential.kind.as_str(),
+        freshness,
+        consistency = rules.consistency.as_str(),
+        "starting"
+    );
+}
+
+fn run_emulator(options: EmulatorOptions) -> Result<(), Failure> {
+    log_to_people("info")?;
+    runtime()?.block_on(async {
+        let signals = Signals::listen().map_err(Failure::not_tried)?;
+        match until_stopped(signals, |stop| tagalong::run_emulator(options, stop.cancelled_owned())).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error @ EmulatorError::Serve(_))) => Err(Failure::Failed(error.to_string())),
+            Some(Err(error)) => Err(Failure::not_tried(error)),
+            None => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+        }
+    })
+}
+
+/// One runtime on this thread: a sidecar leaves the other cores to the application unless `runtime.workers` asks for more.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| {
+        Failure::NotTried(format!("cannot start: {error}; are there file descriptors left?"))
+    })
+}
+
+/// Log lines for commands without a configuration of their own; `TAGALONG_LOGGING__LEVEL` still counts.
+fn log_to_people(level: &str) -> Result<(), Failure> {
+    let level = std::env::var("TAGALONG_LOGGING__LEVEL").unwrap_or_else(|_| level.to_owned());
+    tagalong::start_logging(&Logging { level, format: LogFormat::Human }).map_err(Failure::not_tried)
+}
+
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has read enough (`check-config | head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => {
+            outcome.map_err(|error| Failure::Failed(format!("cannot write to standard output: {error}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_a_key() {
+        let line = "tagalong run --listen 127.0.0.1:1 --listen [::1]:1 --listen-unix /s --admin-listen 127.0.0.1:2 \
+                    --upstream http://o --profile generic --sharing rfc9111 --consistency strong --freshness 1s \
+                    --workers 2 --credential hmac --connection-string-file /c --local-keys /k --set limits.connections=9";
+        let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
+            panic!("run was meant");
+        };
+        let config = Config::new(settings.layers()).unwrap();
+        let from_flags: Vec<&str> = config
+            .effective
+            .0
+            .iter()
+            .filter(|setting| setting.source.to_string().starts_with("flag"))
+            .map(|setting| setting.path.as_str())
+            .collect();
+        assert_eq!(
+            from_flags,
+            [
+                "admin.listen",
+                "limits.connections",
+                "listener.listen",
+                "listener.local_keys_file",
+                "listener.unix",
+                "runtime.workers",
+                "upstream.consistency",
+                "upstream.credential.connection_string_file",
+                "upstream.credential.kind",
+                "upstream.freshness",
+                "upstream.profile",
+                "upstream.sharing",
+                "upstream.url",
+            ]
+        );
+        let run = CommandLine::command();
+        let flags =
+            run.find_subcommand("run").unwrap().get_arguments().filter(|it| it.get_long().is_some()).count();
+        assert_eq!(flags, from_flags.len() + "config".split(' ').count(), "a flag that sets no key");
+    }
+}

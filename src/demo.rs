@@ -1,1 +1,324 @@
+//! `tagalong demo`: the emulator, a sidecar before it, and a guided tour of what the sidecar does.
+//!
+//! The tour makes real requests over loopback and checks what it says; `--once` ends with it, and succeeds only if all held.
 
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use tagalong::{Address, Clock, Config, EmulatorOptions, Environment, Layers, RunningEmulator, Sidecar};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Failure, print};
+use crate::signals::{Signals, until_stopped};
+
+/// How long a change takes to reach every replica of the emulator: long enough to be caught in the act.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Nothing in the tour takes longer than this on a machine that works.
+const STEP_DEADLINE: Duration = Duration::from_secs(10);
+
+const GREETING: &str = "/kv/demo:greeting?api-version=2023-11-01";
+
+/// Not read in the tour, so that whoever follows its invitation sees a miss first.
+const COLOUR: &str = "/kv/demo:colour?api-version=2023-11-01";
+
+/// Flags of `tagalong demo`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Play the tour on free ports, check everything it says, and stop
+    #[arg(long)]
+    once: bool,
+}
+
+/// What came back.
+struct Seen {
+    status: StatusCode,
+    fields: HeaderMap,
+    body: String,
+}
+
+impl Seen {
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The member of `Cache-Status` that the sidecar wrote.
+    fn cache_status(&self) -> &str {
+        self.field("cache-status").rsplit(", ").next().unwrap_or_default()
+    }
+
+    fn is_hit(&self) -> bool {
+        self.cache_status().starts_with("tagalong; hit")
+    }
+
+    fn value(&self) -> String {
+        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        json["value"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Runs the demo.
+pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
+    let signals = Signals::listen().map_err(Failure::not_tried)?;
+    let emulator = RunningEmulator::start(&emulator_options(options), Clock::System)
+        .await
+        .map_err(Failure::not_tried)?;
+    let origin = first(emulator.addresses())?;
+    let config = config(options, origin)?;
+    let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
+    let tcp =
+        sidecar.addresses().map_err(Failure::not_tried)?.into_iter().filter_map(|address| match address {
+            Address::Tcp(address) => Some(address),
+            _ => None,
+        });
+    let (address, admin) =
+        (first(tcp.collect())?, first(sidecar.admin_addresses().map_err(Failure::not_tried)?)?);
+    let closing = CancellationToken::new();
+    let serving_emulator = tokio::spawn(emulator.until(closing.clone().cancelled_owned()));
+    let serving = sidecar.run(closing.clone());
+    let touring = async {
+        let tour = Tour { origin, address, admin }.play().await;
+        if tour.is_ok() && !options.once {
+            print(&invitation(origin, address, admin))?;
+            until_stopped(signals, CancellationToken::cancelled_owned).await;
+        }
+        closing.cancel();
+        tour
+    };
+    let (tour, served) = tokio::join!(touring, serving);
+    served.map_err(Failure::not_tried)?;
+    let stopped = serving_emulator.await.map_err(|error| Failure::Failed(error.to_string()))?;
+    stopped.map_err(|error| Failure::Failed(error.to_string()))?;
+    tour
+}
+
+fn first(addresses: Vec<SocketAddr>) -> Result<SocketAddr, Failure> {
+    addresses.into_iter().next().ok_or_else(|| Failure::NotTried("no address could be opened".to_owned()))
+}
+
+fn emulator_options(options: &Options) -> EmulatorOptions {
+    let any_port = options.once.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    EmulatorOptions {
+        listen: any_port.into_iter().collect(),
+        admin_listen: any_port,
+        replicas: Some(3),
+        settle: Some(SETTLE),
+        ..EmulatorOptions::default()
+    }
+}
+
+fn config(options: &Options, origin: SocketAddr) -> Result<Config, Failure> {
+    let mut layers = Layers::new()
+        .assignment(&format!("upstream.url=http://{origin}"))
+        .assignment("upstream.profile=app-configuration")
+        .assignment("upstream.credential.kind=none")
+        .assignment("deadlines.drain=1s");
+    if options.once {
+        layers = layers.assignment("listener.listen=127.0.0.1:0").assignment("admin.listen=127.0.0.1:0");
+    }
+    Config::new(layers).map_err(Failure::not_tried)
+}
+
+fn invitation(origin: SocketAddr, address: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        "\nIt keeps running. In another terminal:\n\n  \
+         curl -i 'http://{address}{COLOUR}'          # twice: a miss, then a hit with Age\n  \
+         curl -i -X PUT -H 'Content-Type: application/json' -d '{{\"value\":\"red\"}}' 'http://{address}{COLOUR}'\n  \
+         curl -s 'http://{admin}/metrics' | grep tagalong_requests\n  \
+         curl -s 'http://{origin}{COLOUR}'           # the origin itself: within {} s of a write it may still be old\n\n\
+         Ctrl-C stops it.\n",
+        SETTLE.as_secs()
+    )
+}
+
+/// The tour: what it says is what it checks.
+struct Tour {
+    origin: SocketAddr,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Tour {
+    async fn play(&self) -> Result<(), Failure> {
+        print(&format!(
+            "tagalong demo: an App Configuration emulator on {} with 3 replicas that settle within {} s,\n\
+             and a sidecar before it on {} (admin port {}).\n",
+            self.origin,
+            SETTLE.as_secs(),
+            self.address,
+            self.admin
+        ))?;
+        self.read_twice().await?;
+        self.write_and_read().await?;
+        self.validate().await?;
+        self.count().await?;
+        print("\nAll of it held.\n")
+    }
+
+    async fn read_twice(&self) -> Result<(), Failure> {
+        heading("A value is written through the sidecar")?;
+        let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello"}"#).await?;
+        check(put.status == StatusCode::OK, "the write went through", &put)?;
+        let put = quiet(self.address, "PUT", COLOUR, &[], r#"{"value":"blue"}"#).await?;
+        check(put.status == StatusCode::OK, "and so did another one, for you to read", &put)?;
+        heading("It is read for the first time")?;
+        let miss = shown(self.address, "GET", GREETING, &[], "").await?;
+        check(miss.cache_status().contains("fwd=uri-miss"), "nothing was stored: it went forward", &miss)?;
+        check(miss.cache_status().contains("stored"), "and what came back was stored", &miss)?;
+        heading("It is read again: from memory, with its age")?;
+        let hit = shown(self.address, "GET", GREETING, &[], "").await?;
+        check(hit.is_hit(), "it is a hit", &hit)?;
+        check(!hit.field("age").is_empty(), "it says how old it is", &hit)?;
+        check(hit.value() == miss.value() && hit.value() == "hello", "it is the same value", &hit)
+    }
+
+    async fn write_and_read(&self) -> Result<(), Failure> {
+        heading("One caller writes; another one, on its own connection, reads at once")?;
+        let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello again"}"#).await?;
+        check(put.status == StatusCode::OK, "the write went through", &put)?;
+        let read = shown(self.address, "GET", GREETING, &[], "").await?;
+        check(!read.is_hit(), "what was stored is older than the write, so it went forward", &read)?;
+        check(read.value() == "hello again", "and the reader sees what was written", &read)?;
+        let mut old = 0;
+        for _ in 0..12 {
+            let direct = quiet(self.origin, "GET", GREETING, &[], "").await?;
+            old += u32::from(direct.value() != "hello again");
+        }
+        say(&format!(
+            "(The origin itself, asked 12 times without a Sync-Token, showed an older state {old} times.)"
+        ))?;
+        let hit = shown(self.address, "GET", GREETING, &[], "").await?;
+        check(
+            hit.is_hit() && hit.value() == "hello again",
+            "from here on it is a hit with the new value",
+            &hit,
+        )
+    }
+
+    async fn validate(&self) -> Result<(), Failure> {
+        heading("A caller that has the value already asks whether it is still current")?;
+        let known = quiet(self.address, "GET", GREETING, &[], "").await?;
+        let tag = known.field("etag").to_owned();
+        let fresh = shown(self.address, "GET", GREETING, &[("if-none-match", &tag)], "").await?;
+        check(fresh.status == StatusCode::NOT_MODIFIED, "it is answered 304, without a body", &fresh)?;
+        check(fresh.is_hit() && fresh.body.is_empty(), "and without asking the origin", &fresh)
+    }
+
+    async fn count(&self) -> Result<(), Failure> {
+        heading("The metrics agree")?;
+        let metrics = quiet(self.admin, "GET", "/metrics", &[], "").await?;
+        let requests = |outcome: &str| {
+            let start = format!("tagalong_requests_total{{cache_status=\"{outcome}\",upstream=\"main\"}} ");
+            metrics.body.lines().find_map(|line| line.strip_prefix(&start)?.parse::<u64>().ok())
+        };
+        for line in metrics
+            .body
+            .lines()
+            .filter(|line| line.starts_with("tagalong_requests_total") && !line.ends_with(" 0"))
+        {
+            say(line)?;
+        }
+        check(requests("hit") == Some(4), "four hits", &metrics)?;
+        check(requests("uri-miss") == Some(1), "one miss", &metrics)?;
+        check(requests("method") == Some(3), "three writes", &metrics)?;
+        check(requests("stale") == Some(1), "one that the write had outdated", &metrics)?;
+        let ready = quiet(self.admin, "GET", "/readyz", &[], "").await?;
+        check(ready.status == StatusCode::OK, "and the sidecar is ready for callers", &ready)
+    }
+}
+
+fn heading(text: &str) -> Result<(), Failure> {
+    print(&format!("\n== {text}\n"))
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    print(&format!("   {text}\n"))
+}
+
+fn check(held: bool, what: &str, seen: &Seen) -> Result<(), Failure> {
+    if held {
+        return say(&format!("ok: {what}"));
+    }
+    let head = head("<", &format!("{:?} {}", http::Version::HTTP_11, seen.status), &seen.fields);
+    Err(Failure::Failed(format!("the demo expected that {what}; this came back:\n{head}{}", seen.body)))
+}
+
+/// Makes a request on a connection of its own and shows both heads.
+async fn shown(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Result<Seen, Failure> {
+    let request = request(address, method, target, fields, body)?;
+    print(&head(">", &format!("{method} {target} HTTP/1.1"), request.headers()))?;
+    let seen = exchange(address, request).await?;
+    print(&head("<", &format!("HTTP/1.1 {}", seen.status), &seen.fields))?;
+    Ok(seen)
+}
+
+/// Makes a request on a connection of its own.
+async fn quiet(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Result<Seen, Failure> {
+    exchange(address, request(address, method, target, fields, body)?).await
+}
+
+fn request(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> Result<Request<Full<Bytes>>, Failure> {
+    let mut request = Request::builder().method(method).uri(target).header("host", address.to_string());
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    if !body.is_empty() {
+        request = request.header("content-type", "application/vnd.microsoft.appconfig.kv+json");
+    }
+    request.body(Full::from(body.to_owned())).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::Failed(format!("no answer from {address}: {error}"));
+    let exchanging = async {
+        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| failed(&error))?.to_bytes();
+        connection.abort();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Ok(Seen { status: parts.status, fields: parts.headers, body })
+    };
+    tokio::time::timeout(STEP_DEADLINE, exchanging).await.map_err(|error| failed(&error))?
+}
+
+/// A head as curl shows it, of the fields those that the tour is about.
+fn head(direction: &str, first_line: &str, fields: &HeaderMap) -> String {
+    const SHOWN: [&str; 6] = ["cache-status", "age", "etag", "if-none-match", "sync-token", "content-length"];
+    let mut text = format!("{direction} {first_line}\n");
+    for (name, value) in fields.iter().filter(|(name, _)| SHOWN.contains(&name.as_str())) {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "{direction} {name}: {}", String::from_utf8_lossy(value.as_bytes()));
+    }
+    text
+}

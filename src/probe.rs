@@ -1,1 +1,118 @@
+//! `tagalong live|ready|wait`: asks the admin port of the sidecar on this machine, for images without a shell or curl.
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tagalong::{Clock, Config};
+
+/// How long one question may take. Probes of Kubernetes give 1 s unless told otherwise.
+const DEADLINE: Duration = Duration::from_millis(900);
+
+/// Between two questions of `wait`.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Answers of the admin port to probes are shorter than this.
+const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Where to ask.
+pub(crate) struct Probe {
+    addresses: Vec<SocketAddr>,
+}
+
+impl Probe {
+    /// The admin port that a configuration names; `None` if it names none.
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        let addresses: Vec<SocketAddr> = config
+            .admin
+            .listen
+            .iter()
+            .filter(|address| address.port() != 0)
+            .map(|it| reachable(*it))
+            .collect();
+        (!addresses.is_empty()).then_some(Self { addresses })
+    }
+
+    pub(crate) fn live(&self) -> Result<(), String> {
+        self.ask("/livez")
+    }
+
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        self.ask("/readyz")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nothing else runs in this process, so nothing is blocked")]
+    pub(crate) fn wait(&self, timeout: Duration) -> Result<(), String> {
+        let clock = Clock::System;
+        let start = clock.now();
+        loop {
+            match self.ready() {
+                Err(reason) if clock.now().since(start) >= timeout => return Err(reason),
+                Err(_) => std::thread::sleep(PAUSE),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// The first address that answers decides.
+    fn ask(&self, path: &str) -> Result<(), String> {
+        let mut unreachable = String::new();
+        for address in &self.addresses {
+            match exchange(*address, path) {
+                Ok(answer) => return judge(&answer),
+                Err(error) => {
+                    let separator = if unreachable.is_empty() { "" } else { "; " };
+                    unreachable = format!("{unreachable}{separator}{address}: {error}");
+                }
+            }
+        }
+        Err(format!("no sidecar answers on its admin port ({unreachable})"))
+    }
+}
+
+/// A listener on all addresses is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn exchange(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_LIMIT_BYTES).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn judge(answer: &str) -> Result<(), String> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or("no status");
+    if status == "200" { Ok(()) } else { Err(format!("{status}: {}", body.trim())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_200_is_yes_and_the_rest_says_why() {
+        assert_eq!(judge("HTTP/1.1 200 OK\r\n\r\n{}"), Ok(()));
+        let draining = judge("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"reasons\":[\"draining\"]}\n");
+        assert_eq!(draining, Err("503: {\"reasons\":[\"draining\"]}".to_owned()));
+        assert!(judge("").is_err());
+        assert!(judge("SSH-2.0-x").is_err());
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+        assert_eq!(reachable("0.0.0.0:85".parse().unwrap()), "127.0.0.1:85".parse().unwrap());
+        assert_eq!(reachable("[::]:85".parse().unwrap()), "[::1]:85".parse().unwrap());
+        assert_eq!(reachable("10.0.0.1:85".parse().unwrap()), "10.0.0.1:85".parse().unwrap());
+    }
+}
