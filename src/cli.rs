@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use tagalong::{
     Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
-    Sidecar, UpstreamConfig,
+    Sidecar, UpstreamConfig, Word as _, run_flags,
 };
 
 use crate::signals::{Signals, until_stopped};
@@ -75,52 +75,50 @@ enum TlsCommand {
     Init(mint::Options),
 }
 
-/// The flags of `tagalong run`. Each is also a key of the configuration and a variable: `--listen` is `listener.listen`
-/// and `TAGALONG_LISTEN`. Values are checked where all layers are.
+/// What `tagalong run` is given. Values are checked where all layers are.
 #[derive(Args, Default)]
 pub(crate) struct Settings {
     /// Configuration file (TOML); `check-config --defaults` prints one with every key
     #[arg(long, value_name = "FILE", env = "TAGALONG_CONFIG")]
     config: Option<PathBuf>,
-    /// Address for callers; several times for several [default: 127.0.0.1:8484 and [::1]:8484]
-    #[arg(long, value_name = "IP:PORT")]
-    listen: Vec<String>,
-    /// Unix socket for callers
-    #[arg(long, value_name = "PATH")]
-    listen_unix: Option<String>,
-    /// Address for the operator: metrics, probes, purges [default: 127.0.0.1:8485 and [::1]:8485]
-    #[arg(long, value_name = "IP:PORT")]
-    admin_listen: Vec<String>,
-    /// The origin [default: the Endpoint of the connection string]
-    #[arg(long, value_name = "URL")]
-    upstream: Option<String>,
-    /// app-configuration or generic [default: by the upstream's host]
-    #[arg(long)]
-    profile: Option<String>,
-    /// guarded or rfc9111 [default: guarded]
-    #[arg(long)]
-    sharing: Option<String>,
-    /// strong, session or bounded-staleness [default: session]
-    #[arg(long, value_name = "LEVEL")]
-    consistency: Option<String>,
-    /// Lifetime of responses that name none [default: 30s for App Configuration]
-    #[arg(long, value_name = "DURATION")]
-    freshness: Option<String>,
-    /// Threads that serve callers [default: 1]
-    #[arg(long, value_name = "N")]
-    workers: Option<String>,
-    /// none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]
-    #[arg(long, value_name = "KIND")]
-    credential: Option<String>,
-    /// File with the connection string: the key to sign with, and the upstream if none is named
-    #[arg(long, value_name = "FILE")]
-    connection_string_file: Option<String>,
-    /// File with the ids and secrets with which callers sign
-    #[arg(long, value_name = "FILE")]
-    local_keys: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
     /// Any key of the configuration, such as limits.connections=2000; several times for several
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
+}
+
+/// The flags that the keys of the configuration declare, with the values that were given. Each is also a variable: `--listen` is
+/// `listener.listen` and `TAGALONG_LISTEN`.
+#[derive(Default)]
+struct Flags(Vec<(&'static str, Vec<String>)>);
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = run_flags().filter_map(|flag| {
+            let values = matches.get_many::<String>(flag.name)?;
+            Some((flag.name, values.cloned().collect()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Flags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(run_flags().map(|flag| {
+            let action = if flag.is_list { ArgAction::Append } else { ArgAction::Set };
+            Arg::new(flag.name).long(flag.name).value_name(flag.value_name).help(flag.help).action(action)
+        }))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
 }
 
 impl Settings {
@@ -135,25 +133,7 @@ impl Settings {
             layers = layers.file(path);
         }
         layers = layers.variables(variables);
-        let single = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
-        for (name, values) in [
-            ("listen", self.listen.clone()),
-            ("listen-unix", single(&self.listen_unix)),
-            ("admin-listen", self.admin_listen.clone()),
-            ("upstream", single(&self.upstream)),
-            ("profile", single(&self.profile)),
-            ("sharing", single(&self.sharing)),
-            ("consistency", single(&self.consistency)),
-            ("freshness", single(&self.freshness)),
-            ("workers", single(&self.workers)),
-            ("credential", single(&self.credential)),
-            ("connection-string-file", single(&self.connection_string_file)),
-            ("local-keys", single(&self.local_keys)),
-        ] {
-            if !values.is_empty() {
-                layers = layers.flag(name, &values);
-            }
-        }
+        layers = self.flags.0.iter().fold(layers, |layers, (name, values)| layers.flag(name, values));
         self.assignments.iter().fold(layers, |layers, assignment| layers.assignment(assignment))
     }
 
@@ -229,11 +209,11 @@ fn log_upstream(upstream: &UpstreamConfig) {
         version = env!("CARGO_PKG_VERSION"),
         upstream = %upstream.name,
         url = %upstream.url,
-        profile = upstream.profile().as_str(),
+        profile = upstream.profile().word(),
         profile_is_guessed = upstream.is_generic_by_default(),
-        credential = upstream.credential.kind.as_str(),
+        credential = upstream.credential.kind.word(),
         freshness,
-        consistency = rules.consistency.as_str(),
+        consistency = rules.consistency.word(),
         "starting"
     );
 }

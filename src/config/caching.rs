@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use http::HeaderName;
-use serde::{Deserialize, Serialize};
+
+use super::values::Word;
 
 /// What an App Configuration answer says about its own exchange: whoever gets it from the store has another request id, and
 /// the sync token is the sidecar's own.
@@ -14,8 +16,7 @@ static APP_CONFIGURATION_EXCHANGE_FIELDS: [HeaderName; 3] = [
 ];
 
 /// How far the trust in the origin's caching headers goes (`caching.md`, introduction).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sharing {
     /// Safe also before an origin that forgets `Vary`: requests with `Cookie`, responses with `Set-Cookie`, and request
     /// fields that steer an origin without being part of the key get special care.
@@ -25,9 +26,10 @@ pub enum Sharing {
     Rfc9111,
 }
 
+impl Word for Sharing {}
+
 /// When a stored response may answer without asking the origin (design, section 3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Consistency {
     /// Never without validation.
     Strong,
@@ -38,21 +40,10 @@ pub enum Consistency {
     BoundedStaleness,
 }
 
-impl Consistency {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Strong => "strong",
-            Self::Session => "session",
-            Self::BoundedStaleness => "bounded-staleness",
-        }
-    }
-}
+impl Word for Consistency {}
 
 /// Which stale responses may answer while the origin cannot be reached (design, section 3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WhenDisconnected {
     /// Only those for which rules 1 to 3 hold.
     Consistent,
@@ -62,6 +53,8 @@ pub enum WhenDisconnected {
     /// Any, save those under `must-revalidate` and its kin.
     Available,
 }
+
+impl Word for WhenDisconnected {}
 
 /// Everything that the pure decisions need to know from the configuration of one upstream.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::Path;
 
-    use super::super::keys::{KEYS, Key, Kind};
+    use super::super::keys;
     use super::super::{Config, Layers};
     use super::DEFAULT_TOML;
 
@@ -33,34 +33,24 @@ mod tests {
         found
     }
 
-    fn default_as_toml(key: &Key) -> String {
-        match key.kind {
-            _ if key.kind.is_list() => {
-                let members = key.default.split(',').filter(|member| !member.is_empty());
-                format!("[{}]", members.map(|member| format!("{member:?}")).collect::<Vec<_>>().join(", "))
-            }
-            Kind::Switch | Kind::Count { .. } => key.default.to_owned(),
-            _ => format!("{:?}", key.default),
-        }
-    }
-
     #[test]
     fn every_key_is_documented_with_range_default_and_reason() {
         let mut documented = documented();
-        for key in KEYS {
+        for key in keys::all() {
             let path = key.path.replace('*', "NAME");
             let (value, comment) =
                 documented.remove(&path).unwrap_or_else(|| panic!("{path} is not documented"));
-            let default = if key.default.is_empty() { "none".to_owned() } else { default_as_toml(key) };
+            let default_as_toml = key.shown(&key.default_value());
+            let default = if key.default.is_empty() { "none" } else { &default_as_toml };
             assert!(
-                comment.contains(&format!("Takes: {}.\n", key.kind.expected())),
+                comment.contains(&format!("Takes: {}.\n", key.expected())),
                 "{path} takes something else"
             );
             assert!(comment.contains(&format!("Default: {default}.\n")), "{path} has default {default}");
             assert!(comment.contains("Reason: "), "{path} gives no reason");
             assert!(!comment.starts_with("Takes"), "{path} does not say what it is");
             if !key.path.contains('*') {
-                assert_eq!(value, default_as_toml(key), "{path}");
+                assert_eq!(value, default_as_toml, "{path}");
             }
         }
         assert!(documented.is_empty(), "documented, but no keys: {:?}", documented.keys());

@@ -1,14 +1,14 @@
 //! The effective configuration: every key with its value and where that came from, fit to be shown.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::duration::format_duration;
-use super::keys::Kind;
-use super::layers::{Layered, Source, Written, shown};
+use super::error::Source;
+use super::section::Values;
 use super::upstream::Upstream;
 use super::validate::section;
+use super::values::Word as _;
 
 /// One line of the effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +29,14 @@ pub struct Setting {
 pub struct Effective(pub Vec<Setting>);
 
 impl Effective {
-    pub(super) fn of(values: &BTreeMap<String, Layered>) -> Self {
-        let setting = |(path, layered): (&String, &Layered)| Setting {
+    pub(super) fn of(values: &Values) -> Self {
+        let settings = values.iter().map(|(path, layered)| Setting {
             path: path.clone(),
-            value: shown(layered.key, Some(&layered.written)),
+            value: layered.key.shown(&layered.written),
             source: layered.source.clone(),
             resolved: None,
-        };
-        // What a route leaves to its upstream is no setting.
-        Self(values.iter().filter(|(_, layered)| !is_unset_in_route(layered)).map(setting).collect())
+        });
+        Self(settings.collect())
     }
 
     /// Notes what each upstream makes of `auto`, and of a `url` that is not set.
@@ -56,7 +55,7 @@ impl Effective {
                  or a private name"
                     .to_owned()
             } else {
-                format!("{:?}, by the host", upstream.profile().as_str())
+                format!("{:?}, by the host", upstream.profile().word())
             };
             for (key, unset, resolved) in [
                 (
@@ -65,7 +64,7 @@ impl Effective {
                     format!("{:?}, the Endpoint of the connection string", upstream.url.to_string()),
                 ),
                 ("profile", "\"auto\"", profile),
-                ("credential.kind", "\"auto\"", format!("{:?}", upstream.credential.kind.as_str())),
+                ("credential.kind", "\"auto\"", format!("{:?}", upstream.credential.kind.word())),
                 ("freshness", "\"auto\"", lifetime(rules.freshness)),
                 ("freshness_not_found", "\"auto\"", lifetime(rules.freshness_not_found)),
             ] {
@@ -78,10 +77,6 @@ impl Effective {
             }
         }
     }
-}
-
-fn is_unset_in_route(layered: &Layered) -> bool {
-    layered.key.path.contains('*') && layered.source == Source::Default
 }
 
 impl fmt::Display for Effective {
@@ -105,63 +100,9 @@ impl fmt::Display for Effective {
     }
 }
 
-/// The values as a TOML document in which every key is present.
-pub(super) fn tree(values: &BTreeMap<String, Layered>) -> toml::Table {
-    let mut root = toml::Table::new();
-    for (path, layered) in values {
-        let mut table = &mut root;
-        let (sections, name) = path.rsplit_once('.').unwrap_or(("", path));
-        for section in sections.split('.') {
-            let nested = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            match nested {
-                toml::Value::Table(nested) => table = nested,
-                // No path of a key is the beginning of another one's; see the test below.
-                _ => return root,
-            }
-        }
-        table.insert(name.to_owned(), value(layered));
-    }
-    root
-}
-
-fn value(layered: &Layered) -> toml::Value {
-    match (&layered.written, layered.key.kind) {
-        (Written::Many(texts), _) => {
-            texts.iter().cloned().map(toml::Value::String).collect::<Vec<_>>().into()
-        }
-        (Written::One(text), Kind::Switch) => toml::Value::Boolean(text == "true"),
-        (Written::One(text), Kind::Count { .. }) => toml::Value::Integer(text.parse().unwrap_or(0)),
-        (Written::One(text), _) => toml::Value::String(text.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Layers, keys::KEYS};
-
-    #[test]
-    fn no_key_is_also_a_section() {
-        for key in KEYS {
-            assert!(
-                !KEYS.iter().any(|other| other.path.starts_with(&format!("{}.", key.path))),
-                "{}",
-                key.path
-            );
-        }
-    }
-
-    #[test]
-    fn every_key_has_its_field_and_every_field_its_key() {
-        // `deny_unknown_fields` on one side and fields without default on the other make this a proof for both.
-        let layers = Layers::new()
-            .assignment("upstream.routes.r.path_prefix=/kv/")
-            .assignment("upstreams.other.url=http://127.0.0.1:9")
-            .assignment("listeners.other.unix=/run/x");
-        let config = Config::unvalidated(layers).unwrap();
-        assert_eq!(config.upstreams[1].name, "other");
-        assert_eq!(config.listeners[1].listen, Vec::new());
-        assert_eq!(config.upstreams[0].routes.len(), 1);
-    }
+    use super::super::{Config, Layers};
 
     #[test]
     fn what_auto_comes_to_is_shown() {

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::error::ConfigError;
 use super::upstream::{Credential, CredentialKind, Upstream};
 use super::validate::section;
+use super::values::is_origin;
 
 /// Takes the `Endpoint` of the connection string for the `url` of every upstream that has none. Reads the file only there: whether
 /// the two agree where both are given is for whoever reads the key.
@@ -71,12 +72,7 @@ fn endpoint(string: &str) -> Option<&str> {
 
 /// An endpoint as the URL of an upstream; `None` for whatever is no origin.
 fn origin(endpoint: &str) -> Option<Uri> {
-    let url: Uri = endpoint.parse().ok()?;
-    let is_origin = matches!(url.scheme_str(), Some("http" | "https"))
-        && url.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-        && url.path() == "/"
-        && url.query().is_none();
-    is_origin.then_some(url)
+    endpoint.parse().ok().filter(is_origin)
 }
 
 /// Whether an endpoint, as a connection string names it, is this origin: the same scheme, host and port.

@@ -1,9 +1,41 @@
 //! What can be wrong with a configuration, and what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::keys;
-use super::layers::Source;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Built in; `config/default.toml` gives the reason.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// The path as it was given to `--config`.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// An environment variable, by its name.
+    Variable(String),
+    /// A flag of the command line, as it is written there.
+    Flag(String),
+    /// Taken over from `[upstream]` or `[listener]`, from the named key.
+    Inherited(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(formatter, "variable {name}"),
+            Self::Flag(name) => write!(formatter, "flag {name}"),
+            Self::Inherited(path) => write!(formatter, "as {path}"),
+        }
+    }
+}
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +106,8 @@ impl ConfigError {
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl std::fmt::Display for ConfigErrors {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().enumerate() {
             let line_feed = if index == 0 { "" } else { "\n" };
             write!(formatter, "{line_feed}{error}")?;

@@ -1,80 +1,21 @@
 //! The layers of the configuration: built-in defaults, then the file, then `TAGALONG_*` variables, then flags. Each
 //! value remembers where it came from.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::error::{ConfigError, ConfigErrors};
-use super::keys::{self, FLAGS, KEYS, Key, Kind};
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Built in; `config/default.toml` gives the reason.
-    Default,
-    /// A line of the configuration file.
-    File {
-        /// The path as it was given to `--config`.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-    },
-    /// An environment variable, by its name.
-    Variable(String),
-    /// A flag of the command line, as it is written there.
-    Flag(String),
-    /// Taken over from `[upstream]` or `[listener]`, from the named key.
-    Inherited(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => formatter.write_str("default"),
-            Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
-            Self::Variable(name) => write!(formatter, "variable {name}"),
-            Self::Flag(name) => write!(formatter, "flag {name}"),
-            Self::Inherited(path) => write!(formatter, "as {path}"),
-        }
-    }
-}
-
-/// A value as it was written: one text, or a list of texts.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Written {
-    One(String),
-    Many(Vec<String>),
-}
-
-pub(crate) struct Layered {
-    pub(crate) key: &'static Key,
-    pub(crate) written: Written,
-    pub(crate) source: Source,
-}
-
-impl Layered {
-    /// Whether the value is the built-in one, be it written out or not.
-    pub(crate) fn is_default(&self) -> bool {
-        self.written == default_of(self.key, false).written
-    }
-}
-
-impl Drop for Layered {
-    fn drop(&mut self) {
-        if let (Kind::Secret, Written::One(text)) = (self.key.kind, &mut self.written) {
-            text.zeroize();
-        }
-    }
-}
+use super::error::{ConfigError, ConfigErrors, Source};
+use super::key::{Key, Written};
+use super::keys;
+use super::section::{Layered, Values, names_below};
 
 /// All layers, merged: for each path the value of the last layer that sets it.
 #[derive(Default)]
 pub struct Layers {
-    pub(crate) values: BTreeMap<String, Layered>,
+    values: Values,
     errors: Vec<ConfigError>,
 }
 
@@ -144,8 +85,8 @@ impl Layers {
                 continue;
             }
             let flat = rest.to_ascii_lowercase().replace('_', "-");
-            let path = match FLAGS.iter().find(|flag| flag.name == flat) {
-                Some(flag) => flag.key.to_owned(),
+            let path = match keys::of_flag(&flat) {
+                Some(key) => key.path.to_owned(),
                 None => rest.to_ascii_lowercase().replace("__", "."),
             };
             let source = Source::Variable(name.clone());
@@ -153,7 +94,7 @@ impl Layers {
                 self.errors.push(ConfigError::Twice { key: path, first: other, second: name });
                 continue;
             }
-            self.one_text(path, value, source);
+            self.one_text(path, &value, source);
         }
         self
     }
@@ -162,15 +103,9 @@ impl Layers {
     #[must_use]
     pub fn flag(mut self, name: &str, values: &[String]) -> Self {
         let source = Source::Flag(format!("--{name}"));
-        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-            self.errors.push(ConfigError::unknown(name.to_owned(), source));
-            return self;
-        };
-        if keys::find(flag.key).is_some_and(|key| key.kind.is_list()) {
-            let members = values.iter().flat_map(|value| split(value)).collect();
-            self.set(flag.key.to_owned(), Some(Written::Many(members)), source);
-        } else if let Some(value) = values.last() {
-            self.one_text(flag.key.to_owned(), value.clone(), source);
+        match keys::of_flag(name) {
+            Some(key) => self.one_text(key.path.to_owned(), &values.join(","), source),
+            None => self.errors.push(ConfigError::unknown(name.to_owned(), source)),
         }
         self
     }
@@ -182,17 +117,16 @@ impl Layers {
             Some((path, value)) => {
                 let path = path.trim().to_owned();
                 let source = Source::Flag(format!("--set {path}"));
-                self.one_text(path, value.trim().to_owned(), source);
+                self.one_text(path, value.trim(), source);
             }
             None => self.errors.push(ConfigError::NoAssignment(assignment.to_owned())),
         }
         self
     }
 
-    fn one_text(&mut self, path: String, value: String, source: Source) {
-        let is_list = keys::find(&path).is_some_and(|key| key.kind.is_list());
-        let written = if is_list { Written::Many(split(&value)) } else { Written::One(value) };
-        self.set(path, Some(written), source);
+    fn one_text(&mut self, path: String, value: &str, source: Source) {
+        let written = keys::find(&path).map(|key| key.split(value));
+        self.set(path, written, source);
     }
 
     fn set(&mut self, path: String, written: Option<Written>, source: Source) {
@@ -200,94 +134,56 @@ impl Layers {
             self.errors.push(ConfigError::unknown(path, source));
             return;
         };
-        let fits = match &written {
-            Some(Written::One(text)) => !key.kind.is_list() && key.kind.accepts(text),
-            Some(Written::Many(texts)) => {
-                key.kind.is_list() && texts.iter().all(|text| key.kind.accepts(text))
-            }
-            None => false,
-        };
         match written {
-            Some(written) if fits => {
+            Some(written) if key.accepts(&written) => {
                 self.values.insert(path, Layered { key, written, source });
             }
             refused => self.errors.push(ConfigError::Value {
-                written: shown(key, refused.as_ref()),
-                expected: key.kind.expected(),
+                written: refused.map_or_else(|| "this".to_owned(), |written| key.shown(&written)),
+                expected: key.expected(),
                 key: path,
                 source_of: source,
             }),
         }
     }
 
-    /// Fills every path that no layer set: from `[upstream]` or `[listener]` for a named one, else from the default.
+    /// Fills every path that no layer set: from `[upstream]` or `[listener]` for a named one, else from the default. What a
+    /// route does not set stays unset.
     ///
     /// # Errors
     /// All errors of all layers together.
-    pub(crate) fn complete(mut self) -> Result<BTreeMap<String, Layered>, ConfigErrors> {
+    pub(crate) fn complete(mut self) -> Result<Values, ConfigErrors> {
         if !self.errors.is_empty() {
-            return Err(ConfigErrors(std::mem::take(&mut self.errors)));
+            return Err(ConfigErrors(self.errors));
         }
-        for key in KEYS {
+        for key in keys::all().filter(|key| !key.path.contains('*')) {
             for path in self.instances(key) {
                 if self.values.contains_key(&path) {
                     continue;
                 }
-                let inherited =
-                    (path != key.path && key.inherited).then(|| self.values.get(key.path)).flatten();
-                let layered = match inherited {
-                    Some(main) => {
-                        let source = Source::Inherited(key.path.to_owned());
-                        Layered { key, written: main.written.clone(), source }
+                let is_named = path != key.path;
+                let inherited = self.values.get(key.path).filter(|_| is_named && key.is_inherited);
+                let (written, source) = match inherited {
+                    Some(main) => (main.written.clone(), Source::Inherited(key.path.to_owned())),
+                    // A named listener that says nothing of addresses has none (it may be a Unix socket).
+                    None if is_named && key.path == "listener.listen" => {
+                        (Written::Many(Vec::new()), Source::Default)
                     }
-                    None => default_of(key, path != key.path && matches!(key.path, "listener.listen")),
+                    None => (key.default_value(), Source::Default),
                 };
-                self.values.insert(path, layered);
+                self.values.insert(path, Layered { key, written, source });
             }
         }
-        Ok(std::mem::take(&mut self.values))
+        Ok(self.values)
     }
 
-    /// The paths at which a key stands: its own, and one for each named upstream, listener and route in use.
+    /// The paths at which a key stands: its own, and one for each named upstream or listener in use.
     fn instances(&self, key: &Key) -> Vec<String> {
-        let owners = |singular: &str, plural: &str| {
-            let named = self.values.keys().filter_map(|path| {
-                let name = path.strip_prefix(plural)?.strip_prefix('.')?.split('.').next()?;
-                Some(format!("{plural}.{name}"))
-            });
-            std::iter::once(singular.to_owned()).chain(named).collect::<BTreeSet<_>>()
-        };
         let (section, rest) = key.path.split_once('.').unwrap_or((key.path, ""));
-        let sections = match section {
-            "upstream" => owners("upstream", "upstreams"),
-            "listener" => owners("listener", "listeners"),
-            other => BTreeSet::from([other.to_owned()]),
-        };
-        let mut paths = Vec::new();
-        for section in sections {
-            let Some(rest) = rest.strip_prefix("routes.*.") else {
-                paths.push(format!("{section}.{rest}"));
-                continue;
-            };
-            let routes = format!("{section}.routes.");
-            let names: BTreeSet<&str> =
-                self.values.keys().filter_map(|path| path.strip_prefix(&routes)?.split('.').next()).collect();
-            paths.extend(names.into_iter().map(|name| format!("{routes}{name}.{rest}")));
-        }
-        paths
+        let names = names_below(&self.values, &format!("{section}s"));
+        let named = names.into_iter().map(|name| format!("{section}s.{name}.{rest}"));
+        std::iter::once(key.path.to_owned()).chain(named).collect()
     }
-}
-
-/// A named listener that says nothing of addresses has none (it may be a Unix socket): only the main one has a default.
-fn default_of(key: &'static Key, without_addresses: bool) -> Layered {
-    let default = if without_addresses { "" } else { key.default };
-    let written =
-        if key.kind.is_list() { Written::Many(split(default)) } else { Written::One(default.to_owned()) };
-    Layered { key, written, source: Source::Default }
-}
-
-fn split(list: &str) -> Vec<String> {
-    list.split(',').map(str::trim).filter(|member| !member.is_empty()).map(str::to_owned).collect()
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {
@@ -303,18 +199,6 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 fn file_line(path: &Path, text: &str, offset: usize) -> Source {
     let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
     Source::File { path: path.to_owned(), line }
-}
-
-/// What may be shown of a value: nothing of a secret.
-pub(crate) fn shown(key: &Key, written: Option<&Written>) -> String {
-    match (key.kind, written) {
-        (_, None) => "this".to_owned(),
-        (Kind::Secret, Some(Written::One(text))) if text.is_empty() => "\"\"".to_owned(),
-        (Kind::Secret, _) => "\"***\"".to_owned(),
-        (Kind::Switch | Kind::Count { .. }, Some(Written::One(text))) => text.clone(),
-        (_, Some(Written::One(text))) => format!("{text:?}"),
-        (_, Some(Written::Many(texts))) => format!("{texts:?}"),
-    }
 }
 
 fn is_foreign_variable(rest: &str, value: &str) -> bool {
@@ -349,9 +233,9 @@ mod tests {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn value(values: &BTreeMap<String, Layered>, path: &str) -> (String, String) {
+    fn value(values: &Values, path: &str) -> (String, String) {
         let layered = &values[path];
-        (shown(layered.key, Some(&layered.written)), layered.source.to_string())
+        (layered.key.shown(&layered.written), layered.source.to_string())
     }
 
     #[test]
@@ -432,7 +316,8 @@ mod tests {
         assert_eq!(value(&merged, "upstreams.c.consistency").0, "\"session\"");
         assert_eq!(value(&merged, "upstreams.b.credential.secret"), ("\"\"".into(), "default".into()));
         assert!(!merged.contains_key("upstreams.b.routes.r.path_prefix"));
-        assert!(merged.contains_key("upstream.routes.r.consistency"));
+        assert!(merged.contains_key("upstream.routes.r.path_prefix"));
+        assert!(!merged.contains_key("upstream.routes.r.consistency"));
     }
 
     #[test]

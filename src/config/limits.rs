@@ -2,85 +2,80 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use clap::ValueEnum;
 
-use super::{duration, size};
+use super::key::{DAY, HOUR, KIB, MIB, TIB};
+use super::section::section;
+use super::values::Word;
 
-/// What is stored. Section `[store]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreLimits {
-    /// Most bytes of all stored responses together, with all that storing them costs.
-    #[serde(rename = "limit", deserialize_with = "size::deserialize_size")]
-    pub limit_bytes: u64,
-    /// Most variants (`Vary`) of one target.
-    pub variants: usize,
-    /// Most bytes of one stored body; larger ones stream through.
-    #[serde(rename = "body_limit", deserialize_with = "size::deserialize_size")]
-    pub body_limit_bytes: u64,
+section! {
+    /// What is stored. Section `[store]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct StoreLimits in "store" {
+        /// Most bytes of all stored responses together, with all that storing them costs.
+        pub limit_bytes as "limit": u64 = "64MiB", within(MIB, TIB);
+        /// Most variants (`Vary`) of one target.
+        pub variants: usize = "32", within(1, 10_000);
+        /// Most bytes of one stored body; larger ones stream through.
+        pub body_limit_bytes as "body_limit": u64 = "4MiB", within(0, TIB);
+    }
 }
 
-/// What one caller may cost. Section `[limits]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Most bytes of a request's header section (431).
-    #[serde(rename = "header_section", deserialize_with = "size::deserialize_size")]
-    pub header_section_bytes: u64,
-    /// Most field lines of a request (431).
-    pub header_fields: usize,
-    /// Most bytes of a request target (414).
-    #[serde(rename = "target", deserialize_with = "size::deserialize_size")]
-    pub target_bytes: u64,
-    /// Most bytes of a request body (413).
-    #[serde(rename = "request_body", deserialize_with = "size::deserialize_size")]
-    pub request_body_bytes: u64,
-    /// Request bodies up to this many bytes are read whole before the upstream request starts; larger ones stream.
-    #[serde(rename = "buffered_request_body", deserialize_with = "size::deserialize_size")]
-    pub buffered_request_body_bytes: u64,
-    /// Most connections of callers at once (503).
-    pub connections: usize,
-    /// Most connections of one address or, on a Unix socket, of one user (503); 0 tells nobody apart.
-    pub connections_per_caller: usize,
-    /// Most requests being answered at once (503); 0 leaves it to `connections`.
-    pub requests: usize,
-    /// Most requests of one caller being answered at once (503); 0 tells nobody apart.
-    pub requests_per_caller: usize,
+section! {
+    /// What one caller may cost. Section `[limits]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Limits in "limits" {
+        /// Most bytes of a request's header section (431).
+        pub header_section_bytes as "header_section": u64 = "64KiB", within(KIB, MIB);
+        /// Most field lines of a request (431).
+        pub header_fields: usize = "100", within(8, 1_000);
+        /// Most bytes of a request target (414).
+        pub target_bytes as "target": u64 = "16KiB", within(64, 64 * KIB - 2);
+        /// Most bytes of a request body (413).
+        pub request_body_bytes as "request_body": u64 = "1MiB", within(0, TIB);
+        /// Request bodies up to this many bytes are read whole before the upstream request starts; larger ones stream.
+        pub buffered_request_body_bytes as "buffered_request_body": u64 = "64KiB", within(0, 64 * MIB);
+        /// Most connections of callers at once (503).
+        pub connections: usize = "800", within(1, 1_000_000);
+        /// Most connections of one address or, on a Unix socket, of one user (503); 0 tells nobody apart.
+        pub connections_per_caller: usize = "0", within(0, 1_000_000);
+        /// Most requests being answered at once (503); 0 leaves it to `connections`.
+        pub requests: usize = "0", within(0, 1_000_000);
+        /// Most requests of one caller being answered at once (503); 0 tells nobody apart.
+        pub requests_per_caller: usize = "0", within(0, 1_000_000);
+    }
 }
 
-/// How long callers may take. Section `[deadlines]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Deadlines {
-    /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub request_header: Duration,
-    /// From the end of the header section to the end of the body.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub request_body: Duration,
-    /// Between two requests of one connection.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub idle: Duration,
-    /// From the signal to stop until what still runs is cut off.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub drain: Duration,
+section! {
+    /// How long callers may take. Section `[deadlines]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Deadlines in "deadlines" {
+        /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
+        pub request_header: Duration = "10s", within(10, HOUR);
+        /// From the end of the header section to the end of the body.
+        pub request_body: Duration = "60s", within(10, DAY);
+        /// Between two requests of one connection.
+        pub idle: Duration = "60s", within(10, DAY);
+        /// From the signal to stop until what still runs is cut off.
+        pub drain: Duration = "10s", within(0, HOUR);
+    }
 }
 
-/// Who may speak to the sidecar at all. Section `[guard]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Guard {
-    /// Names accepted in `Host` beside the loopback ones.
-    pub allowed_hosts: Vec<String>,
-    /// Origins from which browsers may send requests.
-    pub allowed_origins: Vec<String>,
-    /// Whether requests that another proxy forwarded are accepted.
-    pub allow_forwarded: bool,
+section! {
+    /// Who may speak to the sidecar at all. Section `[guard]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Guard in "guard" {
+        /// Names accepted in `Host` beside the loopback ones.
+        pub allowed_hosts: Vec<String> = "";
+        /// Origins from which browsers may send requests.
+        pub allowed_origins: Vec<String> = "";
+        /// Whether requests that another proxy forwarded are accepted.
+        pub allow_forwarded: bool = "false";
+    }
 }
 
 /// The form of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One readable line an event.
     #[default]
@@ -89,20 +84,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// Section `[logging]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Logging {
-    /// A level, or a filter such as `info,tagalong::access=debug`.
-    pub level: String,
-    /// The form of the lines.
-    pub format: LogFormat,
+impl Word for LogFormat {}
+
+section! {
+    /// Section `[logging]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Logging in "logging" {
+        /// A level, or a filter such as `info,tagalong::access=debug`.
+        pub level: String = "info";
+        /// The form of the lines.
+        pub format: LogFormat = "human";
+    }
 }
 
-/// Section `[runtime]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Runtime {
-    /// Threads that serve callers, each with a runtime of its own.
-    pub workers: usize,
+section! {
+    /// Section `[runtime]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Runtime in "runtime" {
+        /// Threads that serve callers, each with a runtime of its own.
+        pub workers: usize = "1", within(1, 1_024),
+            flag("workers", "N", "Threads that serve callers [default: 1]");
+    }
 }

@@ -1,7 +1,8 @@
 //! The configuration: types, defaults, ranges, and where each value came from.
 //!
 //! [`Layers`] merges built-in defaults, a TOML file, `TAGALONG_*` variables and flags; [`Config::new`] makes one typed,
-//! validated [`Config`] of them. `keys` lists every key; `config/default.toml` explains each for people.
+//! validated [`Config`] of them. Each key is declared once, as a field of its section (`section!`); `config/default.toml`
+//! explains each for people.
 
 pub mod caching;
 mod documented;
@@ -9,32 +10,34 @@ pub mod duration;
 mod effective;
 mod endpoint;
 mod error;
+mod key;
 mod keys;
 mod layers;
 mod limits;
 mod listener;
 pub mod secret;
+mod section;
 pub mod size;
-mod texts;
 mod upstream;
 mod validate;
-
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+mod values;
 
 pub use caching::CachingRules;
 pub use documented::DEFAULT_TOML;
 pub use effective::{Effective, Setting};
 pub use endpoint::is_endpoint_of;
-pub use error::{ConfigError, ConfigErrors};
-pub use layers::{Layers, Source};
+pub use error::{ConfigError, ConfigErrors, Source};
+pub use keys::flags;
+pub use layers::Layers;
 pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};
 pub use listener::{Admin, Listener, ListenerTls};
 pub use secret::Secret;
 pub use upstream::{
     Credential, CredentialKind, ProfileKind, Route, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
 };
+pub use values::Word;
+
+use section::{Section, Values, names_below};
 
 /// The whole configuration, complete and consistent.
 #[derive(Clone, Debug)]
@@ -61,25 +64,6 @@ pub struct Config {
     pub effective: Effective,
 }
 
-/// The configuration as it is laid out in the file, every key present.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    listener: Listener,
-    #[serde(default)]
-    listeners: BTreeMap<String, Listener>,
-    admin: Admin,
-    upstream: Upstream,
-    #[serde(default)]
-    upstreams: BTreeMap<String, Upstream>,
-    store: StoreLimits,
-    limits: Limits,
-    deadlines: Deadlines,
-    guard: Guard,
-    logging: Logging,
-    runtime: Runtime,
-}
-
 impl Config {
     /// Makes the configuration of its layers. Reads a connection string only where it must tell the upstream.
     ///
@@ -100,38 +84,18 @@ impl Config {
     /// Every unknown key and every value of the wrong kind or out of range.
     pub fn unvalidated(layers: Layers) -> Result<Self, ConfigErrors> {
         let values = layers.complete()?;
-        let effective = Effective::of(&values);
-        let document: Document = effective::tree(&values)
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigErrors(vec![ConfigError::Together(error.to_string())]))?;
-        let is_default = |path: &str| values.get(path).is_some_and(layers::Layered::is_default);
-        let Document { listener, listeners, admin, upstream, upstreams, store, .. } = document;
-        let body_limit_bytes = store.body_limit_bytes;
-        let upstreams = std::iter::once(("main".to_owned(), upstream))
-            .chain(upstreams)
-            .map(|(name, upstream)| Upstream {
-                name,
-                stored_body_limit_bytes: body_limit_bytes,
-                credential: upstream.credential.of_its_kind(),
-                ..upstream
-            })
-            .collect();
-        let main_is_default = is_default("listener.listen");
-        let listeners = std::iter::once(("main".to_owned(), main_is_default, listener))
-            .chain(listeners.into_iter().map(|(name, listener)| (name, false, listener)))
-            .map(|(name, listen_is_default, listener)| Listener { name, listen_is_default, ..listener })
-            .collect();
+        let section = |path: &str| Section { values: &values, path: path.to_owned() };
         Ok(Self {
-            listeners,
-            admin: Admin { listen_is_default: is_default("admin.listen"), ..admin },
-            upstreams,
-            store,
-            limits: document.limits,
-            deadlines: document.deadlines,
-            guard: document.guard,
-            logging: document.logging,
-            runtime: document.runtime,
-            effective,
+            listeners: with_named(&values, "listener", Listener::read),
+            admin: Admin::read(&section("admin")),
+            upstreams: with_named(&values, "upstream", Upstream::read),
+            store: StoreLimits::read(&section("store")),
+            limits: Limits::read(&section("limits")),
+            deadlines: Deadlines::read(&section("deadlines")),
+            guard: Guard::read(&section("guard")),
+            logging: Logging::read(&section("logging")),
+            runtime: Runtime::read(&section("runtime")),
+            effective: Effective::of(&values),
         })
     }
 
@@ -140,4 +104,11 @@ impl Config {
     pub fn caching_rules(&self, upstream: &Upstream) -> CachingRules {
         upstream.caching_rules()
     }
+}
+
+/// The main section, then the named ones in the order of their names.
+fn with_named<T>(values: &Values, singular: &str, read: impl Fn(&Section<'_>) -> T) -> Vec<T> {
+    let named = names_below(values, &format!("{singular}s")).into_iter();
+    let paths = std::iter::once(singular.to_owned()).chain(named.map(|name| format!("{singular}s.{name}")));
+    paths.map(|path| read(&Section { values, path })).collect()
 }

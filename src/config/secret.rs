@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A secret from the configuration or from a file it names: a connection string, a key, a token.
@@ -54,12 +53,6 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
-}
 
 #[cfg(test)]
 mod tests {

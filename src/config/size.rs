@@ -1,7 +1,5 @@
 //! Sizes as people write them: `64KiB`, `4MiB`. Binary units only, so that nobody has to ask which kilobyte is meant.
 
-use serde::{Deserialize, Deserializer, de::Error};
-
 const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// Reads a whole number with one of the units B, KiB, MiB, GiB, as bytes; `None` for anything else.
@@ -19,11 +17,6 @@ pub fn format_size(bytes: u64) -> String {
     let exact = UNITS.iter().rev().find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
     let (name, scale) = exact.unwrap_or(&UNITS[0]);
     format!("{}{name}", bytes / scale)
-}
-
-pub(crate) fn deserialize_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_size(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no size")))
 }
 
 #[cfg(test)]

@@ -1,21 +1,20 @@
 //! One upstream: where it is, what its API is, how its answers are cached, and how the sidecar proves itself there.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, Method, Uri};
-use serde::{Deserialize, Deserializer};
 
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
+use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Shape, Value};
 use super::secret::Secret;
-use super::texts;
-use super::{duration, size};
+use super::section::{Section, names_below, section};
+use super::values::Word;
 
 /// What kind of API an upstream is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum ProfileKind {
     /// Azure App Configuration.
     AppConfiguration,
@@ -23,16 +22,9 @@ pub enum ProfileKind {
     Generic,
 }
 
-impl ProfileKind {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AppConfiguration => "app-configuration",
-            Self::Generic => "generic",
-        }
-    }
+impl Word for ProfileKind {}
 
+impl ProfileKind {
     /// What a host suggests: the names under which App Configuration is reached in each cloud, and `generic` for any other.
     fn suggested_by(host: &str) -> Self {
         let host = host.to_ascii_lowercase();
@@ -48,8 +40,7 @@ impl ProfileKind {
 }
 
 /// What becomes of writes of applications that know nothing of concurrency control.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WriteStrategy {
     /// PassedRequest as they are.
     #[default]
@@ -62,10 +53,13 @@ pub enum WriteStrategy {
     Optimistic,
 }
 
+impl Word for WriteStrategy {}
+
 /// Which proxy stands between the sidecar and the upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamProxy {
     /// What `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
+    #[default]
     Environment,
     /// None, whatever the environment says.
     None,
@@ -73,9 +67,27 @@ pub enum UpstreamProxy {
     Url(Uri),
 }
 
+impl Value for UpstreamProxy {
+    const SHAPE: Shape = Shape::Quoted;
+
+    fn parse(text: &str, _: &Key) -> Option<Self> {
+        match text {
+            "environment" => Some(Self::Environment),
+            "none" => Some(Self::None),
+            url => {
+                let url: Uri = url.parse().ok()?;
+                (url.authority().is_some() && url.scheme().is_some()).then_some(Self::Url(url))
+            }
+        }
+    }
+
+    fn expected(_: &Key) -> String {
+        "\"environment\", \"none\" or the URL of a proxy".to_owned()
+    }
+}
+
 /// Which kind of credential goes upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum CredentialKind {
     /// None at all; a caller's own `Authorization` is removed.
     None,
@@ -90,68 +102,52 @@ pub enum CredentialKind {
     BearerFile,
 }
 
-impl CredentialKind {
-    /// The word in the configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Forward => "forward",
-            Self::Hmac => "hmac",
-            Self::Entra => "entra",
-            Self::BearerFile => "bearer-file",
-        }
-    }
-}
+impl Word for CredentialKind {}
 
-/// How the sidecar proves itself upstream. Empty texts and paths mean "not set".
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credential {
-    #[serde(rename = "kind", deserialize_with = "texts::word_or_auto")]
-    pub(super) configured_kind: Option<CredentialKind>,
-    /// Which kind, as configured, else as the other fields suggest; they belong to one kind each.
-    #[serde(skip)]
-    pub kind: CredentialKind,
-    /// `hmac`: `Endpoint=…;Id=…;Secret=…` in the configuration itself (from a variable, as a rule).
-    pub connection_string: Secret,
-    /// `hmac`: a file with the connection string.
-    #[serde(deserialize_with = "texts::path")]
-    pub connection_string_file: Option<PathBuf>,
-    /// `hmac`: the name of the environment variable with the connection string.
-    pub connection_string_variable: String,
-    /// `hmac`: the id of the access key, where no connection string is used.
-    pub id: String,
-    /// `hmac`: the access key, base64, in the configuration itself.
-    pub secret: Secret,
-    /// `hmac`: a file with the access key, base64.
-    #[serde(deserialize_with = "texts::path")]
-    pub secret_file: Option<PathBuf>,
-    /// `hmac`: the name of the environment variable with the access key.
-    pub secret_variable: String,
-    /// `bearer-file`: the file; read again when it changes.
-    #[serde(deserialize_with = "texts::path")]
-    pub bearer_file: Option<PathBuf>,
-    /// `entra`: the tenant.
-    pub tenant_id: String,
-    /// `entra`: the application, or the user-assigned managed identity.
-    pub client_id: String,
-    /// `entra`: the application's secret, in the configuration itself.
-    pub client_secret: Secret,
-    /// `entra`: a file with the application's secret.
-    #[serde(deserialize_with = "texts::path")]
-    pub client_secret_file: Option<PathBuf>,
-    /// `entra`: the token that the platform projects for workload identity federation.
-    #[serde(deserialize_with = "texts::path")]
-    pub federated_token_file: Option<PathBuf>,
-    /// `entra`: the authority that issues tokens; `None` is the public cloud's.
-    #[serde(deserialize_with = "texts::url")]
-    pub authority: Option<Uri>,
-    /// `entra`: the instance metadata service for managed identities; `None` is the platform's own address.
-    #[serde(deserialize_with = "texts::url")]
-    pub imds: Option<Uri>,
-    /// `entra`: the audience to ask for; empty derives it from the upstream's host.
-    pub audience: String,
+section! {
+    /// How the sidecar proves itself upstream. Empty texts and paths mean "not set".
+    #[derive(Clone, Debug)]
+    pub struct Credential in "upstream.credential" {
+        pub(super) configured_kind as "kind": Option<CredentialKind> = "auto", not_inherited(),
+            flag("credential", "KIND", "none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]");
+        /// `hmac`: `Endpoint=…;Id=…;Secret=…` in the configuration itself (from a variable, as a rule).
+        pub connection_string: Secret = "", not_inherited();
+        /// `hmac`: a file with the connection string.
+        pub connection_string_file: Option<PathBuf> = "", not_inherited(),
+            flag("connection-string-file", "FILE", "File with the connection string: the key to sign with, and the upstream if none is named");
+        /// `hmac`: the name of the environment variable with the connection string.
+        pub connection_string_variable: String = "", not_inherited();
+        /// `hmac`: the id of the access key, where no connection string is used.
+        pub id: String = "", not_inherited();
+        /// `hmac`: the access key, base64, in the configuration itself.
+        pub secret: Secret = "", not_inherited();
+        /// `hmac`: a file with the access key, base64.
+        pub secret_file: Option<PathBuf> = "", not_inherited();
+        /// `hmac`: the name of the environment variable with the access key.
+        pub secret_variable: String = "", not_inherited();
+        /// `bearer-file`: the file; read again when it changes.
+        pub bearer_file: Option<PathBuf> = "", not_inherited();
+        /// `entra`: the tenant.
+        pub tenant_id: String = "", not_inherited();
+        /// `entra`: the application, or the user-assigned managed identity.
+        pub client_id: String = "", not_inherited();
+        /// `entra`: the application's secret, in the configuration itself.
+        pub client_secret: Secret = "", not_inherited();
+        /// `entra`: a file with the application's secret.
+        pub client_secret_file: Option<PathBuf> = "", not_inherited();
+        /// `entra`: the token that the platform projects for workload identity federation.
+        pub federated_token_file: Option<PathBuf> = "", not_inherited();
+        /// `entra`: the authority that issues tokens; `None` is the public cloud's.
+        pub authority: Option<Uri> = "", not_inherited();
+        /// `entra`: the instance metadata service for managed identities; `None` is the platform's own address.
+        pub imds: Option<Uri> = "", not_inherited();
+        /// `entra`: the audience to ask for; empty derives it from the upstream's host.
+        pub audience: String = "", not_inherited();
+    }
+    beside |_section| {
+        /// Which kind, as configured, else as the other fields suggest; they belong to one kind each.
+        pub kind: CredentialKind = CredentialKind::default();
+    }
 }
 
 impl Credential {
@@ -170,140 +166,124 @@ impl Credential {
     }
 }
 
-/// TLS towards the upstream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// Certificate authorities (PEM) trusted beside those of the system and the bundled ones.
-    #[serde(deserialize_with = "texts::path")]
-    pub ca_file: Option<PathBuf>,
-    /// The sidecar's own certificate chain (PEM), for upstreams that ask for one.
-    #[serde(deserialize_with = "texts::path")]
-    pub client_certificate_file: Option<PathBuf>,
-    /// The private key (PEM) of that certificate.
-    #[serde(deserialize_with = "texts::path")]
-    pub client_key_file: Option<PathBuf>,
-}
-
-/// What is different for the targets below one path.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// The beginning of the path; of several that match, the longest counts.
-    pub path_prefix: String,
-    /// Instead of the upstream's.
-    #[serde(deserialize_with = "texts::optional_word")]
-    pub consistency: Option<Consistency>,
-    /// Instead of the upstream's.
-    #[serde(deserialize_with = "texts::optional_word")]
-    pub when_disconnected: Option<WhenDisconnected>,
-    /// Instead of the upstream's; `Some(None)` is `auto`.
-    #[serde(deserialize_with = "texts::optional_freshness")]
-    pub freshness: Option<Option<Duration>>,
-    /// Instead of the upstream's.
-    #[serde(deserialize_with = "texts::optional_word")]
-    pub write_strategy: Option<WriteStrategy>,
-    /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
-    /// target, `Location` and `Content-Location`. For the generic profile.
-    pub outdates: Vec<String>,
-}
-
-/// One upstream. Section `[upstream]`, or `[upstreams.NAME]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// The name in `[upstreams.NAME]`; `main` for `[upstream]`.
-    #[serde(skip)]
-    pub name: String,
-    /// Scheme and authority; the path is `/`. Always set once the configuration has been validated.
-    #[serde(deserialize_with = "texts::url_or_default")]
-    pub url: Uri,
-    #[serde(rename = "profile", deserialize_with = "texts::word_or_auto")]
-    pub(crate) configured_profile: Option<ProfileKind>,
-    /// Requests with one of these hosts in `Host` go to this upstream.
-    pub hosts: Vec<String>,
-    /// Requests whose path begins so go to this upstream, with the prefix taken off; empty means none.
-    pub path_prefix: String,
-    /// How far the trust in the origin's headers goes.
-    pub sharing: Sharing,
-    /// When a stored response may answer without asking.
-    pub consistency: Consistency,
-    /// Which stale responses may answer while the origin cannot be reached.
-    pub when_disconnected: WhenDisconnected,
-    /// Lifetime of what names none itself; `None` is the profile's own.
-    #[serde(deserialize_with = "texts::duration_or_auto")]
-    pub freshness: Option<Duration>,
-    /// Lifetime of a 404 that names none itself; `None` is the profile's own.
-    #[serde(deserialize_with = "texts::duration_or_auto")]
-    pub freshness_not_found: Option<Duration>,
-    /// How long past its lifetime a response may still answer while the origin cannot be reached.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub stale_limit: Duration,
-    /// Whether callers' `Cache-Control` and `Pragma` are honoured.
-    pub honour_request_directives: bool,
-    /// What becomes of writes without `If-Match`.
-    pub write_strategy: WriteStrategy,
-    /// The request field whose value names a caller for `optimistic`; `None`: a caller is a connection.
-    #[serde(deserialize_with = "texts::field")]
-    pub caller_field: Option<HeaderName>,
-    /// How long a write without known outcome stays open at an origin without tokens.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub settle_time: Duration,
-    /// How long the answer to a write that carries no token waits for other open writes to the same key.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub conflict_wait: Duration,
-    /// Whether writes are refused before the origin is asked.
-    pub read_only: bool,
-    /// The methods that are let through; empty means all.
-    #[serde(deserialize_with = "texts::methods")]
-    pub allowed_methods: Vec<Method>,
-    /// The paths (with all below them) that are let through; empty means all.
-    pub allowed_paths: Vec<String>,
-    /// Request fields forwarded although `guarded` or the profile would strip them.
-    #[serde(deserialize_with = "texts::fields")]
-    pub forwarded_request_fields: Vec<HeaderName>,
-    /// Whether `Cache-Status` carries the cache key.
-    pub show_cache_key: bool,
-    /// Whether HTTP/2 is offered to the upstream (by ALPN, so over TLS only).
-    pub http2: bool,
-    /// Which proxy stands between.
-    #[serde(deserialize_with = "texts::proxy")]
-    pub proxy: UpstreamProxy,
-    /// To establish a connection, TLS included.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub connect_deadline: Duration,
-    /// From the request's last byte to the end of the answer's header section.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub header_deadline: Duration,
-    /// Between two pieces of the answer's body.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub body_stall_deadline: Duration,
-    /// How long an unused connection is kept.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub pool_idle_time: Duration,
-    /// Most bytes of an answer's header section.
-    #[serde(rename = "header_section_limit", deserialize_with = "size::deserialize_size")]
-    pub header_section_limit_bytes: u64,
-    /// The longest `Retry-After` that is obeyed.
-    #[serde(deserialize_with = "duration::deserialize_duration")]
-    pub retry_after_limit: Duration,
+section! {
     /// TLS towards the upstream.
-    pub tls: UpstreamTls,
-    /// How the sidecar proves itself.
-    pub credential: Credential,
-    /// What is different below certain paths, the longest prefix first.
-    #[serde(default, deserialize_with = "routes")]
-    pub routes: Vec<Route>,
-    /// From `[store]`: bodies larger than this are not stored.
-    #[serde(skip)]
-    pub(crate) stored_body_limit_bytes: u64,
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct UpstreamTls in "upstream.tls" {
+        /// Certificate authorities (PEM) trusted beside those of the system and the bundled ones.
+        pub ca_file: Option<PathBuf> = "";
+        /// The sidecar's own certificate chain (PEM), for upstreams that ask for one.
+        pub client_certificate_file: Option<PathBuf> = "", not_inherited();
+        /// The private key (PEM) of that certificate.
+        pub client_key_file: Option<PathBuf> = "", not_inherited();
+    }
 }
 
-fn routes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Route>, D::Error> {
-    let mut routes: Vec<Route> =
-        BTreeMap::<String, Route>::deserialize(deserializer)?.into_values().collect();
+section! {
+    /// What is different for the targets below one path.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Route in "upstream.routes.*" {
+        /// The beginning of the path; of several that match, the longest counts.
+        pub path_prefix: String = "";
+        /// Instead of the upstream's.
+        pub consistency: Option<Consistency> = "";
+        /// Instead of the upstream's.
+        pub when_disconnected: Option<WhenDisconnected> = "";
+        /// Instead of the upstream's; `Some(None)` is `auto`.
+        pub freshness: Option<Option<Duration>> = "", within(0, 365 * DAY);
+        /// Instead of the upstream's.
+        pub write_strategy: Option<WriteStrategy> = "";
+        /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
+        /// target, `Location` and `Content-Location`. For the generic profile.
+        pub outdates: Vec<String> = "";
+    }
+}
+
+section! {
+    /// One upstream. Section `[upstream]`, or `[upstreams.NAME]`.
+    #[derive(Clone, Debug)]
+    pub struct Upstream in "upstream" {
+        /// Scheme and authority; the path is `/`. Always set once the configuration has been validated.
+        pub url: Uri = "", not_inherited(),
+            flag("upstream", "URL", "The origin [default: the Endpoint of the connection string]");
+        pub(crate) configured_profile as "profile": Option<ProfileKind> = "auto", not_inherited(),
+            flag("profile", "PROFILE", "app-configuration or generic [default: by the upstream's host]");
+        /// Requests with one of these hosts in `Host` go to this upstream.
+        pub hosts: Vec<String> = "", not_inherited();
+        /// Requests whose path begins so go to this upstream, with the prefix taken off; empty means none.
+        pub path_prefix: String = "", not_inherited();
+        /// How far the trust in the origin's headers goes.
+        pub sharing: Sharing = "guarded",
+            flag("sharing", "SHARING", "guarded or rfc9111 [default: guarded]");
+        /// When a stored response may answer without asking.
+        pub consistency: Consistency = "session",
+            flag("consistency", "LEVEL", "strong, session or bounded-staleness [default: session]");
+        /// Which stale responses may answer while the origin cannot be reached.
+        pub when_disconnected: WhenDisconnected = "unless-outdated";
+        /// Lifetime of what names none itself; `None` is the profile's own.
+        pub freshness: Option<Duration> = "auto", within(0, 365 * DAY),
+            flag("freshness", "DURATION", "Lifetime of responses that name none [default: 30s for App Configuration]");
+        /// Lifetime of a 404 that names none itself; `None` is the profile's own.
+        pub freshness_not_found: Option<Duration> = "auto", within(0, 365 * DAY);
+        /// How long past its lifetime a response may still answer while the origin cannot be reached.
+        pub stale_limit: Duration = "24h", within(0, 365 * DAY);
+        /// Whether callers' `Cache-Control` and `Pragma` are honoured.
+        pub honour_request_directives: bool = "true";
+        /// What becomes of writes without `If-Match`.
+        pub write_strategy: WriteStrategy = "pass";
+        /// The request field whose value names a caller for `optimistic`; `None`: a caller is a connection.
+        pub caller_field: Option<HeaderName> = "";
+        /// How long a write without known outcome stays open at an origin without tokens.
+        pub settle_time: Duration = "10s", within(0, HOUR);
+        /// How long the answer to a write that carries no token waits for other open writes to the same key.
+        pub conflict_wait: Duration = "2s", within(0, MINUTE);
+        /// Whether writes are refused before the origin is asked.
+        pub read_only: bool = "false";
+        /// The methods that are let through; empty means all.
+        pub allowed_methods: Vec<Method> = "", not_inherited();
+        /// The paths (with all below them) that are let through; empty means all.
+        pub allowed_paths: Vec<String> = "", not_inherited();
+        /// Request fields forwarded although `guarded` or the profile would strip them.
+        pub forwarded_request_fields: Vec<HeaderName> = "";
+        /// Whether `Cache-Status` carries the cache key.
+        pub show_cache_key: bool = "false";
+        /// Whether HTTP/2 is offered to the upstream (by ALPN, so over TLS only).
+        pub http2: bool = "true";
+        /// Which proxy stands between.
+        pub proxy: UpstreamProxy = "environment";
+        /// To establish a connection, TLS included.
+        pub connect_deadline: Duration = "2s", within(1, 5 * MINUTE);
+        /// From the request's last byte to the end of the answer's header section.
+        pub header_deadline: Duration = "10s", within(1, HOUR);
+        /// Between two pieces of the answer's body.
+        pub body_stall_deadline: Duration = "30s", within(1, HOUR);
+        /// How long an unused connection is kept.
+        pub pool_idle_time: Duration = "60s", within(0, HOUR);
+        /// Most bytes of an answer's header section.
+        pub header_section_limit_bytes as "header_section_limit": u64 = "32KiB", within(KIB, MIB);
+        /// The longest `Retry-After` that is obeyed.
+        pub retry_after_limit: Duration = "60s", within(0, HOUR);
+    }
+    beside |section| {
+        /// The name in `[upstreams.NAME]`; `main` for `[upstream]`.
+        pub name: String = section.name();
+        /// TLS towards the upstream.
+        pub tls: UpstreamTls = UpstreamTls::read(&section.inside("tls"));
+        /// How the sidecar proves itself.
+        pub credential: Credential = Credential::read(&section.inside("credential")).of_its_kind();
+        /// What is different below certain paths, the longest prefix first.
+        pub routes: Vec<Route> = routes(section);
+        /// From `[store]`: bodies larger than this are not stored.
+        pub(crate) stored_body_limit_bytes: u64 = section.elsewhere("store").get("body_limit");
+    }
+}
+
+fn routes(section: &Section<'_>) -> Vec<Route> {
+    let routes = section.inside("routes");
+    let names = names_below(section.values, &routes.path).into_iter();
+    let mut routes: Vec<Route> = names.map(|name| Route::read(&routes.inside(name))).collect();
     routes.sort_by_key(|route| std::cmp::Reverse(route.path_prefix.len()));
-    Ok(routes)
+    routes
 }
 
 impl Upstream {

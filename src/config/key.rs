@@ -1,0 +1,150 @@
+//! What a key of the configuration is: its path, its default and its range, and the type that says how its text is read.
+
+/// The units of ranges: bytes for sizes, milliseconds for durations.
+pub(crate) const KIB: u64 = 1 << 10;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const TIB: u64 = 1 << 40;
+pub(crate) const MINUTE: u64 = 60_000;
+pub(crate) const HOUR: u64 = 60 * MINUTE;
+pub(crate) const DAY: u64 = 24 * HOUR;
+
+/// A value as it was written: one text, or a list of texts.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Written {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// How a value is written in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A boolean or a number, without quotes.
+    Bare,
+    Quoted,
+    /// A text in quotes that is never shown.
+    Secret,
+    List,
+}
+
+/// The type of a key. The default of the type is what an unset key of a route is.
+pub(crate) trait Value: Sized + Default {
+    const SHAPE: Shape;
+
+    /// Reads one text (a list reads `Many` instead); `None` if it is no value of this type, or out of the range of the key.
+    fn parse(text: &str, key: &Key) -> Option<Self>;
+
+    /// What the value must look like, to finish the sentence "write …".
+    fn expected(key: &Key) -> String;
+
+    fn read(written: &Written, key: &Key) -> Option<Self> {
+        match written {
+            Written::One(text) => Self::parse(text, key),
+            Written::Many(_) => None,
+        }
+    }
+}
+
+/// A flag of `tagalong run` that sets a key; the variable `TAGALONG_…` of the same name sets it as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Without its dashes.
+    pub name: &'static str,
+    /// What stands for the value in the help.
+    pub value_name: &'static str,
+    /// What the help says.
+    pub help: &'static str,
+    /// Whether it may be given several times.
+    pub is_list: bool,
+}
+
+/// One key of the configuration. In `path`, `*` stands for a name that the operator chooses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) path: &'static str,
+    /// As it would be written in the file, without the quotes; a list is separated by commas.
+    pub(crate) default: &'static str,
+    pub(crate) shape: Shape,
+    /// Whether `[upstreams.NAME]` and `[listeners.NAME]` take the value of `[upstream]` and `[listener]` where they
+    /// set none. What names a destination or proves an identity is never inherited: a secret must not reach a host
+    /// that it was not meant for.
+    pub(crate) is_inherited: bool,
+    pub(crate) flag: Option<Flag>,
+    /// In the unit of the type: bytes of a size, milliseconds of a duration.
+    pub(crate) least: u64,
+    pub(crate) most: u64,
+    accepts: fn(&Written, &Self) -> bool,
+    expected: fn(&Self) -> String,
+}
+
+impl Key {
+    pub(crate) const fn new<T: Value>(path: &'static str, default: &'static str) -> Self {
+        Self {
+            path,
+            default,
+            shape: T::SHAPE,
+            is_inherited: true,
+            flag: None,
+            least: 0,
+            most: u64::MAX,
+            accepts: |written, key| T::read(written, key).is_some(),
+            expected: T::expected,
+        }
+    }
+
+    pub(crate) const fn within(self, least: u64, most: u64) -> Self {
+        Self { least, most, ..self }
+    }
+
+    pub(crate) const fn not_inherited(self) -> Self {
+        Self { is_inherited: false, ..self }
+    }
+
+    pub(crate) const fn flag(self, name: &'static str, value_name: &'static str, help: &'static str) -> Self {
+        let flag = Flag { name, value_name, help, is_list: self.is_list() };
+        Self { flag: Some(flag), ..self }
+    }
+
+    pub(crate) const fn is_list(&self) -> bool {
+        matches!(self.shape, Shape::List)
+    }
+
+    /// Whether a number, in the unit of the type, is in the range.
+    pub(crate) fn is_in_range(&self, number: u64) -> bool {
+        (self.least..=self.most).contains(&number)
+    }
+
+    /// Whether this is a value of the key's type and in its range.
+    pub(crate) fn accepts(&self, written: &Written) -> bool {
+        (self.accepts)(written, self)
+    }
+
+    /// What a value must look like, to finish the sentence "write …".
+    pub(crate) fn expected(&self) -> String {
+        (self.expected)(self)
+    }
+
+    /// The default as a list or as one text.
+    pub(crate) fn default_value(&self) -> Written {
+        self.split(self.default)
+    }
+
+    /// A text of a variable or a flag: a list is separated by commas.
+    pub(crate) fn split(&self, text: &str) -> Written {
+        if !self.is_list() {
+            return Written::One(text.to_owned());
+        }
+        let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
+        Written::Many(members.map(str::to_owned).collect())
+    }
+
+    /// What may be shown of a value, as TOML: nothing of a secret.
+    pub(crate) fn shown(&self, written: &Written) -> String {
+        match (self.shape, written) {
+            (Shape::Secret, Written::One(text)) if text.is_empty() => "\"\"".to_owned(),
+            (Shape::Secret, _) => "\"***\"".to_owned(),
+            (Shape::Bare, Written::One(text)) => text.clone(),
+            (_, Written::One(text)) => format!("{text:?}"),
+            (_, Written::Many(texts)) => format!("{texts:?}"),
+        }
+    }
+}
