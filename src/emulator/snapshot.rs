@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::Tags;
 use crate::profile::app_configuration::key_value::{KeyValue, format_date_time};
-use crate::profile::app_configuration::select::{Field, Selection};
+use crate::profile::app_configuration::select::Selection;
 
 /// Where a snapshot is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,42 +165,42 @@ impl Serialize for SnapshotView<'_> {
         let complete = !snapshot.shown_items(now).is_empty();
         let mut map = serializer.serialize_map(None)?;
         let shows = |field| selection.contains(field);
-        if shows(Field::Etag) {
+        if shows(Selection::ETAG) {
             map.serialize_entry("etag", &snapshot.etag_at(now))?;
         }
-        if shows(Field::Name) {
+        if shows(Selection::NAME) {
             map.serialize_entry("name", &snapshot.name)?;
         }
-        if shows(Field::Status) {
+        if shows(Selection::STATUS) {
             map.serialize_entry("status", snapshot.status(now).as_str())?;
         }
-        if shows(Field::Filters) {
+        if shows(Selection::FILTERS) {
             let filters: Vec<_> =
                 snapshot.filters.iter().map(|filter| FilterView { filter, version }).collect();
             map.serialize_entry("filters", &filters)?;
         }
-        if shows(Field::CompositionType) {
+        if shows(Selection::COMPOSITION_TYPE) {
             map.serialize_entry("composition_type", &snapshot.composition_type)?;
         }
-        if shows(Field::Created) {
+        if shows(Selection::CREATED) {
             map.serialize_entry("created", &format_date_time(snapshot.created))?;
         }
-        if let Some(expires) = snapshot.expires().filter(|_| shows(Field::Expires)) {
+        if let Some(expires) = snapshot.expires().filter(|_| shows(Selection::EXPIRES)) {
             map.serialize_entry("expires", &format_date_time(expires))?;
         }
-        if shows(Field::Size) {
+        if shows(Selection::SIZE) {
             map.serialize_entry("size", if complete { &snapshot.size_bytes } else { &0 })?;
         }
-        if shows(Field::ItemsCount) {
+        if shows(Selection::ITEMS_COUNT) {
             map.serialize_entry("items_count", &snapshot.shown_items(now).len())?;
         }
-        if shows(Field::Tags) {
+        if shows(Selection::TAGS) {
             map.serialize_entry("tags", &snapshot.tags)?;
         }
-        if shows(Field::Description) && version.has_description() {
+        if shows(Selection::DESCRIPTION) && version.has_description() {
             map.serialize_entry("description", &snapshot.description)?;
         }
-        if shows(Field::RetentionPeriod) {
+        if shows(Selection::RETENTION_PERIOD) {
             map.serialize_entry("retention_period", &snapshot.retention_period.as_secs())?;
         }
         map.end()

@@ -2,59 +2,49 @@
 
 use http::{HeaderMap, HeaderName};
 
-/// A set of the request fields that the path of a request asks about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FieldSet(u32);
+bitflags::bitflags! {
+    /// A set of the request fields that the path of a request asks about.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct FieldSet: u32 {
+        /// `Host`
+        const HOST = 1;
+        /// `Content-Length`
+        const CONTENT_LENGTH = 1 << 1;
+        /// `Transfer-Encoding`
+        const TRANSFER_ENCODING = 1 << 2;
+        /// `Connection`
+        const CONNECTION = 1 << 3;
+        /// Any of the hop-by-hop fields besides `Connection` and `Transfer-Encoding`.
+        const HOP_BY_HOP = 1 << 4;
+        /// `Via`
+        const VIA = 1 << 5;
+        /// `Forwarded` or `X-Forwarded-For`
+        const FORWARDED = 1 << 6;
+        /// `Origin`
+        const ORIGIN = 1 << 7;
+        /// `Sec-Fetch-Site`
+        const SEC_FETCH_SITE = 1 << 8;
+        /// `Expect`
+        const EXPECT = 1 << 9;
+        /// `Cookie`
+        const COOKIE = 1 << 10;
+        /// `Authorization`
+        const AUTHORIZATION = 1 << 11;
+        /// `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since` or `If-Range`
+        const CONDITIONAL = 1 << 12;
+        /// `Range`
+        const RANGE = 1 << 13;
+        /// `Cache-Control` or `Pragma`
+        const CACHE_DIRECTIVES = 1 << 14;
+        /// `Sync-Token`
+        const SYNC_TOKEN = 1 << 15;
+
+        /// What cannot be left to chance when it stands on more than one line.
+        const FRAMING = Self::HOST.bits() | Self::CONTENT_LENGTH.bits() | Self::TRANSFER_ENCODING.bits();
+    }
+}
 
 impl FieldSet {
-    /// `Host`
-    pub const HOST: Self = Self(1);
-    /// `Content-Length`
-    pub const CONTENT_LENGTH: Self = Self(1 << 1);
-    /// `Transfer-Encoding`
-    pub const TRANSFER_ENCODING: Self = Self(1 << 2);
-    /// `Connection`
-    pub const CONNECTION: Self = Self(1 << 3);
-    /// Any of the hop-by-hop fields besides `Connection` and `Transfer-Encoding`.
-    pub const HOP_BY_HOP: Self = Self(1 << 4);
-    /// `Via`
-    pub const VIA: Self = Self(1 << 5);
-    /// `PassedRequest` or `X-PassedRequest-For`
-    pub const FORWARDED: Self = Self(1 << 6);
-    /// `Origin`
-    pub const ORIGIN: Self = Self(1 << 7);
-    /// `Sec-Fetch-Site`
-    pub const SEC_FETCH_SITE: Self = Self(1 << 8);
-    /// `Expect`
-    pub const EXPECT: Self = Self(1 << 9);
-    /// `Cookie`
-    pub const COOKIE: Self = Self(1 << 10);
-    /// `Authorization`
-    pub const AUTHORIZATION: Self = Self(1 << 11);
-    /// `If-Match`, `If-None-Match`, `If-Modified-Since`, `If-Unmodified-Since` or `If-Range`
-    pub const CONDITIONAL: Self = Self(1 << 12);
-    /// `Range`
-    pub const RANGE: Self = Self(1 << 13);
-    /// `Cache-Control` or `Pragma`
-    pub const CACHE_DIRECTIVES: Self = Self(1 << 14);
-    /// `Sync-Token`
-    pub const SYNC_TOKEN: Self = Self(1 << 15);
-
-    /// What cannot be left to chance when it stands on more than one line.
-    const FRAMING: Self = Self(Self::HOST.0 | Self::CONTENT_LENGTH.0 | Self::TRANSFER_ENCODING.0);
-
-    /// Whether it holds anything of `other`.
-    #[must_use]
-    pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Everything in either.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
     /// Which set a field name belongs to; the empty one for all the others. By length first: this runs once a field on the
     /// hot path.
     fn of(name: &HeaderName) -> Self {
@@ -130,8 +120,8 @@ impl Survey {
         let mut survey = Self::default();
         for (name, value) in fields {
             let set = FieldSet::of(name);
-            survey.repeated.0 |= survey.present.0 & set.0 & FieldSet::FRAMING.0;
-            survey.present.0 |= set.0;
+            survey.repeated |= survey.present & set & FieldSet::FRAMING;
+            survey.present |= set;
             survey.lines += 1;
             // Colon, space, carriage return and line feed.
             survey.size_bytes += name.as_str().len() + value.len() + 4;

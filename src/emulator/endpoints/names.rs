@@ -10,7 +10,7 @@ use crate::emulator::presented::Presented;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TextFilter;
 use crate::profile::app_configuration::media_type::MediaType;
-use crate::profile::app_configuration::select::Field;
+use crate::profile::app_configuration::select::Selection;
 
 /// `GET` and `HEAD /keys`.
 ///
@@ -65,7 +65,7 @@ fn answer_names(request: &Presented<'_>, media_type: MediaType, page: &Page<Opti
     let next = next.map(|last| {
         next_link(request.path, request.raw_query, &format!("{MARK}{}", last.unwrap_or_default()))
     });
-    let shows_name = request.selection.contains(Field::Name);
+    let shows_name = request.selection.contains(Selection::NAME);
     let items: Vec<Vec<u8>> = page
         .items
         .iter()

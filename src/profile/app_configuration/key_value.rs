@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::api_version::ApiVersion;
 use super::filter::Tags;
 use super::json_object::JsonObject;
-use super::select::{Field, Selection};
+use super::select::Selection;
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_rfc3339;
 
@@ -170,31 +170,31 @@ impl Serialize for KeyValueView<'_> {
         let Self { key_value, selection, version } = *self;
         let content = &key_value.content;
         let mut map = serializer.serialize_map(None)?;
-        if selection.contains(Field::Etag) {
+        if selection.contains(Selection::ETAG) {
             map.serialize_entry("etag", &*key_value.etag)?;
         }
-        if selection.contains(Field::Key) {
+        if selection.contains(Selection::KEY) {
             map.serialize_entry("key", key_value.id.key())?;
         }
-        if selection.contains(Field::Label) {
+        if selection.contains(Selection::LABEL) {
             map.serialize_entry("label", &key_value.id.label())?;
         }
-        if selection.contains(Field::ContentType) {
+        if selection.contains(Selection::CONTENT_TYPE) {
             map.serialize_entry("content_type", &content.content_type)?;
         }
-        if selection.contains(Field::Value) {
+        if selection.contains(Selection::VALUE) {
             map.serialize_entry("value", &content.value)?;
         }
-        if selection.contains(Field::Tags) {
+        if selection.contains(Selection::TAGS) {
             map.serialize_entry("tags", &content.tags)?;
         }
-        if selection.contains(Field::Description) && version.has_description() {
+        if selection.contains(Selection::DESCRIPTION) && version.has_description() {
             map.serialize_entry("description", &content.description)?;
         }
-        if selection.contains(Field::Locked) {
+        if selection.contains(Selection::LOCKED) {
             map.serialize_entry("locked", &key_value.locked)?;
         }
-        if selection.contains(Field::LastModified) {
+        if selection.contains(Selection::LAST_MODIFIED) {
             map.serialize_entry("last_modified", &format_date_time(key_value.last_modified))?;
         }
         map.end()
