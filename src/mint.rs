@@ -103,7 +103,11 @@ fn mint(more_names: &[String], now: Timestamp) -> Result<Minted, rcgen::Error> {
 
     let seconds = now.as_unix_seconds();
     // A day earlier: the clocks of containers and their host may differ.
-    let (from, until) = (day(seconds - SECONDS_A_DAY), day(seconds + DAYS_VALID * SECONDS_A_DAY));
+    let [from, until] = [seconds - SECONDS_A_DAY, seconds + DAYS_VALID * SECONDS_A_DAY].map(|second| {
+        let time = jiff::Timestamp::from_second(second).unwrap_or_default();
+        let date = jiff::tz::Offset::UTC.to_datetime(time);
+        date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+    });
     let mut authority = CertificateParams::default();
     authority.not_before = from;
     authority.not_after = until;
@@ -139,14 +143,6 @@ fn subtree(name: &str) -> GeneralSubtree {
         Ok(IpAddr::V6(address)) => GeneralSubtree::IpAddress(CidrSubnet::V6(address.octets(), [u8::MAX; 16])),
         Err(_) => GeneralSubtree::DnsName(name.to_owned()),
     }
-}
-
-fn day(unix_seconds: i64) -> time::OffsetDateTime {
-    let date = jiff::Timestamp::from_second(unix_seconds)
-        .unwrap_or_default()
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .date();
-    date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
 }
 
 #[cfg(test)]

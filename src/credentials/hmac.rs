@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::headers::access_key::{AccessKey, AccessKeyError, Secret, content_sha256};
 use crate::headers::hmac_authorization::{X_MS_CONTENT_SHA256, X_MS_DATE, authorization};
+use crate::headers::http_date;
 
 /// Why there is no access key to start with.
 #[derive(Debug, thiserror::Error)]
@@ -103,16 +104,23 @@ fn said(error: impl std::fmt::Display) -> String {
 
 /// Adds date, hash and signature.
 fn sign(key: &AccessKey, request: &Unsigned<'_>, fields: &mut HeaderMap) -> Result<(), CredentialError> {
-    let date = httpdate::fmt_http_date(request.now.to_system_time());
+    let date = http_date::format(request.now);
     let hash = content_sha256(request.body);
-    let value = authorization(key, request.method.as_str(), request.target, &date, request.authority, &hash);
+    let value = authorization(
+        key,
+        request.method.as_str(),
+        request.target,
+        date.to_str().unwrap_or_default(),
+        request.authority,
+        &hash,
+    );
     let unsendable = |_| CredentialError {
         cause: "the id of the access key cannot be sent in a header field; copy the connection string again"
             .to_owned(),
     };
     let mut value = HeaderValue::try_from(value).map_err(unsendable)?;
     value.set_sensitive(true);
-    fields.insert(X_MS_DATE, HeaderValue::try_from(date).map_err(unsendable)?);
+    fields.insert(X_MS_DATE, date);
     fields.insert(X_MS_CONTENT_SHA256, HeaderValue::try_from(hash).map_err(unsendable)?);
     fields.insert(AUTHORIZATION, value);
     Ok(())

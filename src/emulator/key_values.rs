@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::history::{History, Revision, View};
 use crate::clock::Timestamp;
+use crate::headers::http_date;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
@@ -37,7 +38,7 @@ impl StoredKeyValue {
             plain_json: json(ApiVersion::V1_0),
             described_json: json(ApiVersion::V2026_04_01),
             etag: quoted_etag(&key_value.etag),
-            last_modified: http_date(key_value.last_modified),
+            last_modified: http_date::format(key_value.last_modified),
             key_value,
         }
     }
@@ -61,15 +62,6 @@ impl StoredKeyValue {
 pub fn quoted_etag(etag: &str) -> HeaderValue {
     // Tags are base64url, or checked when the seed was read.
     HeaderValue::try_from(format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
-}
-
-/// An HTTP-date (RFC 9110 §5.6.7).
-#[must_use]
-pub fn http_date(time: Timestamp) -> HeaderValue {
-    // The format ends with the year 9999, and an HTTP-date is ASCII.
-    let last = std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799);
-    let text = httpdate::fmt_http_date(time.to_system_time().min(last));
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Every key-value that is or was.

@@ -22,7 +22,6 @@ use super::endpoints::list::with_links;
 use super::endpoints::snapshots::Provisioning;
 use super::endpoints::{key_value, list, names, operations, revisions, snapshots};
 use super::history::View;
-use super::key_values::http_date;
 use super::precondition::{Precondition, Tags};
 use super::presented::Presented;
 use super::problem::Problem;
@@ -32,6 +31,7 @@ use super::settings::Settings;
 use super::tokens::{TokenMode, Tokens};
 use crate::clock::{Clock, Timestamp};
 use crate::headers::hmac_authorization::SignedRequest;
+use crate::headers::http_date;
 use crate::headers::request_date::parse_accept_datetime;
 use crate::profile::app_configuration::api_version::{ApiVersion, ApiVersionError};
 use crate::profile::app_configuration::key_value::{KeyValue, check_key};
@@ -354,7 +354,7 @@ fn travelled(request: &Presented<'_>, answer: Answer, before: Timestamp) -> Answ
     }
     let has_link = answer.fields.iter().any(|(name, _)| *name == LINK);
     let answer = if has_link { answer } else { with_links(request, answer, None) };
-    answer.with(MEMENTO_DATETIME, http_date(before))
+    answer.with(MEMENTO_DATETIME, http_date::format(before))
 }
 
 fn write(

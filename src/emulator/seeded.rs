@@ -1,11 +1,11 @@
 //! Everything random in the emulator comes from one seed, by position and not by order of asking, so that a test with a
 //! seed sees the same whatever its threads do.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
 
 /// Draws numbers that depend on a seed and a position.
 #[derive(Debug, Clone, Copy)]
@@ -64,22 +64,8 @@ impl Sequence {
 /// 128 bits in the form of a random UUID (RFC 9562 §5.4).
 #[must_use]
 pub fn uuid(bits: (u64, u64)) -> String {
-    let (high, low) = bits;
-    let high = high & 0xffff_ffff_ffff_0fff | 0x4000;
-    let low = low & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000;
-    let mut text = String::with_capacity(36);
-    let parts = [
-        (high >> 32, 8),
-        (high >> 16 & 0xffff, 4),
-        (high & 0xffff, 4),
-        (low >> 48, 4),
-        (low & 0xffff_ffff_ffff, 12),
-    ];
-    for (part, width) in parts {
-        // Writing to a String cannot fail.
-        let _infallible = write!(text, "{}{part:0width$x}", if text.is_empty() { "" } else { "-" });
-    }
-    text
+    let bytes = Uuid::from_u64_pair(bits.0, bits.1).into_bytes();
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 /// The finaliser of SplitMix64: every bit of the input changes every bit of the output.

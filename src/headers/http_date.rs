@@ -1,9 +1,13 @@
 //! HTTP dates (RFC 9110 §5.6.7): IMF-fixdate, RFC 850 and asctime, and nothing else.
 //!
 //! Names match in any case (RFC 9111 §4.2 asks that of caches); everything else is taken by the letter, because a date that
-//! one cache guesses at and the next one rejects is how a stale response stays fresh somewhere.
+//! one cache guesses at and the next one rejects is how a stale response stays fresh somewhere. Hence a parser of our own:
+//! `httpdate` minds the case of names, knows neither leap seconds nor years before 1970, and trims; `jiff` skips white space and
+//! takes single digits.
 
 use http::HeaderValue;
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, Time};
 
 use crate::clock::Timestamp;
 
@@ -11,11 +15,14 @@ const DAY_NAMES: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Fri
 const MONTH_NAMES: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
-const SECONDS_PER_DAY: i64 = 86_400;
+const UNIX_EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+const FIRST_SECOND: DateTime = DateTime::constant(0, 1, 1, 0, 0, 0, 0);
+/// 9999-12-31 23:59:59, the last second that a date can be written for.
+const LAST_UNIX_SECOND: i64 = 253_402_300_799;
 
 /// The first two-digit year that belongs to the twentieth century. RFC 9110 §5.6.7 reads a two-digit year that appears more
 /// than 50 years ahead as past; counted from a fixed 2026, so that a date means the same wherever and whenever it is parsed.
-const FIRST_YEAR_OF_THE_1900S: i64 = 77;
+const FIRST_YEAR_OF_THE_1900S: i16 = 77;
 
 /// Reads an HTTP date in any of its three forms; `None` for everything else: other zones, a missing comma, extra spaces,
 /// single digits, a day that its month does not have. A wrong but existing day name is accepted.
@@ -35,36 +42,10 @@ pub fn parse(value: &[u8]) -> Option<Timestamp> {
 #[must_use]
 #[expect(clippy::expect_used, reason = "letters, digits, commas, colons and spaces only")]
 pub fn format(time: Timestamp) -> HeaderValue {
-    HeaderValue::from_bytes(&imf_fixdate(time)).expect("a date is a valid field value")
-}
-
-/// The 29 bytes of IMF-fixdate.
-#[must_use]
-pub fn imf_fixdate(time: Timestamp) -> [u8; 29] {
-    let first = days_before(0, 1, 1) * SECONDS_PER_DAY;
-    let seconds = time.as_unix_seconds().clamp(first, last_second());
-    let days = seconds.div_euclid(SECONDS_PER_DAY);
-    let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-    let (year, month, day) = civil_date(days);
-
-    let mut text = *b"Day, 00 Mon 0000 00:00:00 GMT";
-    // 1970-01-01, day 0, was a Thursday, which stands at index 3.
-    let day_name = DAY_NAMES[usize::try_from((days + 3).rem_euclid(7)).unwrap_or(0)];
-    text[..3].copy_from_slice(&day_name.as_bytes()[..3]);
-    two_digits(&mut text, 5, day);
-    text[8..11].copy_from_slice(MONTH_NAMES[usize::try_from(month - 1).unwrap_or(0)]);
-    two_digits(&mut text, 12, year / 100);
-    two_digits(&mut text, 14, year % 100);
-    two_digits(&mut text, 17, second_of_day / 3_600);
-    two_digits(&mut text, 20, second_of_day / 60 % 60);
-    two_digits(&mut text, 23, second_of_day % 60);
-    text
-}
-
-fn two_digits(text: &mut [u8; 29], at: usize, number: i64) {
-    let digit = |number: i64| b'0' + u8::try_from(number % 10).unwrap_or(0);
-    text[at] = digit(number / 10);
-    text[at + 1] = digit(number);
+    let seconds = SignedDuration::from_secs(time.as_unix_seconds());
+    let date = UNIX_EPOCH.saturating_add(seconds).max(FIRST_SECOND);
+    let text = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    HeaderValue::try_from(text).expect("a date is a valid field value")
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
@@ -122,12 +103,12 @@ impl Cursor<'_> {
         head.eq_ignore_ascii_case(expected).then(|| self.0 = tail)
     }
 
-    /// Consumes exactly `count` digits.
-    fn digits(&mut self, count: usize) -> Option<i64> {
+    /// Consumes exactly `count` digits, 4 at most.
+    fn digits(&mut self, count: usize) -> Option<i16> {
         let (head, tail) = self.0.split_at_checked(count)?;
         let mut number = 0;
         for byte in head {
-            number = number * 10 + i64::from(byte.checked_sub(b'0').filter(|digit| *digit < 10)?);
+            number = number * 10 + i16::from(byte.checked_sub(b'0').filter(|digit| *digit < 10)?);
         }
         self.0 = tail;
         Some(number)
@@ -138,7 +119,7 @@ impl Cursor<'_> {
     }
 
     /// Consumes a month's name: 1 to 12.
-    fn month(&mut self) -> Option<i64> {
+    fn month(&mut self) -> Option<i8> {
         (1..).zip(MONTH_NAMES).find_map(|(number, name)| self.literal(name).map(|()| number))
     }
 
@@ -149,54 +130,16 @@ impl Cursor<'_> {
         let minute = self.digits(2)?;
         self.literal(b":")?;
         let second = self.digits(2)?;
-        (hour < 24 && minute < 60 && second <= 60).then_some(hour * 3_600 + minute * 60 + second)
+        let is_valid = hour < 24 && minute < 60 && second <= 60;
+        is_valid.then(|| i64::from(hour) * 3_600 + i64::from(minute) * 60 + i64::from(second))
     }
 }
 
-fn timestamp(year: i64, month: i64, day: i64, second_of_day: i64) -> Option<Timestamp> {
-    let is_leap_year = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_in_month = match month {
-        2 if is_leap_year => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    (1..=days_in_month).contains(&day).then(|| {
-        let seconds = days_before(year, month, day) * SECONDS_PER_DAY + second_of_day;
-        // A leap second at the end of 9999 would be a time that no date can be written for.
-        Timestamp::from_unix_seconds(seconds.min(last_second()))
-    })
-}
-
-/// The last second of the year 9999.
-fn last_second() -> i64 {
-    days_before(10_000, 1, 1) * SECONDS_PER_DAY - 1
-}
-
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. Years are counted from March, so that the leap day is
-/// their last one.
-fn days_before(year: i64, month: i64, day: i64) -> i64 {
-    let march_year = if month <= 2 { year - 1 } else { year };
-    let months_since_march = (month + 9) % 12;
-    let days_since_march = (153 * months_since_march + 2) / 5 + day - 1;
-    365 * march_year + march_year.div_euclid(4) - march_year.div_euclid(100)
-        + march_year.div_euclid(400)
-        + days_since_march
-        - 719_468
-}
-
-/// Year, month (1 to 12) and day (1 to 31) of the date that many days after 1970-01-01: the inverse of [`days_before`].
-fn civil_date(days: i64) -> (i64, i64, i64) {
-    let days_since_year_zero = days + 719_468;
-    let era = days_since_year_zero.div_euclid(146_097);
-    let day_of_era = days_since_year_zero.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months_since_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
-    let month = (months_since_march + 2) % 12 + 1;
-    let year = 400 * era + year_of_era + i64::from(month <= 2);
-    (year, month, day)
+fn timestamp(year: i16, month: i8, day: i16, second_of_day: i64) -> Option<Timestamp> {
+    let date = Date::new(year, month, i8::try_from(day).ok()?).ok()?;
+    let midnight = date.to_datetime(Time::midnight()).duration_since(UNIX_EPOCH).as_secs();
+    // A leap second at the end of 9999 would be a time that no date can be written for.
+    Some(Timestamp::from_unix_seconds((midnight + second_of_day).min(LAST_UNIX_SECOND)))
 }
 
 #[cfg(test)]
@@ -331,7 +274,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(seconds in -62_167_219_200_i64..=253_402_300_799) {
             let time = Timestamp::from_unix_seconds(seconds);
-            prop_assert_eq!(parse(&imf_fixdate(time)), Some(time));
+            prop_assert_eq!(parse(format(time).as_bytes()), Some(time));
         }
 
         #[test]
@@ -350,7 +293,7 @@ mod tests {
             let mut text = *b"Sun, 06 Nov 1994 08:49:37 GMT";
             text[at] = byte;
             if let Some(time) = parse(&text) {
-                prop_assert!(parse(&imf_fixdate(time)) == Some(time));
+                prop_assert!(parse(format(time).as_bytes()) == Some(time));
             }
         }
     }

@@ -3,9 +3,10 @@
 //! A strict HTTP-date parser (RFC 9110 §5.6.7) refuses every request of the Python client, which signs
 //! `Nov, 21 2026 21:38:01.991863 GMT`, and every time travel of the SDKs, which send RFC 3339 in two spellings.
 
-use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 
+use super::http_date;
 use crate::clock::Timestamp;
 
 /// Reads the date of a signed request: the three HTTP-date forms of RFC 9110 §5.6.7, or the form that the Python client
@@ -13,7 +14,7 @@ use crate::clock::Timestamp;
 #[must_use]
 pub fn parse_signing_date(text: &str) -> Option<Timestamp> {
     let text = text.trim_ascii();
-    httpdate::parse_http_date(text).ok().map(Timestamp::from).or_else(|| parse_month_first(text))
+    http_date::parse(text.as_bytes()).or_else(|| parse_month_first(text))
 }
 
 /// Reads an `Accept-Datetime` (RFC 7089): an HTTP-date, RFC 3339 with `T` or a space, or the same without an offset,
@@ -27,55 +28,23 @@ pub fn parse_accept_datetime(text: &str) -> Option<Timestamp> {
 /// Reads a date and time of RFC 3339, with `T` or a space; without an offset it means UTC.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let instant = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        text.parse::<DateTime>()
-            .ok()
-            .and_then(|local| local.to_zoned(TimeZone::UTC).ok())
-            .map(|zoned| zoned.timestamp())
-    })?;
-    Some(Timestamp::from_unix_micros(instant.as_microsecond()))
+    let instant = text.parse::<jiff::Timestamp>();
+    instant.ok().map(from_jiff).or_else(|| in_utc(text.parse().ok()?))
 }
 
 /// `Nov, 21 2026 21:38:01.991863 GMT`.
 fn parse_month_first(text: &str) -> Option<Timestamp> {
-    let mut words = text.split_ascii_whitespace();
-    let month = month_number(words.next()?.strip_suffix(',')?)?;
-    let day = parse_number(words.next()?, 1..=2)?;
-    let year = parse_number(words.next()?, 4..=4)?;
-    let (hour, minute, second, microsecond) = parse_time(words.next()?)?;
-    if words.next()? != "GMT" || words.next().is_some() {
-        return None;
-    }
-    let date = Date::new(i16::try_from(year).ok()?, month, i8::try_from(day).ok()?).ok()?;
-    let time = Time::new(hour, minute, second, microsecond.checked_mul(1_000)?).ok()?;
-    let instant = date.to_datetime(time).to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(Timestamp::from_unix_micros(instant.as_microsecond()))
+    // The library takes numbers with a sign.
+    let is_signed = text.contains(['+', '-']);
+    in_utc(DateTime::strptime("%b, %d %Y %H:%M:%S%.f GMT", text).ok().filter(|_| !is_signed)?)
 }
 
-/// `21:38:01` with an optional fraction, as hour, minute, second, microsecond.
-fn parse_time(text: &str) -> Option<(i8, i8, i8, i32)> {
-    let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let mut parts =
-        clock.split(':').map(|part| parse_number(part, 2..=2).and_then(|number| i8::try_from(number).ok()));
-    let time = (parts.next()??, parts.next()??, parts.next()??);
-    if parts.next().is_some() {
-        return None;
-    }
-    parse_number(fraction, 1..=9)?;
-    let microsecond = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
-    Some((time.0, time.1, time.2, microsecond))
+fn in_utc(time: DateTime) -> Option<Timestamp> {
+    Offset::UTC.to_timestamp(time).ok().map(from_jiff)
 }
 
-fn parse_number(text: &str, length: std::ops::RangeInclusive<usize>) -> Option<u32> {
-    (length.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-fn month_number(name: &str) -> Option<i8> {
-    const NAMES: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    NAMES.iter().zip(1..).find(|(known, _)| **known == name).map(|(_, number)| number)
+fn from_jiff(time: jiff::Timestamp) -> Timestamp {
+    Timestamp::from_unix_micros(time.as_microsecond())
 }
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use crate::clock::Timestamp;
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::history::View;
-use crate::emulator::key_values::{http_date, quoted_etag};
+use crate::emulator::key_values::quoted_etag;
 use crate::emulator::page::{Page, continuation, next_link};
 use crate::emulator::presented::Presented;
 use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::{CompositionType, Snapshot, SnapshotFilter, SnapshotStatus};
+use crate::headers::http_date;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::{KeyValueFilter, TagFilter, Tags, TextFilter};
 use crate::profile::app_configuration::json_object::JsonObject;
@@ -148,7 +149,7 @@ fn show(request: &Presented<'_>, snapshot: &Snapshot, status: StatusCode) -> Ans
     let answer = Answer {
         status,
         etag: Some(quoted_etag(&snapshot.etag_at(request.now))),
-        last_modified: Some(http_date(modified)),
+        last_modified: Some(http_date::format(modified)),
         ..Answer::ok(
             request.content_type(MediaType::Snapshot),
             json(request, snapshot, request.selection).into(),
