@@ -28,13 +28,18 @@ pub(crate) enum Shape {
 
 /// The type of a key. The default of the type is what an unset key of a route is.
 pub(crate) trait Value: Sized + Default {
-    const SHAPE: Shape;
+    const SHAPE: Shape = Shape::Quoted;
+
+    /// What the value must look like where that does not depend on the key.
+    const EXPECTED: &'static str = "";
 
     /// Reads one text (a list reads `Many` instead); `None` if it is no value of this type, or out of the range of the key.
     fn parse(text: &str, key: &Key) -> Option<Self>;
 
     /// What the value must look like, to finish the sentence "write …".
-    fn expected(key: &Key) -> String;
+    fn expected(_: &Key) -> String {
+        Self::EXPECTED.to_owned()
+    }
 
     fn read(written: &Written, key: &Key) -> Option<Self> {
         match written {

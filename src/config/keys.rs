@@ -39,32 +39,24 @@ pub(crate) fn of_flag(name: &str) -> Option<&'static Key> {
 
 /// The key that a path names, `[upstreams.NAME]` and `[listeners.NAME]` taking the keys of `[upstream]` and `[listener]`.
 pub(crate) fn find(path: &str) -> Option<&'static Key> {
-    all().find(|key| matches(key, path))
+    let path = canonical(path);
+    all().find(|key| segments_below(key, &path) == Some(0))
 }
 
 /// Whether the path is a section, that is the beginning of the path of some key.
 pub(crate) fn is_section(path: &str) -> bool {
-    if matches!(path, "upstreams" | "listeners") {
-        return true;
-    }
-    let canonical = canonical(path);
-    all().any(|key| {
-        let mut pattern = key.path.split('.');
-        let mut segments = canonical.split('.');
-        segments.all(|segment| pattern.next().is_some_and(|expected| fits(expected, segment)))
-            && pattern.next().is_some()
-    })
+    let path = canonical(path);
+    matches!(path.as_str(), "upstreams" | "listeners")
+        || all().any(|key| segments_below(key, &path).is_some_and(|segments| segments > 0))
 }
 
-fn matches(key: &Key, path: &str) -> bool {
-    let canonical = canonical(path);
-    let mut segments = canonical.split('.');
-    key.path.split('.').all(|expected| segments.next().is_some_and(|segment| fits(expected, segment)))
-        && segments.next().is_none()
-}
-
-fn fits(expected: &str, segment: &str) -> bool {
-    expected == segment || (expected == "*" && is_name(segment))
+/// How many segments the path of a key has below this one; `None` where it does not begin with it.
+fn segments_below(key: &Key, path: &str) -> Option<usize> {
+    let mut pattern = key.path.split('.');
+    let mut fits = |segment: &str| {
+        pattern.next().is_some_and(|expected| expected == segment || expected == "*" && is_name(segment))
+    };
+    path.split('.').all(&mut fits).then(|| pattern.count())
 }
 
 /// Whether the text may name an upstream, a listener or a route.

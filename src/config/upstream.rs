@@ -8,7 +8,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, Method, Uri};
 
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
-use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Shape, Value};
+use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Value};
 use super::secret::Secret;
 use super::section::{Section, names_below, section};
 use super::values::Word;
@@ -68,7 +68,7 @@ pub enum UpstreamProxy {
 }
 
 impl Value for UpstreamProxy {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "\"environment\", \"none\" or the URL of a proxy";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         match text {
@@ -79,10 +79,6 @@ impl Value for UpstreamProxy {
                 (url.authority().is_some() && url.scheme().is_some()).then_some(Self::Url(url))
             }
         }
-    }
-
-    fn expected(_: &Key) -> String {
-        "\"environment\", \"none\" or the URL of a proxy".to_owned()
     }
 }
 

@@ -14,14 +14,11 @@ use super::secret::Secret;
 use super::size::{format_size, parse_size};
 
 impl Value for bool {
+    const EXPECTED: &'static str = "true or false";
     const SHAPE: Shape = Shape::Bare;
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         text.parse().ok()
-    }
-
-    fn expected(_: &Key) -> String {
-        "true or false".to_owned()
     }
 }
 
@@ -41,8 +38,6 @@ impl Value for usize {
 
 /// A size in bytes.
 impl Value for u64 {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, key: &Key) -> Option<Self> {
         parse_size(text).filter(|bytes| key.is_in_range(*bytes))
     }
@@ -54,21 +49,15 @@ impl Value for u64 {
 
 /// The mode of a file: three octal digits behind a zero, as `chmod` takes them.
 impl Value for u32 {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "a file mode such as \"0660\"";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         let is_mode = text.len() == 4 && text.starts_with('0');
         Self::from_str_radix(text, 8).ok().filter(|_| is_mode)
     }
-
-    fn expected(_: &Key) -> String {
-        "a file mode such as \"0660\"".to_owned()
-    }
 }
 
 impl Value for Duration {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, key: &Key) -> Option<Self> {
         let duration = parse_duration(text).ok()?;
         u64::try_from(duration.as_millis()).is_ok_and(|millis| key.is_in_range(millis)).then_some(duration)
@@ -82,8 +71,6 @@ impl Value for Duration {
 
 /// `None` is `auto`.
 impl Value for Option<Duration> {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, key: &Key) -> Option<Self> {
         if text == "auto" { Some(None) } else { Duration::parse(text, key).map(Some) }
     }
@@ -95,8 +82,6 @@ impl Value for Option<Duration> {
 
 /// Of a route: `None` is the upstream's, `Some(None)` is `auto`.
 impl Value for Option<Option<Duration>> {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, key: &Key) -> Option<Self> {
         Option::<Duration>::parse(text, key).map(Some)
     }
@@ -107,65 +92,46 @@ impl Value for Option<Option<Duration>> {
 }
 
 impl Value for String {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "a text in quotes";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         Some(text.to_owned())
     }
-
-    fn expected(_: &Key) -> String {
-        "a text in quotes".to_owned()
-    }
 }
 
 impl Value for Secret {
+    const EXPECTED: &'static str = String::EXPECTED;
     const SHAPE: Shape = Shape::Secret;
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         Some(Self::new(text.to_owned()))
     }
-
-    fn expected(key: &Key) -> String {
-        String::expected(key)
-    }
 }
 
 /// A file or socket; empty means none.
 impl Value for Option<PathBuf> {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "a path in quotes";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         Some((!text.is_empty()).then(|| PathBuf::from(text)))
-    }
-
-    fn expected(_: &Key) -> String {
-        "a path in quotes".to_owned()
     }
 }
 
 /// The URL of an origin; empty means none.
 impl Value for Option<Uri> {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "a URL such as \"https://example.com\", without user, path or query";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         if text.is_empty() { Some(None) } else { text.parse().ok().filter(is_origin).map(Some) }
-    }
-
-    fn expected(_: &Key) -> String {
-        "a URL such as \"https://example.com\", without user, path or query".to_owned()
     }
 }
 
 /// The same, where the default URI (without authority) means none.
 impl Value for Uri {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = Option::<Self>::EXPECTED;
 
     fn parse(text: &str, key: &Key) -> Option<Self> {
         Option::<Self>::parse(text, key).map(Option::unwrap_or_default)
-    }
-
-    fn expected(key: &Key) -> String {
-        Option::<Self>::expected(key)
     }
 }
 
@@ -181,14 +147,10 @@ pub(super) fn is_origin(url: &Uri) -> bool {
 
 /// The name of a header field; empty means none.
 impl Value for Option<HeaderName> {
-    const SHAPE: Shape = Shape::Quoted;
+    const EXPECTED: &'static str = "the name of a header field";
 
     fn parse(text: &str, _: &Key) -> Option<Self> {
         if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
-    }
-
-    fn expected(_: &Key) -> String {
-        "the name of a header field".to_owned()
     }
 }
 
@@ -205,8 +167,6 @@ fn one_of<T: Word>() -> String {
 }
 
 impl<T: Word + Default> Value for T {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, _: &Key) -> Option<Self> {
         <T as ValueEnum>::from_str(text, false).ok()
     }
@@ -218,8 +178,6 @@ impl<T: Word + Default> Value for T {
 
 /// `None` is `auto` where that is the default, and what is not set in a route.
 impl<T: Word> Value for Option<T> {
-    const SHAPE: Shape = Shape::Quoted;
-
     fn parse(text: &str, key: &Key) -> Option<Self> {
         if text == "auto" && key.default == "auto" {
             return Some(None);
