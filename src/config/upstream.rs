@@ -42,7 +42,7 @@ impl ProfileKind {
 /// What becomes of writes of applications that know nothing of concurrency control.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WriteStrategy {
-    /// PassedRequest as they are.
+    /// Passed on as they are.
     #[default]
     Pass,
     /// A write without `If-Match` gets 400 before the origin is asked.
