@@ -132,6 +132,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("upstream.when_disconnected", WHEN_DISCONNECTED, "unless-outdated"),
     key("upstream.freshness", auto_millis(0, 365 * DAY), "auto"),
     key("upstream.freshness_not_found", auto_millis(0, 365 * DAY), "auto"),
+    key("upstream.heuristic_limit", millis(0, 365 * DAY), "1h"),
     key("upstream.stale_limit", millis(0, 365 * DAY), "24h"),
     key("upstream.honour_request_directives", Kind::Switch, "true"),
     key("upstream.write_strategy", WRITE_STRATEGY, "pass"),

@@ -239,6 +239,9 @@ pub struct Upstream {
     /// How long past its lifetime a response may still answer while the origin cannot be reached.
     #[serde(deserialize_with = "duration::deserialize_duration")]
     pub stale_limit: Duration,
+    /// The longest lifetime that `Last-Modified` alone may give a response (RFC 9111 §4.2.2).
+    #[serde(deserialize_with = "duration::deserialize_duration")]
+    pub heuristic_limit: Duration,
     /// Whether callers' `Cache-Control` and `Pragma` are honoured.
     pub honour_request_directives: bool,
     /// What becomes of writes without `If-Match`.
@@ -356,6 +359,7 @@ impl Upstream {
             owns_credential: self.credential.kind != CredentialKind::Forward,
             stale_limit: self.stale_limit,
             honour_request_directives: self.honour_request_directives,
+            heuristic_limit: self.heuristic_limit,
             max_stored_body_bytes: self.stored_body_limit_bytes,
             ..profile
         }

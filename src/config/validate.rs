@@ -408,3 +408,5 @@ mod tests {
         assert!(upstream.route("/keys").is_none());
     }
 }
+        let bounded = config(&["upstream.url=http://o", "upstream.heuristic_limit=5m"]).unwrap();
+        assert_eq!(bounded.caching_rules(&bounded.upstreams[0]).heuristic_limit, Duration::from_secs(300));

@@ -82,6 +82,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
         "heuristics",
         &[
             "heuristics::a_tenth_of_the_age_for_statuses_defined_as_cacheable",
+            "heuristics::a_heuristic_lifetime_is_an_hour_at_most_or_what_the_operator_says",
             "heuristics::none_for_other_statuses_unless_public",
             "heuristics::none_where_a_lifetime_is_named_or_configured",
         ],
