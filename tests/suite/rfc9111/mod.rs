@@ -180,6 +180,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
         &[
             "storing::post_with_explicit_freshness_and_its_own_content_location_feeds_get",
             "storing::post_itself_is_never_answered_from_the_store",
+            "storing::a_post_answer_feeds_get_although_other_writes_closed_meanwhile",
         ],
     ),
     (
