@@ -182,6 +182,7 @@ pub(crate) const KEYS: &[Key] = &[
     own("upstream.routes.*.freshness", auto_millis(0, 365 * DAY), ""),
     own("upstream.routes.*.write_strategy", WRITE_STRATEGY, ""),
     own("upstream.routes.*.outdates", Kind::Texts, ""),
+    own("upstream.routes.*.related", Kind::Switch, "false"),
     own("store.limit", bytes(MIB, 1 << 40), "64MiB"),
     own("store.variants", count(1, 10_000), "32"),
     own("store.body_limit", bytes(0, 1 << 40), "4MiB"),
