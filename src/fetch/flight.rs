@@ -225,7 +225,7 @@ impl FlightPlan {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.flights.waits_in_vain(&self.request.key) => callers_own(&self.request),
+            None if upstream.flights.waits_in_vain(&self.request.sharing_key()) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {

@@ -23,7 +23,7 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         if !on_path.proven
             || !may_collapse(&on_path.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.flights.waits_in_vain(&on_path.request.key)
+            || to.upstream.flights.waits_in_vain(&on_path.request.sharing_key())
         {
             return self.ask_alone(to, on_path, reason, true, None).await;
         }
@@ -126,9 +126,9 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let flights = &to.upstream.flights;
         match &answer {
-            LeadersAnswer::Stored { .. } => flights.remember(&on_path.request.key, false),
+            LeadersAnswer::Stored { .. } => flights.remember(&on_path.request.sharing_key(), false),
             LeadersAnswer::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
-                flights.remember(&on_path.request.key, true);
+                flights.remember(&on_path.request.sharing_key(), true);
             }
             _ => {}
         }
