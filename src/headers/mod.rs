@@ -14,5 +14,6 @@ pub mod range;
 pub mod request_date;
 pub mod survey;
 pub mod targeted_cache_control;
+pub mod uri_reference;
 pub mod vary;
 pub mod via;

@@ -23,7 +23,7 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         if !context.proven
             || !may_collapse(&context.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.collapsing.waits_in_vain(&context.request.key)
+            || to.upstream.collapsing.waits_in_vain(&context.request.sharing_key())
         {
             return self.fetch_unshared(to, context, reason, true, None).await;
         }
@@ -126,9 +126,9 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let collapsing = &to.upstream.collapsing;
         match &answer {
-            LeaderResult::Stored { .. } => collapsing.remember(&context.request.key, false),
+            LeaderResult::Stored { .. } => collapsing.remember(&context.request.sharing_key(), false),
             LeaderResult::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
-                collapsing.remember(&context.request.key, true);
+                collapsing.remember(&context.request.sharing_key(), true);
             }
             _ => {}
         }

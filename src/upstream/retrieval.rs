@@ -225,7 +225,9 @@ impl Retrieval {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.collapsing.waits_in_vain(&self.request.key) => callers_own(&self.request),
+            None if upstream.collapsing.waits_in_vain(&self.request.sharing_key()) => {
+                callers_own(&self.request)
+            }
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {
