@@ -93,6 +93,11 @@ pub fn identify(
     if !is_retrieval && method != Method::POST {
         return bypass(BypassReason::Method, fields);
     }
+    // Another instant: whatever the profile knows of the target, the answer is not the state that a plain request is shown, and
+    // an origin may forget to say so in `Vary`.
+    if survey.has(FieldSet::ACCEPT_DATETIME) {
+        return bypass(BypassReason::AcceptDatetime, fields);
+    }
     if is_retrieval && has_body {
         return bypass(BypassReason::Body, fields);
     }
@@ -310,6 +315,30 @@ mod tests {
         }
         for value in ["items=0-2", "bytes=0-1,4-5"] {
             assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(BypassReason::Range), "{value}");
+        }
+    }
+
+    #[test]
+    fn another_instant_bypasses_first_of_all() {
+        let date = "Sun, 22 Nov 2026 00:00:00 GMT";
+        for name in ["accept-datetime", "x-accept-datetime"] {
+            for method in ["GET", "HEAD", "POST"] {
+                let lines = [(name, date), ("range", "items=0-2")];
+                assert_eq!(
+                    bypass_reason(method, "/", &lines),
+                    Some(BypassReason::AcceptDatetime),
+                    "{method} {name}"
+                );
+            }
+            let with_body = identified_by(&CachingRules::rfc9111(), "GET", "/", &[(name, date)], true);
+            assert!(
+                matches!(
+                    with_body,
+                    Ok(Identified::Bypass(Bypassed { reason: BypassReason::AcceptDatetime, .. }))
+                ),
+                "{name}"
+            );
+            assert_eq!(bypass_reason("PUT", "/", &[(name, date)]), Some(BypassReason::Method), "{name}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The request as the cache sees it (RFC 9111 §4 "presented request"): parsed once by `identify`, read by every decision.
 
+use std::borrow::Cow;
+
 use http::header::{CACHE_CONTROL, RANGE};
 use http::{HeaderMap, HeaderName, Method, Uri};
 
@@ -61,6 +63,16 @@ impl PresentedRequest {
             range: None,
             ..self.clone()
         }
+    }
+
+    /// The key under which it is remembered whether answers are for their callers alone. Where credentials share a key, those to
+    /// requests that carry one say nothing about those to requests without (RFC 9111 §3.5).
+    #[must_use]
+    pub fn sharing_key(&self) -> Cow<'_, CacheKey> {
+        if !self.authorized || self.private_partition {
+            return Cow::Borrowed(&self.key);
+        }
+        Cow::Owned(self.key.of_target(&format!("{}\0authorized", self.key.canonical_target())))
     }
 
     /// Whether the store may answer this method: `GET` or `HEAD`.

@@ -358,7 +358,7 @@ impl Destination {
 
     fn identity(&self, fields: &HeaderMap) -> Identity {
         if self.upstream.credential.forwards_callers() {
-            self.partitions.identity(fields)
+            self.partitions.storing_identity(fields, self.rules.sharing)
         } else {
             Identity::SHARED
         }

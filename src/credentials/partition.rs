@@ -9,6 +9,8 @@ use http::header::AUTHORIZATION;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::config::caching::Sharing;
+
 /// In whose name a response is obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -24,6 +26,9 @@ pub struct Identity {
 impl Identity {
     /// Everyone is one: the sidecar holds the credential, or there is none.
     pub const SHARED: Self = Self { partition: Cow::Borrowed(""), proven: true, is_private: false };
+
+    /// Callers' own credentials go upstream, and this one sent none.
+    const ANONYMOUS: Self = Self { partition: Cow::Borrowed("anonymous"), ..Self::SHARED };
 }
 
 /// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process, so that neither a memory dump of
@@ -45,11 +50,24 @@ impl Partitions {
         Self { key: Zeroizing::new(key) }
     }
 
-    /// The identity of a request whose own `Authorization` goes upstream.
+    /// The identity under which the answer to a request with these fields is stored. Under `rfc9111` a credential that is no secret by
+    /// itself has no partition of its own: what its response allows to be shared is for everyone, and nothing else of it is stored
+    /// (RFC 9111 §3.5).
+    #[must_use]
+    pub fn storing_identity(&self, fields: &HeaderMap, sharing: Sharing) -> Identity {
+        let identity = self.identity(fields);
+        if sharing == Sharing::Rfc9111 && identity.proven && !identity.is_private {
+            Identity::ANONYMOUS
+        } else {
+            identity
+        }
+    }
+
+    /// The identity of a request whose own `Authorization` goes upstream: each credential is one.
     #[must_use]
     pub fn identity(&self, fields: &HeaderMap) -> Identity {
         if !fields.contains_key(AUTHORIZATION) {
-            return Identity { partition: Cow::Borrowed("anonymous"), ..Identity::SHARED };
+            return Identity::ANONYMOUS;
         }
         let lines = || fields.get_all(AUTHORIZATION).iter();
         let proven = !lines().any(|line| is_signature(line.as_bytes()));
@@ -136,6 +154,26 @@ mod tests {
         ] {
             assert_eq!(identity(lines).is_private, expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn under_rfc9111_what_is_no_secret_itself_shares_the_partition_of_all() {
+        let partitions = Partitions::new([7; 32]);
+        let stored = |lines: &[&'static str], sharing| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append(AUTHORIZATION, http::HeaderValue::from_static(line));
+            }
+            partitions.storing_identity(&fields, sharing)
+        };
+        for lines in [&["DPoP a"][..], &["Digest username=a"], &["Other"], &["Bearer a", "Other b"], &[]] {
+            assert_eq!(stored(lines, Sharing::Rfc9111), Identity::ANONYMOUS, "{lines:?}");
+            assert_eq!(stored(lines, Sharing::Guarded), identity(lines), "{lines:?}");
+        }
+        for lines in [&["Bearer a"][..], &["Basic YTpi"], &["HMAC-SHA256 Credential=a&Signature=b"]] {
+            assert_eq!(stored(lines, Sharing::Rfc9111), identity(lines), "{lines:?}");
+        }
+        assert_ne!(identity(&["Other a"]), identity(&["Other b"]), "each credential has its own quota");
     }
 
     #[test]

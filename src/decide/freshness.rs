@@ -92,7 +92,8 @@ pub fn freshness_lifetime(
         && let Some(last_modified) = head.fields.get(LAST_MODIFIED)
         && let Some(last_modified) = http_date::parse(last_modified.as_bytes())
     {
-        return (date_value(head).since(last_modified) / HEURISTIC_DIVISOR, LifetimeSource::Heuristic);
+        let guess = date_value(head).since(last_modified) / HEURISTIC_DIVISOR;
+        return (guess.min(rules.heuristic_limit), LifetimeSource::Heuristic);
     }
     (Duration::ZERO, LifetimeSource::Nothing)
 }
@@ -210,6 +211,21 @@ mod tests {
             (&[("last-modified", "@1000"), ("expires", "0")], (0, Expires)),
         ] {
             assert_eq!(lifetime(200, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_heuristic_lifetime_is_bounded_and_no_other_is() {
+        let two_years = ("last-modified", "@63072000");
+        assert_eq!(lifetime(200, &[two_years]), (3_600, LifetimeSource::Heuristic));
+        assert_eq!(lifetime(200, &[("last-modified", "@35990")]), (3_599, LifetimeSource::Heuristic));
+        for (limit, expected) in [(0, 0), (60, 60), (100_000_000, 6_307_200)] {
+            let rules =
+                CachingRules { heuristic_limit: Duration::from_secs(limit), ..CachingRules::rfc9111() };
+            let found = lifetime_under(&rules, 200, &[two_years]);
+            assert_eq!(found, (expected, LifetimeSource::Heuristic), "{limit}");
+            let named = [two_years, ("cache-control", "max-age=86400")];
+            assert_eq!(lifetime_under(&rules, 200, &named), (86_400, LifetimeSource::MaxAge), "{limit}");
         }
     }
 

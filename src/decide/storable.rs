@@ -12,6 +12,7 @@ use super::stored_fields::stored_fields;
 use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
+use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::headers::{http_date, vary};
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse};
@@ -282,35 +283,21 @@ fn content_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether `Content-Location` names the target itself. A reference that would have to be resolved through dot segments counts
-/// as naming something else.
+/// Whether `Content-Location` names the target itself, in whatever form of a reference (RFC 3986 §4.2). Nothing at all is a
+/// reference to the base too, but an origin that means it says more. A target with dot segments is named by its own bytes only:
+/// it goes upstream with them, and has a key of its own.
 fn is_located_at(fields: &HeaderMap, target: &Uri) -> bool {
     let mut lines = fields.get_all(CONTENT_LOCATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let Ok(reference) = line.to_str() else { return false };
-    let reference = reference.split('#').next().unwrap_or_default().trim();
-    let target_path = target.path_and_query().map_or("/", |path| path.as_str());
-    if reference.starts_with("//") {
+    let Some(reference) = line.to_str().ok().map(str::trim).filter(|reference| !reference.is_empty()) else {
         return false;
+    };
+    let own = target.path_and_query().map_or("/", |target| target.as_str());
+    if reference.split('#').next() == Some(own) {
+        return true;
     }
-    if reference.starts_with('/') {
-        return reference == target_path;
-    }
-    reference.parse::<Uri>().is_ok_and(|located| {
-        located.scheme().is_some()
-            && located.scheme() == target.scheme()
-            && port_of(&located) == port_of(target)
-            && located.host().zip(target.host()).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
-            && located.path_and_query().map_or("/", |path| path.as_str()) == target_path
-    })
-}
-
-fn port_of(uri: &Uri) -> Option<u16> {
-    uri.port_u16().or_else(|| match uri.scheme_str() {
-        Some("http") => Some(80),
-        Some("https") => Some(443),
-        _ => None,
-    })
+    let (Some(scheme), Some(authority)) = (target.scheme(), target.authority()) else { return false };
+    target_at_origin(scheme, authority, own, reference).is_some_and(|located| located == canonical(own))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ impl FieldSet {
     pub const CACHE_DIRECTIVES: Self = Self(1 << 14);
     /// `Sync-Token`
     pub const SYNC_TOKEN: Self = Self(1 << 15);
+    /// `Accept-Datetime` (RFC 7089), or `X-Accept-Datetime` as it was called before
+    pub const ACCEPT_DATETIME: Self = Self(1 << 16);
 
     /// What cannot be left to chance when it stands on more than one line.
     const FRAMING: Self = Self(Self::HOST.0 | Self::CONTENT_LENGTH.0 | Self::TRANSFER_ENCODING.0);
@@ -91,11 +93,16 @@ impl FieldSet {
                 "sec-fetch-site" => Self::SEC_FETCH_SITE,
                 _ => Self::default(),
             },
-            15 if name == "x-forwarded-for" => Self::FORWARDED,
+            15 => match name {
+                "x-forwarded-for" => Self::FORWARDED,
+                "accept-datetime" => Self::ACCEPT_DATETIME,
+                _ => Self::default(),
+            },
             16 if name == "proxy-connection" => Self::HOP_BY_HOP,
             17 => match name {
                 "transfer-encoding" => Self::TRANSFER_ENCODING,
                 "if-modified-since" => Self::CONDITIONAL,
+                "x-accept-datetime" => Self::ACCEPT_DATETIME,
                 _ => Self::default(),
             },
             18 if name == "proxy-authenticate" => Self::HOP_BY_HOP,
@@ -181,6 +188,8 @@ mod tests {
             ("cache-control", FieldSet::CACHE_DIRECTIVES),
             ("pragma", FieldSet::CACHE_DIRECTIVES),
             ("sync-token", FieldSet::SYNC_TOKEN),
+            ("accept-datetime", FieldSet::ACCEPT_DATETIME),
+            ("x-accept-datetime", FieldSet::ACCEPT_DATETIME),
             ("accept", FieldSet::default()),
             ("x-forwarded-host", FieldSet::default()),
             ("user-agent", FieldSet::default()),

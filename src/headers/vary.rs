@@ -97,7 +97,7 @@ fn take_record(rest: &mut &[u8], request: &HeaderMap) -> Option<bool> {
 enum Meaning {
     /// Members may be trimmed and lines joined; all else counts.
     List,
-    /// White space inside members means nothing (`;q=1` and `; q=1`).
+    /// White space around parameters means nothing (`;q=1` and `; q=1`), nor does how a weight is written (RFC 9110 §12.4.2).
     Weighted,
     /// Nor does the case of letters.
     CaselessWeighted,
@@ -137,7 +137,12 @@ fn normalised<'a>(name: &HeaderName, request: &'a HeaderMap) -> Option<Cow<'a, [
 
 /// Whether a single line surely is its own normalised value: the common case, decided without allocating.
 fn is_normal(line: &[u8], meaning: Meaning) -> bool {
-    let plain = |byte: &u8| !matches!(byte, b',' | b' ' | b'\t' | b'"');
+    let plain = |byte: &u8| match byte {
+        b',' | b' ' | b'\t' | b'"' => false,
+        // A weight may follow.
+        b';' => meaning == Meaning::List,
+        _ => true,
+    };
     let lower =
         matches!(meaning, Meaning::List | Meaning::Weighted) || !line.iter().any(u8::is_ascii_uppercase);
     lower && line.iter().all(plain)
@@ -147,11 +152,38 @@ fn normalised_member(member: &[u8], meaning: Meaning) -> Cow<'_, [u8]> {
     if meaning == Meaning::List || member.contains(&b'"') {
         return Cow::Borrowed(member);
     }
-    let mut value: Vec<u8> = member.iter().copied().filter(|byte| !matches!(byte, b' ' | b'\t')).collect();
+    let mut parameters: Vec<&[u8]> = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).collect();
+    // The weight is the last one; a member without it weighs 1.
+    if parameters.len() > 1
+        && let Some(weight) = parameters.pop()
+    {
+        parameters.extend(shortest_weight(weight));
+    }
+    let mut value = parameters.join(&b';');
     if meaning != Meaning::Weighted {
         value.make_ascii_lowercase();
     }
     Cow::Owned(value)
+}
+
+/// A weight as short as it can be written, `None` for 1, which goes without saying (RFC 9110 §12.4.2). What is no weight stays as
+/// it is.
+fn shortest_weight(parameter: &[u8]) -> Option<&[u8]> {
+    let [b'q' | b'Q', b'=', digits @ ..] = parameter else { return Some(parameter) };
+    let (whole, decimals) = match digits {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        _ => return Some(parameter),
+    };
+    let nonzero = decimals.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    match (*whole, nonzero) {
+        (b'1', 0) => None,
+        (b'0', 0) => Some(b"q=0"),
+        (b'0', _) if decimals.iter().all(u8::is_ascii_digit) => {
+            Some(&parameter[..parameter.len() - decimals.len() + nonzero])
+        }
+        _ => Some(parameter),
+    }
 }
 
 fn push_with_length(key: &mut Vec<u8>, bytes: &[u8]) {
@@ -241,6 +273,25 @@ mod tests {
             ("accept-language", &[("accept-language", "en")], &[("accept-language", "de")]),
             ("accept-language", &[("accept-language", "en, de")], &[("accept-language", "en")]),
             ("accept-language", &[("accept-language", "en;q=0.1")], &[("accept-language", "en;q=0.2")]),
+            ("accept-language", &[("accept-language", "en;q=0.01")], &[("accept-language", "en;q=0.1")]),
+            ("accept-language", &[("accept-language", "en;q=0")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=0")], &[("accept-language", "")]),
+            (
+                "accept-language",
+                &[("accept-language", "en;q=0.5, de")],
+                &[("accept-language", "en, de;q=0.5")],
+            ),
+            ("accept-language", &[("accept-language", "e n")], &[("accept-language", "en")]),
+            // What is no weight by the grammar means whatever the origin makes of it.
+            ("accept-language", &[("accept-language", "en;q=1.1")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=1.0000")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=0.8x")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=.8")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.x0")], &[("accept-language", "en;q=0.x")]),
+            ("accept-language", &[("accept-language", "en;q=")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;")], &[("accept-language", "en")]),
+            ("accept", &[("accept", "text/html;q=1;x=1")], &[("accept", "text/html;x=1")]),
+            ("foo", &[("foo", "a;q=1")], &[("foo", "a")]),
         ] {
             assert!(!same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
         }
@@ -266,6 +317,18 @@ mod tests {
                 &[("accept-language", "en;q=0.5, de")],
                 &[("accept-language", "de, en; q=0.5")],
             ),
+            ("accept-language", &[("accept-language", "en;q=1")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=1.000")], &[("accept-language", "EN;Q=1.")]),
+            ("accept-language", &[("accept-language", "en;q=0.80")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.800")], &[("accept-language", "en ; q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.")], &[("accept-language", "en;q=0.000")]),
+            (
+                "accept-language",
+                &[("accept-language", "de;q=0.50, en-GB;q=1.0,*;q=0.1")],
+                &[("accept-language", "EN-gb"), ("accept-language", "*; q=0.100, de;q=0.5")],
+            ),
+            ("accept-encoding", &[("accept-encoding", "gzip;q=1.0")], &[("accept-encoding", "GZIP")]),
+            ("accept", &[("accept", "text/html;level=1;q=0.80")], &[("accept", "text/html; level=1; q=0.8")]),
         ] {
             assert!(same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
         }

@@ -417,6 +417,12 @@ impl<F> Session<F> {
         WriteClosed::Closed { position }
     }
 
+    /// Whether a write other than `own` that satisfies `touches` may have closed after this snapshot: asked once `own` is closed.
+    #[must_use]
+    pub fn another_closed_since(&self, own: WriteId, covers: Coverage, touches: impl Fn(&F) -> bool) -> bool {
+        self.lock().writes.another_closed_since(own, covers, touches)
+    }
+
     /// Closes a write that stayed open for the settle time.
     pub fn settle_write(&self, id: WriteId) {
         let mut state = self.lock();

@@ -216,7 +216,7 @@ impl Upstream {
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
-                self.feed(&post, answer, position, rules).await
+                self.feed(&post, answer, write, position, rules).await
             }
             (answered, ..) => answered,
         }
@@ -236,19 +236,21 @@ impl Upstream {
         }
     }
 
-    /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to
-    /// it; if another write closed meanwhile, nobody can tell in which order they happened.
+    /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to it; if
+    /// another write that can have touched the same closed meanwhile, nobody can tell in which order they happened.
     async fn feed(
         &self,
         post: &PresentedRequest,
         answer: PassedAnswer,
+        write: WriteId,
         position: u64,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
         let PassedAnswer { head, body, covers, sync_token } = answer;
-        let (Ok(storable), true) = (storable(post, &head, rules), position == covers.closed_position + 1)
-        else {
-            return Ok(PassedAnswer { head, body, covers, sync_token });
+        let touches_same = |other: &Footprint| self.profile.touches(other, post.key.canonical_target());
+        let storable = match storable(post, &head, rules) {
+            Ok(storable) if !self.session.another_closed_since(write, covers, touches_same) => storable,
+            _ => return Ok(PassedAnswer { head, body, covers, sync_token }),
         };
         match read_whole(body, rules.max_stored_body_bytes, STORING_TIME_LIMIT, std::future::pending()).await
         {

@@ -224,7 +224,7 @@ impl Retrieval {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.hit_for_miss.contains(&self.request.key) => callers_own(&self.request),
+            None if upstream.hit_for_miss.contains(&self.request.sharing_key()) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {

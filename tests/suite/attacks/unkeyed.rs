@@ -41,6 +41,29 @@ async fn a_field_that_says_it_was_forwarded_gets_nowhere() {
 }
 
 #[tokio::test]
+async fn an_answer_about_another_instant_is_no_answer_about_now() {
+    let then = "Accept-Datetime: Sun, 22 Nov 2015 00:00:00 GMT";
+    for field in [then, &format!("X-{then}")] {
+        for settings in [&[][..], &["upstream.sharing=rfc9111"], &["upstream.profile=app-configuration"]] {
+            let scene = Scene::with(settings).await;
+            let target = "/kv/a?api-version=1.0";
+            harmless(&scene, &format!("GET {target}\n{field}"), &format!("GET {target}")).await;
+            // Nor does what is stored answer, or end, because of it.
+            scene.origin.otherwise(EVIL);
+            let past = scene.send(&format!("GET {target}\n{field}")).await;
+            assert_eq!(past.text(), "evil", "{field}");
+            assert!(past.field("cache-status").is_some_and(|it| it.contains("accept-datetime")), "{field}");
+            assert_eq!(scene.get(target).await.text(), "good", "{field} {settings:?}");
+        }
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", "200\nCache-Control: max-age=600\nContent-Location: /a\n\nevil");
+        scene.send(&format!("POST /a\n{field}\n\nx")).await;
+        scene.origin.otherwise(GOOD);
+        assert_eq!(scene.get("/a").await.text(), "good", "POST with {field}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_cookie_brought_is_for_its_sender_alone() {
     let scene = Scene::guarded().await;
     harmless(&scene, "GET /a\nCookie: session=attacker", "GET /a").await;
