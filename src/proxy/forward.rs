@@ -25,7 +25,7 @@ use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::transport::caller_body::take_in;
 use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
 use crate::upstream::retrieval::UnsharedAnswer;
-use crate::upstream::unknown_tokens::Learned;
+use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
     /// Learns first what the caller's unknown token values include, then walks on.
@@ -37,25 +37,27 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
         let RequestContext { request, target, rules, .. } = &context;
-        let learned =
-            to.upstream.learn(&request.fields, &request.method, target, Some(&request.key), rules).await;
-        let context = match learned {
-            Learned::Demands(presented) => RequestContext { presented, ..context },
-            Learned::Unknown(presented, failure) => {
+        let resolved = to
+            .upstream
+            .resolve_tokens(&request.fields, &request.method, target, Some(&request.key), rules)
+            .await;
+        let context = match resolved {
+            ResolvedTokens::Demands(presented) => RequestContext { presented, ..context },
+            ResolvedTokens::Unknown(presented, failure) => {
                 return self.without_origin(to, RequestContext { presented, ..context }, failure, None);
             }
-            Learned::Refused(answer) => {
+            ResolvedTokens::Refused(answer) => {
                 return Ok(Outcome::passed(&context.request.method, answer, reason));
             }
-            Learned::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
+            ResolvedTokens::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
                 return self.go_forward(to, context, Decision::Forward(reason), None, body).await;
             }
-            Learned::StillUnknown { replaced_ours: true, .. } => {
+            ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
                 return self.fetch_unshared(to, context, reason, true, None).await;
             }
-            Learned::StillUnknown { answer, replaced_ours: false } => {
+            ResolvedTokens::StillUnknown { answer, replaced_ours: false } => {
                 let PassedAnswer { head, body, .. } = answer;
                 let alone = UnsharedAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
                 return Ok(Outcome::alone(&context.request, alone, reason, None));
@@ -197,10 +199,10 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
-        match to.upstream.learn(&fields, &method, &target, None, rules).await {
-            Learned::Demands(_) | Learned::StillUnknown { .. } => {}
-            Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
-            Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+        match to.upstream.resolve_tokens(&fields, &method, &target, None, rules).await {
+            ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
+            ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
+            ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
         }
         let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
         Ok(match to.upstream.forward_safe(forwarded, rules).await {

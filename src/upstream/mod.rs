@@ -207,7 +207,7 @@ impl Upstream {
         target: &PathAndQuery,
         snapshot: &Snapshot,
     ) -> Result<(Response<AnswerBody>, Received), Failure> {
-        let asker = self.throttle.asker(&outgoing.fields);
+        let identity = self.throttle.identity(&outgoing.fields);
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -240,7 +240,7 @@ impl Upstream {
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         self.credential.heed(response.status(), response.headers(), now);
         self.recognize(response.headers());
-        self.obey(&asker, &mut response, now).await;
+        self.obey(&identity, &mut response, now).await;
         Ok((response, received))
     }
 

@@ -60,8 +60,8 @@ pub struct PassedAnswer {
     pub sync_token: Option<HeaderValue>,
 }
 
-/// An answer with what it tells the session.
-struct Told {
+/// An answer with what it says to the session.
+struct Exchanged {
     answer: PassedAnswer,
     snapshot: Snapshot,
     received: Received,
@@ -78,7 +78,7 @@ impl Upstream {
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
-        let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
+        let Exchanged { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
             let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields);
             self.record_shown(shown, &snapshot, &received, rules);
@@ -86,7 +86,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    async fn exchange(&self, forwarded: PassedRequest) -> Result<Told, Failure> {
+    async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, Failure> {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
         let own = OwnFields {
             conditions: None,
@@ -119,10 +119,10 @@ impl Upstream {
         };
         let body = streaming(response.into_body());
         let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
-        Ok(Told { answer, snapshot, received })
+        Ok(Exchanged { answer, snapshot, received })
     }
 
-    /// Passes a safe request on, and its answer back once whoever sees it will not be shown an older state afterwards: a 412
+    /// Passes a safe request on, and its answer back once its caller cannot be shown an older state afterwards: a 412
     /// without a token may tell of a write that is still open.
     ///
     /// # Errors
@@ -147,7 +147,8 @@ impl Upstream {
     /// # Errors
     /// [`Failure`] when there is no answer.
     ///
-    /// `post` is the request as the cache sees it where its answer may feed later retrievals (`caching.md` rule 20).
+    /// `post` is the request as the cache sees it, where its answer may answer later retrievals: a 200 with explicit freshness and
+    /// a `Content-Location` that names the target (RFC 9110 §9.3.3).
     pub async fn write(
         self: Arc<Self>,
         forwarded: PassedRequest,
@@ -183,22 +184,22 @@ impl Upstream {
         self.profile.wrote(&footprint);
         let write = self.session.open_write(footprint);
         let shows = forwarded.shows.clone();
-        let told = self.exchange(forwarded).await;
-        let outcome = match &told {
-            Ok(told) => write_outcome(told.answer.head.status, rules),
+        let exchanged = self.exchange(forwarded).await;
+        let outcome = match &exchanged {
+            Ok(exchanged) => write_outcome(exchanged.answer.head.status, rules),
             Err(failure) if failure.error.may_have_reached_origin() || streams => WriteOutcome::Unknown,
             Err(_) => WriteOutcome::DidNotHappen,
         };
-        if let Ok(told) = &told {
-            self.heed_own_write(&method, shows.as_ref(), told, rules);
+        if let Ok(exchanged) = &exchanged {
+            self.heed_own_write(&method, shows.as_ref(), exchanged, rules);
         }
-        let closed = self.session.close_write(write, outcome, |footprint| match &told {
-            Ok(Told { answer, .. }) => {
+        let closed = self.session.close_write(write, outcome, |footprint| match &exchanged {
+            Ok(Exchanged { answer, .. }) => {
                 self.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
             }
             Err(_) => footprint,
         });
-        let answered = told.map(|Told { answer, received, .. }| PassedAnswer {
+        let answered = exchanged.map(|Exchanged { answer, received, .. }| PassedAnswer {
             sync_token: self.session.response_line_after_write(&received.tokens),
             ..answer
         });
@@ -223,21 +224,27 @@ impl Upstream {
     }
 
     /// Remembers the state of which the answer to an own write tells. A `DELETE` tells of the state before it, which may be the
-    /// news of somebody else's write.
-    fn heed_own_write(&self, method: &Method, shows: Option<&CacheKey>, told: &Told, rules: &CachingRules) {
-        let head = &told.answer.head;
+    /// news of another caller's write.
+    fn heed_own_write(
+        &self,
+        method: &Method,
+        shows: Option<&CacheKey>,
+        exchanged: &Exchanged,
+        rules: &CachingRules,
+    ) {
+        let head = &exchanged.answer.head;
         let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
         if *method != Method::DELETE {
             self.session.remember_own_tag(tag);
         } else if let Some(key) = shows {
             let no_fields = HeaderMap::new();
             let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);
-            self.record_shown(deleted, &told.snapshot, &told.received, rules);
+            self.record_shown(deleted, &exchanged.snapshot, &exchanged.received, rules);
         }
     }
 
     /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to it; if
-    /// another write that can have touched the same closed meanwhile, nobody can tell in which order they happened.
+    /// another write that can have touched the same closed meanwhile, it is not known in which order they happened.
     async fn feed(
         &self,
         post: &PresentedRequest,
@@ -272,7 +279,7 @@ impl Upstream {
         }
     }
 
-    /// An answer that was made because of somebody else's write, and carries no token of it: whoever sees it must not read an
+    /// Waits after an answer that another caller's write caused and that carries no token of it: who is given it must not read an
     /// older state afterwards.
     async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
         let touches_same =
@@ -284,7 +291,7 @@ impl Upstream {
     fn tells_of_others(&self, head: &ResponseHead) -> bool {
         self.session.clauses().tokenless_answer_waits
             && !head.fields.contains_key(SYNC_TOKEN)
-            // An origin without tokens is consistent by itself: there a success tells of nobody else's write.
+            // An origin without tokens is consistent by itself: there a success tells of no other write.
             && (!head.status.is_success() || self.session.response_line().is_some())
     }
 }
