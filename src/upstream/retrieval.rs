@@ -289,12 +289,12 @@ impl Retrieval {
         let body = response.into_body();
         let observation = Observation { snapshot, received: &received };
         match change {
-            Change::Store(storable) => self.store(*storable, None, head, body, news, given_up).await,
+            Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
-                        self.store(storable, Some(first), completion.head, body, news, given_up).await
+                        self.store(storable, Some(first), completion.head, body, observation, given_up).await
                     }
                     Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
                 }
