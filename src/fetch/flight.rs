@@ -26,7 +26,6 @@ use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, callers_own, validation};
 use crate::decide::{Asked, ResponseHead, Unreachable};
 use crate::error::ProxyError;
-use crate::headers::conditional::EntityTagCondition;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
@@ -378,13 +377,8 @@ impl FlightPlan {
         news: News<'_>,
     ) -> LeadersAnswer {
         let request = &self.request;
-        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields);
-        if head.status == StatusCode::NOT_MODIFIED {
-            // It shows its caller that what he has is current.
-            shown.status = StatusCode::OK;
-            shown.entity_tag =
-                shown.entity_tag.or_else(|| only_tag(request.preconditions.if_none_match.as_ref()));
-        }
+        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields)
+            .to_who_had(request.preconditions.if_none_match.as_ref());
         if let FlowingBody::Full(bytes) = &body {
             shown.body = Some(bytes);
         }
@@ -466,11 +460,4 @@ impl FlightPlan {
 
 fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
     FlowingBody::Streaming(Chained::of(first, streaming(rest)))
-}
-
-/// The tag of a condition that names one only.
-fn only_tag(condition: Option<&EntityTagCondition>) -> Option<&[u8]> {
-    let mut tags = condition?.tags();
-    let tag = tags.next()?;
-    if tags.next().is_some() { None } else { Some(tag.as_bytes()) }
 }

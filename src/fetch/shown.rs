@@ -12,10 +12,12 @@ use crate::config::CachingRules;
 use crate::decide::shows_change::{
     Known, ShownBefore, ShownState, is_same_state, shows_a_state, shows_change,
 };
+use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
 use crate::profile::ItemState;
 use crate::stored_response::{CacheKey, StoredResponse};
+use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Revelation, Snapshot};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
@@ -60,6 +62,19 @@ impl<'a> Shown<'a> {
             items: None,
             is_stored: false,
         }
+    }
+
+    /// The same to a request that said which versions its caller has: a 304 shows him that what he has is current.
+    #[must_use]
+    pub fn to_who_had(self, condition: Option<&'a EntityTagCondition>) -> Self {
+        if self.status != StatusCode::NOT_MODIFIED {
+            return self;
+        }
+        let mut tags = condition.into_iter().flat_map(EntityTagCondition::tags);
+        // Of several it may be any.
+        let only_tag = tags.next().filter(|_| tags.next().is_none());
+        let entity_tag = self.entity_tag.or(only_tag.map(EntityTag::as_bytes));
+        Self { status: StatusCode::OK, entity_tag, ..self }
     }
 
     /// A whole response.
@@ -147,23 +162,20 @@ impl Upstream {
             // The mistake under test.
             revelation = Revelation::Included;
         }
-        if !rules.related && received.tokens.is_empty() {
-            // Nothing else is known to belong together with it.
-            return 0;
-        }
+        let scope = self.order_scope(shown.key, rules);
         if clauses.news_before_answer {
-            return self.session.reveal(snapshot, received, revelation).revelation;
+            return self.session.reveal(snapshot, received, revelation, scope).revelation;
         }
-        self.reveal_late(snapshot.clone(), received.clone(), revelation);
+        self.reveal_late(snapshot.clone(), received.clone(), revelation, scope);
         0
     }
 
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
-    fn reveal_late(&self, snapshot: Snapshot, received: Received, revelation: Revelation) {
+    fn reveal_late(&self, snapshot: Snapshot, received: Received, revelation: Revelation, scope: OrderScope) {
         let session = std::sync::Arc::clone(&self.session);
         tokio::spawn(async move {
             tokio::time::sleep(super::LATE).await;
-            let _covers = session.reveal(&snapshot, &received, revelation);
+            let _covers = session.reveal(&snapshot, &received, revelation, scope);
         });
     }
 }
@@ -200,6 +212,11 @@ impl Default for LastShown {
 }
 
 impl LastShown {
+    /// What tells one resource from another.
+    pub(super) fn hash_of(&self, key: &CacheKey) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// Notes the state, and says whether it was the last before as well.
     fn replace(&self, key: &CacheKey, state: &ShownState<'_>) -> bool {
         let request = self.hasher.hash_one(key) | 1;
@@ -230,6 +247,29 @@ mod tests {
             entity_tag: tag.map(str::as_bytes),
             body,
             items: None,
+        }
+    }
+
+    #[test]
+    fn a_304_shows_its_caller_that_the_one_version_that_he_has_is_current() {
+        let key = CacheKey::new("main", "", "/a");
+        let (request_fields, none) = (HeaderMap::new(), HeaderMap::new());
+        let mut tagged = HeaderMap::new();
+        tagged.insert(ETAG, HeaderValue::from_static("\"b\""));
+        for (status, fields, condition, expected) in [
+            (304, &none, Some("\"a\""), (200, Some("\"a\""))),
+            (304, &tagged, Some("\"a\", \"b\""), (200, Some("\"b\""))),
+            (304, &none, Some("\"a\", \"b\""), (200, None)),
+            (304, &none, None, (200, None)),
+            (200, &tagged, Some("\"a\""), (200, Some("\"b\""))),
+            (404, &none, Some("\"a\""), (404, None)),
+        ] {
+            let condition =
+                condition.map(|tags| EntityTagCondition::Listed(vec![HeaderValue::from_static(tags)]));
+            let status = StatusCode::from_u16(status).expect("a status");
+            let shown = Shown::by_head(&key, &request_fields, status, fields).to_who_had(condition.as_ref());
+            let expected = (expected.0, expected.1.map(str::as_bytes));
+            assert_eq!((shown.status.as_u16(), shown.entity_tag), expected, "{status} {condition:?}");
         }
     }
 

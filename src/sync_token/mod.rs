@@ -59,6 +59,7 @@
 pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
+pub mod resource_order;
 mod rises;
 pub mod session;
 pub mod token;

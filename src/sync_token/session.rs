@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::aggregate::{Aggregate, Presented};
 use super::clauses::Clauses;
 use super::coverage::{Coverage, CoverageVerdict, UncoveredReason, WrittenCoverage};
+use super::resource_order::{OrderScope, ResourceOrders};
 use super::token::{self, PresentedToken, SyncToken};
 use super::write_log::{WriteId, WriteLog};
 use crate::clock::Timestamp;
@@ -79,6 +80,8 @@ pub struct Session<F> {
     required_version: AtomicU64,
     /// Everything sent at or before this position lacks a change that tokens do not tell of.
     required_order: AtomicU64,
+    /// The same for each resource by itself.
+    resource_orders: ResourceOrders,
     /// The number that the latest revelation bears in its coverage.
     latest_revelation: AtomicU64,
     closed_position: AtomicU64,
@@ -95,7 +98,10 @@ struct State<F> {
     aggregate: Aggregate,
     writes: WriteLog<F>,
     sent_order: u64,
+    /// How many answers have shown a change.
     revelations: u64,
+    /// The number of the last of them that bears upon every resource.
+    latest_revelation: u64,
     /// The origin's time in the answer to which `required` last rose.
     raised_at: Option<Timestamp>,
     own_tags: VecDeque<Box<[u8]>>,
@@ -128,11 +134,13 @@ impl<F> Session<F> {
                 writes: WriteLog::default(),
                 sent_order: 0,
                 revelations: 0,
+                latest_revelation: 0,
                 raised_at: None,
                 own_tags: VecDeque::new(),
             }),
             required_version: AtomicU64::new(0),
             required_order: AtomicU64::new(0),
+            resource_orders: ResourceOrders::default(),
             latest_revelation: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
@@ -190,34 +198,58 @@ impl<F> Session<F> {
     }
 
     /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
-    /// stand in for the token of its answer. To be called before anyone sees the answer.
+    /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
+    /// before anyone sees the answer.
     #[must_use]
-    pub fn reveal(&self, snapshot: &Snapshot, received: &Received, revelation: Revelation) -> Coverage {
+    pub fn reveal(
+        &self,
+        snapshot: &Snapshot,
+        received: &Received,
+        revelation: Revelation,
+        scope: OrderScope,
+    ) -> Coverage {
         let covers = snapshot.covers;
         let mut state = self.lock();
         if self.is_of_an_earlier_epoch(covers) {
             return covers;
         }
         let quiet = state.revelations == snapshot.revelations;
+        let was_sent_after = match scope {
+            OrderScope::Upstream => covers.sent_order > self.required_order.load(Ordering::SeqCst),
+            OrderScope::Resource(resource) => {
+                self.resource_orders.was_sent_after(resource, covers.sent_order)
+            }
+        };
         let covered = snapshot.sent_newest
             && covers.newest_version >= state.aggregate.required_version()
-            && covers.sent_order > self.required_order.load(Ordering::SeqCst);
-        match revelation {
-            Revelation::Included if !self.clauses.exempted_are_revelations => return covers,
-            Revelation::Included => {}
-            Revelation::Raises => {
+            && was_sent_after;
+        let stands_in = covered && (quiet || !self.clauses.revelation_needs_quiet);
+        let tokens_tell = !received.tokens.is_empty() && state.aggregate.moved();
+        let number = state.revelations + 1;
+        match (scope, revelation) {
+            (OrderScope::Resource(resource), _) if !tokens_tell => {
+                self.resource_orders.reveal(resource, state.sent_order, number);
+                state.revelations = number;
+                state.aggregate.require(&received.tokens);
+                if received.tokens.is_empty() {
+                    // It bears upon nothing else.
+                    return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
+                }
+            }
+            (_, Revelation::Included) if !self.clauses.exempted_are_revelations => return covers,
+            (_, Revelation::Included) => {}
+            (_, Revelation::Raises) => {
                 state.aggregate.require(&received.tokens);
                 state.raised_at = state.raised_at.max(received.origin_time);
-                if received.tokens.is_empty() || !state.aggregate.moved() {
+                if !tokens_tell {
                     self.required_order.store(state.sent_order, Ordering::SeqCst);
                 }
             }
         }
-        state.revelations += 1;
+        state.revelations = number;
+        state.latest_revelation = number;
         self.publish(&state);
-        let stands_in = covered && (quiet || !self.clauses.revelation_needs_quiet);
-        let number = self.number_of_latest(&state);
-        Coverage { revelation: if stands_in { number } else { 0 }, ..covers }
+        Coverage { revelation: if stands_in { self.number_of_latest(&state) } else { 0 }, ..covers }
     }
 
     /// Whether the answer to an own write told of the state with this entity tag.
@@ -258,7 +290,7 @@ impl<F> Session<F> {
     /// taken to be consistent by itself.
     #[must_use]
     pub fn tokens_tell_states_apart(&self) -> bool {
-        self.lock().aggregate.moved()
+        self.state().aggregate.moved()
     }
 
     /// The coverage as another process can understand it. What is known of writes stays here.
@@ -339,14 +371,14 @@ impl<F> Session<F> {
         Coverage { newest_version: self.state().aggregate.version(), ..covers }
     }
 
-    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join. `related`: the
-    /// resources belong together, so that the order of sending counts where tokens do not tell.
+    /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join. `scope`:
+    /// for what the order of sending counts where tokens do not tell.
     #[must_use]
     pub fn verdict(
         &self,
         covers: Coverage,
         presented: &Presented,
-        related: bool,
+        scope: OrderScope,
         touches: impl Fn(&F) -> bool,
     ) -> CoverageVerdict {
         // `open_writes` first: a write that closes in between has set the position before it left this count.
@@ -360,7 +392,7 @@ impl<F> Session<F> {
         }
         match presented {
             Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
-            _ if self.clauses.covers_required && !self.covers_required(covers, related) => {
+            _ if self.clauses.covers_required && !self.covers_required(covers, scope) => {
                 CoverageVerdict::Unverified(UncoveredReason::Change)
             }
             Presented::Known { required_version } if covers.newest_version < *required_version => {
@@ -455,27 +487,35 @@ impl<F> Session<F> {
         state.aggregate.reset();
         state.raised_at = None;
         state.revelations += 1;
+        state.latest_revelation = state.revelations;
         self.publish(&state);
     }
 
-    fn covers_required(&self, covers: Coverage, related: bool) -> bool {
+    fn covers_required(&self, covers: Coverage, scope: OrderScope) -> bool {
+        // What was fixed in one epoch may be otherwise in the next.
+        if covers.is_immutable() && !self.is_of_an_earlier_epoch(covers) {
+            return true;
+        }
+        let is_latest =
+            covers.revelation != 0 && covers.revelation == self.latest_revelation.load(Ordering::SeqCst);
         // An overflowed aggregate publishes numbers that no coverage can have.
-        let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst)
-            && (!related
-                || !self.clauses.order_stands_in_for_tokens
-                || covers.sent_order > self.required_order.load(Ordering::SeqCst));
-        includes
-            || (covers.revelation != 0
-                && covers.revelation == self.latest_revelation.load(Ordering::SeqCst))
-            // What was fixed in one epoch may be otherwise in the next.
-            || (covers.is_immutable() && !self.is_of_an_earlier_epoch(covers))
+        let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst);
+        match scope {
+            _ if !self.clauses.order_stands_in_for_tokens => is_latest || includes,
+            OrderScope::Upstream => {
+                is_latest || (includes && covers.sent_order > self.required_order.load(Ordering::SeqCst))
+            }
+            OrderScope::Resource(resource) => {
+                (is_latest || includes) && self.resource_orders.covers(resource, covers)
+            }
+        }
     }
 
     /// The number by which the latest revelation is known. Off the clause it is the mistake of knowing it by the token of its
     /// answer.
     fn number_of_latest(&self, state: &State<F>) -> u64 {
         if self.clauses.latest_revelation_by_counter {
-            state.revelations
+            state.latest_revelation
         } else {
             state.aggregate.required_version()
         }

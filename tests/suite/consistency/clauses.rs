@@ -9,11 +9,11 @@ use tagalong::sync_token::clauses::Clauses;
 use super::origin::Faults;
 use super::scenarios::{
     ABSENT, BESIDE, CONDITIONAL, DEPLOYED, DEPLOYED_BOUNDED, DEPLOYED_CONSTANT, DEPLOYED_WITHOUT_TOKENS,
-    FAULTS, HANDED_OVER, LEVELS, MANY_KEYS, OF_STATE, OWN_WRITES_BOUNDED, OWN_WRITES_WITHOUT_TOKENS,
-    PASSING_BY, PASSING_BY_WITHOUT_TOKENS, RACING, REGISTERS, SETTLED, WITHOUT_DRIFT, WRITERS_BESIDE,
+    FAULTS, GENERIC_RACING, HANDED_OVER, MANY_KEYS, OF_STATE, OWN_WRITES_BOUNDED, OWN_WRITES_WITHOUT_TOKENS,
+    PASSING_BY, PASSING_BY_WITHOUT_TOKENS, RACING, SELDOM, SELDOM_WITHOUT_DRIFT, SETTLED, WITHOUT_DRIFT,
 };
 use super::simulation::{Before, Scenario, run};
-use super::tests::first_violation;
+use super::tests::{every, first_violation};
 
 const ALL: Clauses = Clauses::ALL;
 
@@ -78,13 +78,17 @@ clauses_are_needed! {
     snapshot_counts_closed in { ABSENT },
 
     // All rules.
+    exempted_are_revelations in { SELDOM },
+    revelation_needs_quiet in { SELDOM },
+    sent_not_received in { SELDOM, SELDOM_WITHOUT_DRIFT },
+    late_never_replaces in { GENERIC_RACING },
     news_before_answer in { OF_STATE, DEPLOYED },
     freshens_the_one_in_hand in { OWN_WRITES_BOUNDED, RACING },
     joiner_checks_snapshot in { ABSENT },
 }
 
 /// For the table above: within how many seeds each scenario shows a clause needed.
-/// `CLAUSE=freshens_the_one_in_hand SEEDS=200 cargo test --test suite -- --ignored --nocapture consistency::clauses::where_it_shows`
+/// `CLAUSE=freshens_the_one_in_hand SCENARIO=racing SEEDS=200 cargo test --test suite -- --ignored --nocapture consistency::clauses::where_it_shows`
 #[test]
 #[ignore = "by hand, to choose scenarios"]
 fn where_it_shows() {
@@ -92,15 +96,12 @@ fn where_it_shows() {
     let clause = text("CLAUSE").expect("set CLAUSE");
     let seeds = text("SEEDS").map_or(SEEDS, |text| text.parse().expect("a number"));
     let clauses = without(&clause);
-    for scenario in every() {
+    let part = text("SCENARIO").unwrap_or_default();
+    for scenario in every().chain(&[LATE]).filter(|scenario| scenario.name.contains(&part)) {
         let off = Scenario { before: Before::Sidecar(clauses), ..*scenario };
         let shown = (0..seeds).find(|seed| {
             !run(&off, *seed).violations.is_empty() && run(scenario, *seed).violations.is_empty()
         });
         println!("{:<45} {shown:?}", scenario.name);
     }
-}
-
-fn every() -> impl Iterator<Item = &'static Scenario> {
-    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS).chain(&[LATE])
 }

@@ -10,7 +10,9 @@ use std::thread;
 
 use tagalong::config::caching::Consistency;
 
-use super::scenarios::{BESIDE, DEPLOYED, EMULATED, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE};
+use super::scenarios::{
+    BESIDE, DEPLOYED, EMULATED, GENERIC_BESIDE, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE,
+};
 use super::simulation::{Before, Run, Scenario, run};
 
 /// Seeds of each scenario in the form that always runs: together more than 500.
@@ -35,10 +37,12 @@ fn holds(name: &str) {
 }
 
 fn scenario(name: &str) -> Scenario {
-    let all = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS);
-    *all.clone()
-        .find(|scenario| scenario.name == name)
-        .unwrap_or_else(|| panic!("no scenario named {name:?}"))
+    *every().find(|scenario| scenario.name == name).unwrap_or_else(|| panic!("no scenario named {name:?}"))
+}
+
+/// All scenarios.
+pub(crate) fn every() -> impl Iterator<Item = &'static Scenario> {
+    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&GENERIC_BESIDE).chain(&LEVELS)
 }
 
 macro_rules! scenarios_hold {
@@ -67,6 +71,10 @@ scenarios_hold! {
     at_level_bounded_staleness: "bounded staleness",
     with_many_requests_under_way: "racing, writers beside",
     with_many_requests_under_way_and_no_tokens: "racing, writers beside, no tokens",
+    with_the_generic_profile_and_writers_beside: "generic, racing, writers beside, session",
+    with_the_generic_profile_and_writers_beside_at_strong: "generic, racing, writers beside, strong",
+    with_the_generic_profile_and_writers_beside_at_bounded: "generic, racing, writers beside, bounded",
+    with_the_generic_profile_and_several_keys: "generic, several keys, writers beside",
     with_many_requests_under_way_for_several_keys: "racing, several keys",
     with_evictions_while_many_requests_are_under_way: "evicted while racing",
     with_replicas_that_settle_soon: "settled soon",
@@ -152,7 +160,7 @@ fn long_form() {
     let (seeds, first, threads) = (number("SEEDS", 20_000), number("FIRST_SEED", 0), number("THREADS", 2));
     let next = Mutex::new(first);
     let totals = Mutex::new((0_usize, 0_usize, 0_u64, Vec::new()));
-    let scenarios: Vec<_> = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS).collect();
+    let scenarios: Vec<_> = every().collect();
     let work = || {
         loop {
             let seed = {
