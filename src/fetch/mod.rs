@@ -140,12 +140,9 @@ impl Upstream {
             // It was under way at a reset: whatever is there is newer.
             response.covers.newest_version = 0;
         }
-        let late_replaces = !self.session.clauses().late_never_replaces;
         let mut stored = false;
         self.store.update(key, &mut |current| {
             let current = match current {
-                // The mistake under test: what comes back late replaces whatever is there.
-                Some(variants) if late_replaces => variants.without(&response.selecting),
                 // Only a write makes what was immutable be asked for again; then nothing compares with its coverage.
                 Some(variants) if !response.covers.is_immutable() && holds_immutable(variants, &response) => {
                     variants.without(&response.selecting)

@@ -37,8 +37,6 @@ pub struct Snapshot {
     pub covers: Coverage,
     /// The one `Sync-Token` line to send; `None` while the origin has never sent a token.
     pub sync_token: Option<HeaderValue>,
-    /// How many revelations there had been.
-    pub revelations: u64,
     /// The tokens were those of `newest`, none of a caller's in their place.
     pub sent_newest: bool,
 }
@@ -213,17 +211,16 @@ impl<F> Session<F> {
         if self.is_of_an_earlier_epoch(covers) {
             return covers;
         }
-        let quiet = state.revelations == snapshot.revelations;
         let was_sent_after = match scope {
             OrderScope::Upstream => covers.sent_order > self.required_order.load(Ordering::SeqCst),
             OrderScope::Resource(resource) => {
                 self.resource_orders.was_sent_after(resource, covers.sent_order)
             }
         };
-        let covered = snapshot.sent_newest
+        // Of `required` as it is on arrival: then it includes whatever was shown in between as well.
+        let stands_in = snapshot.sent_newest
             && covers.newest_version >= state.aggregate.required_version()
             && was_sent_after;
-        let stands_in = covered && (quiet || !self.clauses.revelation_needs_quiet);
         let tokens_tell = !received.tokens.is_empty() && state.aggregate.moved();
         let number = state.revelations + 1;
         match (scope, revelation) {
@@ -359,7 +356,7 @@ impl<F> Session<F> {
         } else {
             HeaderValue::from_maybe_shared(state.aggregate.request_line(in_place_of_ours)).ok()
         };
-        Snapshot { covers, sync_token, revelations: state.revelations, sent_newest }
+        Snapshot { covers, sync_token, sent_newest }
     }
 
     /// The mistake of counting what was received as covered, for the test that shows why it is one.
@@ -532,6 +529,9 @@ impl<F> Session<F> {
         let overflowed = aggregate.overflowed();
         let (required, latest) = if overflowed {
             (u64::MAX, u64::MAX)
+        } else if !self.clauses.required_apart_from_newest {
+            // The rule of old, to be compared with.
+            (aggregate.version(), u64::MAX)
         } else {
             (aggregate.required_version(), self.number_of_latest(state))
         };
