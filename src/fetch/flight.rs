@@ -271,8 +271,7 @@ impl FlightPlan {
             covers,
         };
         let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
-            let demands_nothing = Presented::Known { required_version: 0 };
-            upstream.verdict(&self.request, stored.covers, &demands_nothing, &self.rules)
+            upstream.verdict(&self.request, stored.covers, &Presented::NOTHING, &self.rules)
         });
         absorb(&asked, head, verdict, &self.rules, upstream.clock.now())
     }

@@ -130,11 +130,10 @@ impl Proxy {
         let list =
             upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
         let now = self.clock.now();
-        let demands_nothing = Presented::Known { required_version: 0 };
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
             let scope = upstream.order_scope(key, &item.rules);
-            let verdict = upstream.session.verdict(stored.covers, &demands_nothing, scope, |write| {
+            let verdict = upstream.session.verdict(stored.covers, &Presented::NOTHING, scope, |write| {
                 upstream.profile.touches(write, key.canonical_target())
             });
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
@@ -150,7 +149,7 @@ impl Proxy {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
-            presented: demands_nothing,
+            presented: Presented::NOTHING,
             proven: true,
         })
     }

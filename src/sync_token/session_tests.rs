@@ -1,4 +1,7 @@
 use super::*;
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::sync_token::resource_order::OrderScope;
 
 fn fields(line: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
@@ -132,14 +135,8 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
         let session = Session::<&str>::default();
         let fields = if line.is_empty() { HeaderMap::new() } else { fields(line) };
         session.observe(session.snapshot(&[]).covers, &fields, NOW);
-        let one = |covers| {
-            let demands_nothing = Presented::Known { required_version: 0 };
-            session.verdict(covers, &demands_nothing, OrderScope::Resource(1), |_| false)
-        };
-        let other = |covers| {
-            let demands_nothing = Presented::Known { required_version: 0 };
-            session.verdict(covers, &demands_nothing, OrderScope::Resource(2), |_| false)
-        };
+        let one = |covers| session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(1), |_| false);
+        let other = |covers| session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(2), |_| false);
         let reveal = |snapshot: &Snapshot| {
             let received = Received { tokens: tokens_of(&fields), origin_time: None };
             session.reveal(snapshot, &received, Revelation::Raises, OrderScope::Resource(1))
@@ -215,7 +212,8 @@ fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
         verdict(&session, snapshot.covers, &caller),
         CoverageVerdict::Covered
     )));
-    session.outdate_what_was_sent("other");
+    let other = session.open_write("other");
+    session.settle_write(other);
     let looks_into_the_log =
         || assert_eq!(verdict(&session, snapshot.covers, &caller), CoverageVerdict::Covered);
     assert!(
