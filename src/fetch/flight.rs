@@ -21,6 +21,7 @@ use super::upstream::Outgoing;
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
+use crate::decide::shows_change::ShownState;
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, callers_own, validation};
@@ -379,7 +380,7 @@ impl FlightPlan {
         let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields)
             .to_who_had(request.preconditions.if_none_match.as_ref());
         if let FlowingBody::Full(bytes) = &body {
-            shown.body = Some(bytes);
+            shown.state.body = Some(bytes);
         }
         self.record(shown, news);
         LeadersAnswer::Alone(AloneAnswer { head, body, not_stored })
@@ -434,11 +435,9 @@ impl FlightPlan {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
-        let shown = Shown {
-            items: items.as_deref(),
-            is_stored: true,
-            ..Shown::whole(&self.request.key, &self.request.fields, &response)
-        };
+        let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
+        let (key, request_fields) = (&self.request.key, &self.request.fields);
+        let shown = Shown { key, request_fields, state, is_stored: true };
         let revelation = self.record(shown, news);
         response.covers.revelation = response.covers.revelation.max(revelation);
         let stored = self.upstream.put(&self.request.key, response.clone());

@@ -3,19 +3,16 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use http::header::{DATE, ETAG, LAST_MODIFIED};
+use http::header::{DATE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Upstream;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
-use crate::decide::shows_change::{
-    Known, ShownBefore, ShownState, is_same_state, shows_a_state, shows_change,
-};
+use crate::decide::shows_change::{Known, ShownBefore, ShownState, outdates, shows_a_state, shows_change};
 use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
-use crate::profile::ItemState;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Revelation, Snapshot};
@@ -29,16 +26,8 @@ pub struct Shown<'a> {
     pub key: &'a CacheKey,
     /// The end-to-end fields of the request: they select a variant.
     pub request_fields: &'a HeaderMap,
-    /// The status. For a 304 that of the response which it is about.
-    pub status: StatusCode,
-    /// Its one well-formed entity tag.
-    pub entity_tag: Option<&'a [u8]>,
-    /// `Last-Modified`.
-    pub last_modified: Option<&'a [u8]>,
-    /// The body, where it was read whole.
-    pub body: Option<&'a [u8]>,
-    /// The states of a list's items, where they are known.
-    pub items: Option<&'a [ItemState]>,
+    /// The state that it shows. For a 304 that of the response which it is about.
+    pub state: ShownState<'a>,
     /// It is about to be stored.
     pub is_stored: bool,
 }
@@ -52,48 +41,26 @@ impl<'a> Shown<'a> {
         status: StatusCode,
         fields: &'a HeaderMap,
     ) -> Self {
-        Self {
-            key,
-            request_fields,
-            status,
-            entity_tag: tag_of(fields),
-            last_modified: fields.get(LAST_MODIFIED).map(HeaderValue::as_bytes),
-            body: None,
-            items: None,
-            is_stored: false,
-        }
+        Self { key, request_fields, state: ShownState::of_head(status, fields), is_stored: false }
     }
 
     /// The same to a request that said which versions its caller has: a 304 shows him that what he has is current.
     #[must_use]
     pub fn to_who_had(self, condition: Option<&'a EntityTagCondition>) -> Self {
-        if self.status != StatusCode::NOT_MODIFIED {
+        if self.state.status != StatusCode::NOT_MODIFIED {
             return self;
         }
         let mut tags = condition.into_iter().flat_map(EntityTagCondition::tags);
         // Of several it may be any.
         let only_tag = tags.next().filter(|_| tags.next().is_none());
-        let entity_tag = self.entity_tag.or(only_tag.map(EntityTag::as_bytes));
-        Self { status: StatusCode::OK, entity_tag, ..self }
+        let entity_tag = self.state.entity_tag.or(only_tag.map(EntityTag::as_bytes));
+        Self { state: ShownState { status: StatusCode::OK, entity_tag, ..self.state }, ..self }
     }
 
     /// A whole response.
     #[must_use]
     pub fn whole(key: &'a CacheKey, request_fields: &'a HeaderMap, response: &'a StoredResponse) -> Self {
-        Self {
-            key,
-            request_fields,
-            status: response.status,
-            entity_tag: EntityTag::of_message(response.fields.get_all(&ETAG)).map(EntityTag::as_bytes),
-            last_modified: response.fields.get(&LAST_MODIFIED),
-            body: Some(&response.body),
-            items: None,
-            is_stored: false,
-        }
-    }
-
-    const fn state(&self) -> ShownState<'a> {
-        ShownState { status: self.status, entity_tag: self.entity_tag, body: self.body, items: self.items }
+        Self { key, request_fields, state: ShownState::of_response(response), is_stored: false }
     }
 }
 
@@ -121,20 +88,19 @@ impl Upstream {
         rules: &CachingRules,
     ) -> u64 {
         let clauses = self.session.clauses();
-        if !shows_a_state(shown.status) || (!shown.is_stored && !clauses.unstored_answers_show_change) {
+        if !shows_a_state(shown.state.status) || (!shown.is_stored && !clauses.unstored_answers_show_change) {
             return 0;
         }
         let stored = self.stored_for(shown.key, shown.request_fields);
         let target = shown.key.canonical_target();
-        let stored_items = match (shown.items, &stored) {
+        let stored_items = match (shown.state.items, &stored) {
             (Some(_), Some(stored)) => self.profile.list_items(target, &stored.body),
             _ => None,
         };
-        let held = stored.as_ref().map(|stored| ShownState {
-            items: stored_items.as_deref(),
-            ..Shown::whole(shown.key, shown.request_fields, stored).state()
-        });
-        let state = shown.state();
+        let held = stored
+            .as_ref()
+            .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
+        let state = shown.state;
         let was_last = self.last_shown.replace(shown.key, &state);
         let before = match held {
             Some(held) => ShownBefore::Stored(held),
@@ -146,7 +112,7 @@ impl Upstream {
             && (stored.covers.sent_order < snapshot.covers.sent_order
                 // What was sent earlier may have been answered later.
                 || !self.session.tokens_tell_states_apart())
-            && outdates(&shown, stored, held)
+            && outdates(&state, held, false)
         {
             self.outdate(shown.key, stored);
         }
@@ -155,7 +121,7 @@ impl Upstream {
             is_own: &|tag| self.session.wrote(tag),
             raised_at: self.session.raised_at(),
             settle_time: self.settle_time,
-            dated: shown.last_modified.filter(|_| is_dated).and_then(http_date::parse),
+            dated: state.last_modified.filter(|_| is_dated).and_then(http_date::parse),
         };
         let Some(mut revelation) = shows_change(&state, before, &known) else { return 0 };
         if !clauses.exempts_only_dated_singles && !is_dated && known.raised_at.is_some() {
@@ -178,18 +144,6 @@ impl Upstream {
             let _covers = session.reveal(&snapshot, &received, revelation, scope);
         });
     }
-}
-
-/// Whether an answer that is not stored shows that the stored response is no longer current. One that names neither a version nor
-/// an absence shows nothing about what others get: its origin may keep it for one caller.
-fn outdates(shown: &Shown<'_>, stored: &StoredResponse, held: &ShownState<'_>) -> bool {
-    let is_absent = matches!(shown.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let names_version = shown.entity_tag.is_some() || shown.last_modified.is_some();
-    let same_date = shown.entity_tag.is_none()
-        && held.entity_tag.is_none()
-        && shown.last_modified.is_some()
-        && shown.last_modified == stored.fields.get(&LAST_MODIFIED);
-    (is_absent || names_version) && !same_date && !is_same_state(&shown.state(), held)
 }
 
 const SLOTS: usize = 4_096;
@@ -246,7 +200,7 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             entity_tag: tag.map(str::as_bytes),
             body,
-            items: None,
+            ..ShownState::default()
         }
     }
 
@@ -269,7 +223,11 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             let shown = Shown::by_head(&key, &request_fields, status, fields).to_who_had(condition.as_ref());
             let expected = (expected.0, expected.1.map(str::as_bytes));
-            assert_eq!((shown.status.as_u16(), shown.entity_tag), expected, "{status} {condition:?}");
+            assert_eq!(
+                (shown.state.status.as_u16(), shown.state.entity_tag),
+                expected,
+                "{status} {condition:?}"
+            );
         }
     }
 
