@@ -1,7 +1,7 @@
 //! What an answer shows is recorded before anyone sees it: a change raises `required`, and outdates what is stored.
 //! [`shows_change`] decides; this gathers what it needs, and acts.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::header::{DATE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -173,21 +173,42 @@ impl LastShown {
 
     /// Notes the state, and says whether it was the last before as well.
     fn replace(&self, key: &CacheKey, state: &ShownState<'_>) -> bool {
+        let (slot, request) = self.slot_of(key);
+        let state = self.fingerprint(state);
+        let before = std::mem::replace(&mut self.lock()[slot], (request, state));
+        state != 0 && before == (request, state)
+    }
+
+    /// A list has shown the resource with this tag: if it was shown otherwise before, what comes next is not the same again.
+    pub(super) fn heed_item(&self, key: &CacheKey, entity_tag: &str) {
+        let (slot, request) = self.slot_of(key);
+        let entity_tag = Some(entity_tag.as_bytes());
+        let state = self.fingerprint(&ShownState { entity_tag, ..ShownState::default() });
+        let last = &mut self.lock()[slot];
+        if *last != (request, state) && last.0 == request {
+            *last = (0, 0);
+        }
+    }
+
+    fn slot_of(&self, key: &CacheKey) -> (usize, u64) {
         let request = self.hasher.hash_one(key) | 1;
+        (usize::try_from(request >> 1).unwrap_or_default() % SLOTS, request)
+    }
+
+    /// Zero for a state that nothing tells from another, which is never the same.
+    fn fingerprint(&self, state: &ShownState<'_>) -> u64 {
         let tells = state.entity_tag.is_some_and(|tag| !tag.starts_with(b"W"))
             || state.body.is_some()
             || !(state.status.is_success() || state.status.is_redirection());
-        // A state that nothing tells from another is never the same.
-        let state = if tells {
-            let body = state.body.filter(|_| state.entity_tag.is_none_or(|tag| tag.starts_with(b"W")));
-            self.hasher.hash_one((state.status.as_u16(), state.entity_tag, body)) | 1
-        } else {
-            0
-        };
-        let slot = usize::try_from(request >> 1).unwrap_or_default() % SLOTS;
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut slots[slot], (request, state));
-        state != 0 && before == (request, state)
+        if !tells {
+            return 0;
+        }
+        let body = state.body.filter(|_| state.entity_tag.is_none_or(|tag| tag.starts_with(b"W")));
+        self.hasher.hash_one((state.status.as_u16(), state.entity_tag, body)) | 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<[Fingerprints]>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -250,5 +271,13 @@ mod tests {
         last.replace(&key, &tagged);
         assert!(!last.replace(&CacheKey::new("main", "", "/b"), &tagged), "another request");
         assert!(last.replace(&key, &state(200, Some("\"a\""), Some(b"y"))), "a strong tag needs no body");
+        last.heed_item(&key, "\"a\"");
+        assert!(last.replace(&key, &tagged), "a list showed the same");
+        last.heed_item(&key, "\"b\"");
+        assert!(!last.replace(&key, &tagged), "a list showed another");
+        let absent = state(404, None, None);
+        last.replace(&key, &absent);
+        last.heed_item(&key, "\"a\"");
+        assert!(!last.replace(&key, &absent), "it existed in between");
     }
 }
