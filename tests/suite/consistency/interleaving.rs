@@ -22,6 +22,7 @@ use tagalong::store::{MemoryStore, Store};
 use tagalong::stored_response::{CacheKey, StoredPolicy, StoredResponse};
 use tagalong::sync_token::clauses::Clauses;
 use tagalong::sync_token::coverage::{Coverage, CoverageVerdict};
+use tagalong::sync_token::resource_order::OrderScope;
 use tagalong::sync_token::session::{Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome};
 use tagalong::upstream::collapse::{Collapsing, Leader, Role};
 
@@ -107,7 +108,7 @@ impl World {
 
     fn covered(&self, covers: Coverage) -> bool {
         let presented = self.session.requirement(&HeaderMap::new());
-        self.session.verdict(covers, &presented, true, |()| true) == CoverageVerdict::Covered
+        self.session.verdict(covers, &presented, OrderScope::Upstream, |()| true) == CoverageVerdict::Covered
     }
 
     async fn read(self: Rc<Self>, caller: u16) {
@@ -164,7 +165,7 @@ impl World {
         let revelation = if stored == Some(shown) {
             0
         } else {
-            self.session.reveal(&snapshot, &received, Revelation::Raises).revelation
+            self.session.reveal(&snapshot, &received, Revelation::Raises, OrderScope::Upstream).revelation
         };
         step().await;
         let covers = self.session.covers_as_received(snapshot.covers);
