@@ -8,6 +8,7 @@ use super::disconnected::disconnected;
 use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by_head};
 use super::freshness::{directives_in_force, freshness_lifetime};
 use super::reuse::has_what_is_asked;
+use super::shows_change::{self, ShownState};
 use super::storable::{NotStored, Storable, storable_answer_to};
 use super::{Asked, ResponseHead, Reuse, Unreachable};
 use crate::clock::Timestamp;
@@ -201,23 +202,22 @@ fn absorb_partial(asked: &Asked<'_>, head: &ResponseHead) -> Option<Change> {
     stored_whole.then_some(Change::Keep(NotStored::PartialContent))
 }
 
-/// Whether an answer that is not stored shows that the stored response is no longer current. Nobody may be shown the older
-/// state after the newer one; but an answer that its origin keeps out of this cache, or that was made for one caller, says
-/// nothing about what others get (`caching.md` rule 9).
+/// Whether an answer that is not stored shows that the one in hand is no longer current. One that its origin keeps out of this
+/// cache, or that was made for one caller, is not for all.
 fn outdates(asked: &Asked<'_>, head: &ResponseHead, reason: NotStored) -> bool {
-    let for_all = !matches!(
+    let is_for_all = !matches!(
         reason,
-        NotStored::Method
-            | NotStored::NoStore
+        NotStored::NoStore
             | NotStored::NotUnderstood
             | NotStored::Private
             | NotStored::Cookie
             | NotStored::Authorization
     );
-    let about_the_target = head.status.is_success()
-        || head.status.is_redirection()
-        || matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    for_all && about_the_target && asked.in_hand.is_some_and(|stored| !is_same_version(stored, head))
+    let answer = ShownState::of_head(head.status, &head.fields);
+    reason != NotStored::Method
+        && asked.in_hand.is_some_and(|stored| {
+            shows_change::outdates(&answer, &ShownState::of_response(stored), is_for_all)
+        })
 }
 
 /// Whether an answer has the tag, or for want of tags the date, of the stored response.

@@ -27,7 +27,14 @@ pub fn freshen_by_list(
     list: &StoredResponse,
     needs_equal_tag: bool,
 ) -> ItemChange {
-    if stored.status != StatusCode::OK || stored.covers.sent_order >= list.covers.sent_order {
+    if stored.covers.sent_order >= list.covers.sent_order {
+        return ItemChange::Keep;
+    }
+    if matches!(stored.status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+        // It exists. Kept, the absence would be taken for unchanged if the item were deleted again.
+        return ItemChange::Outdated;
+    }
+    if stored.status != StatusCode::OK {
         return ItemChange::Keep;
     }
     let tags = EntityTag::of_message(stored.fields.get_all(&ETAG)).zip(EntityTag::parse(item_tag.as_bytes()));
@@ -88,6 +95,8 @@ mod tests {
         assert!(outdated(&single, "W/\"a\""), "a weak tag may stand for several states");
         let later_one = StoredResponse { covers: LIST, ..single.clone() };
         assert!(!outdated(&later_one, "\"b\""));
-        assert!(!outdated(&stored(404, &[]), "\"b\""), "nothing shows that it was absent in between");
+        assert!(outdated(&stored(404, &[]), "\"b\""), "it exists");
+        assert!(!outdated(&StoredResponse { covers: LIST, ..stored(404, &[]) }, "\"b\""));
+        assert!(!outdated(&stored(302, &[]), "\"b\""));
     }
 }

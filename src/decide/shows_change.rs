@@ -14,11 +14,13 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::{ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::headers::entity_tag::EntityTag;
 use crate::profile::ItemState;
+use crate::stored_response::StoredResponse;
 use crate::sync_token::session::Revelation;
 
 /// The state that one answer shows, as far as it helps to tell it from another.
@@ -26,12 +28,41 @@ use crate::sync_token::session::Revelation;
 pub struct ShownState<'a> {
     /// The status. A 304 stands for the response that it is about.
     pub status: StatusCode,
-    /// The field value of `ETag`.
+    /// The one well-formed field value of `ETag`.
     pub entity_tag: Option<&'a [u8]>,
+    /// The field value of `Last-Modified`.
+    pub last_modified: Option<&'a [u8]>,
     /// The body, where it was read whole.
     pub body: Option<&'a [u8]>,
     /// The states of which a list consists, where that is known.
     pub items: Option<&'a [ItemState]>,
+}
+
+impl<'a> ShownState<'a> {
+    /// As the head of an answer shows it.
+    #[must_use]
+    pub fn of_head(status: StatusCode, fields: &'a HeaderMap) -> Self {
+        let tag = EntityTag::of_message(fields.get_all(ETAG).iter().map(HeaderValue::as_bytes));
+        Self {
+            status,
+            entity_tag: tag.map(EntityTag::as_bytes),
+            last_modified: fields.get(LAST_MODIFIED).map(HeaderValue::as_bytes),
+            body: None,
+            items: None,
+        }
+    }
+
+    /// As a whole response shows it.
+    #[must_use]
+    pub fn of_response(response: &'a StoredResponse) -> Self {
+        Self {
+            status: response.status,
+            entity_tag: EntityTag::of_message(response.fields.get_all(&ETAG)).map(EntityTag::as_bytes),
+            last_modified: response.fields.get(&LAST_MODIFIED),
+            body: Some(&response.body),
+            items: None,
+        }
+    }
 }
 
 /// What an answer is compared with.
@@ -93,12 +124,38 @@ pub fn shows_a_state(status: StatusCode) -> bool {
         || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
+/// Whether an answer that is not stored shows that `stored` is no longer current: nobody may be shown the older state after the
+/// newer one. An answer that names neither a version nor an absence shows that only if it `is_for_all`: its origin may have made
+/// it for one caller, or keep it out of this cache.
+#[must_use]
+pub fn outdates(answer: &ShownState<'_>, stored: &ShownState<'_>, is_for_all: bool) -> bool {
+    let names_version = answer.entity_tag.is_some() || answer.last_modified.is_some();
+    let is_absent = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    shows_a_state(answer.status)
+        && (is_for_all || names_version || is_absent)
+        && !is_same_version(answer, stored)
+}
+
+/// Whether two answers have one tag, by weak comparison as in a validation, or for want of tags one date, or show the same.
+fn is_same_version(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
+    let same = match (one.entity_tag, other.entity_tag) {
+        (Some(one_tag), Some(other_tag)) => EntityTag::parse(one_tag)
+            .zip(EntityTag::parse(other_tag))
+            .is_some_and(|(one_tag, other_tag)| one_tag.matches_weakly(other_tag)),
+        (None, None) => one.last_modified.is_some() && one.last_modified == other.last_modified,
+        _ => false,
+    };
+    is_same_state(one, other) || (same && whole(one.status) == whole(other.status))
+}
+
+/// A part and the whole show the same representation.
+fn whole(status: StatusCode) -> StatusCode {
+    if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status }
+}
+
 /// Whether two answers for one target show the same state.
 #[must_use]
 pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
-    // A part and the whole show the same representation.
-    let whole =
-        |status: StatusCode| if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
     if whole(one.status) != whole(other.status) {
         return false;
     }
@@ -206,6 +263,30 @@ mod tests {
             let stored = ShownBefore::Stored(with(tag, b"one"));
             assert_eq!(judge(with(tag, b"one"), stored, None), None);
             assert_eq!(judge(with(tag, b"two"), stored, None), Some(Revelation::Raises));
+        }
+    }
+
+    #[test]
+    fn an_unstored_answer_outdates_by_another_version_by_absence_or_if_it_is_for_all() {
+        let dated = |date| ShownState { last_modified: Some(date), ..state(200, None) };
+        let (a, b) = (Some("\"a\""), Some("\"b\""));
+        for (answer, stored, for_one, for_all) in [
+            (state(200, b), state(200, a), true, true),
+            (state(206, b), state(200, a), true, true),
+            (state(200, a), state(200, a), false, false),
+            (state(206, a), state(200, a), false, false),
+            (state(200, Some("W/\"a\"")), state(200, a), false, false),
+            (state(200, None), state(200, a), false, true),
+            (state(404, None), state(200, a), true, true),
+            (state(404, None), state(404, None), false, false),
+            (state(302, None), state(200, a), false, true),
+            (dated(b"then"), dated(b"then"), false, false),
+            (dated(b"now"), dated(b"then"), true, true),
+            (state(412, b), state(200, a), false, false),
+            (state(500, b), state(200, a), false, false),
+        ] {
+            let outdated = [outdates(&answer, &stored, false), outdates(&answer, &stored, true)];
+            assert_eq!(outdated, [for_one, for_all], "{answer:?} {stored:?}");
         }
     }
 

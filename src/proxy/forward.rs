@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{ETAG, RANGE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::destination::Destination;
 use super::outcome::Outcome;
@@ -132,13 +132,12 @@ impl Proxy {
         let list =
             upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
         let now = self.clock.now();
-        let demands_nothing = Presented::Known { required_version: 0 };
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
-            let verdict =
-                upstream.session.verdict(stored.covers, &demands_nothing, item.rules.related, |write| {
-                    upstream.profile.touches(write, key.canonical_target())
-                });
+            let scope = upstream.order_scope(key, &item.rules);
+            let verdict = upstream.session.verdict(stored.covers, &Presented::NOTHING, scope, |write| {
+                upstream.profile.touches(write, key.canonical_target())
+            });
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };
@@ -152,7 +151,7 @@ impl Proxy {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
-            presented: demands_nothing,
+            presented: Presented::NOTHING,
             proven: true,
         })
     }
@@ -263,8 +262,9 @@ fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Opt
     Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
 }
 
-/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows a part
-/// of a list, or is not understood, shows a state of its own.
+/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows some
+/// items of a list, or is not understood, shows a state of its own. A range of bytes has the validators of the whole (RFC 9110
+/// §15.3.7), and an origin may answer it with the whole (§14.2).
 fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
     let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
     if !is_retrieval || bypassed.reason == profile::BypassReason::AcceptDatetime {
@@ -272,7 +272,9 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
     }
     let plain = shown_key(to, &bypassed.fields, target);
     match (plain, bypassed.fields.get(RANGE)) {
-        (Some(key), Some(range)) if !to.upstream.profile.is_dated(key.canonical_target()) => {
+        (Some(key), Some(range))
+            if !is_of_bytes(range) && !to.upstream.profile.is_dated(key.canonical_target()) =>
+        {
             let part = format!("{}\0{}", key.canonical_target(), String::from_utf8_lossy(range.as_bytes()));
             Some(key.of_target(&part))
         }
@@ -282,6 +284,11 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
             Some(CacheKey::new(&to.upstream.name, &identity.partition, target.as_str()))
         }
     }
+}
+
+fn is_of_bytes(range: &HeaderValue) -> bool {
+    let unit = range.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+    unit.trim_ascii().eq_ignore_ascii_case(b"bytes")
 }
 
 fn only_if_cached() -> ProxyError {

@@ -93,6 +93,7 @@ impl Upstream {
     }
 
     fn validate_item(&self, key: &CacheKey, tag: &str, list: &StoredResponse, needs_equal_tag: bool) {
+        self.last_shown.heed_item(key, tag);
         if self.store.variants(key).is_none() {
             return;
         }

@@ -15,9 +15,8 @@ pub mod unknown_tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::ETAG;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 
 use crate::body::FlowingBody;
@@ -35,6 +34,7 @@ use crate::store::{Store, StoreChange, Variants};
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
+use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Session, Snapshot};
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::{Outgoing, PooledClient};
@@ -116,9 +116,16 @@ impl Upstream {
         presented: &Presented,
         rules: &CachingRules,
     ) -> CoverageVerdict {
-        self.session.verdict(covers, presented, rules.related, |write| {
+        let scope = self.order_scope(&request.key, rules);
+        self.session.verdict(covers, presented, scope, |write| {
             self.profile.touches(write, request.key.canonical_target())
         })
+    }
+
+    /// What a change of this resource outdates where tokens do not tell states apart.
+    #[must_use]
+    pub fn order_scope(&self, key: &CacheKey, rules: &CachingRules) -> OrderScope {
+        if rules.related { OrderScope::Upstream } else { OrderScope::Resource(self.last_shown.hash_of(key)) }
     }
 
     /// The body of an answer, guarded and counted.
@@ -128,50 +135,27 @@ impl Upstream {
     }
 
     /// Stores a response unless what is there covers more; says whether it did.
-    ///
-    /// Where no tokens tell states apart, two answers that were under way at once and differ may have been made in either
-    /// order. Then nothing that was sent before now may be reused, as if a write had just closed: else somebody could be
-    /// shown the older state after the newer.
     pub fn put(&self, key: &CacheKey, mut response: StoredResponse) -> bool {
         if response.covers.is_immutable() && self.session.is_of_an_earlier_epoch(response.covers) {
             // It was under way at a reset: whatever is there is newer.
             response.covers.newest_version = 0;
         }
-        let late_replaces = !self.session.clauses().late_never_replaces;
-        let tokens_tell = self.session.tokens_tell_states_apart();
-        let (mut stored, mut either_is_newer) = (false, false);
+        let mut stored = false;
         self.store.update(key, &mut |current| {
             let current = match current {
-                // The mistake under test: what comes back late replaces whatever is there.
-                Some(variants) if late_replaces => variants.without(&response.selecting),
                 // Only a write makes what was immutable be asked for again; then nothing compares with its coverage.
                 Some(variants) if !response.covers.is_immutable() && holds_immutable(variants, &response) => {
                     variants.without(&response.selecting)
                 }
                 other => other.cloned(),
             };
-            let Some(variants) = current else {
-                stored = true;
-                return StoreChange::Put(Variants::of(response.clone()));
+            let put = match current {
+                None => Some(Variants::of(response.clone())),
+                Some(variants) => variants.with(response.clone(), self.store.variants_limit()),
             };
-            either_is_newer = !tokens_tell
-                && variants.selected_by(&response.selecting).is_some_and(|held| {
-                    held.response_time > response.request_time && show_different_states(held, &response)
-                });
-            if either_is_newer {
-                return variants.without(&response.selecting).map_or(StoreChange::Remove, StoreChange::Put);
-            }
-            let put = variants.with(response.clone(), self.store.variants_limit());
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)
         });
-        if either_is_newer {
-            let footprint = match PathAndQuery::try_from(key.canonical_target()) {
-                Ok(target) => self.profile.footprint(&Method::PUT, &target),
-                Err(_) => Footprint::Everything,
-            };
-            self.session.outdate_what_was_sent(footprint);
-        }
         stored
     }
 
@@ -279,14 +263,6 @@ fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome 
         Err(ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. }) => OriginOutcome::TimedOut,
         Err(ProxyError::Connect { .. }) => OriginOutcome::Connect,
         Err(_) => OriginOutcome::Broken,
-    }
-}
-
-/// Told by their entity tags if either has one, else by what they hold.
-fn show_different_states(one: &StoredResponse, other: &StoredResponse) -> bool {
-    match (one.fields.get(&ETAG), other.fields.get(&ETAG)) {
-        (None, None) => one.status != other.status || one.body != other.body,
-        (one, other) => one != other,
     }
 }
 

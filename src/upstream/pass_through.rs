@@ -17,6 +17,7 @@ use crate::decide::ResponseHead;
 use crate::decide::invalidate::write_outcome;
 use crate::decide::storable::storable;
 use crate::error::ProxyError;
+use crate::headers::conditional::Preconditions;
 use crate::presented_request::PresentedRequest;
 use crate::profile::Footprint;
 use crate::stored_response::CacheKey;
@@ -80,7 +81,9 @@ impl Upstream {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
         let Exchanged { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
-            let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields);
+            let condition = Preconditions::from_fields(&request_fields).if_none_match;
+            let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields)
+                .to_who_had(condition.as_ref());
             self.record_shown(shown, &snapshot, &received, rules);
         }
         Ok(answer)

@@ -19,12 +19,12 @@ use super::throttle::{Held, Pause};
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
+use crate::decide::shows_change::ShownState;
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, callers_own, validation};
 use crate::decide::{Asked, ResponseHead, Unreachable};
 use crate::error::ProxyError;
-use crate::headers::conditional::EntityTagCondition;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
@@ -271,8 +271,7 @@ impl Retrieval {
             covers,
         };
         let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
-            let demands_nothing = Presented::Known { required_version: 0 };
-            upstream.verdict(&self.request, stored.covers, &demands_nothing, &self.rules)
+            upstream.verdict(&self.request, stored.covers, &Presented::NOTHING, &self.rules)
         });
         absorb(&asked, head, verdict, &self.rules, upstream.clock.now())
     }
@@ -379,15 +378,10 @@ impl Retrieval {
         observation: Observation<'_>,
     ) -> LeaderResult {
         let request = &self.request;
-        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields);
-        if head.status == StatusCode::NOT_MODIFIED {
-            // It shows its caller that what he has is current.
-            shown.status = StatusCode::OK;
-            shown.entity_tag =
-                shown.entity_tag.or_else(|| only_tag(request.preconditions.if_none_match.as_ref()));
-        }
+        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields)
+            .to_who_had(request.preconditions.if_none_match.as_ref());
         if let FlowingBody::Full(bytes) = &body {
-            shown.body = Some(bytes);
+            shown.state.body = Some(bytes);
         }
         self.record(shown, observation);
         LeaderResult::Alone(UnsharedAnswer { head, body, not_stored })
@@ -447,11 +441,9 @@ impl Retrieval {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
-        let shown = Shown {
-            items: items.as_deref(),
-            is_stored: true,
-            ..Shown::whole(&self.request.key, &self.request.fields, &response)
-        };
+        let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
+        let (key, request_fields) = (&self.request.key, &self.request.fields);
+        let shown = Shown { key, request_fields, state, is_stored: true };
         let revelation = self.record(shown, observation);
         response.covers.revelation = response.covers.revelation.max(revelation);
         let stored = self.upstream.put(&self.request.key, response.clone());
@@ -472,11 +464,4 @@ impl Retrieval {
 
 fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
     FlowingBody::Streaming(Chained::of(first, streaming(rest)))
-}
-
-/// The tag of a condition that names one only.
-fn only_tag(condition: Option<&EntityTagCondition>) -> Option<&[u8]> {
-    let mut tags = condition?.tags();
-    let tag = tags.next()?;
-    if tags.next().is_some() { None } else { Some(tag.as_bytes()) }
 }
