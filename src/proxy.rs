@@ -42,7 +42,7 @@ use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::transport::caller_body::CallerBodyLimits;
 use crate::upstream::retrieval::Retrieval;
-use crate::upstream::select;
+use crate::upstream::store_view::select;
 use admission::{Admission, Admitted};
 use assemble::{AssembleError, Environment};
 use destination::Destination;

@@ -33,6 +33,7 @@ pub mod freshen_by_list;
 pub mod freshness;
 pub mod invalidate;
 pub mod list_first;
+pub mod newer;
 pub mod precondition;
 pub mod range;
 pub mod reuse;

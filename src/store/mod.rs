@@ -75,14 +75,14 @@ pub trait Store: Send + Sync {
     }
 
     /// Stores a response beside the other variants of its key, in place of the one with an equal selecting key. False when
-    /// that one covers more and therefore stays (design, section 3: what comes back late replaces nothing greater).
+    /// that one is the newer ([`crate::decide::newer`]) and so stays.
     fn put(&self, key: &CacheKey, response: StoredResponse) -> bool {
         let mut incoming = Some(response);
         let mut stored = false;
         self.update(key, &mut |current| {
             let put = incoming.take().and_then(|response| match current {
                 None => Some(Variants::of(response)),
-                Some(variants) => variants.with(response, self.variants_limit()),
+                Some(variants) => variants.with_newer(response, self.variants_limit()),
             });
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)

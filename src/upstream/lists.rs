@@ -110,7 +110,7 @@ impl Upstream {
                         changed = true;
                     }
                     ItemChange::Freshened(response) => {
-                        if let Some(freshened) = others.with(*response, self.store.variants_limit()) {
+                        if let Some(freshened) = others.with_newer(*response, self.store.variants_limit()) {
                             left = Some(freshened);
                             changed = true;
                         }

@@ -140,7 +140,7 @@ impl Upstream {
     fn reveal_late(&self, snapshot: Snapshot, received: Received, revelation: Revelation, scope: OrderScope) {
         let session = std::sync::Arc::clone(&self.session);
         tokio::spawn(async move {
-            tokio::time::sleep(super::LATE).await;
+            tokio::time::sleep(super::exchange::LATE).await;
             let _covers = session.reveal(&snapshot, &received, revelation, scope);
         });
     }
