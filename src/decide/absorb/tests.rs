@@ -11,7 +11,7 @@ const OWN: SentConditions = SentConditions { own: true, callers: false };
 const CALLERS: SentConditions = SentConditions { own: false, callers: true };
 const BOTH: SentConditions = SentConditions { own: true, callers: true };
 
-/// A change in a word, with its reason where it has one.
+/// A [`Change`] as one word, with its reason if it has one.
 fn word(change: &Change) -> String {
     match change {
         Change::Store(_) => "store".to_owned(),
@@ -86,7 +86,7 @@ fn a_304_by_what_was_asked() {
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "W/\"b\"")], "not-modified-for-caller"),
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "\"x\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), BOTH, &[], "ask-again not-modified-no-version"),
-        // The caller's tags stayed here, so the 304 cannot be about them.
+        // The caller's tags were not sent, so the 304 cannot be about them.
         (&asks_for_b, Some(&stored), OWN, &[("etag", "\"b\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), OWN, &[], "freshened"),
     ] {
@@ -127,7 +127,7 @@ fn an_answer_is_stored_where_it_may_be() {
 fn an_answer_that_is_not_stored_may_outdate_what_is() {
     let stored = in_hand();
     for (status, lines, expected) in [
-        // What the origin keeps out of this cache says nothing about what it let in.
+        // An answer that the origin keeps out of this cache says nothing about the stored one.
         (200, &[("cache-control", "no-store")][..], "keep no-store"),
         (200, &[("cache-control", "no-store"), ("etag", "\"b\"")], "keep no-store"),
         (200, &[("cache-control", "private")], "keep private"),
