@@ -1,4 +1,4 @@
-//! Who is let through, and what every refusal says.
+//! Which requests the guard admits, and the reason of each refusal.
 
 use http::Request;
 
