@@ -1,16 +1,16 @@
 //! Which answers show a change: what raises `required` (rule 1 of coverage, see [`sync_token`](crate::sync_token)).
 //!
-//! An answer shows a change if somebody who sees it sees a state that this sidecar has not shown before. It does not if it
-//! shows what is stored (a 304 to the tag that was sent, the same strong tag, a 404 where a 404 is stored), and errors show no
-//! state at all. A first answer shows a change: nobody knows since when it is as it is.
+//! An answer shows a change if it shows a state that this sidecar has not shown before. A first answer shows a change,
+//! because its state may be of any age. No change is shown by an answer with the stored state (a 304 to the tag that
+//! was sent, the same strong tag, a 404 where a 404 is stored), nor by an error, which shows no state.
 //!
 //! Two kinds of change raise nothing:
 //!
-//! - a read that shows only states of which the answer to an own write told, by entity tag: rule 3 takes care of what the
-//!   write touched;
-//! - a 200 for one key-value whose `Last-Modified` is older, by more than the settle time, than the origin's time in the answer
-//!   to which `required` last rose: that state is included in `required`. It counts as a revelation. Lists and 404s are never
-//!   exempted: nothing dates a deletion.
+//! - A read that shows only states that the answer to an own write has named by entity tag. Rule 3 covers what the
+//!   write touched.
+//! - A 200 for one key-value whose `Last-Modified` is older, by more than the settle time, than the origin's time in
+//!   the answer to which `required` last rose: `required` includes that state. It counts as a revelation. Lists and
+//!   404s are never exempted: no field dates a deletion.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::profile::ItemState;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::session::Revelation;
 
-/// The state that one answer shows, as far as it helps to tell it from another.
+/// The state that one answer shows, as far as it distinguishes it from another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShownState<'a> {
     /// The status. A 304 stands for the response that it is about.
@@ -34,7 +34,7 @@ pub struct ShownState<'a> {
     pub last_modified: Option<&'a [u8]>,
     /// The body, where it was read whole.
     pub body: Option<&'a [u8]>,
-    /// The states of which a list consists, where that is known.
+    /// The states of the items of a list, if they are known.
     pub items: Option<&'a [ItemState]>,
 }
 
@@ -68,27 +68,27 @@ impl<'a> ShownState<'a> {
 /// What an answer is compared with.
 #[derive(Clone, Copy, Debug)]
 pub enum ShownBefore<'a> {
-    /// This is stored for the same request.
+    /// The state that is stored for the same request.
     Stored(ShownState<'a>),
-    /// Nothing is stored, but the same state was the last that was shown for this request.
+    /// Nothing is stored, but the same state was the last one shown for this request.
     Same,
-    /// Nothing is known of what was shown before.
+    /// It is not known what was shown before.
     Nothing,
 }
 
-/// What the session knows that bears on the question.
+/// What the session knows about own writes and about times.
 pub struct Known<'a> {
-    /// Whether the answer to an own write told of the state with this entity tag.
+    /// Whether the answer to an own write named the state with this entity tag.
     pub is_own: &'a dyn Fn(&[u8]) -> bool,
     /// The origin's time in the answer to which `required` last rose.
     pub raised_at: Option<Timestamp>,
     /// By how much clocks and replicas of the origin may differ.
     pub settle_time: Duration,
-    /// `Last-Modified` of the answer, where the profile says that it dates the one key-value that is shown.
+    /// `Last-Modified` of the answer, if the profile says that it dates the one key-value that is shown.
     pub dated: Option<Timestamp>,
 }
 
-/// How this answer counts; `None` if it shows no change.
+/// The kind of change that this answer shows; `None` if it shows no change.
 #[must_use]
 pub fn shows_change(
     answer: &ShownState<'_>,
@@ -115,8 +115,8 @@ pub fn shows_change(
     Some(if included { Revelation::Included } else { Revelation::Raises })
 }
 
-/// Whether an answer with this status shows the state of its target: a representation, that it is elsewhere, or that there
-/// is none. Errors do not, and a redirection of one request (3xx without `Location`, 304) is judged by what it is about.
+/// Whether an answer with this status shows the state of its target: a representation, a redirection, or absence.
+/// Errors show no state. A 304 is judged by the stored response that it is about.
 #[must_use]
 pub fn shows_a_state(status: StatusCode) -> bool {
     status.is_success()
@@ -175,8 +175,8 @@ pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
     }
 }
 
-/// Whether all that is new here are states of which answers to own writes told. What a list no longer contains counts as new:
-/// it may have been deleted by anybody.
+/// Whether every new state in this answer was named by the answer to an own write. An item that is missing from a list
+/// counts as new: another client may have deleted it.
 fn is_of_own_writes(answer: &ShownState<'_>, stored: Option<&ShownState<'_>>, known: &Known<'_>) -> bool {
     if answer.entity_tag.is_some_and(|tag| (known.is_own)(tag)) {
         return true;

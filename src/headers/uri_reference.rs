@@ -1,12 +1,12 @@
-//! URI references in fields such as `Location` and `Content-Location` (RFC 3986 §4.2, §5.2), and which targets are one (RFC 9110
-//! §4.2.3).
+//! URI references in fields such as `Location` and `Content-Location` (RFC 3986 §4.2, §5.2), and equivalent targets
+//! (RFC 9110 §4.2.3).
 
 use std::borrow::Cow;
 
 use http::uri::{Authority, Scheme};
 
-/// The canonical target, path and query, that a reference names if it lies at the origin of this scheme and authority. `base` is the
-/// target to which it is relative.
+/// The canonical target (path and query) that a reference names, if it is at the origin of this scheme and authority.
+/// The reference is relative to `base`.
 #[must_use]
 pub fn target_at_origin(
     scheme: &Scheme,
@@ -37,7 +37,7 @@ pub fn target_at_origin(
     Some(canonical(&target).into_owned())
 }
 
-/// What follows an authority that is this origin's, as path and query.
+/// The path and query behind an authority, if the authority is this origin's.
 fn without_authority(scheme: &Scheme, own: &Authority, rest: &str) -> Option<String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let authority: Authority = rest[..end].parse().ok()?;
@@ -48,11 +48,12 @@ fn without_authority(scheme: &Scheme, own: &Authority, rest: &str) -> Option<Str
     same.then(|| format!("{slash}{}", &rest[end..]))
 }
 
-/// The target with the equivalences of RFC 9110 §4.2.3 taken out, in its path only: percent-encoded unreserved characters are
-/// decoded and the digits of other percent sequences are upper-case. The query stays as it is: different queries never
-/// share (`caching.md` rule 21), and an origin may well tell `%41` from `A` there. Dot segments stay, since the bytes that
-/// go upstream hold them too. A path with an invalid percent sequence stays as it is altogether: decoded, `%%411` would become
-/// the different `%A1`.
+/// The target with the equivalences of RFC 9110 §4.2.3 removed, in its path only: percent-encoded unreserved characters
+/// are decoded, and the digits of other percent sequences are in upper case.
+///
+/// Three things stay as they are. The query: different queries never share a key, and an origin may tell `%41` from `A`
+/// there. Dot segments: they are forwarded verbatim. A path with an invalid percent sequence: decoding would turn
+/// `%%411` into the different `%A1`.
 #[must_use]
 pub fn canonical(target: &str) -> Cow<'_, str> {
     let path = path_of(target.as_bytes());
@@ -70,7 +71,7 @@ pub fn canonical(target: &str) -> Cow<'_, str> {
     if changes { Cow::Owned(canonical_copy(target, path.len())) } else { Cow::Borrowed(target) }
 }
 
-/// What precedes the query.
+/// The part before the query.
 fn path_of(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }

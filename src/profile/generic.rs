@@ -1,4 +1,11 @@
-//! Any HTTP API: nothing is known but what RFC 9110 and RFC 9111 say.
+//! Any HTTP API: nothing is assumed beyond RFC 9110 and RFC 9111.
+//!
+//! - Targets whose paths are equivalent by RFC 9110 §4.2.3 share a canonical target. Different queries never do.
+//! - A write touches its own target, and `Location` and `Content-Location` of its answer at the same origin (RFC 9111
+//!   §4.4), beside what the operator configures (`outdates`).
+//! - Under `sharing = "guarded"` request fields that steer an origin without being part of the key are not forwarded.
+//!   An origin that obeys one and forgets `Vary` would otherwise let one caller choose what others are answered (cache
+//!   poisoning).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,8 +18,8 @@ use crate::config::caching::Sharing;
 use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::profile::{BypassReason, Footprint, Profile};
 
-/// Request fields that steer an origin without being part of the key, besides those that begin with `x-forwarded-` or
-/// `x-http-method` (`caching.md`, introduction).
+/// Request fields that steer an origin without being part of the cache key, besides those that begin with
+/// `x-forwarded-` or `x-http-method`. Sorted for binary search.
 const STEERING_FIELDS: [&str; 19] = [
     "client-ip",
     "fastly-client-ip",
@@ -46,7 +53,7 @@ pub struct Generic {
 }
 
 impl Generic {
-    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants upstream all the same.
+    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants to be forwarded.
     #[must_use]
     pub fn new(upstream: &Uri, sharing: Sharing, forwarded_anyway: Vec<HeaderName>) -> Self {
         Self {
@@ -58,8 +65,8 @@ impl Generic {
         }
     }
 
-    /// Adds what only the operator knows: a write to a path that begins so, as those of a route do, outdates everything at and
-    /// below the others (configuration: `outdates`).
+    /// Adds a dependency that only the operator knows: a write to a path that begins with `written` outdates everything
+    /// at and below the paths in `outdated` (configuration: `outdates`).
     #[must_use]
     pub fn with_outdates(mut self, written: String, outdated: Vec<String>) -> Self {
         self.outdates.push((written, outdated));
@@ -96,8 +103,8 @@ impl Profile for Generic {
         Footprint::Targets(Arc::new([canonical(target.as_str()).into()]))
     }
 
-    /// Adds `Location` and `Content-Location` where they lie at this origin (RFC 9111 §4.4): elsewhere they could be used to
-    /// invalidate what is not this origin's to speak about.
+    /// Adds `Location` and `Content-Location` if they are at this origin (RFC 9111 §4.4). An origin must not invalidate
+    /// the resources of another one.
     fn footprint_of_answer(
         &self,
         footprint: Footprint,
@@ -145,7 +152,7 @@ fn is_at_or_below(target: &str, path: &str) -> bool {
 #[must_use]
 pub fn is_steering(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // All of them begin with one of few letters; most fields are told apart by the first.
+    // All of them begin with one of four letters: this comparison excludes most fields.
     matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't'))
         && (name.starts_with("x-forwarded-")
             || name.starts_with("x-http-method")

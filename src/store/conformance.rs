@@ -1,4 +1,5 @@
-//! What every store must do: `conforms!(|capacity_bytes| Box::new(MyStore::new(capacity_bytes)))` in a test module.
+//! The tests that every [`Store`] must pass: `conforms!(|capacity_bytes| Box::new(MyStore::new(capacity_bytes)))` in a
+//! test module.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -173,8 +174,8 @@ pub(crate) mod cases {
     }
 
     pub(crate) fn a_removal_is_never_lost_to_an_update_under_way(make: Make) {
-        // The update has seen what is stored and then waits until the removal is on its way: whichever of the two comes
-        // second, what the update had seen must be gone.
+        // The update reads what is stored and then waits until the removal has started. Whichever completes second, the
+        // response that the update read must be removed.
         let store: Arc<dyn Store> = make(AMPLE_BYTES).into();
         for round in 0..200 {
             let target = format!("/{round}");
@@ -229,7 +230,7 @@ pub(crate) mod cases {
         let store = make(20_000);
         for _ in 0..10 {
             for n in 0..8 {
-                // Used often: a policy that counts uses would turn the newcomer away.
+                // Used often: a policy that counts uses would reject the new key.
                 store.put(&key(&format!("/{n}")), response("", &[0; 1_000]));
                 store.variants(&key(&format!("/{n}")));
             }
@@ -253,7 +254,7 @@ pub(crate) mod cases {
             store.put(&key("/growing"), response(&n.to_string(), &vec![0; 60_000]));
             assert!(store.weight_bytes() <= 1_000_000);
         }
-        // One large newcomer pushes out thousands of small ones.
+        // One large new response evicts thousands of small ones.
         store.clear();
         for n in 0..1_500 {
             store.put(&key(&format!("/small/{n}")), response("", b""));

@@ -12,7 +12,7 @@ use crate::stored_response::{SelectingKey, StoredFields, StoredResponse};
 #[derive(Clone, Debug)]
 pub struct Variants(Few);
 
-/// Most targets have one variant: that case needs no allocation beside the response's own.
+/// Most targets have one variant: that case needs no allocation beside that of the response.
 #[derive(Clone, Debug)]
 enum Few {
     One(Arc<StoredResponse>),
@@ -35,7 +35,7 @@ impl Variants {
         }
     }
 
-    /// The variant stored under that selecting key.
+    /// The variant with this selecting key.
     #[must_use]
     pub fn selected_by(&self, selecting: &SelectingKey) -> Option<&Arc<StoredResponse>> {
         self.as_slice().iter().find(|response| response.selecting == *selecting)
@@ -65,7 +65,7 @@ impl Variants {
             .then(|| self.with(response, limit))
     }
 
-    /// These variants without the one stored under that selecting key; `None` when no other is left.
+    /// These variants without the one with this selecting key; `None` if no other is left.
     #[must_use]
     pub fn without(&self, selecting: &SelectingKey) -> Option<Self> {
         let mut others =
@@ -79,8 +79,8 @@ impl Variants {
         })
     }
 
-    /// What these variants occupy in memory, in bytes: every allocation, rounded as the allocator does. A body that two
-    /// variants share counts twice.
+    /// The bytes that these variants occupy: every allocation, rounded as the allocator does. A body that two variants
+    /// share counts twice.
     #[must_use]
     pub fn occupied_bytes(&self) -> u64 {
         let list = match &self.0 {
@@ -92,10 +92,10 @@ impl Variants {
     }
 }
 
-/// The two counts in front of what an `Arc` holds.
+/// The size of the two counts in front of the value of an `Arc`.
 const ARC_COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
-/// What the first clone of a `Bytes` allocates for the count that the clones share.
+/// The size of the count that the clones of a `Bytes` share, allocated by the first clone.
 const SHARED_BYTES_COUNT_BYTES: usize = 24;
 
 fn response_bytes(response: &StoredResponse) -> u64 {
@@ -107,7 +107,7 @@ fn response_bytes(response: &StoredResponse) -> u64 {
         + shared_bytes(response.selecting.0.len())
 }
 
-/// What a `Bytes` of that length occupies on the heap.
+/// The bytes that a `Bytes` of this length occupies on the heap.
 fn shared_bytes(length_bytes: usize) -> u64 {
     if length_bytes == 0 {
         return 0;
@@ -115,12 +115,13 @@ fn shared_bytes(length_bytes: usize) -> u64 {
     allocation_bytes(length_bytes) + allocation_bytes(SHARED_BYTES_COUNT_BYTES)
 }
 
-/// What the allocator really takes: a word of its own, rounded up to sixteen bytes, at least 32 (glibc; others are close).
+/// The bytes that the allocator takes: one word more, rounded up to sixteen bytes, at least 32 (glibc; others are
+/// similar).
 pub(super) fn allocation_bytes(size_bytes: usize) -> u64 {
     (size_bytes as u64 + 8).next_multiple_of(16).max(32)
 }
 
-/// Up to this size head and body share one allocation; copying them costs less than a second one.
+/// Up to this size head and body share one allocation: copying the body costs less than a second allocation.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 
 fn is_small(response: &StoredResponse) -> bool {

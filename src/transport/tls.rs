@@ -23,7 +23,7 @@ use crate::config::{UpstreamProxy, UpstreamTls};
 /// Why the upstream's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read or holds no such thing.
+    /// A PEM file cannot be read, or does not contain what was looked for.
     #[error("cannot read {what} from {path}: {source}; check the path, the permissions and that it is PEM", path = path.display())]
     Pem {
         /// What was looked for.
@@ -63,10 +63,7 @@ pub struct NetworkDial {
 }
 
 impl NetworkDial {
-    /// A dialler with the roots of the system, the bundled ones and the configured one.
-    ///
-    /// # Errors
-    /// [`TlsError`] names the file that cannot be used.
+    /// A dialler that trusts the roots of the system, the bundled ones and the configured one.
     pub fn new(tls: &UpstreamTls, proxy: &UpstreamProxy, http2: bool) -> Result<Self, TlsError> {
         let tls = Arc::new(client_config(tls)?);
         let proxies = match proxy {
@@ -83,8 +80,8 @@ impl NetworkDial {
 
 impl Dial for NetworkDial {
     fn dial(&self, uri: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
-        // A proxy is asked for a tunnel only: plain HTTP goes straight to the upstream, which is on this machine or its
-        // network, and never through a proxy that could read the credential.
+        // A proxy is used for tunnels only. Plain HTTP goes directly to the upstream, which is on this machine or its
+        // network: a proxy could read the credential.
         let proxy = (uri.scheme_str() == Some("https")).then(|| self.proxies.intercept(&uri)).flatten();
         if let Some(proxy) = proxy {
             let mut tcp = HttpConnector::new();
@@ -133,7 +130,7 @@ fn https<C>(tls: &Arc<ClientConfig>, http2: bool, connector: C) -> HttpsConnecto
 
 fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // Roots of the system that cannot be read are left out: the bundled ones remain.
+    // System roots that cannot be read are skipped: the bundled ones remain.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = &tls.ca_file {
         for certificate in certificates("certificate authorities", path)? {

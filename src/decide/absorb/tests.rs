@@ -11,7 +11,7 @@ const OWN: SentConditions = SentConditions { own: true, callers: false };
 const CALLERS: SentConditions = SentConditions { own: false, callers: true };
 const BOTH: SentConditions = SentConditions { own: true, callers: true };
 
-/// A change in a word, with its reason where it has one.
+/// A [`Change`] as one word, with its reason if it has one.
 fn word(change: &Change) -> String {
     match change {
         Change::Store(_) => "store".to_owned(),
@@ -86,7 +86,7 @@ fn a_304_by_what_was_asked() {
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "W/\"b\"")], "not-modified-for-caller"),
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "\"x\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), BOTH, &[], "ask-again not-modified-no-version"),
-        // The caller's tags stayed here, so the 304 cannot be about them.
+        // The caller's tags were not sent, so the 304 cannot be about them.
         (&asks_for_b, Some(&stored), OWN, &[("etag", "\"b\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), OWN, &[], "freshened"),
     ] {

@@ -1,4 +1,4 @@
-//! What the cache must know about Azure App Configuration beyond HTTP (fact sheet, sections 4, 13 and 14).
+//! What the cache must know about Azure App Configuration beyond HTTP: see [the module above](super).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -28,8 +28,8 @@ const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-reque
 const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-return-client-request-id");
 const ACCEPT_DATETIME: HeaderName = HeaderName::from_static("accept-datetime");
 
-/// The request fields that the API knows (design, section 4); all others stay here, so that none can steer the origin
-/// without being part of the key.
+/// The request fields that the API defines. No others are forwarded: they are not part of the key, so they must not
+/// steer the origin.
 static FORWARDED: [HeaderName; 21] = [
     ACCEPT,
     ACCEPT_DATETIME,
@@ -49,7 +49,7 @@ static FORWARDED: [HeaderName; 21] = [
     HeaderName::from_static("x-ms-useragent"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
-    // Needed only where the caller's own credential goes upstream; `fetch` removes them otherwise.
+    // Needed only if the caller's own credential goes upstream. Otherwise [`upstream`](crate::upstream) removes them.
     HeaderName::from_static("authorization"),
     HeaderName::from_static("x-ms-date"),
     HeaderName::from_static("x-ms-content-sha256"),
@@ -65,7 +65,7 @@ pub struct AppConfiguration {
 }
 
 impl AppConfiguration {
-    /// The profile. `forwarded_anyway` lists further request fields that the operator wants upstream.
+    /// The profile. `forwarded_anyway` lists further request fields that the operator wants to be forwarded.
     #[must_use]
     pub fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
         Self {
@@ -76,8 +76,7 @@ impl AppConfiguration {
         }
     }
 
-    /// The mistake of matching filters by their text alone, for the test that shows why it is one
-    /// (`Clauses::filters_match_fully`).
+    /// The deliberate mistake of ignoring the filters of lists, for the test of the clause `filters_match_fully`.
     #[must_use]
     pub fn with_narrow_filters() -> Self {
         Self { filters_match_fully: false, ..Self::new(Vec::new()) }
@@ -95,11 +94,11 @@ impl Profile for AppConfiguration {
         target: &'a PathAndQuery,
         fields: &HeaderMap,
     ) -> Result<Cow<'a, str>, BypassReason> {
-        // A part of a list: the answer is not the one that the target names (hazard 12).
+        // `Range: items=…` asks for a part of a list: the answer is not the one that the target names.
         if fields.contains_key(RANGE) {
             return Err(BypassReason::Range);
         }
-        // Nothing but the bytes of the target counts from here on.
+        // From here on the result depends only on the bytes of the target.
         if let Some(known) = self.known_targets.of(target.as_str()) {
             return Ok(Cow::Owned(known));
         }
@@ -107,7 +106,7 @@ impl Profile for AppConfiguration {
             return Err(why_not_canonical(target));
         };
         match canonical.resource {
-            // `/operations` changes by itself, a lock has no `GET`.
+            // `/operations` changes without any write, and a lock cannot be retrieved.
             Resource::Operations | Resource::Lock { .. } => Err(BypassReason::UncachedPath),
             Resource::Unknown => Err(BypassReason::UnknownPath),
             _ => {
@@ -121,20 +120,21 @@ impl Profile for AppConfiguration {
         FORWARDED.contains(name) || self.forwarded_anyway.contains(name)
     }
 
-    /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another tag
-    /// (hazard 9).
+    /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another entity
+    /// tag.
     fn accept_encoding(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static("identity"))
     }
 
-    /// Providers poll pages with `HEAD` (hazard 29).
+    /// The .NET and JavaScript providers poll pages with `HEAD`.
     fn fetches_head_as_get(&self) -> bool {
         true
     }
 
-    /// A request id of its own for every answer; the caller's ids where it asked for them (fact sheet, section 3.1).
+    /// Gives every answer a request id of its own, and the caller's client id if `x-ms-return-client-request-id` asks
+    /// for it.
     fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        // One look at the field for both questions: this is on the path of every hit.
+        // One look-up serves test and insertion: this is on the path of every hit.
         let Entry::Vacant(request_id) = answer.entry(REQUEST_ID) else { return };
         let id = fresh_request_id();
         let correlation_id = request.get(CORRELATION_REQUEST_ID).unwrap_or(&id).clone();
@@ -147,7 +147,7 @@ impl Profile for AppConfiguration {
         }
     }
 
-    /// The caller's own ids are there since the first time. One pass over a few fields costs a third of looking both up.
+    /// The caller's own ids stay. One pass over the few fields costs a third of two look-ups.
     fn describe_again(&self, answer: &mut HeaderMap) {
         let (mut request_id, mut correlation_id) = (None, None);
         for (name, value) in answer.iter_mut() {
@@ -172,7 +172,7 @@ impl Profile for AppConfiguration {
         &FIELDS
     }
 
-    /// Key and label: api-version and `$select` do not make another key-value.
+    /// Key and label name a key-value. Its api-version and `$select` only select a representation.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
         match Write::of(target.path(), target.query()) {
             Write::KeyValue { key, label } => Some(format!("{key}\0{}", label.unwrap_or_default())),
@@ -250,15 +250,15 @@ impl Profile for AppConfiguration {
     }
 }
 
-/// What a canonical target names.
+/// The resource that a canonical target names.
 fn resource(canonical_target: &str) -> Option<Resource> {
     let (path, query) = canonical_target.split_once('?').unwrap_or((canonical_target, ""));
     Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok())
 }
 
-/// A GUID. It names an answer in logs and proves nothing, so a fast source of randomness will do.
+/// A random GUID. It names an answer in logs and proves nothing, so a fast source of randomness suffices.
 ///
-/// Every hit has one: they are made some dozens at a time, in one allocation.
+/// Every hit needs one: they are made 64 at a time, in one allocation.
 fn fresh_request_id() -> HeaderValue {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     const AT_A_TIME: usize = 64;
@@ -337,7 +337,7 @@ mod tests {
             canonical("/operations?snapshot=s", &fields),
             canonical("/operations?snapshot=s", &fields)
         );
-        // What is known of the target says nothing about parts of it.
+        // A known target does not make a request for a part of it cacheable.
         fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
         assert_eq!(canonical(targets[0], &fields), Err(BypassReason::Range));
     }
