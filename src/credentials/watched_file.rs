@@ -95,12 +95,6 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// What the file holds, as of a second ago at most. A file that has become unreadable or malformed leaves what was read
     /// before in force, with a warning: half-written files and botched rotations must not lock everybody out.
     ///

@@ -9,7 +9,7 @@ use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by
 use super::freshness::{directives_in_force, freshness_lifetime};
 use super::reuse::has_what_is_asked;
 use super::storable::{NotStored, Storable, storable_answer_to};
-use super::{Asked, ResponseHead, Reuse, Unreachable};
+use super::{Asked, ResponseHead, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
@@ -32,7 +32,7 @@ pub enum Change {
     /// A 304 about a version that only the caller has: pass it to that caller; the stored one is no longer current.
     NotModifiedForCaller,
     /// Answer from the stored response although it is stale; forget this answer.
-    ServeStale(Reuse, Unreachable),
+    ServeStale(Unreachable),
     /// Pass it to the caller; the store stays as it is.
     Keep(NotStored),
     /// Pass it to the caller; it shows another state than the stored response, which is no longer current.
@@ -187,8 +187,8 @@ fn absorb_failure(
     if meant && stored.policy.stale_if_error.is_none() {
         return None;
     }
-    let reuse = disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
-    Some(Change::ServeStale(reuse, why))
+    disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
+    Some(Change::ServeStale(why))
 }
 
 /// A 206 that nobody asked for, and one that shows bytes of what is stored whole.

@@ -2,16 +2,16 @@
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::header::LINK;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
+use super::Settings;
 use super::answer::Answer;
 use super::authentication::Authentication;
 use super::change::{Change, ChangeRecorder};
@@ -28,8 +28,7 @@ use super::presented::Presented;
 use super::problem::Problem;
 use super::replicas::Replicas;
 use super::seeded::{Seeded, Sequence, uuid};
-use super::settings::Settings;
-use super::tokens::{TokenMode, Tokens};
+use super::tokens::Tokens;
 use crate::clock::{Clock, Timestamp};
 use crate::headers::hmac_authorization::SignedRequest;
 use crate::headers::request_date::parse_accept_datetime;
@@ -61,7 +60,8 @@ pub struct Emulator(Arc<Shared>);
 
 struct Shared {
     store: RwLock<ConfigurationStore>,
-    switches: RwLock<Switches>,
+    require_if_match: bool,
+    provisioning: Provisioning,
     authentication: Authentication,
     clock: Clock,
     draws: Sequence,
@@ -69,13 +69,6 @@ struct Shared {
     replicas: usize,
     page_size: usize,
     tagged_304: bool,
-}
-
-/// What can be changed while the emulator runs, beside what its store holds.
-#[derive(Debug, Clone, Copy)]
-struct Switches {
-    require_if_match: bool,
-    provisioning: Provisioning,
 }
 
 impl Emulator {
@@ -91,7 +84,8 @@ impl Emulator {
         Self(Arc::new(Shared {
             replicas: replicas.count(),
             store: RwLock::new(ConfigurationStore::new(replicas, tokens, drift, seeded, settings.retention)),
-            switches: RwLock::new(Switches { require_if_match: settings.require_if_match, provisioning }),
+            require_if_match: settings.require_if_match,
+            provisioning,
             authentication: Authentication::new(settings.access_keys, settings.bearer_tokens),
             clock,
             draws: Sequence::new(seeded),
@@ -99,15 +93,6 @@ impl Emulator {
             page_size: settings.page_size.max(1),
             tagged_304: settings.tagged_304,
         }))
-    }
-
-    /// Answers one request, as a service on any transport.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
-        self.respond(request).await.map(Full::new)
     }
 
     /// Answers one request with a response that is complete in memory; that to a HEAD has the length of the body that it
@@ -178,21 +163,6 @@ impl Emulator {
         key_values.into_iter().try_for_each(|key_value| store.seed(key_value, now))
     }
 
-    /// Changes how long later changes take to settle.
-    pub fn set_settle(&self, settle: Duration) {
-        self.store_mut().replicas.set_settle(settle);
-    }
-
-    /// Changes which token later answers carry.
-    pub fn set_token_mode(&self, mode: TokenMode) {
-        self.store_mut().tokens.set_mode(mode);
-    }
-
-    /// Changes whether every write must name its concurrency strategy.
-    pub fn set_require_if_match(&self, required: bool) {
-        self.switches_mut().require_if_match = required;
-    }
-
     /// Gives an answer that another made in this emulator's place the ids of its request.
     pub(super) fn identify(&self, request: &HeaderMap, response: &mut HeaderMap) {
         identify(request, uuid(self.0.draws.next_bits()), response);
@@ -245,10 +215,9 @@ impl Emulator {
             });
             Answered::of(result, view.sequence_number, &store, now)
         } else {
-            let switches = *self.0.switches.read().unwrap_or_else(PoisonError::into_inner);
             let mut store = self.store_mut();
             let result =
-                presented.and_then(|(request, resource)| write(&request, &mut store, resource, switches));
+                presented.and_then(|(request, resource)| write(&request, &mut store, resource, &self.0));
             Answered::of(result, store.newest(now), &store, now)
         }
     }
@@ -269,10 +238,6 @@ impl Emulator {
 
     fn store_mut(&self) -> RwLockWriteGuard<'_, ConfigurationStore> {
         self.0.store.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn switches_mut(&self) -> RwLockWriteGuard<'_, Switches> {
-        self.0.switches.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,21 +326,21 @@ fn write(
     request: &Presented<'_>,
     store: &mut ConfigurationStore,
     resource: Resource,
-    switches: Switches,
+    shared: &Shared,
 ) -> Result<Answer, Problem> {
     let (key, label, is_lock) = match resource {
         Resource::KeyValue { key, label, .. } => (key, label, false),
         Resource::Lock { key, label } => (key, label, true),
         Resource::Snapshot { name } if request.method == Method::PUT => {
-            return snapshots::create(request, store, &name, switches.provisioning);
+            return snapshots::create(request, store, &name, shared.provisioning);
         }
         Resource::Snapshot { name } => return snapshots::modify(request, store, &name),
         _ => return Err(Problem::NotFound),
     };
     let (id, write) =
-        key_value::parse_write(request, &key, label.as_deref(), is_lock, switches.require_if_match)?;
+        key_value::parse_write(request, &key, label.as_deref(), is_lock, shared.require_if_match)?;
     // The publishing API says of a star: the values are not compared and the resource is updated without any check.
-    let unchecked = switches.require_if_match && request.precondition == Precondition::IfMatch(Tags::Any);
+    let unchecked = shared.require_if_match && request.precondition == Precondition::IfMatch(Tags::Any);
     let precondition = if unchecked { &Precondition::None } else { &request.precondition };
     let written = store.write(&id, write, precondition, request.now)?;
     Ok(key_value::written(request, &written))

@@ -54,11 +54,6 @@ impl Tokens {
         Self { drifts: true, ..self }
     }
 
-    /// Changes which token later answers carry.
-    pub fn set_mode(&mut self, mode: TokenMode) {
-        self.mode = mode;
-    }
-
     /// Notes a change. Changes come in order; `name` is what changed, and decides the id.
     pub fn commit(&mut self, sequence_number: u64, name: &str) {
         if self.changes.len() < 2 {

@@ -220,12 +220,6 @@ impl TagFilter {
 }
 
 impl KeyValueFilter {
-    /// Whether a key-value matches.
-    #[must_use]
-    pub fn matches(&self, key: &str, label: Option<&str>, tags: &Tags) -> bool {
-        self.may_match(key, label) && self.tags.iter().all(|filter| filter.matches(tags))
-    }
-
     /// Whether a key-value of this identity can match with some tags: what a write to it may add to, change in, or take
     /// from a list, since a write may change the tags.
     #[must_use]
