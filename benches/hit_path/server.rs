@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tagalong::internals::accept::{AcceptLimits, BoundListener, run};
+use tagalong::internals::accept::{AcceptLimits, Acceptor, BoundListener, ListenerOptions};
 use tagalong::internals::clock::Clock;
 use tagalong::internals::emulator::counts::Counts;
 use tagalong::internals::emulator::faults::act::Faults;
@@ -337,6 +337,7 @@ fn serve_behind_acceptor(port: u16, head: HeaderMap) {
                 std::future::ready(Ok::<_, Infallible>(answer(&head, &body)))
             })
         };
-        run(listener, make_service, AcceptLimits::default(), CancellationToken::new()).await;
+        let acceptor = Acceptor::new(AcceptLimits::default(), Arc::default(), CancellationToken::new());
+        acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
     });
 }

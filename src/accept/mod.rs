@@ -10,6 +10,8 @@ pub mod certificate;
 mod connection;
 mod counts;
 mod listener;
+#[cfg(any(test, feature = "internals"))]
+mod memory;
 mod registry;
 mod watched;
 mod workers;
@@ -33,10 +35,9 @@ use activity::{Activity, Order, TickLimits};
 use busy::Busy;
 pub use connection::ConnectionEnd;
 pub use counts::ConnectionCounts;
-pub use listener::{
-    Accepted, Address, BindError, BoundListener, Listener, MemoryConnector, MemoryListener, SocketPath,
-    Stream, in_memory,
-};
+pub use listener::{Accepted, Address, BindError, BoundListener, Listener, Stream};
+#[cfg(any(test, feature = "internals"))]
+pub use memory::{MemoryConnector, in_memory};
 use registry::{Entered, Registry};
 use workers::Load;
 pub use workers::{Workers, WorkersError};
@@ -140,8 +141,6 @@ pub struct Connection {
     pub id: u64,
     /// The name of the listener that accepted it.
     pub listener: Arc<str>,
-    /// Our end.
-    pub local: Address,
     /// The caller's end.
     pub peer: Address,
     /// Whether the caller speaks TLS.
@@ -181,12 +180,6 @@ impl Acceptor {
         Self { limits, registry, counts, shutdown, busy: Busy::default(), _sweeper: sweeper }
     }
 
-    /// Connections open on this runtime.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.registry.len()
-    }
-
     /// Accepts connections until shutdown and then closes the listener. `make_service` is called once a connection, with
     /// what is known of it.
     pub async fn run<M, S, B>(&self, listener: impl Listener, options: ListenerOptions, make_service: M)
@@ -200,7 +193,7 @@ impl Acceptor {
         B::Error: Error + Send + Sync + 'static,
     {
         let serve = |accepted| self.spawn(accepted, &options, &make_service, None);
-        accept_until(&self.shutdown, listener, &options.name, &self.counts, serve).await;
+        accept_until(&self.shutdown, listener, &options.name, serve).await;
     }
 
     fn spawn<M, S, B>(
@@ -218,7 +211,7 @@ impl Acceptor {
         B::Data: Send,
         B::Error: Error + Send + Sync + 'static,
     {
-        let Accepted { stream, local, peer } = accepted;
+        let Accepted { stream, peer } = accepted;
         if !may_connect(&peer, options.users.as_deref()) {
             warn!(listener = &*options.name, %peer, "a process of a user that is not in unix_users was turned away");
             self.busy.refuse(stream);
@@ -234,8 +227,7 @@ impl Acceptor {
         };
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
         let is_encrypted = options.tls.is_some();
-        let connection =
-            Arc::new(Connection { id, listener: Arc::clone(&options.name), local, peer, is_encrypted });
+        let connection = Arc::new(Connection { id, listener: Arc::clone(&options.name), peer, is_encrypted });
         let service = make_service(&connection);
         let entered = self.registry.enter(id);
         let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
@@ -266,41 +258,17 @@ impl Acceptor {
     }
 }
 
-/// Accepts, serves and sweeps until shutdown, then drains: one listener with an acceptor of its own. Returns how many
-/// connections had to be cut.
-pub async fn run<M, S, B>(
-    listener: impl Listener,
-    make_service: M,
-    limits: AcceptLimits,
-    shutdown: CancellationToken,
-) -> usize
-where
-    M: Fn(&Arc<Connection>) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Error + Send + Sync + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Error + Send + Sync + 'static,
-{
-    let acceptor = Acceptor::new(limits, Arc::default(), shutdown);
-    acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
-    acceptor.drain().await
-}
-
 /// Accepts connections until shutdown and then closes the listener.
 async fn accept_until(
     shutdown: &CancellationToken,
     mut listener: impl Listener,
     name: &str,
-    counts: &ConnectionCounts,
     take: impl Fn(Accepted),
 ) {
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok(accepted) => take(accepted),
             Err(error) => {
-                counts.count_accept_error();
                 warn!(listener = name, %error, "a connection could not be accepted");
                 if !was_gone_already(&error) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -25,15 +25,15 @@ use serde::Deserialize;
 
 pub use caching::CachingRules;
 pub use documented::DEFAULT_TOML;
-pub use effective::{Effective, Setting};
+pub use effective::Effective;
 pub use endpoint::is_endpoint_of;
 pub use error::{ConfigError, ConfigErrors};
-pub use layers::{Layers, Source};
+pub use layers::Layers;
 pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};
-pub use listener::{Admin, Listener, ListenerTls};
+pub use listener::{Admin, Listener};
 pub use secret::Secret;
 pub use upstream::{
-    Credential, CredentialKind, ProfileKind, Route, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
+    Credential, CredentialKind, ProfileKind, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
 };
 
 /// The whole configuration, complete and consistent.

@@ -26,9 +26,6 @@ pub enum CredentialRefusal {
 }
 
 impl CredentialRefusal {
-    /// Every reason, for metrics.
-    pub const ALL: [Self; 3] = [Self::Clock, Self::Credential, Self::Forbidden];
-
     /// The word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

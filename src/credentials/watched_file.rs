@@ -92,12 +92,6 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The value of the file, at most a second old. If the file becomes unreadable or malformed, the last value stays
     /// in use and a warning is logged: a half-written file or a failed rotation must not lock out all callers.
     pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, FileError> {

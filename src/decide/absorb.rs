@@ -18,7 +18,7 @@ use super::freshness::{directives_in_force, freshness_lifetime};
 use super::reuse::has_what_is_asked;
 use super::shows_change::{self, ShownState};
 use super::storable::{NotStored, Storable, storable_answer_to};
-use super::{Asked, ResponseHead, Reuse, Unreachable};
+use super::{Asked, ResponseHead, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
@@ -41,9 +41,9 @@ pub enum Change {
     /// A 304 about a version that only the caller has: pass it to that caller. The stored response is no longer
     /// current.
     NotModifiedForCaller,
-    /// Answer from the stale stored response, and discard this answer.
-    ServeStale(Reuse, Unreachable),
-    /// Pass it to the caller. The store does not change.
+    /// Answer from the stored response although it is stale; forget this answer.
+    ServeStale(Unreachable),
+    /// Pass it to the caller; the store stays as it is.
     Keep(NotStored),
     /// Pass it to the caller. It shows another state than the stored response, which is no longer current.
     Outdate(NotStored),
@@ -197,8 +197,8 @@ fn absorb_failure(
     if meant && stored.policy.stale_if_error.is_none() {
         return None;
     }
-    let reuse = disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
-    Some(Change::ServeStale(reuse, why))
+    disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
+    Some(Change::ServeStale(why))
 }
 
 /// Judges a 206: it is rejected if the caller sent no range, and not stored if the same version is stored whole.

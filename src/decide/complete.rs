@@ -20,8 +20,6 @@ pub struct Completion {
     pub head: ResponseHead,
     /// Whether the whole may be stored.
     pub storable: Result<Storable, NotStored>,
-    /// How many bytes the 206 must bring; they follow those that are stored.
-    pub missing_bytes: u64,
 }
 
 /// The position of the first missing byte of a stored part, and the strong entity tag for `If-Range`. `None` if the
@@ -67,7 +65,7 @@ pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) ->
     };
     let in_force = directives_in_force(&whole, rules);
     let storable = storable_representation(asked.request, &whole, &in_force, rules);
-    Some(Completion { head: whole, storable, missing_bytes: complete_length_bytes - next_byte })
+    Some(Completion { head: whole, storable })
 }
 
 #[cfg(test)]
@@ -149,7 +147,6 @@ mod tests {
             ("x-new", "1"),
         ];
         let completion = completed(&part, 206, &lines).unwrap();
-        assert_eq!(completion.missing_bytes, 70);
         assert_eq!(completion.head.status, StatusCode::OK);
         assert_eq!(completion.head.fields.get(CONTENT_RANGE), None);
         assert_eq!(completion.head.fields[CONTENT_LENGTH], "100");

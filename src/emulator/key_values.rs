@@ -254,7 +254,8 @@ mod tests {
             let filter = filter(&key, &label, tag.as_deref());
             let expected: Vec<&KeyValueId> = all.newest()
                 .map(|stored| &*stored.key_value)
-                .filter(|state| filter.matches(state.id.key(), state.id.label(), &state.content.tags))
+                .filter(|state| filter.may_match(state.id.key(), state.id.label()))
+                .filter(|state| filter.tags.iter().all(|tag| tag.matches(&state.content.tags)))
                 .map(|state| &state.id)
                 .collect();
             let listed: Vec<&KeyValueId> = all.list(&filter, None, View::NEWEST).map(|stored| &stored.key_value.id).collect();

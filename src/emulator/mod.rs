@@ -36,8 +36,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod tokens;
 
-pub use endpoints::snapshots::Provisioning;
 pub use options::Options;
-pub use origin::{Emulator, MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
+pub use origin::Emulator;
 pub use run::{EmulatorError, Running, run};
 pub use settings::Settings;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::Settings;
 use super::authentication::Permission;
 use super::drift::MAXIMUM_RATE_PER_SECOND;
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
-use super::settings::Settings;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
 use crate::headers::access_key::{AccessKey, Secret};

@@ -3,15 +3,15 @@
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
+use super::Settings;
 use super::answer::Answer;
 use super::authentication::Authentication;
 use super::change::{Change, ChangeRecorder};
@@ -25,8 +25,7 @@ use super::problem::Problem;
 use super::replicas::Replicas;
 use super::routing::{Switches, allowed_methods, present, read, write};
 use super::seeded::{Seeded, Sequence, uuid};
-use super::settings::Settings;
-use super::tokens::{TokenMode, Tokens};
+use super::tokens::Tokens;
 use crate::clock::{Clock, Timestamp};
 use crate::headers::hmac_authorization::SignedRequest;
 use crate::profile::app_configuration::key_value::KeyValue;
@@ -51,7 +50,8 @@ pub struct Emulator(Arc<Shared>);
 
 struct Shared {
     store: RwLock<ConfigurationStore>,
-    switches: RwLock<Switches>,
+    require_if_match: bool,
+    provisioning: Provisioning,
     authentication: Authentication,
     clock: Clock,
     draws: Sequence,
@@ -74,7 +74,8 @@ impl Emulator {
         Self(Arc::new(Shared {
             replicas: replicas.count(),
             store: RwLock::new(ConfigurationStore::new(replicas, tokens, drift, seeded, settings.retention)),
-            switches: RwLock::new(Switches { require_if_match: settings.require_if_match, provisioning }),
+            require_if_match: settings.require_if_match,
+            provisioning,
             authentication: Authentication::new(settings.access_keys, settings.bearer_tokens),
             clock,
             draws: Sequence::new(seeded),
@@ -82,15 +83,6 @@ impl Emulator {
             page_size: settings.page_size.max(1),
             tagged_304: settings.tagged_304,
         }))
-    }
-
-    /// Answers one request, with a body that any transport can send.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
-        self.respond(request).await.map(Full::new)
     }
 
     /// Answers one request with a response that is complete in memory. The answer to a HEAD has the length of the body
@@ -161,21 +153,6 @@ impl Emulator {
         key_values.into_iter().try_for_each(|key_value| store.seed(key_value, now))
     }
 
-    /// Sets how long later changes take to settle.
-    pub fn set_settle(&self, settle: Duration) {
-        self.store_mut().replicas.set_settle(settle);
-    }
-
-    /// Sets which token later answers carry.
-    pub fn set_token_mode(&self, mode: TokenMode) {
-        self.store_mut().tokens.set_mode(mode);
-    }
-
-    /// Sets whether every write must name its concurrency strategy.
-    pub fn set_require_if_match(&self, required: bool) {
-        self.switches_mut().require_if_match = required;
-    }
-
     /// Adds the ids of its request to an answer that a fault made.
     pub(super) fn identify(&self, request: &HeaderMap, response: &mut HeaderMap) {
         identify(request, uuid(self.0.draws.next_bits()), response);
@@ -227,8 +204,9 @@ impl Emulator {
             });
             Answered::of(result, view.sequence_number, &store, now)
         } else {
-            let switches = *self.0.switches.read().unwrap_or_else(PoisonError::into_inner);
             let mut store = self.store_mut();
+            let switches =
+                Switches { require_if_match: self.0.require_if_match, provisioning: self.0.provisioning };
             let result =
                 presented.and_then(|(request, resource)| write(&request, &mut store, resource, switches));
             Answered::of(result, store.newest(now), &store, now)
@@ -251,10 +229,6 @@ impl Emulator {
 
     fn store_mut(&self) -> RwLockWriteGuard<'_, ConfigurationStore> {
         self.0.store.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn switches_mut(&self) -> RwLockWriteGuard<'_, Switches> {
-        self.0.switches.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -60,11 +60,6 @@ impl Replicas {
         }
     }
 
-    /// Sets how long later changes take to settle.
-    pub fn set_settle(&mut self, settle: Duration) {
-        self.settle = settle;
-    }
-
     /// The first change that a replica does not show yet; `None` if it shows every change.
     #[must_use]
     pub fn first_hidden(&self, replica: usize, now: Timestamp) -> Option<u64> {

@@ -26,7 +26,7 @@ use crate::profile::app_configuration::select::Selection;
 const ACCEPT_DATETIME: HeaderName = HeaderName::from_static("accept-datetime");
 const MEMENTO_DATETIME: HeaderName = HeaderName::from_static("memento-datetime");
 
-/// Settings of writes that can change while the emulator runs.
+/// The settings of writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Switches {
     pub require_if_match: bool,

@@ -54,11 +54,6 @@ impl Tokens {
         Self { drifts: true, ..self }
     }
 
-    /// Sets which token later answers carry.
-    pub fn set_mode(&mut self, mode: TokenMode) {
-        self.mode = mode;
-    }
-
     /// Adds a change. Add changes in order. `name`, the key of the change, determines the id.
     pub fn commit(&mut self, sequence_number: u64, name: &str) {
         if self.changes.len() < 2 {

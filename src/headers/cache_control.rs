@@ -127,12 +127,6 @@ impl ResponseDirectives {
         directives
     }
 
-    /// Whether the origin named a lifetime in a directive.
-    #[must_use]
-    pub const fn has_lifetime(&self) -> bool {
-        self.max_age.is_some() || self.s_maxage.is_some()
-    }
-
     /// Whether the response may never be served stale to callers of a shared cache (RFC 9111 §4.2.4).
     #[must_use]
     pub const fn forbids_stale(&self) -> bool {

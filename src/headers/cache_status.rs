@@ -36,9 +36,8 @@ pub struct CacheStatus<'a> {
 static PLAIN_HITS: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 601];
 
 impl CacheStatus<'_> {
-    /// The member as a field value.
-    #[must_use]
-    pub fn to_header_value(&self) -> HeaderValue {
+    /// Our member, as a field value.
+    fn header_value(&self) -> HeaderValue {
         let slot = self.ttl_seconds.and_then(|seconds| PLAIN_HITS.get(usize::try_from(seconds).ok()?));
         let plain = CacheStatus { hit: true, ttl_seconds: self.ttl_seconds, ..CacheStatus::default() };
         match slot {
@@ -91,7 +90,7 @@ impl CacheStatus<'_> {
 
     /// Adds the member behind those of the caches nearer to the origin (RFC 9211 §2), which stay unchanged.
     pub fn append_to(&self, fields: &mut HeaderMap) {
-        fields.append(CACHE_STATUS, self.to_header_value());
+        fields.append(CACHE_STATUS, self.header_value());
     }
 }
 
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     fn written(status: CacheStatus<'_>) -> String {
-        status.to_header_value().to_str().expect("visible").to_owned()
+        status.header_value().to_str().expect("visible").to_owned()
     }
 
     #[test]

@@ -53,29 +53,17 @@ pub enum AuthorizationError {
     #[error("Authorization has no Signature; sign the request")]
     SignatureMissing,
     /// The signature is not that of this request under this key.
-    #[error("the signature does not fit the request; check the Secret of the connection string{}", .0.map_or("", SignatureHint::advice))]
-    SignatureInvalid(Option<SignatureHint>),
-    /// The SHA-256 of the body is not the value of `x-ms-content-sha256`.
+    #[error("the signature does not fit the request; check the Secret of the connection string")]
+    SignatureInvalid,
+    /// The signature is that of the target without its leading `/`: the client joins paths to an endpoint that ends in one.
+    #[error(
+        "the signature fits the target without its leading slash; remove the slash at the end of Endpoint in the \
+         connection string"
+    )]
+    SlashNotSigned,
+    /// The body does not hash to `x-ms-content-sha256`.
     #[error("the body does not hash to x-ms-content-sha256; sign the bytes that are sent")]
     ContentHashInvalid,
-}
-
-/// The likely cause of a wrong signature: the client signed another text than it sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignatureHint {
-    /// The target was signed without its leading `/`: the endpoint of the connection string ends in a slash.
-    TrailingSlash,
-    /// The host was signed in capitals but sent in lower case.
-    HostCase,
-}
-
-impl SignatureHint {
-    fn advice(self) -> &'static str {
-        match self {
-            Self::TrailingSlash => "; remove the slash at the end of Endpoint in the connection string",
-            Self::HostCase => "; write the host of Endpoint in lower case",
-        }
-    }
 }
 
 impl AuthorizationError {
@@ -93,7 +81,7 @@ impl AuthorizationError {
             Self::Expired => "The access token has expired",
             Self::CredentialUnknown => "Invalid Credential",
             Self::SignatureMissing => "Signature is required",
-            Self::SignatureInvalid(_) => "Invalid Signature",
+            Self::SignatureInvalid | Self::SlashNotSigned => "Invalid Signature",
             Self::ContentHashInvalid => "Invalid request content hash",
         };
         Some(text.to_owned())
@@ -132,8 +120,6 @@ pub struct SignedRequest<'a> {
 pub struct Verified<'k> {
     /// The key that signed the request.
     pub key: &'k AccessKey,
-    /// Set if the signature is valid only for the host in capitals.
-    pub hint: Option<SignatureHint>,
     content: SignedContent,
 }
 
@@ -289,15 +275,12 @@ pub fn verify<'k>(
         key.verify(&string_to_sign(request.method, target, signed), signature)
     };
     let content = SignedContent { sha256: String::from_utf8_lossy(content_sha256).into_owned() };
-    if signs(request.target, host) {
-        return Ok(Verified { key, hint: None, content });
-    }
-    let as_written = spellings(host);
-    if as_written.iter().any(|spelling| spelling != host && signs(request.target, spelling)) {
-        return Ok(Verified { key, hint: Some(SignatureHint::HostCase), content });
+    let as_written = |spelling: &Vec<u8>| spelling != host && signs(request.target, spelling);
+    if signs(request.target, host) || spellings(host).iter().any(as_written) {
+        return Ok(Verified { key, content });
     }
     let without_slash = request.target.strip_prefix('/').is_some_and(|target| signs(target, host));
-    Err(Error::SignatureInvalid(without_slash.then_some(SignatureHint::TrailingSlash)))
+    Err(if without_slash { Error::SlashNotSigned } else { Error::SignatureInvalid })
 }
 
 /// The spellings of a host that a user may have written and its client sends in lower case.

@@ -316,9 +316,7 @@ impl Retrieval {
                 self.alone(head, streaming(body), not_stored, observation)
             }
             Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, observation),
-            Change::ServeStale(_, why) => {
-                LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head)))
-            }
+            Change::ServeStale(why) => LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head))),
             Change::AskAgain(reason) => self.broken(reason.as_str().into()),
             Change::Reject(reason) => self.broken(reason.as_str().into()),
         }

@@ -20,7 +20,7 @@ fn word(change: &Change) -> String {
         Change::Complete(_) => "complete".to_owned(),
         Change::AskAgain(reason) => format!("ask-again {}", reason.as_str()),
         Change::NotModifiedForCaller => "not-modified-for-caller".to_owned(),
-        Change::ServeStale(_, why) => format!("serve-stale {}", why.as_str()),
+        Change::ServeStale(why) => format!("serve-stale {}", why.as_str()),
         Change::Keep(reason) => format!("keep {}", reason.as_str()),
         Change::Outdate(reason) => format!("outdate {}", reason.as_str()),
         Change::Reject(reason) => format!("reject {}", reason.as_str()),

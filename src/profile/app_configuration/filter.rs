@@ -221,12 +221,6 @@ impl TagFilter {
 }
 
 impl KeyValueFilter {
-    /// Whether a key-value matches.
-    #[must_use]
-    pub fn matches(&self, key: &str, label: Option<&str>, tags: &Tags) -> bool {
-        self.may_match(key, label) && self.tags.iter().all(|filter| filter.matches(tags))
-    }
-
     /// Whether a key-value with this key and label can match for any tags. A write may change the tags, so this decides
     /// whether it may add to, change in, or remove from a list.
     #[must_use]

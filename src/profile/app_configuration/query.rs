@@ -40,13 +40,7 @@ impl<'a> Query<'a> {
         Ok(Self(parameters))
     }
 
-    /// The first value of a parameter whose name is given in lower case.
-    #[must_use]
-    pub fn first(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
-    }
-
-    /// Every value of a parameter, in order.
+    /// Every value of a parameter whose name is given in lower case, in order.
     pub fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| &**value)
     }
@@ -127,7 +121,7 @@ mod tests {
             ]
         );
         assert_eq!(query.all("tags").count(), 2);
-        assert_eq!(query.first("absent"), None);
+        assert_eq!(query.all("absent").next(), None);
     }
 
     #[test]
@@ -157,7 +151,7 @@ mod tests {
             prop_assert_eq!(percent_decode(&encoded).unwrap(), text.as_str());
             let query = format!("a={encoded}");
             let parsed = Query::parse(&query).unwrap();
-            prop_assert_eq!(parsed.first("a"), Some(text.as_str()));
+            prop_assert_eq!(parsed.all("a").next(), Some(text.as_str()));
         }
     }
 }

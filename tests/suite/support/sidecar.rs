@@ -6,7 +6,9 @@ use std::sync::Arc;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tagalong::internals::accept::{self, AcceptLimits, BoundListener, MemoryConnector};
+use tagalong::internals::accept::{
+    self, AcceptLimits, Acceptor, BoundListener, ListenerOptions, MemoryConnector,
+};
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
 use tagalong::internals::profile::Footprint;
@@ -111,7 +113,12 @@ fn serve(
         });
         service_fn(move |request: Request<Incoming>| proxy.handle(&caller, request))
     };
-    let serving = tokio::spawn(accept::run(listener, make_service, limits, shutdown.clone()));
+    let stop = shutdown.clone();
+    let serving = tokio::spawn(async move {
+        let acceptor = Acceptor::new(limits, Arc::default(), stop);
+        acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
+        acceptor.drain().await
+    });
     (shutdown, serving, sessions)
 }
 

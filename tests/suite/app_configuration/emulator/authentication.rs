@@ -148,6 +148,6 @@ async fn the_recorded_request_of_the_python_client_is_answered() {
         .header("Authorization", "HMAC-SHA256 Credential=test-id&SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=HS1i2Qu6/U3J0YQ914NX0rj+CHCrZMlwiDfkujvZuPY=")
         .body(http_body_util::Empty::<bytes::Bytes>::new())
         .unwrap();
-    let reply = Emulator::new(settings, Clock::manual(now), 1).handle(request).await;
+    let reply = Emulator::new(settings, Clock::manual(now), 1).respond(request).await;
     assert_eq!(reply.status(), 404, "authenticated; the key-value is not there");
 }

@@ -210,17 +210,6 @@ async fn the_vendors_constant_and_no_token_at_all() {
 }
 
 #[tokio::test]
-async fn what_can_be_changed_at_run_time_changes() {
-    let origin = settling(1, TokenMode::Shown, 1);
-    origin.emulator.set_settle(Duration::ZERO);
-    origin.emulator.set_token_mode(TokenMode::Newest);
-    origin.put("/kv/k", "1").await;
-    assert_eq!(origin.get("/kv/k").await.status, 200);
-    origin.emulator.set_require_if_match(true);
-    assert_eq!(origin.put("/kv/k", "2").await.status, 400);
-}
-
-#[tokio::test]
 async fn one_seed_is_one_behaviour() {
     let run = async |seed| {
         let clock = tagalong::internals::clock::Clock::manual(super::START);

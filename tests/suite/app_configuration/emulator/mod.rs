@@ -12,7 +12,7 @@ mod sockets;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use serde_json::Value;
 use tagalong::internals::clock::{Clock, Timestamp};
 use tagalong::internals::emulator::{Emulator, Settings};
@@ -76,8 +76,7 @@ impl Origin {
             request = request.header(name, value.trim_start());
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
-        let (head, body) = self.emulator.handle(request).await.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let (head, body) = self.emulator.respond(request).await.into_parts();
         Reply { status: head.status.as_u16(), headers: head.headers, body }
     }
 
