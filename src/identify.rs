@@ -1,6 +1,6 @@
 //! A request head becomes a presented request (RFC 9111 §4), or bypasses the cache for a reason.
 
-use http::header::{EXPECT, RANGE};
+use http::header::{CONNECTION, EXPECT, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 
@@ -78,8 +78,11 @@ pub fn identify(
             format!("{method} must not carry a body. Leave it out, or use the method that the API documents"),
         ));
     }
-    if survey.has(FieldSet::CONNECTION.union(FieldSet::HOP_BY_HOP).union(FieldSet::TRANSFER_ENCODING)) {
+    if survey.has(FieldSet::HOP_BY_HOP.union(FieldSet::TRANSFER_ENCODING)) {
         remove_hop_by_hop(&mut fields);
+    } else if survey.has(FieldSet::CONNECTION) {
+        // The only one, and it names no others: as nearly all callers send it.
+        fields.remove(CONNECTION);
     }
     if survey.has(FieldSet::EXPECT) {
         // Met here: the body is read before, or while, it is passed on.
@@ -87,6 +90,8 @@ pub fn identify(
     }
     let range =
         if survey.has(FieldSet::RANGE) { presented_range(method, &mut fields) } else { RangeField::Absent };
+    let present =
+        if range == RangeField::Absent { survey.present.without(FieldSet::RANGE) } else { survey.present };
     let bypass = |reason, fields| Ok(Identified::Bypass(Bypassed { reason, method: method.clone(), fields }));
 
     // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
@@ -101,7 +106,7 @@ pub fn identify(
         RangeField::Absent | RangeField::Malformed => None,
         RangeField::Unsupported => return bypass(BypassReason::Range, fields),
     };
-    let key = match to.profile.canonical_target(method, target, &fields) {
+    let key = match to.profile.canonical_target(method, target, present) {
         Ok(canonical_target) => CacheKey::new(to.upstream, to.partition, &canonical_target),
         Err(reason) => return bypass(reason, fields),
     };
@@ -124,6 +129,7 @@ pub fn identify(
         preconditions,
         range,
         carries_cookie: survey.has(FieldSet::COOKIE),
+        names_ids: survey.has(FieldSet::REQUEST_IDS),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
         private_partition: to.private_partition,
     }))

@@ -20,6 +20,7 @@ use crate::fetch::caller_body::take_in;
 use crate::fetch::flight::AloneAnswer;
 use crate::fetch::forward::{Forwarded, ForwardedAnswer};
 use crate::fetch::learn::Learned;
+use crate::headers::survey::FieldSet;
 use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
@@ -256,7 +257,7 @@ impl Proxy {
 
 /// The key of the plain retrieval of a target.
 fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
-    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, &HeaderMap::new()).ok()?;
+    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
     Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
 }
