@@ -1,5 +1,7 @@
 //! A request head becomes a presented request (RFC 9111 §4), or bypasses the cache for a reason.
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, EXPECT, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
@@ -34,13 +36,9 @@ pub struct Destination<'a> {
 
 /// A request, as the cache sees it. Its fields are the end-to-end ones.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved a few times a request, which costs less than an allocation"
-)]
 pub enum Identified {
-    /// The store may answer it, or learn from its answer.
-    Cacheable(PresentedRequest),
+    /// The store may answer it, or learn from its answer. Shared from here on, so that no stage moves it.
+    Cacheable(Arc<PresentedRequest>),
     /// Neither; it is passed on as it is.
     Bypass(Bypassed),
 }
@@ -120,7 +118,7 @@ pub fn identify(
     } else {
         Preconditions::default()
     };
-    Ok(Identified::Cacheable(PresentedRequest {
+    Ok(Identified::Cacheable(Arc::new(PresentedRequest {
         key,
         target: target_uri(to.origin, target),
         method: method.clone(),
@@ -132,7 +130,7 @@ pub fn identify(
         names_ids: survey.has(FieldSet::REQUEST_IDS),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
         private_partition: to.private_partition,
-    }))
+    })))
 }
 
 /// The `Range` that counts: only `GET` has one (RFC 9110 §14.2), and what is malformed is ignored, by the origin too.
@@ -198,7 +196,11 @@ mod tests {
         identified_by(&CachingRules::rfc9111(), method, target, lines, false).expect("not refused")
     }
 
-    fn presented(method: &str, target: &str, lines: &[(&'static str, &'static str)]) -> PresentedRequest {
+    fn presented(
+        method: &str,
+        target: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> Arc<PresentedRequest> {
         match identified(method, target, lines) {
             Identified::Cacheable(request) => request,
             Identified::Bypass(bypassed) => panic!("bypass: {:?}", bypassed.reason),

@@ -34,6 +34,7 @@ use crate::fetch::caller_body::CallerBodyLimits;
 use crate::fetch::flight::FlightPlan;
 use crate::fetch::select;
 use crate::guard::in_flight::Place;
+use crate::headers::survey::Survey;
 use crate::identify::{self, Identified, identify};
 use crate::metrics::Metrics;
 use crate::presented_request::PresentedRequest;
@@ -166,18 +167,20 @@ impl Proxy {
         let told =
             Told::new(&head, caller.is_encrypted, index, to, shown, self.admission.pseudonym(), &self.clock);
         if self.admission.asks_who_calls(caller) {
-            let caller = Arc::clone(caller);
-            return Begun::Waits(told, Waiting::ToBeProven { caller, head, target, body });
+            let asked = Box::new((Arc::clone(caller), head, target, body));
+            return Begun::Waits(told, Waiting::ToBeProven(asked));
         }
-        let admitted = self.admission.admit(to, head, &target, body);
-        match admitted.and_then(|admitted| self.answer(to, admitted, target, told.shown())) {
-            Ok(Answered::FromStore(hit)) => Begun::Answered(told.respond(self, Ok(hit))),
-            Ok(Answered::Beyond(beyond)) => match self.admission.place(&caller.peer) {
-                Ok(place) => Begun::Waits(told, Waiting::Beyond { beyond, place }),
-                Err(error) => Begun::Answered(told.respond(self, Err(error))),
-            },
-            Err(error) => Begun::Answered(told.respond(self, Err(error))),
-        }
+        let admitted = self.admission.admit(to, &head, &target);
+        let outcome =
+            match admitted.and_then(|survey| self.answer(to, head, &survey, body, target, told.shown())) {
+                Ok(Answered::FromStore(hit)) => Ok(hit),
+                Ok(Answered::Beyond(beyond)) => match self.admission.place(&caller.peer) {
+                    Ok(place) => return Begun::Waits(told, Waiting::Beyond { beyond, place }),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+        Begun::Answered(told.respond(self, outcome))
     }
 
     /// The rest of it.
@@ -187,7 +190,8 @@ impl Proxy {
         };
         let outcome = match waiting {
             Waiting::Beyond { beyond, place: _held } => self.beyond(to, *beyond).await,
-            Waiting::ToBeProven { caller, head, target, body } => {
+            Waiting::ToBeProven(asked) => {
+                let (caller, head, target, body) = *asked;
                 self.prove_and_answer(&told, to, &caller, head, target, body).await
             }
         };
@@ -205,7 +209,8 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let now = self.clock.now();
         let (admitted, _held) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
-        match self.answer(to, admitted, target, told.shown())? {
+        let Admitted { head, survey, body } = admitted;
+        match self.answer(to, head, &survey, body, target, told.shown())? {
             Answered::FromStore(hit) => Ok(hit),
             Answered::Beyond(beyond) => self.beyond(to, *beyond).await,
         }
@@ -235,11 +240,12 @@ impl Proxy {
     fn answer(
         &self,
         to: &Destination,
-        admitted: Admitted,
+        mut head: Parts,
+        survey: &Survey,
+        body: FlowingBody,
         target: PathAndQuery,
         shown: Option<&CallersResource>,
     ) -> Result<Answered, ProxyError> {
-        let Admitted { mut head, survey, body } = admitted;
         let strategy = to.write_strategy(target.path());
         let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
@@ -249,13 +255,12 @@ impl Proxy {
         let rules = Arc::clone(to.rules(target.path()));
         let destination = to.identifying(&rules, &identity);
         let has_body = !body.is_end_stream();
-        let request = match identify(&head.method, &target, head.headers, &survey, has_body, destination)? {
+        let request = match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
             Identified::Cacheable(request) if request.is_retrieval() => request,
             identified => return Ok(Answered::beyond(Beyond::PassOn { identified, target, rules, body })),
         };
         let presented = to.upstream.session.requirement(&request.fields);
-        let on_path =
-            OnPath { request: Arc::new(request), target, rules, presented, proven: identity.proven };
+        let on_path = OnPath { request, target, rules, presented, proven: identity.proven };
         if let Presented::Unknown(_) = on_path.presented {
             return Ok(Answered::beyond(Beyond::Learn { on_path, body }));
         }
@@ -312,10 +317,9 @@ enum Begun {
 }
 
 /// What is waited for.
-#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Waiting {
     /// Whether the caller is who it says.
-    ToBeProven { caller: Arc<Caller>, head: Parts, target: PathAndQuery, body: FlowingBody },
+    ToBeProven(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
     /// What the store does not answer; it keeps its place among the requests in flight.
     Beyond { beyond: Box<Beyond>, place: Place },
 }

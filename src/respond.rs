@@ -217,9 +217,6 @@ pub fn keep_what_a_304_carries(fields: &mut HeaderMap) {
 
 /// Adds the fields that only the caller whose request fetched an answer gets to see. What the answer says itself stays.
 pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
-    if withheld.is_empty() {
-        return;
-    }
     let said: Vec<HeaderName> = withheld.keys().filter(|name| fields.contains_key(*name)).cloned().collect();
     let mut last_name = None;
     for (name, value) in withheld {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{Method};
 use serde::Deserialize;
 
 use super::AdminUpstream;

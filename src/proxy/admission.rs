@@ -95,14 +95,13 @@ impl Admission {
     pub(super) fn admit(
         &self,
         to: &Destination,
-        head: Parts,
+        head: &Parts,
         target: &PathAndQuery,
-        body: FlowingBody,
-    ) -> Result<Admitted, ProxyError> {
+    ) -> Result<Survey, ProxyError> {
         let survey = Survey::of(&head.headers);
-        self.guard.admit(&head, &survey)?;
+        self.guard.admit(head, &survey)?;
         to.permissions.check(&head.method, target.path())?;
-        Ok(Admitted { head, survey, body })
+        Ok(survey)
     }
 
     /// Lets a request in whose sender proves who he is. `target` is as it goes upstream; signatures are checked over the one
@@ -123,7 +122,8 @@ impl Admission {
         self.guard.admit(&head, &Survey::of(&head.headers))?;
         let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
         let Some((_, rules)) = rules else {
-            return Ok((self.admit(to, head, target, body)?, place.of(&caller.peer)?));
+            let survey = self.admit(to, &head, target)?;
+            return Ok((Admitted { head, survey, body }, place.of(&caller.peer)?));
         };
         let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let place = place.of(&name)?;

@@ -168,7 +168,7 @@ impl Proxy {
         match identified {
             Identified::Cacheable(post) => {
                 let (method, fields) = (post.method.clone(), post.fields.clone());
-                self.write(to, method, target, fields, Some(post), rules, body).await
+                self.write(to, method, target, fields, Some(Arc::unwrap_or_clone(post)), rules, body).await
             }
             Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
                 self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await

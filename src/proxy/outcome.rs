@@ -40,7 +40,13 @@ pub(super) struct Outcome {
 
 enum Reply {
     /// From a stored response, or from one that would be stored.
-    Stored { request: Arc<PresentedRequest>, response: Arc<StoredResponse>, came_from_origin: bool },
+    Stored {
+        request: Arc<PresentedRequest>,
+        response: Arc<StoredResponse>,
+        came_from_origin: bool,
+        /// What was decided with; `None`: as old as it is when it is told.
+        age_seconds: Option<u64>,
+    },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
     /// About what went wrong on the way forward.
@@ -60,7 +66,12 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response, came_from_origin: false },
+            reply: Reply::Stored {
+                request,
+                response,
+                came_from_origin: false,
+                age_seconds: Some(reuse.age_seconds),
+            },
         }
     }
 
@@ -98,7 +109,7 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response: shared.response, came_from_origin },
+            reply: Reply::Stored { request, response: shared.response, came_from_origin, age_seconds: None },
         }
     }
 
@@ -119,7 +130,12 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response: response.into(), came_from_origin: false },
+            reply: Reply::Stored {
+                request,
+                response: response.into(),
+                came_from_origin: false,
+                age_seconds: None,
+            },
         }
     }
 
@@ -178,9 +194,9 @@ impl Outcome {
         Self { withheld, ..self }
     }
 
-    /// With what a caller understands in the place of a 401 that it does not.
-    fn explained(self, proof: Proof, to: &Destination) -> Self {
-        let error = match &self.reply {
+    /// What a caller is told in the place of a 401 that it would not understand.
+    fn explanation(&self, proof: Proof, to: &Destination) -> Option<ProxyError> {
+        match &self.reply {
             Reply::Upstream { status, fields, .. } => {
                 proof.explains(*status, fields, to.upstream.client.authority())
             }
@@ -189,14 +205,7 @@ impl Outcome {
                 proof.explains(response.status, &fields, to.upstream.client.authority())
             }
             Reply::Stored { .. } | Reply::Failed(_) => None,
-        };
-        let Some(error) = error else { return self };
-        let status = CacheStatus {
-            detail: Some(error.reason()),
-            fwd_status: Some(StatusCode::UNAUTHORIZED),
-            ..self.status
-        };
-        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+        }
     }
 
     /// The status of an answer that came as it is from upstream.
@@ -294,26 +303,11 @@ struct Telling<'a> {
 
 impl Telling<'_> {
     fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
-        let sync_token = self.to.upstream.session.response_line();
-        let (response, word) = match outcome.map(|it| it.explained(self.told.proof, self.to)) {
-            Ok(Outcome { status, reply: Reply::Failed(error), .. }) => self.fail(&error, status, sync_token),
-            Ok(Outcome { status, reply, withheld, own_sync_token }) => {
-                self.count(&status, &reply);
-                let word = status.fwd.unwrap_or("hit");
-                let key = match &reply {
-                    Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
-                    _ => None,
-                };
-                let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
-                let sync_token = own_sync_token.or(sync_token);
-                let own = OwnFields { cache_status, sync_token, via: self.told.via.clone() };
-                let mut answer = self.reply(reply, own);
-                respond::add_withheld(answer.headers_mut(), withheld);
-                (answer, word)
-            }
+        let (response, word) = match outcome {
+            Ok(outcome) => self.answer(outcome),
             Err(error) => {
                 let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                self.fail(&error, status, sync_token)
+                self.fail(&error, status)
             }
         };
         if let Some(facts) = &self.told.access {
@@ -326,14 +320,39 @@ impl Telling<'_> {
         response
     }
 
+    fn answer(&self, outcome: Outcome) -> (Response<FlowingBody>, &'static str) {
+        if let Some(error) = outcome.explanation(self.told.proof, self.to) {
+            let fwd_status = Some(StatusCode::UNAUTHORIZED);
+            let status = CacheStatus { detail: Some(error.reason()), fwd_status, ..outcome.status };
+            return self.fail(&error, status);
+        }
+        let Outcome { status, reply, withheld, own_sync_token } = outcome;
+        if let Reply::Failed(error) = &reply {
+            return self.fail(error, status);
+        }
+        self.count(&status, &reply);
+        let key = match &reply {
+            Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
+            _ => None,
+        };
+        let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
+        let sync_token = own_sync_token.or_else(|| self.to.upstream.session.response_line());
+        let own = OwnFields { cache_status, sync_token, via: self.told.via.clone() };
+        let mut answer = self.reply(reply, own);
+        if !withheld.is_empty() {
+            respond::add_withheld(answer.headers_mut(), withheld);
+        }
+        (answer, status.fwd.unwrap_or("hit"))
+    }
+
     fn fail(
         &self,
         error: &ProxyError,
         cache_status: CacheStatus<'_>,
-        sync_token: Option<HeaderValue>,
     ) -> (Response<FlowingBody>, &'static str) {
         self.proxy.metrics.refused(error.reason());
         tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
+        let sync_token = self.to.upstream.session.response_line();
         let own = OwnFields { cache_status, sync_token, via: self.told.via.clone() };
         let mut answer = respond::from_error(error, own);
         self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
@@ -343,9 +362,10 @@ impl Telling<'_> {
     fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
         let profile = &*self.to.upstream.profile;
         match reply {
-            Reply::Stored { request, response, .. } => {
-                let age = current_age(&response, self.proxy.clock.now());
-                self.proxy.heads.answer(&request, &response, age.as_secs(), own, profile)
+            Reply::Stored { request, response, age_seconds, .. } => {
+                let now = || self.proxy.clock.now();
+                let age_seconds = age_seconds.unwrap_or_else(|| current_age(&response, now()).as_secs());
+                self.proxy.heads.answer(&request, &response, age_seconds, own, profile)
             }
             Reply::Upstream { status, mut fields, body } => {
                 for name in profile.absolute_fields() {

@@ -79,7 +79,7 @@ impl HeadCache {
         let (sync_token, via) = (own.sync_token.clone(), own.via.clone());
         let mut answer = from_stored(request, stored, age_seconds, own);
         profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
-        if let Some(fields) = detached(answer.headers()) {
+        if let Some(fields) = detached(answer.headers(), profile) {
             let stored = Arc::downgrade(stored);
             let status = answer.status();
             let head = Head { stored, form, age_seconds, ttl_seconds, sync_token, via, status, fields };
@@ -134,18 +134,22 @@ fn slot_of(stored: &Arc<StoredResponse>, form: Form) -> usize {
 }
 
 /// The same fields with one small allocation of their own behind them, so that they keep nothing else alive; `None` if that would
-/// not be small.
-fn detached(fields: &HeaderMap) -> Option<HeaderMap> {
+/// not be small. What the profile renews on every copy stands in front.
+fn detached(fields: &HeaderMap, profile: &dyn Profile) -> Option<HeaderMap> {
     let length_bytes = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if length_bytes > MAX_HEAD_BYTES {
         return None;
     }
+    let mut renewed = HeaderMap::new();
+    profile.describe_answer(&HeaderMap::new(), &mut renewed);
+    let (front, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(name, _)| renewed.contains_key(*name));
+    let lines = || front.iter().chain(&rest);
     let mut values = Vec::with_capacity(length_bytes);
-    fields.values().for_each(|value| values.extend_from_slice(value.as_bytes()));
+    lines().for_each(|(_, value)| values.extend_from_slice(value.as_bytes()));
     let mut values = Bytes::from(values);
     let mut copy = HeaderMap::with_capacity(fields.keys_len());
-    for (name, value) in fields {
-        copy.append(name, HeaderValue::from_maybe_shared(values.split_to(value.len())).ok()?);
+    for (name, value) in lines() {
+        copy.append(*name, HeaderValue::from_maybe_shared(values.split_to(value.len())).ok()?);
     }
     Some(copy)
 }
