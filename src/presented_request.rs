@@ -39,6 +39,8 @@ pub struct PresentedRequest {
     pub range: Option<RangeRequest>,
     /// The request carries `Cookie`: found out once, since every lookup asks under `Sharing::Guarded`.
     pub carries_cookie: bool,
+    /// The request names ids that its answer is to repeat.
+    pub names_ids: bool,
     /// The request carried `Authorization` that goes upstream (RFC 9111 §3.5).
     pub authorized: bool,
     /// What is stored for this request is shown only to who sends the same secret: a private cache (RFC 9111 §3.5, §5.2.2.7).
@@ -61,6 +63,12 @@ impl PresentedRequest {
             range: None,
             ..self.clone()
         }
+    }
+
+    /// Its fields, if they name ids that its answer is to repeat.
+    #[must_use]
+    pub fn named_ids(&self) -> Option<&HeaderMap> {
+        self.names_ids.then_some(&self.fields)
     }
 
     /// Whether the store may answer this method: `GET` or `HEAD`.

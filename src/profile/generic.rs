@@ -8,6 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use crate::config::caching::Sharing;
+use crate::headers::survey::FieldSet;
 use crate::profile::{BypassReason, Footprint, Profile};
 
 /// Request fields that steer an origin without being part of the key, besides those that begin with `x-forwarded-` or
@@ -119,7 +120,7 @@ impl Profile for Generic {
         &self,
         _method: &Method,
         target: &'a PathAndQuery,
-        _fields: &HeaderMap,
+        _fields: FieldSet,
     ) -> Result<Cow<'a, str>, BypassReason> {
         Ok(canonical(target.as_str()))
     }
@@ -308,7 +309,10 @@ mod tests {
 
     fn canonical_of(target: &str) -> String {
         let target: PathAndQuery = target.parse().expect("a target");
-        profile().canonical_target(&Method::GET, &target, &HeaderMap::new()).expect("cacheable").into_owned()
+        profile()
+            .canonical_target(&Method::GET, &target, FieldSet::default())
+            .expect("cacheable")
+            .into_owned()
     }
 
     #[test]
@@ -366,7 +370,7 @@ mod tests {
     #[test]
     fn a_plain_target_is_not_copied() {
         let target = PathAndQuery::from_static("/kv/a?label=b%20c");
-        let canonical = profile().canonical_target(&Method::GET, &target, &HeaderMap::new());
+        let canonical = profile().canonical_target(&Method::GET, &target, FieldSet::default());
         assert!(matches!(canonical, Ok(Cow::Borrowed(_))));
     }
 

@@ -14,13 +14,15 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::headers::survey::FieldSet;
+
 /// What the cache must know about an API beyond HTTP: which targets are one, what goes upstream, what a write touches.
 pub trait Profile: Send + Sync + fmt::Debug {
     /// Its name in the configuration.
     fn name(&self) -> &'static str;
 
     /// The target as it stands in the cache key, or why this request bypasses the cache. Two targets may share a canonical
-    /// form only if the API answers both alike. `fields` are the end-to-end request fields.
+    /// form only if the API answers both alike. `fields` says which of the fields that bear on it the request has.
     ///
     /// # Errors
     ///
@@ -29,7 +31,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
         &self,
         method: &Method,
         target: &'a PathAndQuery,
-        fields: &HeaderMap,
+        fields: FieldSet,
     ) -> Result<Cow<'a, str>, BypassReason>;
 
     /// Whether a request field may go upstream. Asked about end-to-end fields only; framing and `Host` are rebuilt and
@@ -52,9 +54,9 @@ pub trait Profile: Send + Sync + fmt::Debug {
         let _plain_http_has_none = (request, answer);
     }
 
-    /// Renews it on an answer that was described before, for the same request.
-    fn describe_again(&self, answer: &mut HeaderMap) {
-        let _plain_http_has_none = answer;
+    /// Renews it on a copy of an answer that was described before, for a request without fields.
+    fn describe_again(&self, request: Option<&HeaderMap>, answer: &mut HeaderMap) {
+        let _plain_http_has_none = (request, answer);
     }
 
     /// Response fields with absolute URLs of the API itself, which are to lead callers through the sidecar.
@@ -65,7 +67,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// A name for the resource that a write to this target writes and a `GET` of it shows, whatever else the target says;
     /// `None` when the target names no single one.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
-        self.canonical_target(&Method::GET, target, &HeaderMap::new()).ok().map(Cow::into_owned)
+        self.canonical_target(&Method::GET, target, FieldSet::default()).ok().map(Cow::into_owned)
     }
 
     /// Looks at a successful answer to a retrieval, for what it says of other resources.

@@ -27,7 +27,6 @@ type Map = Cache<CacheKey, Variants, ahash::RandomState>;
 pub struct MemoryStore {
     map: Map,
     change_locks: Box<[Mutex<()>]>,
-    changes: AtomicU64,
     evictions: Arc<AtomicU64>,
     capacity_bytes: u64,
     variants_limit: usize,
@@ -51,7 +50,7 @@ impl MemoryStore {
             })
             .build_with_hasher(ahash::RandomState::new());
         let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
-        Self { map, change_locks, changes: AtomicU64::new(0), evictions, capacity_bytes, variants_limit }
+        Self { map, change_locks, evictions, capacity_bytes, variants_limit }
     }
 
     fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
@@ -61,11 +60,6 @@ impl MemoryStore {
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         // The lock guards no data of its own: a panic under it leaves nothing half done.
         self.change_locks[sum % CHANGE_LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// After the map and before anybody is told: see [`Store::changes`].
-    fn has_changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets moka evict now. Left to itself it waits for dozens of writes: with bodies of some MiB that is a multiple of the
@@ -90,10 +84,6 @@ impl Store for MemoryStore {
         self.map.get(key)
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
     fn update(&self, key: &CacheKey, change: &mut dyn FnMut(Option<&Variants>) -> StoreChange) {
         {
             let _changing = self.lock_changes(key);
@@ -102,24 +92,19 @@ impl Store for MemoryStore {
                 StoreChange::Put(variants) => self.map.insert(key.detached(), variants),
                 StoreChange::Remove => self.map.invalidate(key),
             }
-            self.has_changed();
         }
         self.evict_down_to_capacity();
     }
 
     fn remove(&self, key: &CacheKey) -> bool {
         let _changing = self.lock_changes(key);
-        let was_stored = self.map.remove(key).is_some();
-        // What was evicted before is to be gone for good as well.
-        self.has_changed();
-        was_stored
+        self.map.remove(key).is_some()
     }
 
     fn remove_where(&self, outgoing: &dyn Fn(&CacheKey) -> bool) -> usize {
         let keys: Vec<Arc<CacheKey>> =
             self.map.iter().map(|(key, _)| key).filter(|key| outgoing(key)).collect();
         let removed = keys.iter().filter(|key| self.remove(key)).count();
-        self.has_changed();
         self.map.run_pending_tasks();
         removed
     }

@@ -33,10 +33,6 @@ pub trait Store: Send + Sync {
     /// key, and the least recently used keys are evicted first.
     fn variants(&self, key: &CacheKey) -> Option<Variants>;
 
-    /// A number that every change, removal and purge has raised before it returns, whatever key it is about: who finds the same
-    /// number before and after holds what [`Store::variants`] would give still. Evictions do not count.
-    fn changes(&self) -> u64;
-
     /// Changes what is stored under `key` atomically: `change` sees what is there now and says what shall be. No other
     /// change of that key happens meanwhile, removal and purging included.
     ///

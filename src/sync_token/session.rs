@@ -8,7 +8,6 @@
 //! the reset tells of the store as it was before, and nothing of it is recorded.
 
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -85,7 +84,6 @@ pub struct Session<F> {
     open_writes: AtomicU64,
     /// The least `sent_order` of this epoch. Written under the lock.
     epoch_begins: AtomicU64,
-    revision: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
 }
@@ -137,7 +135,6 @@ impl<F> Session<F> {
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
             epoch_begins: AtomicU64::new(0),
-            revision: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
         }
@@ -223,12 +220,12 @@ impl<F> Session<F> {
     /// Whether the answer to an own write told of the state with this entity tag.
     #[must_use]
     pub fn wrote(&self, tag: &[u8]) -> bool {
-        self.state().own_tags.iter().any(|own| **own == *tag)
+        self.lock().own_tags.iter().any(|own| **own == *tag)
     }
 
     /// Remembers the entity tag that the answer to an own write told.
     pub fn remember_own_tag(&self, tag: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.lock();
         if state.own_tags.len() >= MAX_OWN_TAGS {
             state.own_tags.pop_front();
         }
@@ -238,13 +235,13 @@ impl<F> Session<F> {
     /// The origin's time in the answer to which `required` last rose.
     #[must_use]
     pub fn raised_at(&self) -> Option<Timestamp> {
-        self.state().raised_at
+        self.lock().raised_at
     }
 
     /// Whether `newest` has a token of the id of one of these values.
     #[must_use]
     pub fn keeps_id_of(&self, values: &[PresentedToken]) -> bool {
-        let state = self.state();
+        let state = self.lock();
         values.iter().any(|value| state.aggregate.newest().any(|held| held.id() == value.id()))
     }
 
@@ -264,14 +261,14 @@ impl<F> Session<F> {
     /// The coverage as another process can understand it. What is known of writes stays here.
     #[must_use]
     pub fn written(&self, covers: Coverage) -> WrittenCoverage {
-        self.state().aggregate.written(covers.newest_version)
+        self.lock().aggregate.written(covers.newest_version)
     }
 
     /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
     /// that is nothing.
     #[must_use]
     pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
-        let newest_version = self.state().aggregate.version_within(written);
+        let newest_version = self.lock().aggregate.version_within(written);
         (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
     }
 
@@ -305,8 +302,7 @@ impl<F> Session<F> {
         if !self.clauses.callers_never_merged {
             self.merge_callers_tokens(&presented);
         }
-        // Nothing is found out here: the revision stays, or a single caller with an old token would void every repeated answer.
-        self.state().aggregate.requirement(presented)
+        self.lock().aggregate.requirement(presented)
     }
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
@@ -336,7 +332,7 @@ impl<F> Session<F> {
         if self.clauses.sent_not_received {
             return covers;
         }
-        Coverage { newest_version: self.state().aggregate.version(), ..covers }
+        Coverage { newest_version: self.lock().aggregate.version(), ..covers }
     }
 
     /// Rules 1 to 3 for what has this coverage: a stored response, or a flight that a request wants to join. `related`: the
@@ -379,14 +375,7 @@ impl<F> Session<F> {
     /// The line of the answer to a caller's own write: what it demands of later reads includes that write.
     #[must_use]
     pub fn response_line_after_write(&self, received: &[SyncToken]) -> Option<HeaderValue> {
-        line(self.state().aggregate.response_line(received))
-    }
-
-    /// A number that grows whenever anything here is changed or found out under the lock, before anybody hears of it (what tokens
-    /// demand depends on nothing that changes without it). While it stays the same, every verdict and every line that was found without the lock stays the same too.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::SeqCst)
+        line(self.lock().aggregate.response_line(received))
     }
 
     /// Opens a write, before its first byte is sent.
@@ -504,40 +493,9 @@ impl<F> Session<F> {
         self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> Locked<'_, F> {
-        Locked { state: self.state(), revision: &self.revision }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<F>> {
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
         // Nothing under this lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The state under its lock. What was found out with it is another revision from before the lock is given back: by then the
-/// mirrors have been set, and nobody has been told yet.
-struct Locked<'a, F> {
-    state: MutexGuard<'a, State<F>>,
-    revision: &'a AtomicU64,
-}
-
-impl<F> Deref for Locked<'_, F> {
-    type Target = State<F>;
-
-    fn deref(&self) -> &State<F> {
-        &self.state
-    }
-}
-
-impl<F> DerefMut for Locked<'_, F> {
-    fn deref_mut(&mut self) -> &mut State<F> {
-        &mut self.state
-    }
-}
-
-impl<F> Drop for Locked<'_, F> {
-    fn drop(&mut self) {
-        self.revision.fetch_add(1, Ordering::SeqCst);
     }
 }
 
