@@ -42,6 +42,8 @@ pub struct PresentedRequest {
     pub range: Option<RangeRequest>,
     /// Whether the request carries `Cookie`. Computed once, because every lookup needs it under `Sharing::Guarded`.
     pub carries_cookie: bool,
+    /// Whether the request names ids that its answer repeats.
+    pub names_ids: bool,
     /// Whether the request carried an `Authorization` that goes upstream (RFC 9111 §3.5).
     pub authorized: bool,
     /// Whether a response to this request is stored for requests with the same secret only, as in a private cache (RFC
@@ -77,6 +79,12 @@ impl PresentedRequest {
             return Cow::Borrowed(&self.key);
         }
         Cow::Owned(self.key.of_target(&format!("{}\0authorized", self.key.canonical_target())))
+    }
+
+    /// The fields, if they name ids that the answer repeats.
+    #[must_use]
+    pub fn named_ids(&self) -> Option<&HeaderMap> {
+        self.names_ids.then_some(&self.fields)
     }
 
     /// Whether the store may answer this method: `GET` or `HEAD`.

@@ -64,6 +64,7 @@ pub(super) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest 
         range,
         carries_cookie: fields.contains_key("cookie"),
         authorized: fields.contains_key("authorization"),
+        names_ids: false,
         private_partition: false,
         fields,
     }

@@ -15,6 +15,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use crate::config::caching::Sharing;
+use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::profile::{BypassReason, Footprint, Profile};
 
@@ -90,7 +91,7 @@ impl Profile for Generic {
         &self,
         _method: &Method,
         target: &'a PathAndQuery,
-        _fields: &HeaderMap,
+        _fields: FieldSet,
     ) -> Result<Cow<'a, str>, BypassReason> {
         Ok(canonical(target.as_str()))
     }
@@ -171,7 +172,10 @@ mod tests {
 
     fn canonical_of(target: &str) -> String {
         let target: PathAndQuery = target.parse().expect("a target");
-        profile().canonical_target(&Method::GET, &target, &HeaderMap::new()).expect("cacheable").into_owned()
+        profile()
+            .canonical_target(&Method::GET, &target, FieldSet::default())
+            .expect("cacheable")
+            .into_owned()
     }
 
     #[test]
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn a_plain_target_is_not_copied() {
         let target = PathAndQuery::from_static("/kv/a?label=b%20c");
-        let canonical = profile().canonical_target(&Method::GET, &target, &HeaderMap::new());
+        let canonical = profile().canonical_target(&Method::GET, &target, FieldSet::default());
         assert!(matches!(canonical, Ok(Cow::Borrowed(_))));
     }
 

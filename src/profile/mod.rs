@@ -49,13 +49,16 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::headers::survey::FieldSet;
+
 /// What the cache must know about an API beyond HTTP. The module documentation says where each method is asked.
 pub trait Profile: Send + Sync + fmt::Debug {
     /// Its name in the configuration.
     fn name(&self) -> &'static str;
 
     /// The target as part of the cache key, or why this request bypasses the cache. Two targets may share a canonical
-    /// form only if the API answers both alike. `fields` are the end-to-end request fields.
+    /// form only if the API answers both alike. `fields` says which of the fields that bear on
+    /// it the request has.
     ///
     /// # Errors
     ///
@@ -64,7 +67,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
         &self,
         method: &Method,
         target: &'a PathAndQuery,
-        fields: &HeaderMap,
+        fields: FieldSet,
     ) -> Result<Cow<'a, str>, BypassReason>;
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
@@ -88,9 +91,10 @@ pub trait Profile: Send + Sync + fmt::Debug {
         let _plain_http_has_none = (request, answer);
     }
 
-    /// Renews those fields on an answer that [`Profile::describe_answer`] has described before for the same request.
-    fn describe_again(&self, answer: &mut HeaderMap) {
-        let _plain_http_has_none = answer;
+    /// Renews those fields on a copy of an answer that [`Profile::describe_answer`] has described before. `request` holds
+    /// the fields of the caller if they name ids.
+    fn describe_again(&self, request: Option<&HeaderMap>, answer: &mut HeaderMap) {
+        let _plain_http_has_none = (request, answer);
     }
 
     /// Response fields with absolute URLs of the API. They are rewritten to lead callers through the sidecar.
@@ -101,7 +105,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// The name of the resource that a write to this target changes and a `GET` of it shows, without the parameters
     /// that only select a representation. `None` if the target names no single resource.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
-        self.canonical_target(&Method::GET, target, &HeaderMap::new()).ok().map(Cow::into_owned)
+        self.canonical_target(&Method::GET, target, FieldSet::default()).ok().map(Cow::into_owned)
     }
 
     /// Reads from a successful answer to a retrieval what it says about other resources.

@@ -16,6 +16,7 @@ use crate::decide::list_first::asks_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
+use crate::headers::survey::FieldSet;
 use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
@@ -168,7 +169,7 @@ impl Proxy {
         match identified {
             Identified::Cacheable(post) => {
                 let (method, fields) = (post.method.clone(), post.fields.clone());
-                self.write(to, method, target, fields, Some(post), rules, body).await
+                self.write(to, method, target, fields, Some(Arc::unwrap_or_clone(post)), rules, body).await
             }
             Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
                 self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await
@@ -257,7 +258,7 @@ impl Proxy {
 
 /// The key of the plain retrieval of a target.
 fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
-    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, &HeaderMap::new()).ok()?;
+    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
     Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
 }

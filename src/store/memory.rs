@@ -28,7 +28,6 @@ type Map = Cache<CacheKey, Variants, ahash::RandomState>;
 pub struct MemoryStore {
     map: Map,
     change_locks: Box<[Mutex<()>]>,
-    changes: AtomicU64,
     evictions: Arc<AtomicU64>,
     capacity_bytes: u64,
     variants_limit: usize,
@@ -52,7 +51,7 @@ impl MemoryStore {
             })
             .build_with_hasher(ahash::RandomState::new());
         let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
-        Self { map, change_locks, changes: AtomicU64::new(0), evictions, capacity_bytes, variants_limit }
+        Self { map, change_locks, evictions, capacity_bytes, variants_limit }
     }
 
     fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
@@ -62,11 +61,6 @@ impl MemoryStore {
             .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         // The lock guards no data of its own: a panic under it leaves nothing half done.
         self.change_locks[sum % CHANGE_LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Raises [`Store::changes`]: after the map has changed, and before the change returns.
-    fn has_changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Makes moka evict now. By itself it waits for dozens of writes, which for bodies of some MiB is a multiple of the
@@ -91,10 +85,6 @@ impl Store for MemoryStore {
         self.map.get(key)
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
     fn update(&self, key: &CacheKey, change: &mut dyn FnMut(Option<&Variants>) -> StoreChange) {
         {
             let _changing = self.lock_changes(key);
@@ -103,24 +93,19 @@ impl Store for MemoryStore {
                 StoreChange::Put(variants) => self.map.insert(key.detached(), variants),
                 StoreChange::Remove => self.map.invalidate(key),
             }
-            self.has_changed();
         }
         self.evict_down_to_capacity();
     }
 
     fn remove(&self, key: &CacheKey) -> bool {
         let _changing = self.lock_changes(key);
-        let was_stored = self.map.remove(key).is_some();
-        // A key that was evicted before counts as removed too.
-        self.has_changed();
-        was_stored
+        self.map.remove(key).is_some()
     }
 
     fn remove_where(&self, matches: &dyn Fn(&CacheKey) -> bool) -> usize {
         let keys: Vec<Arc<CacheKey>> =
             self.map.iter().map(|(key, _)| key).filter(|key| matches(key)).collect();
         let removed = keys.iter().filter(|key| self.remove(key)).count();
-        self.has_changed();
         self.map.run_pending_tasks();
         removed
     }

@@ -35,10 +35,6 @@ pub trait Store: Send + Sync {
     /// counts as a use of the key; the least recently used keys are evicted first.
     fn variants(&self, key: &CacheKey) -> Option<Variants>;
 
-    /// A number that each change, removal and purge of any key has raised before it returns. If it is the same before
-    /// and after, then [`Store::variants`] would still give the same responses. Evictions do not count.
-    fn changes(&self) -> u64;
-
     /// Changes the variants of `key` atomically: `change` gets the stored variants and returns the change. No other
     /// change of the key, removal and purge included, happens meanwhile.
     ///

@@ -12,7 +12,6 @@ mod rules;
 mod writes;
 
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -74,7 +73,6 @@ pub struct Session<F> {
     open_writes: AtomicU64,
     /// The least `sent_order` of this epoch. Written under the lock.
     epoch_begins: AtomicU64,
-    revision: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
 }
@@ -121,7 +119,6 @@ impl<F> Session<F> {
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
             epoch_begins: AtomicU64::new(0),
-            revision: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
         }
@@ -176,12 +173,12 @@ impl<F> Session<F> {
     /// Whether the answer to an own write told of the state with this entity tag.
     #[must_use]
     pub fn wrote(&self, tag: &[u8]) -> bool {
-        self.state().own_tags.iter().any(|own| **own == *tag)
+        self.lock().own_tags.iter().any(|own| **own == *tag)
     }
 
     /// Remembers the entity tag that the answer to an own write told.
     pub fn remember_own_tag(&self, tag: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.lock();
         if state.own_tags.len() >= MAX_OWN_TAGS {
             state.own_tags.pop_front();
         }
@@ -191,13 +188,13 @@ impl<F> Session<F> {
     /// The origin's time in the answer to which `required` last rose.
     #[must_use]
     pub fn raised_at(&self) -> Option<Timestamp> {
-        self.state().raised_at
+        self.lock().raised_at
     }
 
     /// Whether `newest` has a token of the id of one of these values.
     #[must_use]
     pub fn keeps_id_of(&self, values: &[PresentedToken]) -> bool {
-        let state = self.state();
+        let state = self.lock();
         values.iter().any(|value| state.aggregate.newest().any(|held| held.id() == value.id()))
     }
 
@@ -211,20 +208,20 @@ impl<F> Session<F> {
     /// taken to be consistent by itself.
     #[must_use]
     pub fn tokens_tell_states_apart(&self) -> bool {
-        self.state().aggregate.moved()
+        self.lock().aggregate.moved()
     }
 
     /// The coverage as another process can understand it. What is known of writes stays here.
     #[must_use]
     pub fn written(&self, covers: Coverage) -> WrittenCoverage {
-        self.state().aggregate.written(covers.newest_version)
+        self.lock().aggregate.written(covers.newest_version)
     }
 
     /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
     /// that is nothing.
     #[must_use]
     pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
-        let newest_version = self.state().aggregate.version_within(written);
+        let newest_version = self.lock().aggregate.version_within(written);
         (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
     }
 
@@ -247,13 +244,6 @@ impl<F> Session<F> {
             lines::line(state.aggregate.request_line(in_place_of_ours))
         };
         Snapshot { covers, sync_token, sent_newest }
-    }
-
-    /// A number that grows whenever anything here is changed or found out under the lock, before anybody hears of it (what tokens
-    /// demand depends on nothing that changes without it). While it stays the same, every verdict and every line that was found without the lock stays the same too.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::SeqCst)
     }
 
     /// Forgets everything that tokens told: a store restored from a backup may count lower. Coverage taken before never
@@ -286,40 +276,9 @@ impl<F> Session<F> {
         self.latest_revelation.store(latest, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> Locked<'_, F> {
-        Locked { state: self.state(), revision: &self.revision }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<F>> {
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
         // Nothing under this lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The state under its lock. What was found out with it is another revision from before the lock is given back: by then the
-/// mirrors have been set, and nobody has been told yet.
-struct Locked<'a, F> {
-    state: MutexGuard<'a, State<F>>,
-    revision: &'a AtomicU64,
-}
-
-impl<F> Deref for Locked<'_, F> {
-    type Target = State<F>;
-
-    fn deref(&self) -> &State<F> {
-        &self.state
-    }
-}
-
-impl<F> DerefMut for Locked<'_, F> {
-    fn deref_mut(&mut self) -> &mut State<F> {
-        &mut self.state
-    }
-}
-
-impl<F> Drop for Locked<'_, F> {
-    fn drop(&mut self) {
-        self.revision.fetch_add(1, Ordering::SeqCst);
     }
 }
 

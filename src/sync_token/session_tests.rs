@@ -191,39 +191,6 @@ fn the_answer_to_a_write_demands_that_write_of_who_presents_its_token() {
 }
 
 #[test]
-fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
-    let session = Session::<&str>::default();
-    let changed_by = |change: &dyn Fn()| {
-        let before = session.revision();
-        change();
-        session.revision() > before
-    };
-    assert!(changed_by(&|| observe(&session, "id=a;sn=1")));
-    assert!(changed_by(&|| {
-        let write = session.open_write("k");
-        let closes = || {
-            let _closed = session.close_write(write, WriteOutcome::Happened, |footprint| footprint);
-        };
-        assert!(changed_by(&closes));
-    }));
-    let snapshot = session.snapshot(&[]);
-    let caller = fields("id=a");
-    assert!(!changed_by(&|| assert_eq!(
-        verdict(&session, snapshot.covers, &caller),
-        CoverageVerdict::Covered
-    )));
-    let other = session.open_write("other");
-    session.settle_write(other);
-    let looks_into_the_log =
-        || assert_eq!(verdict(&session, snapshot.covers, &caller), CoverageVerdict::Covered);
-    assert!(
-        changed_by(&looks_into_the_log),
-        "what profiles make of a footprint may change: not to be repeated"
-    );
-    assert!(changed_by(&|| session.reset()));
-}
-
-#[test]
 fn what_was_sent_counts_and_not_what_was_received() {
     let (session, covers) = moving();
     reveal(&session, "a=new;sn=7");

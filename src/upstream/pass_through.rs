@@ -18,6 +18,7 @@ use crate::decide::invalidate::write_outcome;
 use crate::decide::storable::storable;
 use crate::error::ProxyError;
 use crate::headers::conditional::Preconditions;
+use crate::headers::survey::FieldSet;
 use crate::presented_request::PresentedRequest;
 use crate::profile::Footprint;
 use crate::stored_response::CacheKey;
@@ -135,7 +136,7 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
-        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, &HeaderMap::new());
+        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
@@ -180,7 +181,7 @@ impl Upstream {
     ) -> Result<PassedAnswer, Failure> {
         let method = forwarded.method.clone();
         let footprint = self.profile.footprint(&method, &forwarded.target);
-        let own_target = self.profile.canonical_target(&method, &forwarded.target, &HeaderMap::new());
+        let own_target = self.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
         let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));

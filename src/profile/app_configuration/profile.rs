@@ -19,6 +19,7 @@ use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
+use crate::headers::survey::FieldSet;
 use crate::profile::path::climbs;
 use crate::profile::{BypassReason, Footprint, ItemState, Profile};
 
@@ -92,10 +93,10 @@ impl Profile for AppConfiguration {
         &self,
         _method: &Method,
         target: &'a PathAndQuery,
-        fields: &HeaderMap,
+        fields: FieldSet,
     ) -> Result<Cow<'a, str>, BypassReason> {
         // `Range: items=…` asks for a part of a list: the answer is not the one that the target names.
-        if fields.contains_key(RANGE) {
+        if fields.intersects(FieldSet::RANGE) {
             return Err(BypassReason::Range);
         }
         // From here on the result depends only on the bytes of the target.
@@ -147,8 +148,8 @@ impl Profile for AppConfiguration {
         }
     }
 
-    /// The caller's own ids stay. One pass over the few fields costs a third of two look-ups.
-    fn describe_again(&self, answer: &mut HeaderMap) {
+    /// One pass over the few fields costs a third of two look-ups.
+    fn describe_again(&self, request: Option<&HeaderMap>, answer: &mut HeaderMap) {
         let (mut request_id, mut correlation_id) = (None, None);
         for (name, value) in answer.iter_mut() {
             if *name == REQUEST_ID {
@@ -156,15 +157,24 @@ impl Profile for AppConfiguration {
             } else if *name == CORRELATION_REQUEST_ID {
                 correlation_id = Some(value);
             }
+            if request_id.is_some() && correlation_id.is_some() {
+                break;
+            }
         }
-        let Some(request_id) = request_id else { return };
         let id = fresh_request_id();
-        if let Some(correlation_id) = correlation_id
-            && correlation_id == request_id
-        {
-            *correlation_id = id.clone();
+        let named = request.and_then(|request| request.get(CORRELATION_REQUEST_ID));
+        if let Some(correlation_id) = correlation_id {
+            *correlation_id = named.unwrap_or(&id).clone();
         }
-        *request_id = id;
+        if let Some(request_id) = request_id {
+            *request_id = id;
+        }
+        if let Some(request) = request
+            && request.contains_key(RETURN_CLIENT_REQUEST_ID)
+            && let Some(id) = request.get(CLIENT_REQUEST_ID)
+        {
+            answer.insert(CLIENT_REQUEST_ID, id.clone());
+        }
     }
 
     fn absolute_fields(&self) -> &'static [HeaderName] {
@@ -299,10 +309,13 @@ fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::survey::Survey;
 
     fn canonical(target: &str, fields: &HeaderMap) -> Result<String, BypassReason> {
         let target: PathAndQuery = target.parse().expect("a target");
-        AppConfiguration::new(Vec::new()).canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+        AppConfiguration::new(Vec::new())
+            .canonical_target(&Method::GET, &target, Survey::of(fields).present)
+            .map(Cow::into_owned)
     }
 
     #[test]
@@ -325,7 +338,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         let canonical = |target: &'static str, fields: &HeaderMap| {
             let target = PathAndQuery::from_static(target);
-            profile.canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+            profile.canonical_target(&Method::GET, &target, Survey::of(fields).present).map(Cow::into_owned)
         };
         let targets =
             ["/kv/a%2Fb?label=%00&api-version=1.0", "/kv/a/b?api-version=1.0", "/kv/a?api-version=1.0"];
@@ -416,16 +429,19 @@ mod tests {
         let mut answer = HeaderMap::new();
         profile.describe_answer(&request, &mut answer);
         let mut again = answer.clone();
-        profile.describe_again(&mut again);
+        profile.describe_again(None, &mut again);
         assert_ne!(again[REQUEST_ID], answer[REQUEST_ID]);
         assert_eq!(again[CORRELATION_REQUEST_ID], again[REQUEST_ID]);
         request.insert(CORRELATION_REQUEST_ID, HeaderValue::from_static("theirs"));
-        let mut answer = HeaderMap::new();
-        profile.describe_answer(&request, &mut answer);
+        request.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
+        request.insert(CLIENT_REQUEST_ID, HeaderValue::from_static("client"));
         let mut again = answer.clone();
-        profile.describe_again(&mut again);
+        profile.describe_again(Some(&request), &mut again);
         assert_ne!(again[REQUEST_ID], answer[REQUEST_ID]);
-        assert_eq!(again[CORRELATION_REQUEST_ID], "theirs");
-        assert_eq!(again.len(), 2);
+        assert_eq!(
+            (&again[CORRELATION_REQUEST_ID], &again[CLIENT_REQUEST_ID]),
+            (&"theirs".parse().unwrap(), &"client".parse().unwrap())
+        );
+        assert_eq!(again.len(), 3);
     }
 }

@@ -59,8 +59,7 @@ impl<F> Session<F> {
         if !self.clauses.callers_never_merged {
             self.merge_callers_tokens(&presented);
         }
-        // Nothing is found out here: the revision stays, or a single caller with an old token would void every repeated answer.
-        self.state().aggregate.requirement(presented)
+        self.lock().aggregate.requirement(presented)
     }
 
     /// The `Sync-Token` line of every answer to a caller, if the origin has ever sent a token.
@@ -72,7 +71,7 @@ impl<F> Session<F> {
     /// The line of the answer to a caller's own write: what it demands of later reads includes that write.
     #[must_use]
     pub fn response_line_after_write(&self, received: &[SyncToken]) -> Option<HeaderValue> {
-        line(self.state().aggregate.response_line(received))
+        line(self.lock().aggregate.response_line(received))
     }
 }
 

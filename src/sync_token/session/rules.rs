@@ -78,7 +78,7 @@ impl<F> Session<F> {
         if self.clauses.sent_not_received {
             return covers;
         }
-        Coverage { newest_version: self.state().aggregate.version(), ..covers }
+        Coverage { newest_version: self.lock().aggregate.version(), ..covers }
     }
 
     /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
