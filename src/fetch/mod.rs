@@ -1,6 +1,7 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
 pub mod answer_body;
+pub mod appearances;
 pub mod caller_body;
 pub mod collapse;
 pub mod dial;
@@ -40,6 +41,7 @@ use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Session, Snapshot};
 use answer_body::AnswerBody;
+use appearances::Appearances;
 use collapse::Flights;
 use flight::{Failure, Landing};
 use items::StoredLists;
@@ -63,6 +65,8 @@ pub struct Upstream {
     pub session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
     pub last_shown: LastShown,
+    /// What was shown to exist.
+    pub appearances: Appearances,
     /// Lists that are stored, and of which items they consist.
     pub lists: StoredLists,
     /// What is under way.

@@ -163,6 +163,7 @@ fn destination(
         credential,
         session: Arc::new(Session::new(surroundings.clauses)),
         last_shown: LastShown::default(),
+        appearances: crate::fetch::appearances::Appearances::default(),
         lists: StoredLists::default(),
         flights: Arc::new(Flights::default()),
         throttle: Throttle::new(upstream.retry_after_limit, partitions),
