@@ -1,5 +1,6 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
+pub mod appearances;
 pub mod collapse;
 pub mod lists;
 pub mod outgoing;
@@ -36,6 +37,7 @@ use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Session, Snapshot};
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::{Outgoing, PooledClient};
+use appearances::Appearances;
 use collapse::Collapsing;
 use lists::StoredLists;
 use retrieval::{Failure, SharedResult};
@@ -58,6 +60,8 @@ pub struct Upstream {
     pub session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
     pub last_shown: LastShown,
+    /// What was shown to exist.
+    pub appearances: Appearances,
     /// Lists that are stored, and of which items they consist.
     pub lists: StoredLists,
     /// What is under way.

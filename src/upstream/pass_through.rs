@@ -73,11 +73,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
-    pub async fn forward(
-        &self,
-        forwarded: PassedRequest,
-        rules: &CachingRules,
-    ) -> Result<PassedAnswer, Failure> {
+    pub async fn forward(&self, forwarded: PassedRequest, rules: &CachingRules) -> Result<PassedAnswer, Failure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
         let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
@@ -232,6 +228,9 @@ impl Upstream {
         let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
         if *method != Method::DELETE {
             self.session.remember_own_tag(tag);
+            if let Some(key) = shows {
+                self.appearances.note(self.session.sent_order(), key.canonical_target());
+            }
         } else if let Some(key) = shows {
             let no_fields = HeaderMap::new();
             let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);
