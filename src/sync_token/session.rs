@@ -185,6 +185,12 @@ impl<F> Session<F> {
         state.own_tags.push_back(tag.into());
     }
 
+    /// How many requests have been sent.
+    #[must_use]
+    pub fn sent_order(&self) -> u64 {
+        self.state().sent_order
+    }
+
     /// The origin's time in the answer to which `required` last rose.
     #[must_use]
     pub fn raised_at(&self) -> Option<Timestamp> {

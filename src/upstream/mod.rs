@@ -1,5 +1,6 @@
 //! Asking the upstream: the pooled client, collapsing, throttling, and what one upstream is made of.
 
+pub mod appearances;
 pub mod collapse;
 pub mod exchange;
 pub mod hit_for_miss;
@@ -35,6 +36,7 @@ use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::Session;
 use crate::transport::client::PooledClient;
+use appearances::Appearances;
 use collapse::Collapsing;
 use hit_for_miss::HitForMiss;
 use lists::StoredLists;
@@ -58,6 +60,8 @@ pub struct Upstream {
     pub session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
     pub last_shown: LastShown,
+    /// What was shown to exist.
+    pub appearances: Appearances,
     /// Lists that are stored, and of which items they consist.
     pub lists: StoredLists,
     /// Fetches under way.

@@ -240,6 +240,9 @@ impl Upstream {
         let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
         if *method != Method::DELETE {
             self.session.remember_own_tag(tag);
+            if let Some(key) = shows {
+                self.appearances.note(self.session.sent_order(), key.canonical_target());
+            }
         } else if let Some(key) = shows {
             let no_fields = HeaderMap::new();
             let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);

@@ -4,12 +4,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::header::{DATE, ETAG};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Upstream;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
-use crate::decide::shows_change::{Known, ShownBefore, ShownState, outdates, shows_a_state, shows_change};
+use crate::decide::shows_change::{
+    Known, ShownBefore, ShownState, is_same_state, outdates, shows_a_state, shows_change,
+};
 use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
@@ -102,7 +105,16 @@ impl Upstream {
             .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
         let state = shown.state;
         let was_last = self.last_shown.replace(shown.key, &state);
+        let is_dated = self.profile.is_dated(target);
+        self.note_appearances(target, &state, held.as_ref());
         let before = match held {
+            Some(held)
+                if stored
+                    .as_ref()
+                    .is_some_and(|stored| self.lacks_what_was_shown(target, &state, stored, &held)) =>
+            {
+                ShownBefore::Nothing
+            }
             Some(held) => ShownBefore::Stored(held),
             None if was_last || !clauses.first_answers_show_change => ShownBefore::Same,
             None => ShownBefore::Nothing,
@@ -116,7 +128,6 @@ impl Upstream {
         {
             self.outdate(shown.key, stored);
         }
-        let is_dated = self.profile.is_dated(target);
         let known = Known {
             is_own: &|tag| self.session.wrote(tag),
             raised_at: self.session.raised_at(),
@@ -134,6 +145,47 @@ impl Upstream {
         }
         self.reveal_late(snapshot.clone(), received.clone(), revelation, scope);
         0
+    }
+
+    fn note_appearances(&self, target: &str, state: &ShownState<'_>, held: Option<&ShownState<'_>>) {
+        if !state.status.is_success() || held.is_some_and(|held| is_same_state(state, held)) {
+            return;
+        }
+        let sent_order = self.session.sent_order();
+        if self.profile.is_dated(target) {
+            self.appearances.note(sent_order, target);
+        }
+        let before = held.and_then(|held| held.items).unwrap_or_default();
+        for item in state.items.unwrap_or_default() {
+            if !before.contains(item) {
+                self.appearances.note(sent_order, &item.canonical_target);
+            }
+        }
+    }
+
+    /// Whether a list that is as it was stored lacks something that was shown to exist since: then that has been deleted.
+    fn lacks_what_was_shown(
+        &self,
+        target: &str,
+        state: &ShownState<'_>,
+        stored: &StoredResponse,
+        held: &ShownState<'_>,
+    ) -> bool {
+        if !state.status.is_success() || self.profile.is_dated(target) || !is_same_state(state, held) {
+            return false;
+        }
+        let shown = self.appearances.since(stored.covers.sent_order);
+        if shown.as_ref().is_some_and(Vec::is_empty) {
+            return false;
+        }
+        let Some(items) = self.profile.list_items(target, &stored.body) else { return false };
+        let Some(shown) = shown else { return true };
+        shown.iter().any(|shown| {
+            items.iter().all(|item| *item.canonical_target != **shown)
+                && PathAndQuery::try_from(&**shown).is_ok_and(|shown| {
+                    self.profile.touches(&self.profile.footprint(&Method::PUT, &shown), target)
+                })
+        })
     }
 
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
