@@ -188,7 +188,7 @@ impl<F> Session<F> {
     /// How many requests have been sent.
     #[must_use]
     pub fn sent_order(&self) -> u64 {
-        self.state().sent_order
+        self.lock().sent_order
     }
 
     /// The origin's time in the answer to which `required` last rose.
