@@ -8,6 +8,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "a bench measures time, prints, and stops at the first surprise"
@@ -85,23 +86,31 @@ fn start(origin_port: u16) -> (Child, Duration) {
         free_port()
     );
     let began = Instant::now();
-    let sidecar = Command::new(BINARY)
+    let mut sidecar = Command::new(BINARY)
         .args(flags.split(' '))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the binary starts");
-    loop {
-        assert!(began.elapsed() < Duration::from_secs(10), "no answer within 10 s: run {BINARY} {flags}");
-        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
-            stream.write_all(b"GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").expect("it reads");
-            let mut head = [0; 12];
-            stream.read_exact(&mut head).expect("it answers");
-            assert_eq!(&head, b"HTTP/1.1 200");
-            return (sidecar, began.elapsed());
+    while !answers(port) {
+        if began.elapsed() > Duration::from_secs(10) {
+            sidecar.kill().expect("a child");
+            sidecar.wait().expect("a child");
+            panic!("no answer within 10 s: run {BINARY} {flags}");
         }
         std::thread::sleep(Duration::from_micros(100));
     }
+    (sidecar, began.elapsed())
+}
+
+/// Whether somebody listens there, who then has to answer 200.
+fn answers(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").expect("it reads");
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).expect("it answers");
+    assert_eq!(&head, b"HTTP/1.1 200");
+    true
 }
 
 /// The memory of a process, what it shares with others divided by their number.
