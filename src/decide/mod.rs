@@ -329,7 +329,7 @@ pub struct SentConditions {
 
 /// A request that was sent upstream, as far as the meaning of its answer depends on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct SentRequest<'a> {
     /// The request on whose behalf it was sent.
     pub request: &'a PresentedRequest,
     /// The method that was sent: a `HEAD` may be sent as `GET`, so that its answer can be stored.

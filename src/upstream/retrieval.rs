@@ -22,7 +22,7 @@ use crate::decide::absorb::{Change, absorb};
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
 use crate::decide::validation::{Sent, callers_own, validation};
-use crate::decide::{Asked, ResponseHead, Unreachable};
+use crate::decide::{ResponseHead, SentRequest, Unreachable};
 use crate::error::ProxyError;
 use crate::headers::conditional::EntityTagCondition;
 use crate::presented_request::PresentedRequest;
@@ -262,7 +262,7 @@ impl Retrieval {
         let upstream = &self.upstream;
         let Answered { sent, head, .. } = answered;
         let covers = upstream.session.covers_as_received(snapshot.covers);
-        let asked = Asked {
+        let asked = SentRequest {
             request: &self.request,
             method: self.method(),
             in_hand,
