@@ -31,7 +31,7 @@ use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
 use crate::decide::{Decision, Staleness};
 use crate::error::ProxyError;
-use crate::guard::in_flight::Place;
+use crate::guard::in_flight::RequestPermit;
 use crate::identify::{self, Identified, identify};
 use crate::logging::Access;
 use crate::metrics::Metrics;
@@ -320,7 +320,7 @@ enum Answered<'a> {
 impl<'a> Answered<'a> {
     /// By a way that keeps its place among those in flight.
     fn holding(
-        place: Place,
+        place: RequestPermit,
         forwarded: impl Future<Output = Result<Outcome, ProxyError>> + Send + 'a,
     ) -> Self {
         Self::Forward(Box::pin(async move {

@@ -19,7 +19,7 @@ use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::guard::Guard;
 use crate::guard::callers::{Callers, KnownCaller};
-use crate::guard::in_flight::{InFlight, Place};
+use crate::guard::in_flight::{InFlight, RequestPermit};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
 use crate::transport::caller_body::{CallerBodyLimits, take_in};
@@ -42,7 +42,7 @@ pub(super) struct Admitted {
     /// Its body: checked and in memory if it was signed.
     pub(super) body: FlowingBody,
     /// Its place among those being answered, until the head of its answer is there.
-    pub(super) place: Place,
+    pub(super) place: RequestPermit,
 }
 
 impl Admission {
@@ -122,7 +122,7 @@ impl Admission {
         target: &PathAndQuery,
         body: B,
         now: Timestamp,
-        place: Place,
+        place: RequestPermit,
     ) -> Result<Admitted, ProxyError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
