@@ -28,7 +28,7 @@ use crate::config::{self, Secret};
 use crate::headers::retry_after::retry_after;
 use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
 use crate::transport::dial::Dial;
-use request::{Identity, Proof, Token, audience_of, read_token, token_request};
+use request::{ClientCredential, Principal, Token, audience_of, read_token, token_request};
 
 /// The public cloud's issuer.
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
@@ -81,7 +81,7 @@ enum SecretSource {
 
 /// The state that the renewing task and the requests share.
 #[derive(Debug)]
-struct Shared {
+struct TokenState {
     token: ArcSwapOption<Token>,
     /// Whether there is a usable token. Each change wakes the requests that wait for one.
     available: watch::Sender<bool>,
@@ -93,7 +93,7 @@ struct Shared {
 
 /// Authenticates with an access token.
 pub struct EntraCredential {
-    shared: Arc<Shared>,
+    shared: Arc<TokenState>,
     keeper: Arc<Keeper>,
     keeping: OnceLock<AbortOnDropHandle<()>>,
     refusals: Refusals,
@@ -154,7 +154,7 @@ impl EntraCredential {
             return Err(EntraError::Missing("an authority or imds with scheme and host"));
         };
         let client = PooledClient::new(scheme, authority, dial, limits);
-        let shared = Shared {
+        let shared = TokenState {
             token: ArcSwapOption::empty(),
             available: watch::Sender::new(false),
             failure: ArcSwapOption::empty(),
@@ -283,7 +283,7 @@ struct NoToken {
 impl Keeper {
     /// Requests tokens in an endless loop: ahead of expiry, with growing pauses after failures, and if the upstream
     /// refuses one.
-    async fn keep_fresh(&self, shared: &Shared) {
+    async fn keep_fresh(&self, shared: &TokenState) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ask().await {
@@ -314,7 +314,7 @@ impl Keeper {
         }
     }
 
-    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &Shared) {
+    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &TokenState) {
         let mut refused = std::pin::pin!(async {
             // A token that was just issued is refused for another reason than its age.
             tokio::time::sleep(RENEWAL_INTERVAL).await;
@@ -344,17 +344,17 @@ impl Keeper {
         };
         let held;
         let identity = match &self.holder {
-            Holder::Managed { client_id } => Identity::Managed { client_id },
+            Holder::Managed { client_id } => Principal::Managed { client_id },
             Holder::Secret { tenant_id, client_id, secret } => {
                 held = match secret {
                     SecretSource::Fixed(secret) => secret.clone(),
                     SecretSource::File(path) => read(path.clone(), "client_secret_file").await?,
                 };
-                Identity::Application { tenant_id, client_id, proof: Proof::Secret(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Secret(&held) }
             }
             Holder::Federated { tenant_id, client_id, file } => {
                 held = read(file.clone(), "federated_token_file").await?;
-                Identity::Application { tenant_id, client_id, proof: Proof::Assertion(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Assertion(&held) }
             }
         };
         let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
