@@ -11,7 +11,7 @@ use super::destination::Destination;
 use super::rewrite::{CallersView, rewritten};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
-use crate::credentials::unauthorized::Proof;
+use crate::credentials::unauthorized::SentCredential;
 use crate::decide::age::current_age;
 use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
@@ -194,7 +194,7 @@ impl Outcome {
     }
 
     /// With what a caller understands in the place of a 401 that it does not.
-    fn explained(self, proof: Proof, to: &Destination) -> Self {
+    fn explained(self, proof: SentCredential, to: &Destination) -> Self {
         let error = match &self.reply {
             Reply::Upstream { status, fields, .. } => {
                 proof.explains(*status, fields, to.upstream.client.authority())
@@ -236,7 +236,7 @@ pub(super) struct Told<'a> {
     via: HeaderValue,
     clock: &'a Clock,
     view: Option<CallersView>,
-    proof: Proof,
+    proof: SentCredential,
     access: Option<Box<AccessFacts>>,
 }
 
@@ -270,7 +270,7 @@ impl<'a> Told<'a> {
             CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
         });
         let upstream = &to.upstream;
-        let proof = Proof::of(&*upstream.credential, &head.headers, upstream.client.authority());
+        let proof = SentCredential::of(&*upstream.credential, &head.headers, upstream.client.authority());
         Self { to, metrics, via: pseudonym.value(head.version), clock, view, proof, access }
     }
 
