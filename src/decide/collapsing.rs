@@ -29,7 +29,7 @@ pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> boo
 /// snapshot. `strong`, `no-cache` and `max-age=0` follow only an exchange that starts after the request, so never this
 /// one.
 #[must_use]
-pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
+pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =
         request.directives.no_cache || request.directives.max_age.is_some_and(|limit| limit.is_zero());
     if wants_validation {
@@ -89,10 +89,10 @@ mod tests {
             (UNKNOWN, false, false),
             (OWN_WRITE, false, false),
         ] {
-            assert!(!may_join(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
-            assert_eq!(may_join(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
+            assert!(!may_follow(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
+            assert_eq!(may_follow(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
             assert_eq!(
-                may_join(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
+                may_follow(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
                 bounded,
                 "{verdict:?}"
             );
@@ -100,7 +100,7 @@ mod tests {
         let rules = rules(Consistency::Session);
         for directive in ["no-cache", "max-age=0"] {
             let request = get(&[("cache-control", directive)]);
-            assert!(!may_join(&request, CoverageVerdict::Covered, &rules), "{directive}");
+            assert!(!may_follow(&request, CoverageVerdict::Covered, &rules), "{directive}");
         }
     }
 

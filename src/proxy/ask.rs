@@ -4,7 +4,7 @@ use super::destination::Destination;
 use super::outcome::Outcome;
 use super::{Proxy, RequestContext};
 use crate::decide::ForwardReason;
-use crate::decide::collapsing::{may_be_handed, may_collapse, may_join};
+use crate::decide::collapsing::{may_be_handed, may_collapse, may_follow};
 use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
@@ -86,7 +86,7 @@ impl Proxy {
         let role = to.upstream.collapsing.join(
             collapse_key,
             |covers| {
-                joins_anything || may_join(&context.request, context.verdict(to, covers), &context.rules)
+                joins_anything || may_follow(&context.request, context.verdict(to, covers), &context.rules)
             },
             || {
                 let taken = to.upstream.session.snapshot(&[]);
