@@ -51,7 +51,7 @@ pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &
 /// result is as good as one of the follower's own exchange. Otherwise a response that may not be reused without
 /// validation is not for a follower: it asked after the exchange was sent.
 #[must_use]
-pub fn may_be_handed(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
+pub fn may_share_result(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
     let reusable = !response.policy.no_cache && !response.policy.freshness_lifetime.is_zero();
     (started_later || reusable) && vary::selects(&response.selecting, &request.fields)
 }
@@ -108,18 +108,18 @@ mod tests {
     fn what_must_be_validated_on_each_use_is_handed_only_to_those_who_asked_before() {
         let mut response = stored(200, &[]);
         response.policy.freshness_lifetime = Duration::from_secs(60);
-        assert!(may_be_handed(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, false));
         response.policy.no_cache = true;
-        assert!(!may_be_handed(&get(&[]), &response, false));
-        assert!(may_be_handed(&get(&[]), &response, true));
+        assert!(!may_share_result(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, true));
         response.policy.no_cache = false;
         response.policy.freshness_lifetime = Duration::ZERO;
-        assert!(!may_be_handed(&get(&[]), &response, false));
+        assert!(!may_share_result(&get(&[]), &response, false));
     }
 
     #[test]
     fn another_variant_is_not_shared() {
         let response = stored(200, &[("vary", "accept-language")]);
-        assert!(!may_be_handed(&get(&[("accept-language", "de")]), &response, true));
+        assert!(!may_share_result(&get(&[("accept-language", "de")]), &response, true));
     }
 }
