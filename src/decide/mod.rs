@@ -220,7 +220,7 @@ pub enum BypassReason {
     /// It carries `If-Match` or `If-Unmodified-Since`: only the origin knows the current state (RFC 9111 §4.3.2).
     Precondition,
     /// The profile gives it no cache key.
-    Unidentified(profile::BypassReason),
+    Unkeyed(profile::UnkeyedReason),
 }
 
 /// What about the request sent it upstream although a stored response could have answered.
@@ -285,7 +285,7 @@ impl BypassReason {
         match self {
             Self::Cookie => "cookie",
             Self::Precondition => "precondition",
-            Self::Unidentified(reason) => reason.as_str(),
+            Self::Unkeyed(reason) => reason.as_str(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! # Where a profile is asked
 //!
 //! ```text
-//! request ──canonical_target──► cache key, or BypassReason        two targets with one canonical form get the same answer
+//! request ──canonical_target──► cache key, or UnkeyedReason        two targets with one canonical form get the same answer
 //!         ──forwards, accept_encoding, fetches_head_as_get──►     the request that goes upstream
 //!         ──lies_within──►                                        whether a caller's prefix permits it
 //!         ──immutable_for──►                                      lifetime of content that cannot change any more
@@ -65,7 +65,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
         method: &Method,
         target: &'a PathAndQuery,
         fields: &HeaderMap,
-    ) -> Result<Cow<'a, str>, BypassReason>;
+    ) -> Result<Cow<'a, str>, UnkeyedReason>;
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
     /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.
@@ -174,7 +174,7 @@ pub enum Footprint {
 
 /// Why a request bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BypassReason {
+pub enum UnkeyedReason {
     /// A method that is not answered from the store: `fwd=method`.
     Method,
     /// A path that the profile does not know.
@@ -195,7 +195,7 @@ pub enum BypassReason {
     Configured,
 }
 
-impl BypassReason {
+impl UnkeyedReason {
     /// Every reason: metrics export each label value from the start.
     pub const ALL: [Self; 9] = [
         Self::Method,

@@ -174,8 +174,8 @@ impl Proxy {
             }
             Identified::Bypass(bypassed) => {
                 let reason = match bypassed.reason {
-                    profile::BypassReason::Method => ForwardReason::Method,
-                    reason => ForwardReason::Bypass(BypassReason::Unidentified(reason)),
+                    profile::UnkeyedReason::Method => ForwardReason::Method,
+                    reason => ForwardReason::Bypass(BypassReason::Unkeyed(reason)),
                 };
                 let shows = shown_by_bypassed(to, &bypassed, &target);
                 self.pass(to, bypassed.method, target, bypassed.fields, shows, reason, &rules, body).await
@@ -265,7 +265,7 @@ fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Opt
 /// of a list, or is not understood, shows a state of its own.
 fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
     let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
-    if !is_retrieval || bypassed.reason == profile::BypassReason::AcceptDatetime {
+    if !is_retrieval || bypassed.reason == profile::UnkeyedReason::AcceptDatetime {
         return None;
     }
     let plain = shown_key(to, &bypassed.fields, target);
