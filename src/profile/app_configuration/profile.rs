@@ -19,7 +19,7 @@ use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
-use crate::profile::path::climbs;
+use crate::profile::path::has_dot_segments;
 use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -236,7 +236,7 @@ impl Profile for AppConfiguration {
     fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
         let Ok(query) = Query::parse(target.query().unwrap_or_default()) else { return false };
         let Ok(resource) = Resource::parse(target.path(), &query) else { return false };
-        !climbs(target.path()) && resource.lies_within(prefix)
+        !has_dot_segments(target.path()) && resource.lies_within(prefix)
     }
 
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
