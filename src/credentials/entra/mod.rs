@@ -405,8 +405,8 @@ impl Credential for EntraCredential {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        if self.refusals.heed(status, fields, now) == Some(CredentialRefusal::Credential) {
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        if self.refusals.observe_answer(status, fields, now) == Some(CredentialRefusal::Credential) {
             self.shared.renew.notify_one();
         }
     }
