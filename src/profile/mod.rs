@@ -10,7 +10,7 @@
 //!
 //! answer  ──list_items──► state of each item                      a list validates the responses for its items
 //!         ──is_dated──►                                           whether Last-Modified dates the state
-//!         ──learn──►                                              what it says about other resources
+//!         ──observe_answer──►                                         what it says about other resources
 //!         ──describe_answer, absolute_fields──►                   the answer that the caller gets
 //!
 //! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
@@ -105,7 +105,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     }
 
     /// Reads from a successful answer to a retrieval what it says about other resources.
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         let _http_says_nothing = (canonical_target, body);
     }
 

@@ -434,7 +434,7 @@ impl Retrieval {
         let target = self.request.key.canonical_target();
         let mut items = None;
         if response.status == StatusCode::OK && response.range.is_none() {
-            self.upstream.profile.learn(target, &response.body);
+            self.upstream.profile.observe_answer(target, &response.body);
             items = self.upstream.profile.list_items(target, &response.body);
             if response.covers.is_immutable()
                 && let Some(lifetime) = self.upstream.profile.immutable_for(target)

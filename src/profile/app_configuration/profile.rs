@@ -181,11 +181,11 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         if canonical_target.starts_with("/snapshots/")
             && let Some(Resource::Snapshot { name }) = resource(canonical_target)
         {
-            self.snapshots.learn(&name, body);
+            self.snapshots.observe(&name, body);
         }
     }
 
