@@ -15,7 +15,7 @@
 //!
 //! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
 //!         ──touches──►                                            which stored responses it outdates
-//!         ──wrote──►                                              what the profile forgets
+//!         ──observe_write──►                                         what the profile forgets
 //! ```
 //!
 //! # The rules
@@ -131,7 +131,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     }
 
     /// Takes note of a write that may have happened, before its caller is answered.
-    fn wrote(&self, footprint: &Footprint) {
+    fn observe_write(&self, footprint: &Footprint) {
         let _nothing_was_learned = footprint;
     }
 

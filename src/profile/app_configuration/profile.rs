@@ -209,7 +209,7 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn wrote(&self, footprint: &Footprint) {
+    fn observe_write(&self, footprint: &Footprint) {
         if let Footprint::Resource(write) = footprint
             && let Some(Write::Snapshot { name }) = write.downcast_ref()
         {
