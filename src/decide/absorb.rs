@@ -15,7 +15,7 @@ use super::complete::{Completion, complete};
 use super::disconnected::disconnected;
 use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by_head};
 use super::freshness::{directives_in_force, freshness_lifetime};
-use super::reuse::has_what_is_asked;
+use super::reuse::holds_requested_bytes;
 use super::storable::{NotStored, Storable, storable_answer_to};
 use super::{ResponseHead, Reuse, SentRequest, Unreachable};
 use crate::clock::Timestamp;
@@ -153,7 +153,7 @@ fn absorb_not_modified(asked: &SentRequest<'_>, head: &ResponseHead, rules: &Cac
         return Change::Keep(NotStored::Status);
     };
     match freshen(asked, stored, head, rules) {
-        Ok(_) if !has_what_is_asked(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
+        Ok(_) if !holds_requested_bytes(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
         Ok(freshened) => settle(freshened),
         Err(FreshenRefusal::OtherVersion) if is_callers_version(asked, head) => Change::NotModifiedForCaller,
         Err(refusal) => Change::AskAgain(AskAgainReason::NotModified(refusal)),
