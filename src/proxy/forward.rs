@@ -12,7 +12,7 @@ use super::{Found, Proxy, RequestContext};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::age::current_age;
-use crate::decide::list_first::asks_list_first;
+use crate::decide::list_first::validates_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
@@ -146,7 +146,7 @@ impl Proxy {
             .count();
         // What is no longer stored would be fetched anew, with its body.
         let list_answers = answers(&list.request.key)?;
-        asks_list_first(reason, list_answers, stale_items).then(|| RequestContext {
+        validates_list_first(reason, list_answers, stale_items).then(|| RequestContext {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
