@@ -21,7 +21,7 @@ use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
-use crate::decide::validation::{Sent, callers_own, validation};
+use crate::decide::validation::{ConditionalFields, callers_own, validation};
 use crate::decide::{ResponseHead, SentRequest, Unreachable};
 use crate::error::ProxyError;
 use crate::headers::conditional::EntityTagCondition;
@@ -137,7 +137,7 @@ pub struct Retrieval {
 
 /// What came back, before its body.
 struct Answered {
-    sent: Sent,
+    sent: ConditionalFields,
     head: ResponseHead,
     received: Received,
     response: Response<AnswerBody>,
