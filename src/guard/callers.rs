@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::local_keys::{Access, LocalKeys};
+use super::local_keys::{KeyPermissions, LocalKeys};
 use crate::clock::Timestamp;
 use crate::config::{self, Secret};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
@@ -47,7 +47,7 @@ pub struct KnownCaller {
     /// Its name in limits and logs. It contains no secret.
     pub name: Arc<str>,
     /// What it may do.
-    pub access: Arc<Access>,
+    pub access: Arc<KeyPermissions>,
     /// The hash that its body must have, if it signed one.
     pub content: Option<SignedContent>,
 }
