@@ -133,7 +133,7 @@ pub fn absorb(
         && let Some(stored) = asked.in_hand
     {
         return match freshen_by_head(asked, stored, head, rules) {
-            HeadOutcome::Freshened(freshened) => settle(*freshened),
+            HeadOutcome::Freshened(freshened) => freshened_change(*freshened),
             HeadOutcome::Outdated => Change::Outdate(NotStored::Method),
             HeadOutcome::Nothing => Change::Keep(NotStored::Method),
         };
@@ -154,13 +154,13 @@ fn absorb_not_modified(asked: &SentRequest<'_>, head: &ResponseHead, rules: &Cac
     };
     match freshen(asked, stored, head, rules) {
         Ok(_) if !holds_requested_bytes(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
-        Ok(freshened) => settle(freshened),
+        Ok(freshened) => freshened_change(freshened),
         Err(FreshenRefusal::OtherVersion) if is_callers_version(asked, head) => Change::NotModifiedForCaller,
         Err(refusal) => Change::AskAgain(AskAgainReason::NotModified(refusal)),
     }
 }
 
-fn settle(freshened: Freshened) -> Change {
+fn freshened_change(freshened: Freshened) -> Change {
     match freshened.keep {
         Ok(()) => Change::Freshened(Box::new(freshened.response)),
         Err(reason) => Change::AnswerOnly(Box::new(freshened.response), reason),

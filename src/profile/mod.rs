@@ -3,19 +3,19 @@
 //! # Where a profile is asked
 //!
 //! ```text
-//! request ──canonical_target──► cache key, or UnkeyedReason        two targets with one canonical form get the same answer
+//! request ──canonical_target──► cache key, or UnkeyedReason       two targets with one canonical form get the same answer
 //!         ──forwards, accept_encoding, fetches_head_as_get──►     the request that goes upstream
 //!         ──lies_within──►                                        whether a caller's prefix permits it
 //!         ──immutable_for──►                                      lifetime of content that cannot change any more
 //!
 //! answer  ──list_items──► state of each item                      a list validates the responses for its items
 //!         ──is_dated──►                                           whether Last-Modified dates the state
-//!         ──observe_answer──►                                         what it says about other resources
+//!         ──observe_answer──►                                     what it says about other resources
 //!         ──describe_answer, absolute_fields──►                   the answer that the caller gets
 //!
 //! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
 //!         ──touches──►                                            which stored responses it outdates
-//!         ──observe_write──►                                         what the profile forgets
+//!         ──observe_write──►                                      what the profile forgets
 //! ```
 //!
 //! # The rules
@@ -172,7 +172,7 @@ pub enum Footprint {
     Everything,
 }
 
-/// Why a request bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
+/// Why a request has no cache key and bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnkeyedReason {
     /// A method that is not answered from the store: `fwd=method`.
