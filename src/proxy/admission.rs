@@ -22,7 +22,7 @@ use crate::guard::callers::{Callers, KnownCaller};
 use crate::guard::in_flight::{InFlight, RequestPermit};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
-use crate::transport::caller_body::{CallerBodyLimits, take_in};
+use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
 
 /// Everything that lets requests in or keeps them out.
 pub(super) struct Admission {
@@ -138,7 +138,7 @@ impl Admission {
                 // Nothing of it may go anywhere before all of it has been compared.
                 let whole =
                     CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
-                let body = take_in(body, whole).await?.body;
+                let body = read_or_stream(body, whole).await?.body;
                 match &body {
                     FlowingBody::Empty => rules.check_content(&content, b"")?,
                     FlowingBody::Full(bytes) => rules.check_content(&content, bytes)?,

@@ -22,7 +22,7 @@ use crate::profile;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
-use crate::transport::caller_body::take_in;
+use crate::transport::caller_body::read_or_stream;
 use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
 use crate::upstream::retrieval::UnsharedAnswer;
 use crate::upstream::unknown_tokens::Learned;
@@ -248,7 +248,7 @@ impl Proxy {
             Presented::Unknown(values) => values,
             Presented::Known { .. } => Vec::new(),
         };
-        let body = take_in(body, limits).await?;
+        let body = read_or_stream(body, limits).await?;
         let body_deadline = limits.deadline;
         Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
     }
