@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::guard::Guard;
-use crate::guard::callers::{Callers, KnownCaller};
+use crate::guard::callers::{AuthenticatedCaller, Callers};
 use crate::guard::in_flight::{InFlight, RequestPermit};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
@@ -128,7 +128,7 @@ impl Admission {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
-        let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
+        let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let place = place.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
