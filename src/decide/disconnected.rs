@@ -161,7 +161,7 @@ mod tests {
 
     const COVERED: CoverageVerdict = CoverageVerdict::Covered;
 
-    /// What answers so many seconds after the response was stored: its remaining lifetime, or the refusal.
+    /// The remaining lifetime of the response that answers this many seconds after it was stored, or the refusal.
     fn judge(
         demands: &[(&str, &str)],
         directives: &str,

@@ -46,7 +46,7 @@ struct Bearer {
 pub struct AuthenticatedCaller {
     /// Its name in limits and logs. It contains no secret.
     pub name: Arc<str>,
-    /// What it may do.
+    /// Its permissions.
     pub access: Arc<KeyPermissions>,
     /// The hash that its body must have, if it signed one.
     pub content: Option<SignedContent>,

@@ -2,7 +2,7 @@
 //! that the caller gets:
 //!
 //! ```text
-//! # What is behind `Id` and `Secret` is optional.
+//! # Everything after `Id` and `Secret` is optional.
 //! Id=app-a;Secret=MTIzNDU2Nzg5MDEyMzQ1Ng==
 //! Id=dashboard;Secret=…;Access=read-only
 //! Id=app-b;Secret=…;Prefix=app-b/;Prefix=shared/
