@@ -244,7 +244,9 @@ pub enum ProxyError {
         cause: String,
     },
     /// The upstream's answer is not HTTP, breaks its rules, or exceeds a limit.
-    #[error("the answer of {upstream} cannot be passed on: {cause}. This is for whoever runs it to mend")]
+    #[error(
+        "the answer of {upstream} cannot be passed on: {cause}. The operator of that service must repair it"
+    )]
     BrokenAnswer {
         /// The upstream's authority.
         upstream: String,

@@ -14,7 +14,7 @@ use crate::headers::hop_by_hop::remove_hop_by_hop;
 use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
 use crate::presented_request::PresentedRequest;
-use crate::profile::{BypassReason, Profile};
+use crate::profile::{Profile, UnkeyedReason};
 use crate::stored_response::CacheKey;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
@@ -47,7 +47,7 @@ pub enum Identified {
 #[derive(Clone, Debug)]
 pub struct Bypassed {
     /// Why.
-    pub reason: BypassReason,
+    pub reason: UnkeyedReason,
     /// The method as received.
     pub method: Method,
     /// All end-to-end request fields.
@@ -94,20 +94,20 @@ pub fn identify(
 
     // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
     if !is_retrieval && method != Method::POST {
-        return bypass(BypassReason::Method, fields);
+        return bypass(UnkeyedReason::Method, fields);
     }
     // Another instant: whatever the profile knows of the target, the answer is not the state that a plain request is shown, and
     // an origin may forget to say so in `Vary`.
     if survey.has(FieldSet::ACCEPT_DATETIME) {
-        return bypass(BypassReason::AcceptDatetime, fields);
+        return bypass(UnkeyedReason::AcceptDatetime, fields);
     }
     if is_retrieval && has_body {
-        return bypass(BypassReason::Body, fields);
+        return bypass(UnkeyedReason::Body, fields);
     }
     let range = match range {
         RangeField::Single(range) => Some(range),
         RangeField::Absent | RangeField::Malformed => None,
-        RangeField::Unsupported => return bypass(BypassReason::Range, fields),
+        RangeField::Unsupported => return bypass(UnkeyedReason::Range, fields),
     };
     let key = match to.profile.canonical_target(method, target, present) {
         Ok(canonical_target) => CacheKey::new(to.upstream, to.partition, &canonical_target),
@@ -216,7 +216,7 @@ mod tests {
         method: &str,
         target: &str,
         lines: &[(&'static str, &'static str)],
-    ) -> Option<BypassReason> {
+    ) -> Option<UnkeyedReason> {
         match identified(method, target, lines) {
             Identified::Cacheable(_) => None,
             Identified::Bypass(bypassed) => Some(bypassed.reason),
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn methods_are_case_sensitive() {
         for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "M-SEARCH", "get", "Get", "PURGE"] {
-            assert_eq!(bypass_reason(method, "/", &[]), Some(BypassReason::Method), "{method}");
+            assert_eq!(bypass_reason(method, "/", &[]), Some(UnkeyedReason::Method), "{method}");
         }
         for method in ["GET", "HEAD", "POST"] {
             assert_eq!(bypass_reason(method, "/", &[]), None, "{method}");
@@ -260,7 +260,7 @@ mod tests {
             let refused = identified_by(&guarded, method, "/", &[], true).expect_err("refused");
             assert_eq!(refused.reason, RefusalReason::BodyOnRetrieval);
             let passed = identified_by(&CachingRules::rfc9111(), method, "/", &[], true).expect("passed");
-            assert!(matches!(passed, Identified::Bypass(Bypassed { reason: BypassReason::Body, .. })));
+            assert!(matches!(passed, Identified::Bypass(Bypassed { reason: UnkeyedReason::Body, .. })));
             // An asynchronous Python client announces an empty body.
             let empty = identified_by(&guarded, method, "/", &[("content-length", "0")], false);
             assert!(matches!(empty, Ok(Identified::Cacheable(_))));
@@ -322,7 +322,7 @@ mod tests {
             assert!(!request.fields.contains_key(RANGE), "{method} {value}");
         }
         for value in ["items=0-2", "bytes=0-1,4-5"] {
-            assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(BypassReason::Range), "{value}");
+            assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(UnkeyedReason::Range), "{value}");
         }
     }
 
@@ -334,7 +334,7 @@ mod tests {
                 let lines = [(name, date), ("range", "items=0-2")];
                 assert_eq!(
                     bypass_reason(method, "/", &lines),
-                    Some(BypassReason::AcceptDatetime),
+                    Some(UnkeyedReason::AcceptDatetime),
                     "{method} {name}"
                 );
             }
@@ -342,11 +342,11 @@ mod tests {
             assert!(
                 matches!(
                     with_body,
-                    Ok(Identified::Bypass(Bypassed { reason: BypassReason::AcceptDatetime, .. }))
+                    Ok(Identified::Bypass(Bypassed { reason: UnkeyedReason::AcceptDatetime, .. }))
                 ),
                 "{name}"
             );
-            assert_eq!(bypass_reason("PUT", "/", &[(name, date)]), Some(BypassReason::Method), "{name}");
+            assert_eq!(bypass_reason("PUT", "/", &[(name, date)]), Some(UnkeyedReason::Method), "{name}");
         }
     }
 

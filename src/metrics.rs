@@ -129,7 +129,7 @@ impl OriginCounters {
 pub struct UpstreamMetrics {
     /// How its requests were answered.
     pub requests: RequestCounters,
-    /// What was asked of its origin.
+    /// The requests to its origin.
     pub origin: OriginCounters,
 }
 

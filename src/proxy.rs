@@ -30,7 +30,7 @@ use crate::credentials::partition::Identity;
 use crate::decide::reuse::reuse;
 use crate::decide::{Decision, Staleness};
 use crate::error::ProxyError;
-use crate::guard::in_flight::Place;
+use crate::guard::in_flight::RequestPermit;
 use crate::headers::survey::Survey;
 use crate::identify::{self, Identified, identify};
 use crate::metrics::Metrics;
@@ -321,7 +321,7 @@ enum Waiting {
     /// Whether the caller is who it says.
     ToBeProven(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
     /// What the store does not answer; it keeps its place among the requests in flight.
-    Beyond { beyond: Box<Beyond>, place: Place },
+    Beyond { beyond: Box<Beyond>, place: RequestPermit },
 }
 
 /// Whether the store answers.

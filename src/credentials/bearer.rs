@@ -95,8 +95,8 @@ impl Credential for BearerFile {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.heed(status, fields, now);
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        self.refusals.observe_answer(status, fields, now);
     }
 
     fn availability(&self) -> Option<watch::Receiver<bool>> {

@@ -149,8 +149,8 @@ impl Credential for HmacCredential {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.heed(status, fields, now);
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        self.refusals.observe_answer(status, fields, now);
     }
 }
 

@@ -80,7 +80,7 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
     }
 
     /// Takes note of an answer, so that a refused credential is reported or renewed.
-    fn heed(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
+    fn observe_answer(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
 }
 
 /// Whether an eavesdropper could read what is sent to this URI: it is neither TLS nor on this machine.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the sidecar's own, or none | one for all callers |
 //! | the caller's bearer token or password | one for each credential, named by a keyed hash of it |
-//! | the caller's signature (`HMAC…`) | one for each key; the upstream must validate each request before a stored response answers, because the signature cannot be checked here |
+//! | the caller's signature (`HMAC…`) | one for all signed requests; the upstream must validate each of them before a stored response answers, because the signature cannot be checked here |
 //! | none, where callers' credentials are forwarded | one for all anonymous callers |
 
 use std::borrow::Cow;

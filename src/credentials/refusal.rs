@@ -107,7 +107,12 @@ impl Refusals {
     }
 
     /// Takes note of an answer. Returns why it refuses the credential, if it does.
-    pub fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<CredentialRefusal> {
+    pub fn observe_answer(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<CredentialRefusal> {
         let skew_seconds = clock_skew_seconds(fields, now);
         if let Some(skew_seconds) = skew_seconds {
             self.metrics.clock_skew_seconds.set(skew_seconds);
@@ -191,7 +196,7 @@ mod tests {
             [(403, true), (401, false), (401, false), (503, true), (401, false), (200, true)]
         {
             let status = StatusCode::from_u16(status).unwrap();
-            refusals.heed(status, &answer(&[]), Timestamp::from_unix_seconds(1));
+            refusals.observe_answer(status, &answer(&[]), Timestamp::from_unix_seconds(1));
             assert_eq!(*acceptance.borrow(), accepted, "{status}");
         }
     }
@@ -202,7 +207,10 @@ mod tests {
         let refusals = Refusals::new("main".to_owned(), metrics.upstream(0).origin.clone());
         let now = parse_signing_date("Fri, 21 Nov 2025 10:30:00 GMT").unwrap();
         let fields = answer(&[EXPIRED, ("date", "Fri, 21 Nov 2025 10:00:00 GMT")]);
-        assert_eq!(refusals.heed(StatusCode::UNAUTHORIZED, &fields, now), Some(CredentialRefusal::Clock));
+        assert_eq!(
+            refusals.observe_answer(StatusCode::UNAUTHORIZED, &fields, now),
+            Some(CredentialRefusal::Clock)
+        );
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("tagalong_origin_clock_skew_seconds{upstream=\"main\"} 1800"), "{text}");
         assert!(

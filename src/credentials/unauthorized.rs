@@ -10,7 +10,7 @@ use crate::error::{ProxyError, RefusalReason, Refused};
 
 /// Whose credential goes upstream with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum SentCredential {
     /// The sidecar's own, of this kind. The caller cannot do anything about a refusal.
     Own(&'static str),
     /// The caller's signature. It covers the `Host` of the sidecar, so it is not valid for the request that the
@@ -20,7 +20,7 @@ pub enum Proof {
     Callers,
 }
 
-impl Proof {
+impl SentCredential {
     /// The credential that goes with a request with these fields to the upstream of this authority.
     #[must_use]
     pub fn of(credential: &dyn Credential, fields: &HeaderMap, upstream: &Authority) -> Self {
@@ -105,36 +105,40 @@ mod tests {
             (
                 "127.0.0.1:8484",
                 "HMAC-SHA256 Credential=a&SignedHeaders=x-ms-date;host&Signature=b",
-                Proof::SignedForSidecar,
+                SentCredential::SignedForSidecar,
             ),
-            ("127.0.0.1:8484", "hmac-sha256 signedheaders=Host", Proof::SignedForSidecar),
-            ("Contoso.azconfig.io", "HMAC-SHA256 SignedHeaders=host", Proof::Callers),
-            ("127.0.0.1:8484", "HMAC-SHA256 SignedHeaders=x-ms-date", Proof::Callers),
-            ("127.0.0.1:8484", "HMAC host", Proof::Callers),
-            ("127.0.0.1:8484", "Bearer a", Proof::Callers),
+            ("127.0.0.1:8484", "hmac-sha256 signedheaders=Host", SentCredential::SignedForSidecar),
+            ("Contoso.azconfig.io", "HMAC-SHA256 SignedHeaders=host", SentCredential::Callers),
+            ("127.0.0.1:8484", "HMAC-SHA256 SignedHeaders=x-ms-date", SentCredential::Callers),
+            ("127.0.0.1:8484", "HMAC host", SentCredential::Callers),
+            ("127.0.0.1:8484", "Bearer a", SentCredential::Callers),
         ] {
             let fields = fields(host, authorization);
             assert_eq!(
-                Proof::of(&ForwardedCredential, &fields, &UPSTREAM),
+                SentCredential::of(&ForwardedCredential, &fields, &UPSTREAM),
                 expected,
                 "{host} {authorization}"
             );
-            assert_eq!(Proof::of(&NoCredential, &fields, &UPSTREAM), Proof::Callers, "removed on the way");
+            assert_eq!(
+                SentCredential::of(&NoCredential, &fields, &UPSTREAM),
+                SentCredential::Callers,
+                "removed on the way"
+            );
         }
     }
 
     #[test]
     fn only_a_401_is_explained_and_never_the_callers_own() {
-        let status = |proof: Proof, status| {
+        let status = |proof: SentCredential, status| {
             let status = StatusCode::from_u16(status).unwrap();
             proof.explains(status, &HeaderMap::new(), &UPSTREAM).map(|error| error.status().as_u16())
         };
-        assert_eq!(status(Proof::Own("hmac"), 401), Some(502));
-        assert_eq!(status(Proof::SignedForSidecar, 401), Some(401));
-        assert_eq!(status(Proof::Callers, 401), None);
+        assert_eq!(status(SentCredential::Own("hmac"), 401), Some(502));
+        assert_eq!(status(SentCredential::SignedForSidecar, 401), Some(401));
+        assert_eq!(status(SentCredential::Callers, 401), None);
         for other in [200, 304, 403, 407, 500] {
-            assert_eq!(status(Proof::Own("hmac"), other), None, "{other}");
-            assert_eq!(status(Proof::SignedForSidecar, other), None, "{other}");
+            assert_eq!(status(SentCredential::Own("hmac"), other), None, "{other}");
+            assert_eq!(status(SentCredential::SignedForSidecar, other), None, "{other}");
         }
     }
 }

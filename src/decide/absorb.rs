@@ -15,10 +15,10 @@ use super::complete::{Completion, complete};
 use super::disconnected::disconnected;
 use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by_head};
 use super::freshness::{directives_in_force, freshness_lifetime};
-use super::reuse::has_what_is_asked;
+use super::reuse::holds_requested_bytes;
 use super::shows_change::{self, ShownState};
 use super::storable::{NotStored, Storable, storable_answer_to};
-use super::{Asked, ResponseHead, Unreachable};
+use super::{ResponseHead, SentRequest, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
@@ -102,7 +102,7 @@ impl RejectReason {
 /// [`invalidate`](super::invalidate) decides separately what an unsafe method outdates.
 #[must_use]
 pub fn absorb(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     head: &ResponseHead,
     coverage: CoverageVerdict,
     rules: &CachingRules,
@@ -134,7 +134,7 @@ pub fn absorb(
         && let Some(stored) = asked.in_hand
     {
         return match freshen_by_head(asked, stored, head, rules) {
-            HeadOutcome::Freshened(freshened) => settle(*freshened),
+            HeadOutcome::Freshened(freshened) => freshened_change(*freshened),
             HeadOutcome::Outdated => Change::Outdate(NotStored::Method),
             HeadOutcome::Nothing => Change::Keep(NotStored::Method),
         };
@@ -146,7 +146,7 @@ pub fn absorb(
     }
 }
 
-fn absorb_not_modified(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) -> Change {
+fn absorb_not_modified(asked: &SentRequest<'_>, head: &ResponseHead, rules: &CachingRules) -> Change {
     if !asked.conditions.own && !asked.conditions.callers {
         return Change::Reject(RejectReason::UnaskedNotModified);
     }
@@ -154,14 +154,14 @@ fn absorb_not_modified(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRu
         return Change::Keep(NotStored::Status);
     };
     match freshen(asked, stored, head, rules) {
-        Ok(_) if !has_what_is_asked(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
-        Ok(freshened) => settle(freshened),
+        Ok(_) if !holds_requested_bytes(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
+        Ok(freshened) => freshened_change(freshened),
         Err(FreshenRefusal::OtherVersion) if is_callers_version(asked, head) => Change::NotModifiedForCaller,
         Err(refusal) => Change::AskAgain(AskAgainReason::NotModified(refusal)),
     }
 }
 
-fn settle(freshened: Freshened) -> Change {
+fn freshened_change(freshened: Freshened) -> Change {
     match freshened.keep {
         Ok(()) => Change::Freshened(Box::new(freshened.response)),
         Err(reason) => Change::AnswerOnly(Box::new(freshened.response), reason),
@@ -169,7 +169,7 @@ fn settle(freshened: Freshened) -> Change {
 }
 
 /// Whether a 304 names a tag that the caller sent.
-fn is_callers_version(asked: &Asked<'_>, head: &ResponseHead) -> bool {
+fn is_callers_version(asked: &SentRequest<'_>, head: &ResponseHead) -> bool {
     let Some(tag) = tag_of(head) else { return false };
     asked.conditions.callers
         && asked
@@ -184,7 +184,7 @@ fn is_callers_version(asked: &Asked<'_>, head: &ResponseHead) -> bool {
 /// failure means that the origin wants it to be cached, unless the stored response carries `stale-if-error`. A stored
 /// server error is never preferred to a new one.
 fn absorb_failure(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     head: &ResponseHead,
     coverage: CoverageVerdict,
     rules: &CachingRules,
@@ -202,7 +202,7 @@ fn absorb_failure(
 }
 
 /// Judges a 206: it is rejected if the caller sent no range, and not stored if the same version is stored whole.
-fn absorb_partial(asked: &Asked<'_>, head: &ResponseHead) -> Option<Change> {
+fn absorb_partial(asked: &SentRequest<'_>, head: &ResponseHead) -> Option<Change> {
     if !asked.request.fields.contains_key(RANGE) {
         return Some(Change::Reject(RejectReason::UnaskedPartial));
     }
@@ -214,7 +214,7 @@ fn absorb_partial(asked: &Asked<'_>, head: &ResponseHead) -> Option<Change> {
 /// Whether an answer that is not stored shows that the stored response is no longer current. After the newer state was
 /// shown, the older one must not be shown again. An answer that its origin keeps out of this cache, or made for one
 /// caller, says nothing about what other callers get.
-fn outdates(asked: &Asked<'_>, head: &ResponseHead, reason: NotStored) -> bool {
+fn outdates(asked: &SentRequest<'_>, head: &ResponseHead, reason: NotStored) -> bool {
     let is_for_all = !matches!(
         reason,
         NotStored::NoStore

@@ -29,7 +29,7 @@ pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> boo
 /// snapshot. `strong`, `no-cache` and `max-age=0` follow only an exchange that starts after the request, so never this
 /// one.
 #[must_use]
-pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
+pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =
         request.directives.no_cache || request.directives.max_age.is_some_and(|limit| limit.is_zero());
     if wants_validation {
@@ -51,7 +51,7 @@ pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &Ca
 /// result is as good as one of the follower's own exchange. Otherwise a response that may not be reused without
 /// validation is not for a follower: it asked after the exchange was sent.
 #[must_use]
-pub fn may_be_handed(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
+pub fn may_share_result(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
     let reusable = !response.policy.no_cache && !response.policy.freshness_lifetime.is_zero();
     (started_later || reusable) && vary::selects(&response.selecting, &request.fields)
 }
@@ -89,10 +89,10 @@ mod tests {
             (UNKNOWN, false, false),
             (OWN_WRITE, false, false),
         ] {
-            assert!(!may_join(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
-            assert_eq!(may_join(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
+            assert!(!may_follow(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
+            assert_eq!(may_follow(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
             assert_eq!(
-                may_join(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
+                may_follow(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
                 bounded,
                 "{verdict:?}"
             );
@@ -100,7 +100,7 @@ mod tests {
         let rules = rules(Consistency::Session);
         for directive in ["no-cache", "max-age=0"] {
             let request = get(&[("cache-control", directive)]);
-            assert!(!may_join(&request, CoverageVerdict::Covered, &rules), "{directive}");
+            assert!(!may_follow(&request, CoverageVerdict::Covered, &rules), "{directive}");
         }
     }
 
@@ -108,18 +108,18 @@ mod tests {
     fn what_must_be_validated_on_each_use_is_handed_only_to_those_who_asked_before() {
         let mut response = stored(200, &[]);
         response.policy.freshness_lifetime = Duration::from_secs(60);
-        assert!(may_be_handed(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, false));
         response.policy.no_cache = true;
-        assert!(!may_be_handed(&get(&[]), &response, false));
-        assert!(may_be_handed(&get(&[]), &response, true));
+        assert!(!may_share_result(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, true));
         response.policy.no_cache = false;
         response.policy.freshness_lifetime = Duration::ZERO;
-        assert!(!may_be_handed(&get(&[]), &response, false));
+        assert!(!may_share_result(&get(&[]), &response, false));
     }
 
     #[test]
     fn another_variant_is_not_shared() {
         let response = stored(200, &[("vary", "accept-language")]);
-        assert!(!may_be_handed(&get(&[("accept-language", "de")]), &response, true));
+        assert!(!may_share_result(&get(&[("accept-language", "de")]), &response, true));
     }
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use super::freshness::directives_in_force;
 use super::storable::{NotStored, Storable, storable_representation};
 use super::stored_fields::replace_fields;
-use super::{Asked, ResponseHead};
+use super::{ResponseHead, SentRequest};
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
@@ -34,7 +34,7 @@ pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)>
 
 /// Joins the stored part in hand with the 206 that brings the rest. `None` if the version or the positions differ.
 #[must_use]
-pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
+pub fn complete(asked: &SentRequest<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
     let stored = asked.in_hand?;
     let (next_byte, stored_tag) = completable_from(stored)?;
     let complete_length_bytes = stored.range?.complete_length_bytes;
@@ -84,7 +84,7 @@ mod tests {
 
     fn completed(stored: &StoredResponse, status: u16, lines: &[(&str, &str)]) -> Option<Completion> {
         let request = get(&[]);
-        let asked = Asked {
+        let asked = SentRequest {
             request: &request,
             method: &request.method,
             in_hand: Some(stored),

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use super::age::current_age;
-use super::reuse::{describe, has_what_is_asked, is_shareable_with};
+use super::reuse::{describe, holds_requested_bytes, is_shareable_with};
 use super::{Reuse, Staleness, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::{CachingRules, Consistency, WhenDisconnected};
@@ -90,7 +90,7 @@ pub fn disconnected(
     if !is_shareable_with(request, Some(stored), rules) {
         return Err(DisconnectedRefusal::Cookie);
     }
-    if !has_what_is_asked(request, stored) {
+    if !holds_requested_bytes(request, stored) {
         return Err(DisconnectedRefusal::Partial);
     }
     if request.directives.no_cache || request.directives.no_store || request.preconditions.is_for_origin() {
@@ -161,7 +161,7 @@ mod tests {
 
     const COVERED: CoverageVerdict = CoverageVerdict::Covered;
 
-    /// What answers so many seconds after the response was stored: its remaining lifetime, or the refusal.
+    /// The remaining lifetime of the response that answers this many seconds after it was stored, or the refusal.
     fn judge(
         demands: &[(&str, &str)],
         directives: &str,

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::freshness::{directives_in_force, policy};
 use super::storable::{NotStored, storable_representation};
 use super::stored_fields::{replace_fields, stored_fields};
-use super::{Asked, ResponseHead, SentConditions};
+use super::{ResponseHead, SentConditions, SentRequest};
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::{hop_by_hop, http_date};
@@ -63,7 +63,7 @@ pub enum HeadOutcome {
 
 /// [`FreshenRefusal`] if the 304 is not proven to be about `stored`.
 pub fn freshen(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     not_modified: &ResponseHead,
     rules: &CachingRules,
@@ -75,7 +75,7 @@ pub fn freshen(
 /// Freshens or outdates `stored` with the final answer to a `HEAD` of the same target.
 #[must_use]
 pub fn freshen_by_head(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     head: &ResponseHead,
     rules: &CachingRules,
@@ -140,7 +140,7 @@ fn names_stored(
 
 /// The stored response with the fields of `newer`, its age and lifetime worked out anew.
 fn update(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     newer: &ResponseHead,
     proven: bool,

@@ -221,7 +221,7 @@ pub enum BypassReason {
     /// It carries `If-Match` or `If-Unmodified-Since`: only the origin knows the current state (RFC 9111 §4.3.2).
     Precondition,
     /// The profile gives it no cache key.
-    Unidentified(profile::BypassReason),
+    Unkeyed(profile::UnkeyedReason),
 }
 
 /// What about the request sent it upstream although a stored response could have answered.
@@ -286,7 +286,7 @@ impl BypassReason {
         match self {
             Self::Cookie => "cookie",
             Self::Precondition => "precondition",
-            Self::Unidentified(reason) => reason.as_str(),
+            Self::Unkeyed(reason) => reason.as_str(),
         }
     }
 }
@@ -330,7 +330,7 @@ pub struct SentConditions {
 
 /// A request that was sent upstream, as far as the meaning of its answer depends on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct SentRequest<'a> {
     /// The request on whose behalf it was sent.
     pub request: &'a PresentedRequest,
     /// The method that was sent: a `HEAD` may be sent as `GET`, so that its answer can be stored.

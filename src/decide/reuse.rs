@@ -74,7 +74,7 @@ fn decide(
             ForwardReason::UriMiss
         });
     };
-    if !has_what_is_asked(request, stored) {
+    if !holds_requested_bytes(request, stored) {
         return Decision::Validate(ForwardReason::Partial);
     }
     if request.directives.no_cache {
@@ -101,7 +101,7 @@ pub(super) fn is_shareable_with(
 
 /// Whether the stored bytes suffice (RFC 9111 §3.3): they are complete, or contain the range that the caller asks for.
 #[must_use]
-pub fn has_what_is_asked(request: &PresentedRequest, stored: &StoredResponse) -> bool {
+pub fn holds_requested_bytes(request: &PresentedRequest, stored: &StoredResponse) -> bool {
     stored.range.is_none() || range::select(request, stored).is_some()
 }
 

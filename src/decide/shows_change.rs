@@ -77,7 +77,7 @@ pub enum ShownBefore<'a> {
 }
 
 /// What the session knows about own writes and about times.
-pub struct Known<'a> {
+pub struct ChangeContext<'a> {
     /// Whether the answer to an own write named the state with this entity tag.
     pub is_own: &'a dyn Fn(&[u8]) -> bool,
     /// The origin's time in the answer to which `required` last rose.
@@ -93,7 +93,7 @@ pub struct Known<'a> {
 pub fn shows_change(
     answer: &ShownState<'_>,
     before: ShownBefore<'_>,
-    known: &Known<'_>,
+    known: &ChangeContext<'_>,
 ) -> Option<Revelation> {
     if !shows_a_state(answer.status) {
         return None;
@@ -177,7 +177,11 @@ pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
 
 /// Whether every new state in this answer was named by the answer to an own write. An item that is missing from a list
 /// counts as new: another client may have deleted it.
-fn is_of_own_writes(answer: &ShownState<'_>, stored: Option<&ShownState<'_>>, known: &Known<'_>) -> bool {
+fn is_of_own_writes(
+    answer: &ShownState<'_>,
+    stored: Option<&ShownState<'_>>,
+    known: &ChangeContext<'_>,
+) -> bool {
     if answer.entity_tag.is_some_and(|tag| (known.is_own)(tag)) {
         return true;
     }
@@ -210,8 +214,12 @@ mod tests {
         before: ShownBefore<'_>,
         dated: Option<Timestamp>,
     ) -> Option<Revelation> {
-        let known =
-            Known { is_own: &|tag| tag == b"\"own\"", raised_at: Some(RAISED), settle_time: SETTLE, dated };
+        let known = ChangeContext {
+            is_own: &|tag| tag == b"\"own\"",
+            raised_at: Some(RAISED),
+            settle_time: SETTLE,
+            dated,
+        };
         shows_change(&answer, before, &known)
     }
 

@@ -18,7 +18,7 @@ use crate::stored_response::StoredResponse;
 
 /// The conditions of one request upstream. They replace the caller's conditions.
 #[derive(Clone, Debug, Default)]
-pub struct Sent {
+pub struct ConditionalFields {
     /// `If-None-Match`, `If-Modified-Since`, `If-Range`, `Range`.
     pub fields: HeaderMap,
     /// Which conditions those are: they decide what a 304 means.
@@ -33,12 +33,12 @@ pub struct Sent {
 /// evaluated here. With one, its tag is sent first and the caller's differing tags after it: if the origin has the
 /// caller's version, it sends no body.
 #[must_use]
-pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) -> Sent {
-    let Some(stored) = in_hand else { return Sent::default() };
+pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) -> ConditionalFields {
+    let Some(stored) = in_hand else { return ConditionalFields::default() };
     if stored.range.is_some() {
         return completion(stored);
     }
-    let mut sent = Sent::default();
+    let mut sent = ConditionalFields::default();
     if let Some(tag) = EntityTag::of_message(stored.fields.get_all(&ETAG)) {
         let mut line = tag.as_bytes().to_vec();
         sent.conditions.own = true;
@@ -70,8 +70,8 @@ pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) 
 /// stored. It saves the body, and no other caller loses a storable answer (RFC 9111 §4.3.2: a cache without a stored
 /// response forwards the request with its conditions).
 #[must_use]
-pub fn callers_own(request: &PresentedRequest) -> Sent {
-    let mut sent = Sent::default();
+pub fn callers_own(request: &PresentedRequest) -> ConditionalFields {
+    let mut sent = ConditionalFields::default();
     let conditions = &request.preconditions;
     // RFC 9110 §13.1.3: `If-None-Match` wins. A malformed date is no condition.
     let named = match (&conditions.if_none_match, conditions.if_modified_since) {
@@ -86,8 +86,8 @@ pub fn callers_own(request: &PresentedRequest) -> Sent {
     sent
 }
 
-fn completion(stored: &StoredResponse) -> Sent {
-    let mut sent = Sent::default();
+fn completion(stored: &StoredResponse) -> ConditionalFields {
+    let mut sent = ConditionalFields::default();
     if let Some((next_byte, tag)) = completable_from(stored)
         && let Ok(range) = HeaderValue::from_maybe_shared(format!("bytes={next_byte}-"))
         && let Ok(tag) = HeaderValue::from_bytes(tag.as_bytes())
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::decide::tests::{get, stored};
 
-    fn line(sent: &Sent, name: http::HeaderName) -> Option<&str> {
+    fn line(sent: &ConditionalFields, name: http::HeaderName) -> Option<&str> {
         sent.fields.get(name).map(|value| value.to_str().expect("visible characters"))
     }
 

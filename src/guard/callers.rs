@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::local_keys::{Access, LocalKeys};
+use super::local_keys::{KeyPermissions, LocalKeys};
 use crate::clock::Timestamp;
 use crate::config::{self, Secret};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
@@ -43,11 +43,11 @@ struct Bearer {
 
 /// An authenticated caller.
 #[derive(Debug)]
-pub struct KnownCaller {
+pub struct AuthenticatedCaller {
     /// Its name in limits and logs. It contains no secret.
     pub name: Arc<str>,
-    /// What it may do.
-    pub access: Arc<Access>,
+    /// Its permissions.
+    pub access: Arc<KeyPermissions>,
     /// The hash that its body must have, if it signed one.
     pub content: Option<SignedContent>,
 }
@@ -87,7 +87,11 @@ impl Callers {
     ///
     /// # Errors
     /// 401 with one challenge for each scheme, as the service answers.
-    pub async fn authenticate(&self, head: &mut Parts, now: Timestamp) -> Result<KnownCaller, Refused> {
+    pub async fn authenticate(
+        &self,
+        head: &mut Parts,
+        now: Timestamp,
+    ) -> Result<AuthenticatedCaller, Refused> {
         if head.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
             return Err(self.refused(None, "Authorization stands on several lines. Send one"));
         }
@@ -98,7 +102,11 @@ impl Callers {
             let token = token.map_err(|error| self.refused(None, error.to_string()))?;
             if !token.is_empty() && presented == *token {
                 head.headers.remove(&bearer.field);
-                return Ok(KnownCaller { name: "bearer".into(), access: Arc::default(), content: None });
+                return Ok(AuthenticatedCaller {
+                    name: "bearer".into(),
+                    access: Arc::default(),
+                    content: None,
+                });
             }
             return Err(self.refused(
                 None,
@@ -121,7 +129,7 @@ impl Callers {
         }
         // The key was just found. If it were missing, the request would be refused.
         let access = access.ok_or_else(|| self.refused(Some(&AuthorizationError::CredentialUnknown), ""))?;
-        Ok(KnownCaller { name, access, content: Some(content) })
+        Ok(AuthenticatedCaller { name, access, content: Some(content) })
     }
 
     /// Refuses a body that is not the signed one.

@@ -21,7 +21,7 @@ pub struct InFlight {
 
 /// The permit of one request; released when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct RequestPermit {
     counts: Arc<InFlight>,
     caller: Option<Arc<str>>,
 }
@@ -42,9 +42,9 @@ impl InFlight {
     ///
     /// # Errors
     /// [`ProxyError::Overloaded`] at the limit.
-    pub fn enter(self: &Arc<Self>) -> Result<Place, ProxyError> {
+    pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, ProxyError> {
         // The permit is made first: dropping it decrements the count.
-        let place = Place { counts: Arc::clone(self), caller: None };
+        let place = RequestPermit { counts: Arc::clone(self), caller: None };
         let before = self.all.fetch_add(1, Ordering::Relaxed);
         if self.limit > 0 && before >= self.limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests" });
@@ -58,7 +58,7 @@ impl InFlight {
     }
 }
 
-impl Place {
+impl RequestPermit {
     /// Counts the permit for this caller as well.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         self.counts.all.fetch_sub(1, Ordering::Relaxed);
         if let Some(caller) = &self.caller {

@@ -2,7 +2,7 @@
 //! that the caller gets:
 //!
 //! ```text
-//! # What is behind `Id` and `Secret` is optional.
+//! # Everything after `Id` and `Secret` is optional.
 //! Id=app-a;Secret=MTIzNDU2Nzg5MDEyMzQ1Ng==
 //! Id=dashboard;Secret=…;Access=read-only
 //! Id=app-b;Secret=…;Prefix=app-b/;Prefix=shared/
@@ -25,13 +25,13 @@ use crate::profile::Profile;
 
 /// The permissions of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+pub struct KeyPermissions {
     read_only: bool,
     /// Empty means everything.
     prefixes: Vec<String>,
 }
 
-impl Access {
+impl KeyPermissions {
     /// Permits a request or says why not. `target` is as it goes upstream.
     pub fn check(
         &self,
@@ -61,7 +61,7 @@ pub struct LocalKey {
     /// Id and secret.
     pub key: AccessKey,
     /// Its permissions.
-    pub access: Arc<Access>,
+    pub access: Arc<KeyPermissions>,
 }
 
 /// All keys of the file.
@@ -127,8 +127,8 @@ impl LocalKeys {
 }
 
 /// The permissions that a line grants. `None` if it has an unknown part: a misspelt restriction must not count as none.
-fn access(line: &str) -> Option<Access> {
-    let mut access = Access::default();
+fn access(line: &str) -> Option<KeyPermissions> {
+    let mut access = KeyPermissions::default();
     for part in line.split(';').filter(|part| !part.trim().is_empty()) {
         let (name, value) = part.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
@@ -164,7 +164,7 @@ mod tests {
              Id=c;Secret=c2VjcmV0;prefix=app/;Prefix=shared/;Access=read-write\n",
         )
         .unwrap();
-        assert_eq!(*keys.find("a").unwrap().access, Access::default());
+        assert_eq!(*keys.find("a").unwrap().access, KeyPermissions::default());
         assert!(keys.find("b").unwrap().access.read_only);
         assert_eq!(keys.find("c").unwrap().access.prefixes, ["app/", "shared/"]);
         assert!(keys.find("d").is_none());

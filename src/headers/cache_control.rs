@@ -172,7 +172,7 @@ pub(crate) struct Member<'a> {
 /// The argument of a directive.
 #[derive(Debug)]
 pub(crate) enum Argument<'a> {
-    /// Nothing.
+    /// No argument.
     Absent,
     /// `=` and a token.
     Token(&'a [u8]),

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 use crate::config::caching::Sharing;
 use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
-use crate::profile::{BypassReason, Footprint, Profile};
+use crate::profile::{Footprint, Profile, UnkeyedReason};
 
 /// Request fields that steer an origin without being part of the cache key, besides those that begin with
 /// `x-forwarded-` or `x-http-method`. Sorted for binary search.
@@ -92,7 +92,7 @@ impl Profile for Generic {
         _method: &Method,
         target: &'a PathAndQuery,
         _fields: FieldSet,
-    ) -> Result<Cow<'a, str>, BypassReason> {
+    ) -> Result<Cow<'a, str>, UnkeyedReason> {
         Ok(canonical(target.as_str()))
     }
 

@@ -3,19 +3,19 @@
 //! # Where a profile is asked
 //!
 //! ```text
-//! request ──canonical_target──► cache key, or BypassReason        two targets with one canonical form get the same answer
+//! request ──canonical_target──► cache key, or UnkeyedReason       two targets with one canonical form get the same answer
 //!         ──forwards, accept_encoding, fetches_head_as_get──►     the request that goes upstream
 //!         ──lies_within──►                                        whether a caller's prefix permits it
 //!         ──immutable_for──►                                      lifetime of content that cannot change any more
 //!
 //! answer  ──list_items──► state of each item                      a list validates the responses for its items
 //!         ──is_dated──►                                           whether Last-Modified dates the state
-//!         ──learn──►                                              what it says about other resources
+//!         ──observe_answer──►                                     what it says about other resources
 //!         ──describe_answer, absolute_fields──►                   the answer that the caller gets
 //!
 //! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
 //!         ──touches──►                                            which stored responses it outdates
-//!         ──wrote──►                                              what the profile forgets
+//!         ──observe_write──►                                      what the profile forgets
 //! ```
 //!
 //! # The rules
@@ -68,7 +68,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
         method: &Method,
         target: &'a PathAndQuery,
         fields: FieldSet,
-    ) -> Result<Cow<'a, str>, BypassReason>;
+    ) -> Result<Cow<'a, str>, UnkeyedReason>;
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
     /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.
@@ -109,7 +109,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     }
 
     /// Reads from a successful answer to a retrieval what it says about other resources.
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         let _http_says_nothing = (canonical_target, body);
     }
 
@@ -135,7 +135,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
     }
 
     /// Takes note of a write that may have happened, before its caller is answered.
-    fn wrote(&self, footprint: &Footprint) {
+    fn observe_write(&self, footprint: &Footprint) {
         let _nothing_was_learned = footprint;
     }
 
@@ -176,9 +176,9 @@ pub enum Footprint {
     Everything,
 }
 
-/// Why a request bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
+/// Why a request has no cache key and bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BypassReason {
+pub enum UnkeyedReason {
     /// A method that is not answered from the store: `fwd=method`.
     Method,
     /// A path that the profile does not know.
@@ -199,7 +199,7 @@ pub enum BypassReason {
     Configured,
 }
 
-impl BypassReason {
+impl UnkeyedReason {
     /// Every reason: metrics export each label value from the start.
     pub const ALL: [Self; 9] = [
         Self::Method,

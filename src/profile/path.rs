@@ -13,7 +13,7 @@ const MOST_DECODINGS: usize = 4;
 pub fn lies_below(path: &str, above: &str) -> bool {
     let mut found = segments(path);
     let mut above = segments(above.trim_end_matches('/'));
-    !climbs(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
+    !has_dot_segments(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
 }
 
 fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
@@ -24,7 +24,7 @@ fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
 /// before it selects the resource, so the beginning of such a path says nothing about what it names. A path parameter
 /// (`..;x`) hides no dot segment.
 #[must_use]
-pub fn climbs(path: &str) -> bool {
+pub fn has_dot_segments(path: &str) -> bool {
     let mut path = Cow::Borrowed(path);
     for _ in 0..MOST_DECODINGS {
         let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
@@ -57,10 +57,10 @@ mod tests {
             "/a/%252e%252e",
             "/./a",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(has_dot_segments(path), "{path}");
         }
         for path in ["/", "/a/b", "/a..b/...", "/a/.b", "/a%20b", "/100%", "/%zz"] {
-            assert!(!climbs(path), "{path}");
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 

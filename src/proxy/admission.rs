@@ -18,11 +18,11 @@ use crate::config::Config;
 use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::guard::Guard;
-use crate::guard::callers::{Callers, KnownCaller};
-use crate::guard::in_flight::{InFlight, Place};
+use crate::guard::callers::{AuthenticatedCaller, Callers};
+use crate::guard::in_flight::{InFlight, RequestPermit};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
-use crate::transport::caller_body::{CallerBodyLimits, take_in};
+use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
 
 /// Everything that lets requests in or keeps them out.
 pub(super) struct Admission {
@@ -84,7 +84,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`ProxyError::Overloaded`]
-    pub(super) fn place(&self, peer: &Arc<str>) -> Result<Place, ProxyError> {
+    pub(super) fn place(&self, peer: &Arc<str>) -> Result<RequestPermit, ProxyError> {
         self.in_flight.enter()?.of(peer)
     }
 
@@ -117,7 +117,7 @@ impl Admission {
         target: &PathAndQuery,
         body: FlowingBody,
         now: Timestamp,
-    ) -> Result<(Admitted, Place), ProxyError> {
+    ) -> Result<(Admitted, RequestPermit), ProxyError> {
         let place = self.in_flight.enter()?;
         self.guard.admit(&head, &Survey::of(&head.headers))?;
         let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
@@ -125,7 +125,7 @@ impl Admission {
             let survey = self.admit(to, &head, target)?;
             return Ok((Admitted { head, survey, body }, place.of(&caller.peer)?));
         };
-        let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
+        let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let place = place.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
@@ -135,7 +135,7 @@ impl Admission {
                 // Nothing of it may go anywhere before all of it has been compared.
                 let whole =
                     CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
-                let body = take_in(body, whole).await?.body;
+                let body = read_or_stream(body, whole).await?.body;
                 match &body {
                     FlowingBody::Empty => rules.check_content(&content, b"")?,
                     FlowingBody::Full(bytes) => rules.check_content(&content, bytes)?,

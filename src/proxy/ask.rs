@@ -4,7 +4,7 @@ use super::destination::Destination;
 use super::outcome::Outcome;
 use super::{Proxy, RequestContext};
 use crate::decide::ForwardReason;
-use crate::decide::collapsing::{may_be_handed, may_collapse, may_join};
+use crate::decide::collapsing::{may_collapse, may_follow, may_share_result};
 use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
@@ -57,7 +57,7 @@ impl Proxy {
                     let starts_later = follower.starts_later;
                     match follower.result().await {
                         Some(SharedResult::Response(shared))
-                            if may_be_handed(&context.request, &shared.response, starts_later) =>
+                            if may_share_result(&context.request, &shared.response, starts_later) =>
                         {
                             return Ok(Outcome::shared(context.request, shared, reason, Some(true)));
                         }
@@ -86,7 +86,7 @@ impl Proxy {
         let role = to.upstream.collapsing.join(
             collapse_key,
             |covers| {
-                joins_anything || may_join(&context.request, context.verdict(to, covers), &context.rules)
+                joins_anything || may_follow(&context.request, context.verdict(to, covers), &context.rules)
             },
             || {
                 let taken = to.upstream.session.snapshot(&[]);

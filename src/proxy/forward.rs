@@ -12,7 +12,7 @@ use super::{Found, Proxy, RequestContext};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::age::current_age;
-use crate::decide::list_first::asks_list_first;
+use crate::decide::list_first::validates_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
@@ -23,7 +23,7 @@ use crate::profile;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
-use crate::transport::caller_body::take_in;
+use crate::transport::caller_body::read_or_stream;
 use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
 use crate::upstream::retrieval::UnsharedAnswer;
 use crate::upstream::unknown_tokens::ResolvedTokens;
@@ -148,7 +148,7 @@ impl Proxy {
             .count();
         // What is no longer stored would be fetched anew, with its body.
         let list_answers = answers(&list.request.key)?;
-        asks_list_first(reason, list_answers, stale_items).then(|| RequestContext {
+        validates_list_first(reason, list_answers, stale_items).then(|| RequestContext {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
@@ -176,8 +176,8 @@ impl Proxy {
             }
             Identified::Bypass(bypassed) => {
                 let reason = match bypassed.reason {
-                    profile::BypassReason::Method => ForwardReason::Method,
-                    reason => ForwardReason::Bypass(BypassReason::Unidentified(reason)),
+                    profile::UnkeyedReason::Method => ForwardReason::Method,
+                    reason => ForwardReason::Bypass(BypassReason::Unkeyed(reason)),
                 };
                 let shows = shown_by_bypassed(to, &bypassed, &target);
                 self.pass(to, bypassed.method, target, bypassed.fields, shows, reason, &rules, body).await
@@ -250,7 +250,7 @@ impl Proxy {
             Presented::Unknown(values) => values,
             Presented::Known { .. } => Vec::new(),
         };
-        let body = take_in(body, limits).await?;
+        let body = read_or_stream(body, limits).await?;
         let body_deadline = limits.deadline;
         Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
     }
@@ -268,7 +268,7 @@ fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Opt
 /// §15.3.7), and an origin may answer it with the whole (§14.2).
 fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
     let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
-    if !is_retrieval || bypassed.reason == profile::BypassReason::AcceptDatetime {
+    if !is_retrieval || bypassed.reason == profile::UnkeyedReason::AcceptDatetime {
         return None;
     }
     let plain = shown_key(to, &bypassed.fields, target);

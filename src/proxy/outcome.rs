@@ -12,7 +12,7 @@ use super::rewrite::{CallersView, rewritten};
 use super::write_strategy::CallersResource;
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
-use crate::credentials::unauthorized::Proof;
+use crate::credentials::unauthorized::SentCredential;
 use crate::decide::age::current_age;
 use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
@@ -195,7 +195,7 @@ impl Outcome {
     }
 
     /// What a caller is told in the place of a 401 that it would not understand.
-    fn explanation(&self, proof: Proof, to: &Destination) -> Option<ProxyError> {
+    fn explanation(&self, proof: SentCredential, to: &Destination) -> Option<ProxyError> {
         match &self.reply {
             Reply::Upstream { status, fields, .. } => {
                 proof.explains(*status, fields, to.upstream.client.authority())
@@ -229,7 +229,7 @@ pub(super) struct Told {
     destination: usize,
     via: HeaderValue,
     view: Option<CallersView>,
-    proof: Proof,
+    proof: SentCredential,
     access: Option<Box<AccessFacts>>,
     /// What the answer shows of which resource to whom, and the method of the request.
     shown: Option<Box<(CallersResource, Method)>>,
@@ -266,7 +266,7 @@ impl Told {
             CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
         });
         let upstream = &to.upstream;
-        let proof = Proof::of(&*upstream.credential, &head.headers, upstream.client.authority());
+        let proof = SentCredential::of(&*upstream.credential, &head.headers, upstream.client.authority());
         let shown = shown.map(|shown| Box::new((shown, head.method.clone())));
         Self { destination, via: pseudonym.value(head.version), view, proof, access, shown }
     }

@@ -128,9 +128,9 @@ fn is_small(response: &StoredResponse) -> bool {
     response.body.len() <= SMALL_BODY_BYTES
 }
 
-/// The response in memory of exactly its own size. What came from the network is a slice that keeps the whole read buffer
-/// alive, many times larger than the body, and no weigher could see that. A large body that a stored variant already has
-/// (freshening shares it) is not copied again.
+/// The response in memory of exactly its own size. A received body is a slice that keeps the whole read buffer alive:
+/// many times larger than the body, and invisible to the weigher. So it is copied. A large body that a stored variant
+/// already shares, as after freshening, is not copied again.
 fn compact(mut response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
     if is_small(&response) {
         let head = response.fields.as_packed();

@@ -50,7 +50,7 @@ impl CallerBody {
 /// # Errors
 /// [`ProxyError::BodyTooLarge`] and [`ProxyError::BodyBroken`] if the failure is known before the upstream request
 /// starts.
-pub async fn take_in<B>(body: B, limits: CallerBodyLimits) -> Result<CallerBody, ProxyError>
+pub async fn read_or_stream<B>(body: B, limits: CallerBodyLimits) -> Result<CallerBody, ProxyError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Display,
@@ -176,7 +176,7 @@ mod tests {
         send(&mut sender, b"ab").await;
         send(&mut sender, b"cd").await;
         drop(sender);
-        let taken = take_in(body, LIMITS).await.expect("a body within the limits");
+        let taken = read_or_stream(body, LIMITS).await.expect("a body within the limits");
         assert!(matches!(taken.body, FlowingBody::Full(bytes) if bytes == "abcd"));
     }
 
@@ -185,7 +185,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"ab").await;
         sender.abort(std::io::Error::other("chunk without end"));
-        let error = take_in(body, LIMITS).await.expect_err("a broken body");
+        let error = read_or_stream(body, LIMITS).await.expect_err("a broken body");
         assert!(matches!(error, ProxyError::BodyBroken { too_slow: false, .. }), "{error:?}");
     }
 
@@ -194,7 +194,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"abc").await;
         send(&mut sender, b"def").await;
-        let taken = take_in(body, LIMITS).await.expect("it starts well");
+        let taken = read_or_stream(body, LIMITS).await.expect("it starts well");
         assert!(matches!(taken.body, FlowingBody::Streaming(_)));
         send(&mut sender, b"ghijk").await;
         drop(sender);
@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_is_given_up_in_all() {
         let (mut sender, body) = channel();
-        let slow = tokio::spawn(take_in(body, LIMITS));
+        let slow = tokio::spawn(read_or_stream(body, LIMITS));
         tokio::time::advance(Duration::from_secs(59)).await;
         send(&mut sender, b"a").await;
         tokio::time::advance(Duration::from_secs(2)).await;

@@ -122,7 +122,7 @@ impl PooledClient {
         }
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, Failure> {
+    async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, AttemptFailure> {
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = outgoing.uri;
@@ -143,11 +143,11 @@ impl PooledClient {
         match outcome {
             Ok(Ok(response)) if response.status().is_informational() => {
                 let cause = "it switches protocols, which the request did not ask for".into();
-                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
             Ok(Ok(response)) if !has_plain_body(response.headers()) => {
                 let cause = "its body has a transfer coding other than chunked".into();
-                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
             Ok(Ok(response))
                 if header_section_bytes(response.headers()) > self.limits.header_section_limit_bytes =>
@@ -156,14 +156,14 @@ impl PooledClient {
                     "its header section is larger than {} bytes (upstream.header_section_limit)",
                     self.limits.header_section_limit_bytes
                 );
-                Err(Failure::final_one(ProxyError::BrokenAnswer {
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer {
                     upstream: upstream(),
                     cause: cause.into(),
                 }))
             }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                let cause = Cause::of(&error);
+                let cause = RootCause::of(&error);
                 if error.is_connect() || usage().is_none() {
                     let connect_deadline = self.limits.connect_deadline;
                     let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
@@ -171,7 +171,7 @@ impl PooledClient {
                     } else {
                         ProxyError::Connect { upstream: upstream(), cause: cause.message }
                     };
-                    return Err(Failure {
+                    return Err(AttemptFailure {
                         error,
                         retry: cause.kind == Some(io::ErrorKind::ConnectionRefused),
                     });
@@ -182,12 +182,14 @@ impl PooledClient {
                 } else {
                     ProxyError::NoAnswer { upstream: upstream(), cause: cause.message }
                 };
-                Err(Failure { error, retry })
+                Err(AttemptFailure { error, retry })
             }
             Err(_) if usage().is_some() => {
-                Err(Failure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
+                Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
             }
-            Err(_) => Err(Failure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline })),
+            Err(_) => {
+                Err(AttemptFailure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline }))
+            }
         }
     }
 }
@@ -209,25 +211,25 @@ fn header_section_bytes(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
-struct Failure {
+struct AttemptFailure {
     error: ProxyError,
     retry: bool,
 }
 
-impl Failure {
+impl AttemptFailure {
     const fn final_one(error: ProxyError) -> Self {
         Self { error, retry: false }
     }
 }
 
 /// The innermost cause of an error, without the chain of "client error (Connect)" around it.
-struct Cause {
+struct RootCause {
     message: String,
     kind: Option<io::ErrorKind>,
     broken: bool,
 }
 
-impl Cause {
+impl RootCause {
     fn of(error: &hyper_util::client::legacy::Error) -> Self {
         let mut found = Self { message: error.to_string(), kind: None, broken: false };
         let mut cause = error.source();

@@ -43,11 +43,11 @@ where
 /// [`client`](super::client)).
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionUse {
-    shared: Arc<ConnectionCounts>,
+    shared: Arc<UseCounts>,
 }
 
 #[derive(Debug, Default)]
-struct ConnectionCounts {
+struct UseCounts {
     requests: AtomicU64,
     answer_bytes: AtomicU64,
     reading: AtomicBool,

@@ -69,7 +69,7 @@ impl Upstream {
             Vec::new()
         };
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
-        self.credential.heed(response.status(), response.headers(), now);
+        self.credential.observe_answer(response.status(), response.headers(), now);
         self.recognize(response.headers());
         self.obey(&identity, &mut response, now).await;
         Ok((response, received))

@@ -185,7 +185,7 @@ impl Upstream {
         let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
-        self.profile.wrote(&footprint);
+        self.profile.observe_write(&footprint);
         let write = self.session.open_write(footprint);
         let shows = forwarded.shows.clone();
         let exchanged = self.exchange(forwarded).await;

@@ -22,8 +22,8 @@ use crate::decide::absorb::{Change, absorb};
 use crate::decide::shows_change::ShownState;
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
-use crate::decide::validation::{Sent, callers_own, validation};
-use crate::decide::{Asked, ResponseHead, Unreachable};
+use crate::decide::validation::{ConditionalFields, callers_own, validation};
+use crate::decide::{ResponseHead, SentRequest, Unreachable};
 use crate::error::ProxyError;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
@@ -137,7 +137,7 @@ pub struct Retrieval {
 
 /// What came back, before its body.
 struct Answered {
-    sent: Sent,
+    sent: ConditionalFields,
     head: ResponseHead,
     received: Received,
     response: Response<AnswerBody>,
@@ -262,7 +262,7 @@ impl Retrieval {
         let upstream = &self.upstream;
         let Answered { sent, head, .. } = answered;
         let covers = upstream.session.covers_as_received(snapshot.covers);
-        let asked = Asked {
+        let asked = SentRequest {
             request: &self.request,
             method: self.method(),
             in_hand,
@@ -431,7 +431,7 @@ impl Retrieval {
         let target = self.request.key.canonical_target();
         let mut items = None;
         if response.status == StatusCode::OK && response.range.is_none() {
-            self.upstream.profile.learn(target, &response.body);
+            self.upstream.profile.observe_answer(target, &response.body);
             items = self.upstream.profile.list_items(target, &response.body);
             if response.covers.is_immutable()
                 && let Some(lifetime) = self.upstream.profile.immutable_for(target)

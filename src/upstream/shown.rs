@@ -11,7 +11,7 @@ use super::Upstream;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
 use crate::decide::shows_change::{
-    Known, ShownBefore, ShownState, is_same_state, outdates, shows_a_state, shows_change,
+    ChangeContext, ShownBefore, ShownState, is_same_state, outdates, shows_a_state, shows_change,
 };
 use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
@@ -128,7 +128,7 @@ impl Upstream {
         {
             self.outdate(shown.key, stored);
         }
-        let known = Known {
+        let known = ChangeContext {
             is_own: &|tag| self.session.wrote(tag),
             raised_at: self.session.raised_at(),
             settle_time: self.settle_time,

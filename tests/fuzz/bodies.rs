@@ -17,7 +17,9 @@ use tagalong::internals::decide::disconnected::disconnected;
 use tagalong::internals::decide::freshen::freshen;
 use tagalong::internals::decide::reuse::reuse;
 use tagalong::internals::decide::storable::storable;
-use tagalong::internals::decide::{Asked, Decision, ResponseHead, SentConditions, Staleness, Unreachable};
+use tagalong::internals::decide::{
+    Decision, ResponseHead, SentConditions, SentRequest, Staleness, Unreachable,
+};
 use tagalong::internals::headers::access_key::{AccessKey, EMPTY_CONTENT_SHA256, Secret};
 use tagalong::internals::headers::cache_control::{RequestDirectives, ResponseDirectives};
 use tagalong::internals::headers::conditional::Preconditions;
@@ -289,7 +291,7 @@ pub(crate) fn response_heads(data: &[u8]) {
         for conditions in
             [SentConditions { own: true, callers: false }, SentConditions { own: false, callers: true }]
         {
-            let asked = Asked {
+            let asked = SentRequest {
                 request: &request,
                 method: &request.method,
                 in_hand,
@@ -323,7 +325,7 @@ pub(crate) fn response_heads(data: &[u8]) {
             );
             assert!(away.is_err() || !stored.policy.no_cache);
         }
-        let asked = Asked {
+        let asked = SentRequest {
             request: &request,
             method: &request.method,
             in_hand,

@@ -28,14 +28,14 @@ use crate::config::{self, Secret};
 use crate::headers::retry_after::retry_after;
 use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
 use crate::transport::dial::Dial;
-use request::{Identity, Proof, Token, audience_of, read_token, token_request};
+use request::{ClientCredential, Principal, Token, audience_of, read_token, token_request};
 
 /// The public cloud's issuer.
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 /// The instance metadata service, the same on every machine in Azure.
 const IMDS: &str = "http://169.254.169.254";
 /// How long a request waits for the first token, or for one after an outage of the issuer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TOKEN_DEADLINE: Duration = Duration::from_secs(5);
 /// The first pause after a failure. Each further failure doubles it, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ pub enum EntraError {
 
 /// The sidecar's identity for the issuer. Secrets are read from files, so that they may rotate.
 #[derive(Debug)]
-enum Holder {
+enum PrincipalSettings {
     Secret { tenant_id: String, client_id: String, secret: SecretSource },
     Federated { tenant_id: String, client_id: String, file: PathBuf },
     Managed { client_id: String },
@@ -81,7 +81,7 @@ enum SecretSource {
 
 /// The state that the renewing task and the requests share.
 #[derive(Debug)]
-struct Shared {
+struct TokenState {
     token: ArcSwapOption<Token>,
     /// Whether there is a usable token. Each change wakes the requests that wait for one.
     available: watch::Sender<bool>,
@@ -93,20 +93,23 @@ struct Shared {
 
 /// Authenticates with an access token.
 pub struct EntraCredential {
-    shared: Arc<Shared>,
-    keeper: Arc<Keeper>,
+    shared: Arc<TokenState>,
+    renewer: Arc<TokenRenewer>,
     keeping: OnceLock<AbortOnDropHandle<()>>,
     refusals: Refusals,
 }
 
 impl std::fmt::Debug for EntraCredential {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("EntraCredential").field("holder", &self.keeper.holder).finish_non_exhaustive()
+        formatter
+            .debug_struct("EntraCredential")
+            .field("principal", &self.renewer.principal)
+            .finish_non_exhaustive()
     }
 }
 
-struct Keeper {
-    holder: Holder,
+struct TokenRenewer {
+    principal: PrincipalSettings,
     audience: String,
     client: PooledClient,
     clock: Clock,
@@ -130,7 +133,7 @@ impl EntraCredential {
             "" => variable(name).unwrap_or_default(),
             text => text.to_owned(),
         };
-        let holder = holder(settings, &or_variable)?;
+        let principal = principal(settings, &or_variable)?;
         let audience = match (settings.audience.as_str(), upstream.profile()) {
             ("", config::ProfileKind::AppConfiguration) => {
                 audience_of(upstream.url.host().unwrap_or_default())
@@ -142,7 +145,7 @@ impl EntraCredential {
             }
             (audience, _) => audience.to_owned(),
         };
-        let issuer = issuer(settings, &holder, &or_variable)?;
+        let issuer = issuer(settings, &principal, &or_variable)?;
         let limits = ExchangeLimits {
             connect_deadline: upstream.connect_deadline,
             header_deadline: upstream.header_deadline,
@@ -154,7 +157,7 @@ impl EntraCredential {
             return Err(EntraError::Missing("an authority or imds with scheme and host"));
         };
         let client = PooledClient::new(scheme, authority, dial, limits);
-        let shared = Shared {
+        let shared = TokenState {
             token: ArcSwapOption::empty(),
             available: watch::Sender::new(false),
             failure: ArcSwapOption::empty(),
@@ -162,7 +165,7 @@ impl EntraCredential {
         };
         let credential = Self {
             shared: Arc::new(shared),
-            keeper: Arc::new(Keeper { holder, audience, client, clock }),
+            renewer: Arc::new(TokenRenewer { principal, audience, client, clock }),
             keeping: OnceLock::new(),
             refusals,
         };
@@ -175,8 +178,8 @@ impl EntraCredential {
     /// Starts the task that renews the token, once.
     fn keep(&self) {
         self.keeping.get_or_init(|| {
-            let (keeper, shared) = (Arc::clone(&self.keeper), Arc::clone(&self.shared));
-            AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_fresh(&shared).await }))
+            let (renewer, shared) = (Arc::clone(&self.renewer), Arc::clone(&self.shared));
+            AbortOnDropHandle::new(tokio::spawn(async move { renewer.keep_fresh(&shared).await }))
         });
     }
 
@@ -192,7 +195,7 @@ impl EntraCredential {
         let mut available = self.shared.available.subscribe();
         let waited = async {
             loop {
-                if let Some(token) = self.valid_token(self.keeper.clock.now()) {
+                if let Some(token) = self.valid_token(self.renewer.clock.now()) {
                     return token;
                 }
                 if available.changed().await.is_err() {
@@ -200,7 +203,7 @@ impl EntraCredential {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, waited).await.map_err(|_| {
+        tokio::time::timeout(TOKEN_DEADLINE, waited).await.map_err(|_| {
             let failure = self.shared.failure.load();
             let why = failure.as_deref().map_or("the issuer of tokens has not answered yet", String::as_str);
             CredentialError { cause: format!("there is no access token: {why}") }
@@ -208,10 +211,10 @@ impl EntraCredential {
     }
 }
 
-fn holder(
+fn principal(
     settings: &config::Credential,
     or_variable: &impl Fn(&str, &str) -> String,
-) -> Result<Holder, EntraError> {
+) -> Result<PrincipalSettings, EntraError> {
     let client_id = or_variable(&settings.client_id, "AZURE_CLIENT_ID");
     let tenant_id = or_variable(&settings.tenant_id, "AZURE_TENANT_ID");
     let secret = match &settings.client_secret_file {
@@ -238,23 +241,23 @@ fn holder(
     Ok(match (secret, file) {
         (Some(secret), _) => {
             let (tenant_id, client_id) = complete()?;
-            Holder::Secret { tenant_id, client_id, secret }
+            PrincipalSettings::Secret { tenant_id, client_id, secret }
         }
         (None, Some(file)) => {
             let (tenant_id, client_id) = complete()?;
-            Holder::Federated { tenant_id, client_id, file }
+            PrincipalSettings::Federated { tenant_id, client_id, file }
         }
-        (None, None) => Holder::Managed { client_id },
+        (None, None) => PrincipalSettings::Managed { client_id },
     })
 }
 
 /// The issuer. A secret is never sent over plain HTTP, except to this machine.
 fn issuer(
     settings: &config::Credential,
-    holder: &Holder,
+    principal: &PrincipalSettings,
     or_variable: &impl Fn(&str, &str) -> String,
 ) -> Result<Uri, EntraError> {
-    if matches!(holder, Holder::Managed { .. }) {
+    if matches!(principal, PrincipalSettings::Managed { .. }) {
         return Ok(settings.imds.clone().unwrap_or_else(|| Uri::from_static(IMDS)));
     }
     let authority = match &settings.authority {
@@ -280,10 +283,10 @@ struct NoToken {
     pause: Option<Duration>,
 }
 
-impl Keeper {
+impl TokenRenewer {
     /// Requests tokens in an endless loop: ahead of expiry, with growing pauses after failures, and if the upstream
     /// refuses one.
-    async fn keep_fresh(&self, shared: &Shared) {
+    async fn keep_fresh(&self, shared: &TokenState) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ask().await {
@@ -314,7 +317,7 @@ impl Keeper {
         }
     }
 
-    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &Shared) {
+    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &TokenState) {
         let mut refused = std::pin::pin!(async {
             // A token that was just issued is refused for another reason than its age.
             tokio::time::sleep(RENEWAL_INTERVAL).await;
@@ -343,18 +346,18 @@ impl Keeper {
             read.map_err(|error| NoToken { cause: format!("{what} {shown}: {error}"), pause: None })
         };
         let held;
-        let identity = match &self.holder {
-            Holder::Managed { client_id } => Identity::Managed { client_id },
-            Holder::Secret { tenant_id, client_id, secret } => {
+        let identity = match &self.principal {
+            PrincipalSettings::Managed { client_id } => Principal::Managed { client_id },
+            PrincipalSettings::Secret { tenant_id, client_id, secret } => {
                 held = match secret {
                     SecretSource::Fixed(secret) => secret.clone(),
                     SecretSource::File(path) => read(path.clone(), "client_secret_file").await?,
                 };
-                Identity::Application { tenant_id, client_id, proof: Proof::Secret(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Secret(&held) }
             }
-            Holder::Federated { tenant_id, client_id, file } => {
+            PrincipalSettings::Federated { tenant_id, client_id, file } => {
                 held = read(file.clone(), "federated_token_file").await?;
-                Identity::Application { tenant_id, client_id, proof: Proof::Assertion(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Assertion(&held) }
             }
         };
         let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
@@ -405,8 +408,8 @@ impl Credential for EntraCredential {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        if self.refusals.heed(status, fields, now) == Some(CredentialRefusal::Credential) {
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        if self.refusals.observe_answer(status, fields, now) == Some(CredentialRefusal::Credential) {
             self.shared.renew.notify_one();
         }
     }

@@ -23,7 +23,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// The identity that a token is requested for, and its proof.
 #[derive(Clone, Copy, Debug)]
-pub enum Identity<'a> {
+pub enum Principal<'a> {
     /// An application with its secret, or with the assertion that the platform projected.
     Application {
         /// The tenant.
@@ -31,7 +31,7 @@ pub enum Identity<'a> {
         /// The application.
         client_id: &'a str,
         /// Its proof.
-        proof: Proof<'a>,
+        proof: ClientCredential<'a>,
     },
     /// The machine's identity; `client_id` names one of several, empty the machine's own.
     Managed {
@@ -42,7 +42,7 @@ pub enum Identity<'a> {
 
 /// The proof of an application.
 #[derive(Clone, Copy, Debug)]
-pub enum Proof<'a> {
+pub enum ClientCredential<'a> {
     /// Its secret.
     Secret(&'a Secret),
     /// A token of the platform, exchanged by federation.
@@ -68,12 +68,12 @@ pub struct TokenRequest {
 pub struct TenantError;
 
 /// The request for a token for this audience.
-pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequest, TenantError> {
+pub fn token_request(identity: Principal<'_>, audience: &str) -> Result<TokenRequest, TenantError> {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
     let mut fields = HeaderMap::new();
     fields.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     match identity {
-        Identity::Managed { client_id } => {
+        Principal::Managed { client_id } => {
             fields.insert("metadata", HeaderValue::from_static("true"));
             let mut target = format!(
                 "/metadata/identity/oauth2/token?api-version=2018-02-01&resource={}",
@@ -85,7 +85,7 @@ pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequ
             let target = target.parse().map_err(|_| TenantError)?;
             Ok(TokenRequest { method: Method::GET, target, fields, body: Zeroizing::default() })
         }
-        Identity::Application { tenant_id, client_id, proof } => {
+        Principal::Application { tenant_id, client_id, proof } => {
             let target =
                 format!("/{}/oauth2/v2.0/token", encoded(tenant_id)).parse().map_err(|_| TenantError)?;
             fields.insert(
@@ -97,11 +97,11 @@ pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequ
             body.push_str("grant_type=client_credentials");
             body.push_str(&format!("&client_id={}&scope={}", encoded(client_id), encoded(&scope)));
             match proof {
-                Proof::Secret(secret) => {
+                ClientCredential::Secret(secret) => {
                     body.push_str("&client_secret=");
                     body.extend(utf8_percent_encode(secret.expose(), ENCODED));
                 }
-                Proof::Assertion(assertion) => {
+                ClientCredential::Assertion(assertion) => {
                     body.push_str(
                         "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
                          &client_assertion=",
@@ -154,7 +154,7 @@ pub enum TokenAnswerError {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     expires_in: Option<Number>,
     expires_on: Option<Number>,
@@ -162,7 +162,7 @@ struct Answer {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct ErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
 }
@@ -190,10 +190,10 @@ impl Number {
 /// [`TokenAnswerError`]
 pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Token, TokenAnswerError> {
     if status != StatusCode::OK {
-        let refusal = serde_json::from_slice::<Refusal>(body).ok();
+        let refusal = serde_json::from_slice::<ErrorResponse>(body).ok();
         return Err(TokenAnswerError::Refused { status, code: refusal.and_then(|refusal| refusal.code()) });
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| TokenAnswerError::Malformed)?;
+    let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| TokenAnswerError::Malformed)?;
     let text = Secret::new(answer.access_token);
     let sendable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !sendable(text.expose()) {
@@ -214,7 +214,7 @@ pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Tok
     Ok(Token { text, expires: now.plus(lifetime), refresh_at })
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// `AADSTS` and its number if the description begins so, else the word of RFC 6749 §5.2. Any other text of an
     /// issuer may repeat the secret that it was sent.
     fn code(&self) -> Option<String> {
@@ -262,8 +262,9 @@ mod tests {
     fn requests_are_as_documented_and_injection_proof() {
         let secret = Secret::new("a&b=c d".to_owned());
         let application =
-            |proof| Identity::Application { tenant_id: "t/../x", client_id: "c&scope=y", proof };
-        let request = token_request(application(Proof::Secret(&secret)), "https://azconfig.io").unwrap();
+            |proof| Principal::Application { tenant_id: "t/../x", client_id: "c&scope=y", proof };
+        let request =
+            token_request(application(ClientCredential::Secret(&secret)), "https://azconfig.io").unwrap();
         assert_eq!(
             (request.method, request.target.as_str()),
             (Method::POST, "/t%2F..%2Fx/oauth2/v2.0/token")
@@ -273,11 +274,11 @@ mod tests {
             "grant_type=client_credentials&client_id=c%26scope%3Dy&scope=https%3A%2F%2Fazconfig.io%2F.default\
              &client_secret=a%26b%3Dc%20d"
         );
-        let request = token_request(application(Proof::Assertion(&secret)), "https://a/").unwrap();
+        let request = token_request(application(ClientCredential::Assertion(&secret)), "https://a/").unwrap();
         let body = String::from_utf8_lossy(&request.body).into_owned();
         assert!(body.contains("scope=https%3A%2F%2Fa%2F.default&client_assertion_type=urn%3Aietf"), "{body}");
         assert!(body.ends_with("jwt-bearer&client_assertion=a%26b%3Dc%20d"), "{body}");
-        let request = token_request(Identity::Managed { client_id: "id 1" }, "https://azconfig.io").unwrap();
+        let request = token_request(Principal::Managed { client_id: "id 1" }, "https://azconfig.io").unwrap();
         assert_eq!(
             request.target.as_str(),
             "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fazconfig.io&client_id=id%201"

@@ -34,7 +34,7 @@ fn judge_under(
     conditions: SentConditions,
     head: &ResponseHead,
 ) -> String {
-    let asked = Asked {
+    let asked = SentRequest {
         request,
         method: &request.method,
         in_hand,
@@ -232,7 +232,7 @@ fn staleness_on_errors_has_its_limits() {
 #[test]
 fn a_failing_origin_does_not_bring_outdated_responses_back() {
     let (request, stored) = (get(&[]), in_hand());
-    let asked = Asked {
+    let asked = SentRequest {
         request: &request,
         method: &request.method,
         in_hand: Some(&stored),
@@ -277,7 +277,7 @@ fn parts_of_representations() {
 fn the_rest_of_a_part_completes_it_or_everything_is_fetched() {
     let part = stored_part(0, 30, &[("etag", "\"a\""), ("cache-control", "max-age=60")]);
     let request = get(&[]);
-    let asked = Asked {
+    let asked = SentRequest {
         request: &request,
         method: &request.method,
         in_hand: Some(&part),
@@ -326,7 +326,7 @@ fn answers_to_head_freshen_and_outdate() {
 fn a_head_fetched_as_get_is_stored() {
     let (request, stored, rules) = (request("HEAD", &[]), in_hand(), CachingRules::rfc9111());
     for in_hand in [None, Some(&stored)] {
-        let asked = Asked {
+        let asked = SentRequest {
             request: &request,
             method: &Method::GET,
             in_hand,

@@ -14,8 +14,8 @@ fn asked<'a>(
     request: &'a PresentedRequest,
     stored: &'a StoredResponse,
     conditions: SentConditions,
-) -> Asked<'a> {
-    Asked {
+) -> SentRequest<'a> {
+    SentRequest {
         request,
         method: &request.method,
         in_hand: Some(stored),

@@ -18,14 +18,14 @@ const MAX_TARGET_BYTES: usize = 512;
 
 /// A target as on the request line, and its canonical form.
 #[derive(Debug)]
-struct Known {
+struct Entry {
     target: Box<str>,
     canonical: Box<str>,
 }
 
 /// The canonical forms of recently used targets.
 pub(super) struct CanonicalMemo {
-    slots: Box<[ArcSwapOption<Known>]>,
+    slots: Box<[ArcSwapOption<Entry>]>,
     // Random for each process, so that a caller cannot choose targets that share one slot.
     hasher: ahash::RandomState,
 }
@@ -60,7 +60,7 @@ impl CanonicalMemo {
         if target.len() > MAX_TARGET_BYTES {
             return;
         }
-        let known = Known { target: target.into(), canonical: canonical.into() };
+        let known = Entry { target: target.into(), canonical: canonical.into() };
         let free = self.slots(target).find(|slot| slot.load().is_none());
         if let Some(slot) = free.or_else(|| self.slots(target).nth(fastrand::usize(..WAYS))) {
             slot.store(Some(Arc::new(known)));
@@ -68,7 +68,7 @@ impl CanonicalMemo {
     }
 
     /// The slots that a target may be in.
-    fn slots(&self, target: &str) -> impl Iterator<Item = &ArcSwapOption<Known>> {
+    fn slots(&self, target: &str) -> impl Iterator<Item = &ArcSwapOption<Entry>> {
         let hash = self.hasher.hash_one(target);
         #[expect(clippy::cast_possible_truncation, reason = "a part of the hash is as good as all of it")]
         let set = hash as usize % (SLOTS / WAYS);

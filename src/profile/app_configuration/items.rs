@@ -9,15 +9,15 @@ use super::resource::canonical_key_value;
 use crate::profile::ItemState;
 
 #[derive(Deserialize)]
-struct Page<'a> {
+struct ListPage<'a> {
     #[serde(borrow)]
-    items: Vec<Item<'a>>,
+    items: Vec<ListItem<'a>>,
 }
 
 /// One item of a page. A page with `$select` may lack any field. Without `label` it is not known which key-value the
 /// item is.
 #[derive(Deserialize)]
-struct Item<'a> {
+struct ListItem<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     #[serde(deserialize_with = "present")]
@@ -39,8 +39,8 @@ pub(super) fn of_list(canonical_target: &str, body: &[u8]) -> Option<Vec<ItemSta
         return None;
     }
     let api_version = query.single("api-version").ok()??;
-    let page: Page<'_> = serde_json::from_slice(body).ok()?;
-    let state = |item: &Item<'_>| ItemState {
+    let page: ListPage<'_> = serde_json::from_slice(body).ok()?;
+    let state = |item: &ListItem<'_>| ItemState {
         canonical_target: canonical_key_value(&item.key, item.label.as_deref(), api_version),
         entity_tag: format!("\"{}\"", item.etag),
     };

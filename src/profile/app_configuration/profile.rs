@@ -20,8 +20,8 @@ use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
 use crate::headers::survey::FieldSet;
-use crate::profile::path::climbs;
-use crate::profile::{BypassReason, Footprint, ItemState, Profile};
+use crate::profile::path::has_dot_segments;
+use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -94,10 +94,10 @@ impl Profile for AppConfiguration {
         _method: &Method,
         target: &'a PathAndQuery,
         fields: FieldSet,
-    ) -> Result<Cow<'a, str>, BypassReason> {
+    ) -> Result<Cow<'a, str>, UnkeyedReason> {
         // `Range: items=…` asks for a part of a list: the answer is not the one that the target names.
         if fields.intersects(FieldSet::RANGE) {
-            return Err(BypassReason::Range);
+            return Err(UnkeyedReason::Range);
         }
         // From here on the result depends only on the bytes of the target.
         if let Some(known) = self.known_targets.of(target.as_str()) {
@@ -108,8 +108,8 @@ impl Profile for AppConfiguration {
         };
         match canonical.resource {
             // `/operations` changes without any write, and a lock cannot be retrieved.
-            Resource::Operations | Resource::Lock { .. } => Err(BypassReason::UncachedPath),
-            Resource::Unknown => Err(BypassReason::UnknownPath),
+            Resource::Operations | Resource::Lock { .. } => Err(UnkeyedReason::UncachedPath),
+            Resource::Unknown => Err(UnkeyedReason::UnknownPath),
             _ => {
                 self.known_targets.keep(target.as_str(), &canonical.text);
                 Ok(Cow::Owned(canonical.text))
@@ -191,11 +191,11 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         if canonical_target.starts_with("/snapshots/")
             && let Some(Resource::Snapshot { name }) = resource(canonical_target)
         {
-            self.snapshots.learn(&name, body);
+            self.snapshots.observe(&name, body);
         }
     }
 
@@ -219,7 +219,7 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn wrote(&self, footprint: &Footprint) {
+    fn observe_write(&self, footprint: &Footprint) {
         if let Footprint::Resource(write) = footprint
             && let Some(Write::Snapshot { name }) = write.downcast_ref()
         {
@@ -246,7 +246,7 @@ impl Profile for AppConfiguration {
     fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
         let Ok(query) = Query::parse(target.query().unwrap_or_default()) else { return false };
         let Ok(resource) = Resource::parse(target.path(), &query) else { return false };
-        !climbs(target.path()) && resource.lies_within(prefix)
+        !has_dot_segments(target.path()) && resource.lies_within(prefix)
     }
 
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
@@ -289,21 +289,21 @@ fn fresh_request_id() -> HeaderValue {
     HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("0"))
 }
 
-fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
+fn why_not_canonical(target: &PathAndQuery) -> UnkeyedReason {
     let known = ["/kv", "/keys", "/labels", "/revisions", "/locks", "/snapshots", "/operations"];
     let path = target.path();
     if !known
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     {
-        return BypassReason::UnknownPath;
+        return UnkeyedReason::UnknownPath;
     }
     let decodes = super::query::percent_decode(path).is_ok()
         && !matches!(
             Query::parse(target.query().unwrap_or_default()),
             Err(super::query::QueryError::InvalidEscape)
         );
-    if decodes { BypassReason::AmbiguousParameter } else { BypassReason::InvalidEscape }
+    if decodes { UnkeyedReason::AmbiguousParameter } else { UnkeyedReason::InvalidEscape }
 }
 
 #[cfg(test)]
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
     use crate::headers::survey::Survey;
 
-    fn canonical(target: &str, fields: &HeaderMap) -> Result<String, BypassReason> {
+    fn canonical(target: &str, fields: &HeaderMap) -> Result<String, UnkeyedReason> {
         let target: PathAndQuery = target.parse().expect("a target");
         AppConfiguration::new(Vec::new())
             .canonical_target(&Method::GET, &target, Survey::of(fields).present)
@@ -352,26 +352,26 @@ mod tests {
         );
         // A known target does not make a request for a part of it cacheable.
         fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
-        assert_eq!(canonical(targets[0], &fields), Err(BypassReason::Range));
+        assert_eq!(canonical(targets[0], &fields), Err(UnkeyedReason::Range));
     }
 
     #[test]
     fn what_is_not_the_plain_current_state_bypasses() {
         let none = HeaderMap::new();
         for (target, reason) in [
-            ("/operations?snapshot=s", BypassReason::UncachedPath),
-            ("/locks/a", BypassReason::UncachedPath),
-            ("/feature-flags/a", BypassReason::UnknownPath),
-            ("/kvx", BypassReason::UnknownPath),
-            ("/kv/a%d*", BypassReason::InvalidEscape),
-            ("/kv?key=%zz", BypassReason::InvalidEscape),
-            ("/kv?key=a*b", BypassReason::AmbiguousParameter),
+            ("/operations?snapshot=s", UnkeyedReason::UncachedPath),
+            ("/locks/a", UnkeyedReason::UncachedPath),
+            ("/feature-flags/a", UnkeyedReason::UnknownPath),
+            ("/kvx", UnkeyedReason::UnknownPath),
+            ("/kv/a%d*", UnkeyedReason::InvalidEscape),
+            ("/kv?key=%zz", UnkeyedReason::InvalidEscape),
+            ("/kv?key=a*b", UnkeyedReason::AmbiguousParameter),
         ] {
             assert_eq!(canonical(target, &none), Err(reason), "{target}");
         }
         let mut fields = HeaderMap::new();
         fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
-        assert_eq!(canonical("/revisions", &fields), Err(BypassReason::Range));
+        assert_eq!(canonical("/revisions", &fields), Err(UnkeyedReason::Range));
     }
 
     #[test]

@@ -34,7 +34,7 @@ struct StatusOnly<'a> {
 
 impl ReadySnapshots {
     /// Reads the status in a snapshot resource that the origin has sent.
-    pub(super) fn learn(&self, name: &str, body: &[u8]) {
+    pub(super) fn observe(&self, name: &str, body: &[u8]) {
         let status = serde_json::from_slice::<StatusOnly<'_>>(body).ok().and_then(|resource| resource.status);
         let mut names = self.lock();
         if !matches!(status, Some("ready" | "archived")) {
@@ -77,16 +77,16 @@ mod tests {
     #[test]
     fn readiness_is_learned_and_forgotten() {
         let snapshots = ReadySnapshots::default();
-        snapshots.learn("s", br#"{"name":"s","status":"provisioning"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"provisioning"}"#);
         assert!(!snapshots.is_ready("s"));
-        snapshots.learn("s", br#"{"name":"s","status":"ready"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"ready"}"#);
         assert!(snapshots.is_ready("s"));
-        snapshots.learn("s", br#"{"name":"s","status":"archived"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"archived"}"#);
         assert!(snapshots.is_ready("s"), "archived content stays what it was");
         snapshots.forget("s");
         assert!(!snapshots.is_ready("s"));
         for odd in ["", "{", "[]", r#"{"status":1}"#, r#"{"name":"s"}"#] {
-            snapshots.learn("s", odd.as_bytes());
+            snapshots.observe("s", odd.as_bytes());
             assert!(!snapshots.is_ready("s"), "{odd}");
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     fn names_are_bounded() {
         let snapshots = ReadySnapshots::default();
         for number in 0..=MAX_READY {
-            snapshots.learn(&format!("s{number}"), br#"{"status":"ready"}"#);
+            snapshots.observe(&format!("s{number}"), br#"{"status":"ready"}"#);
         }
         assert!(!snapshots.is_ready("s0"));
         assert!(snapshots.is_ready("s1"));

@@ -251,7 +251,7 @@ async fn a_token_that_the_upstream_refuses_is_replaced_but_not_without_end() {
     let paused = Paused::start(&answers, &path);
     assert_eq!(paused.authorize().await.unwrap(), "Bearer revoked");
     for _ in 0..50 {
-        paused.credential.heed(StatusCode::UNAUTHORIZED, &HeaderMap::new(), paused.clock.now());
+        paused.credential.observe_answer(StatusCode::UNAUTHORIZED, &HeaderMap::new(), paused.clock.now());
     }
     pass(20).await;
     assert_eq!(paused.asked(), 1);
