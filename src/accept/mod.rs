@@ -1,8 +1,8 @@
 //! Listeners, connections, their limits and deadlines, and the graceful end.
 //!
-//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says what it is doing and since
-//! when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many, `workers` spreads them over
-//! runtimes.
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says
+//! what it is doing and since when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many,
+//! `workers` spreads them over runtimes.
 
 mod activity;
 mod busy;
