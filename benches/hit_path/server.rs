@@ -340,7 +340,7 @@ fn serve_emulator(port: u16) {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        serve(listener, std::future::pending(), answer).await.expect("a listener");
+        serve(listener, CancellationToken::new(), answer).await;
     });
 }
 

@@ -1,6 +1,5 @@
 //! Where connections come from: TCP, a Unix socket, another runtime, or memory.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use crate::accept_loop::Listener;
 
 /// Where an end of a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,15 +128,6 @@ pub struct Accepted {
     pub peer: Address,
 }
 
-/// Where connections come from.
-pub trait Listener: Send + 'static {
-    /// The next connection. Dropping the future loses none.
-    ///
-    /// # Errors
-    /// What the system says: out of file descriptors, a connection that was gone before it was accepted. The acceptor goes on.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
-}
-
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -249,12 +241,12 @@ impl Drop for SocketPath {
 }
 
 impl Listener for BoundListener {
+    type Connection = Accepted;
+
     async fn accept(&mut self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                // An answer is one write; waiting for more to fill the segment would only delay it.
-                stream.set_nodelay(true)?;
+                let (stream, peer) = Listener::accept(listener).await?;
                 Ok(Accepted { stream: Stream::Tcp(stream), peer: Address::Tcp(peer) })
             }
             Self::Unix { listener, .. } => {

@@ -5,7 +5,8 @@ use std::io;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::listener::{Accepted, Address, Listener, Stream};
+use super::listener::{Accepted, Address, Stream};
+use crate::accept_loop::Listener;
 
 /// Connections from within the process.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ impl MemoryConnector {
 }
 
 impl Listener for MemoryListener {
+    type Connection = Accepted;
+
     async fn accept(&mut self) -> io::Result<Accepted> {
         match self.0.recv().await {
             Some(stream) => Ok(Accepted { stream: Stream::Memory(stream), peer: Address::Memory }),

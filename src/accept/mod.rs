@@ -1,8 +1,8 @@
 //! Listeners, connections, their limits and deadlines, and the graceful end.
 //!
-//! `listener` makes connections, `connection` serves one, `watched` sees its bytes, `activity` says what it is doing and since
-//! when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many, `workers` spreads them over
-//! runtimes.
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says
+//! what it is doing and since when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many,
+//! `workers` spreads them over runtimes.
 
 mod activity;
 mod busy;
@@ -35,13 +35,14 @@ use activity::{Activity, Order, TickLimits};
 use busy::Busy;
 pub use connection::ConnectionEnd;
 pub use counts::ConnectionCounts;
-pub use listener::{Accepted, Address, BindError, BoundListener, Listener, Stream};
+pub use listener::{Accepted, Address, BindError, BoundListener, Stream};
 #[cfg(any(test, feature = "internals"))]
 pub use memory::{MemoryConnector, in_memory};
 use registry::{Entered, Registry};
 use workers::Load;
 pub use workers::{Workers, WorkersError};
 
+use crate::accept_loop::{Listener, accept_until};
 use crate::config::{Deadlines, Limits};
 
 /// What connections may cost, in number, bytes and time.
@@ -163,9 +164,6 @@ pub struct Acceptor {
 /// Connections are numbered through the whole process, so that log lines tell them apart.
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
-/// How long to wait after the system could not accept a connection (out of file descriptors): without it the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 impl Acceptor {
     /// An acceptor for the current runtime; call it inside one. `counts` may be shared with other runtimes, and the limit of
     /// connections then holds for all of them together.
@@ -182,8 +180,12 @@ impl Acceptor {
 
     /// Accepts connections until shutdown and then closes the listener. `make_service` is called once a connection, with
     /// what is known of it.
-    pub async fn run<M, S, B>(&self, listener: impl Listener, options: ListenerOptions, make_service: M)
-    where
+    pub async fn run<M, S, B>(
+        &self,
+        listener: impl Listener<Connection = Accepted>,
+        options: ListenerOptions,
+        make_service: M,
+    ) where
         M: Fn(&Arc<Connection>) -> S,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -258,44 +260,12 @@ impl Acceptor {
     }
 }
 
-/// Accepts connections until shutdown and then closes the listener.
-async fn accept_until(
-    shutdown: &CancellationToken,
-    mut listener: impl Listener,
-    name: &str,
-    take: impl Fn(Accepted),
-) {
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
-        match accepted {
-            Ok(accepted) => take(accepted),
-            Err(error) => {
-                warn!(listener = name, %error, "a connection could not be accepted");
-                if !was_gone_already(&error) {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
 /// Whether the user of a process at the other end may connect. A user that the system does not tell may not.
 fn may_connect(peer: &Address, users: Option<&[u32]>) -> bool {
     match (peer, users) {
         (Address::Unix { user }, Some(users)) => user.is_some_and(|user| users.contains(&user)),
         _ => true,
     }
-}
-
-/// Whether one connection failed, and not the listener: the next one may be fine.
-fn was_gone_already(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted
-            | ErrorKind::ConnectionReset
-            | ErrorKind::NotConnected
-            | ErrorKind::InvalidInput
-    )
 }
 
 /// The TLS handshake, where there is one. It counts as part of the first header section, and is cut with it.

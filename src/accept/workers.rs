@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::listener::{Accepted, Address, Listener, Stream};
+use super::listener::{Accepted, Address, Stream};
 use super::{AcceptLimits, Acceptor, Connection, ConnectionCounts, ListenerOptions};
+use crate::accept_loop::{Listener, accept_until};
 
 /// Why workers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +141,7 @@ impl Workers {
     }
 
     /// Accepts connections until shutdown, hands each to the worker that has the fewest, and then closes the listener.
-    pub async fn run(&self, listener: impl Listener, options: ListenerOptions) {
+    pub async fn run(&self, listener: impl Listener<Connection = Accepted>, options: ListenerOptions) {
         let hand_over = |accepted: Accepted| {
             let Accepted { stream, peer } = accepted;
             let least = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
@@ -155,7 +156,7 @@ impl Workers {
                 Err(error) => warn!(%error, "a connection could not be handed to a worker"),
             }
         };
-        super::accept_until(&self.shutdown, listener, &options.name, hand_over).await;
+        accept_until(&self.shutdown, listener, &options.name, hand_over).await;
     }
 
     /// Connections of each worker.

@@ -53,9 +53,9 @@ pub enum EmulatorError {
         /// What the system says.
         source: io::Error,
     },
-    /// A listener failed.
+    /// Serving panicked.
     #[error("a listener of the emulator failed: {0}; start it again")]
-    Serve(#[source] io::Error),
+    Serve(#[from] tokio::task::JoinError),
 }
 
 /// Runs the emulator until `shutdown`.
@@ -178,7 +178,7 @@ impl Running {
     /// Serves until `shutdown`.
     ///
     /// # Errors
-    /// [`EmulatorError::Serve`] when a listener fails.
+    /// [`EmulatorError::Serve`] when serving panics.
     pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
         let closing = CancellationToken::new();
         let admin = self.admin;
@@ -192,9 +192,9 @@ impl Running {
             async move { service.answer(request).await }
         };
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(self.admin_listener, closing.clone().cancelled_owned(), answer_admin));
+        serving.spawn(serve(self.admin_listener, closing.clone(), answer_admin));
         for listener in self.listeners {
-            serving.spawn(serve(listener, closing.clone().cancelled_owned(), answer.clone()));
+            serving.spawn(serve(listener, closing.clone(), answer.clone()));
         }
         let mut first = tokio::select! {
             () = shutdown => None,
@@ -206,9 +206,7 @@ impl Running {
             Some(ended) => Some(ended),
             None => serving.join_next().await,
         } {
-            if let Err(error) = ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
-                result = Err(EmulatorError::Serve(error));
-            }
+            result = result.and(ended.map_err(EmulatorError::from));
         }
         result
     }

@@ -12,6 +12,7 @@ use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
 use tagalong::internals::emulator::{Emulator, Settings};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::emulator::START;
 use crate::support::caller::{Caller, Response};
@@ -34,7 +35,7 @@ impl Scene {
         let service = Service::new(emulator, faults, Arc::clone(&counts), clock.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, std::future::pending(), move |request| {
+        tokio::spawn(serve(listener, CancellationToken::new(), move |request| {
             let service = service.clone();
             async move { service.answer(request).await }
         }));

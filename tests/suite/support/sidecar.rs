@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use tagalong::internals::accept::{
     self, AcceptLimits, Acceptor, BoundListener, ListenerOptions, MemoryConnector,
 };
+use tagalong::internals::accept_loop::Listener;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
 use tagalong::internals::profile::Footprint;
@@ -95,7 +96,7 @@ impl Sidecar {
 }
 
 fn serve(
-    listener: impl accept::Listener,
+    listener: impl Listener<Connection = accept::Accepted>,
     config: &Config,
     environment: &Environment<'_>,
 ) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {

@@ -116,7 +116,7 @@ async fn a_shutdown_ends_the_listener_and_idle_connections() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (closing, service) = (CancellationToken::new(), service(&origin));
-    let server = tokio::spawn(serve(listener, closing.clone().cancelled_owned(), move |request| {
+    let server = tokio::spawn(serve(listener, closing.clone(), move |request| {
         let service = service.clone();
         async move { service.answer(request).await }
     }));
@@ -126,7 +126,7 @@ async fn a_shutdown_ends_the_listener_and_idle_connections() {
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 200");
     closing.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
