@@ -62,7 +62,7 @@ pub enum RefusalReason {
     /// A browser sent it for a page of another origin.
     CrossOrigin,
     /// It was forwarded by another proxy.
-    PassedRequest,
+    Forwarded,
     /// It carries this sidecar's own `Via`.
     Loop,
     /// `only-if-cached`, and nothing stored may be reused.
@@ -95,7 +95,7 @@ impl RefusalReason {
         Self::Expectation,
         Self::BodyOnRetrieval,
         Self::CrossOrigin,
-        Self::PassedRequest,
+        Self::Forwarded,
         Self::Loop,
         Self::OnlyIfCached,
         Self::Unauthenticated,
@@ -121,7 +121,7 @@ impl RefusalReason {
             Self::Expectation => "expectation",
             Self::BodyOnRetrieval => "body-on-retrieval",
             Self::CrossOrigin => "cross-origin",
-            Self::PassedRequest => "forwarded",
+            Self::Forwarded => "forwarded",
             Self::Loop => "loop",
             Self::OnlyIfCached => "only-if-cached",
             Self::Unauthenticated => "unauthenticated",
@@ -149,7 +149,7 @@ impl RefusalReason {
             // RFC 9112 §6.1: a transfer coding that is not understood.
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::HostNotAllowed | Self::CrossOrigin | Self::PassedRequest | Self::Forbidden => {
+            Self::HostNotAllowed | Self::CrossOrigin | Self::Forwarded | Self::Forbidden => {
                 StatusCode::FORBIDDEN
             }
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -172,7 +172,7 @@ impl RefusalReason {
             Self::Expectation => "The expectation cannot be met",
             Self::BodyOnRetrieval => "A retrieval must not carry a body",
             Self::CrossOrigin => "Pages of other origins are not served",
-            Self::PassedRequest => "PassedRequest requests are not served",
+            Self::Forwarded => "Forwarded requests are not served",
             Self::Loop => "The request came back to its sender",
             Self::OnlyIfCached => "Nothing stored may answer",
             Self::Unauthenticated => "The caller is not known",

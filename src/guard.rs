@@ -77,8 +77,8 @@ impl Guard {
         }
         if !self.allow_forwarded && survey.has(FieldSet::FORWARDED.union(FieldSet::VIA)) {
             return Err(Refused::new(
-                RefusalReason::PassedRequest,
-                "Another proxy forwarded this request (X-PassedRequest-For, PassedRequest or Via). Call the sidecar directly, or \
+                RefusalReason::Forwarded,
+                "Another proxy forwarded this request (X-Forwarded-For, Forwarded or Via). Call the sidecar directly, or \
                  set guard.allow_forwarded",
             ));
         }

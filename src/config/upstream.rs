@@ -51,7 +51,7 @@ impl ProfileKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteStrategy {
-    /// PassedRequest as they are.
+    /// Forwarded as they are.
     #[default]
     Pass,
     /// A write without `If-Match` gets 400 before the origin is asked.

@@ -19,7 +19,7 @@ impl FieldSet {
     pub const HOP_BY_HOP: Self = Self(1 << 4);
     /// `Via`
     pub const VIA: Self = Self(1 << 5);
-    /// `PassedRequest` or `X-PassedRequest-For`
+    /// `Forwarded` or `X-Forwarded-For`
     pub const FORWARDED: Self = Self(1 << 6);
     /// `Origin`
     pub const ORIGIN: Self = Self(1 << 7);

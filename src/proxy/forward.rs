@@ -23,7 +23,7 @@ use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::transport::caller_body::take_in;
-use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
+use crate::upstream::pass_through::{PassedRequest, PassedAnswer};
 use crate::upstream::retrieval::UnsharedAnswer;
 use crate::upstream::unknown_tokens::Learned;
 

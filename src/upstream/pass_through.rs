@@ -72,11 +72,7 @@ impl Upstream {
     ///
     /// # Errors
     /// [`Failure`] when there is no answer.
-    pub async fn forward(
-        &self,
-        forwarded: PassedRequest,
-        rules: &CachingRules,
-    ) -> Result<PassedAnswer, Failure> {
+    pub async fn forward(&self, forwarded: PassedRequest, rules: &CachingRules) -> Result<PassedAnswer, Failure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
         let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {

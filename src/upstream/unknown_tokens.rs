@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::Upstream;
-use super::pass_through::{PassedAnswer, PassedRequest};
+use super::pass_through::{PassedRequest, PassedAnswer};
 use super::retrieval::Failure;
 use crate::config::CachingRules;
 use crate::decide::Unreachable;
