@@ -1,12 +1,34 @@
-//! THE PATH of a request: `handle` lets it in and looks for it in the store, `go_on` goes beyond that, and each tells what came of
-//! it. Everything they call either decides or acts. A hit waits for nothing: it is answered before `handle` returns.
+//! THE PATH of a request, one function a stretch: [`Proxy::handle`].
+//!
+//! ```text
+//! handle ─ begin: route → admit → identify → look up ─┬─ hit ──────────────────────────────────────────────┬─▶ respond
+//!        │                                            │                                                    │
+//!        └ finish: authenticate → (the same)          └─ beyond ─┬─ pass_through: writes, what is not cached┤
+//!                                                                └─ retrieve: resolve, validate, fetch ─────┘
+//! ```
+//!
+//! | stage | where it is |
+//! |---|---|
+//! | route | [`destination`] |
+//! | admit, authenticate | `admission`, [`crate::guard`] |
+//! | identify | [`crate::identify`]; makes the `request_context` |
+//! | look up | `look_up`, [`crate::decide::reuse`] |
+//! | retrieve, fetch | `retrieval`, `fetch`, [`crate::upstream`] |
+//! | pass through | `pass_through` |
+//! | respond | `outcome`, `responder`, [`crate::respond`] |
+//!
+//! What they call either decides (pure, in [`crate::decide`]) or acts.
 
 mod admission;
-mod ask;
 pub mod assemble;
 pub mod destination;
-mod forward;
+mod fetch;
+mod look_up;
 mod outcome;
+mod pass_through;
+mod request_context;
+mod responder;
+mod retrieval;
 mod rewrite;
 mod write_strategy;
 
@@ -20,33 +42,29 @@ use futures_util::future::Either;
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 
 use crate::body::FlowingBody;
 use crate::clock::Clock;
-use crate::config::{CachingRules, Config, WriteStrategy};
-use crate::credentials::partition::Identity;
-use crate::decide::reuse::reuse;
-use crate::decide::{Decision, Staleness};
+use crate::config::{Config, WriteStrategy};
+use crate::decide::Decision;
 use crate::error::ProxyError;
 use crate::guard::in_flight::RequestPermit;
 use crate::headers::survey::Survey;
-use crate::identify::{self, Identified, identify};
+use crate::identify::{Identified, identify};
 use crate::metrics::Metrics;
-use crate::presented_request::PresentedRequest;
 use crate::respond::head_cache::HeadCache;
 use crate::store::Store;
-use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::transport::caller_body::CallerBodyLimits;
-use crate::upstream::retrieval::Retrieval;
-use crate::upstream::store_view::select;
 use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
 use destination::Destination;
-use outcome::{Outcome, Told};
+use look_up::LookUp;
+use outcome::Outcome;
+use request_context::{PassThrough, RequestContext};
+use responder::Responder;
 use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
@@ -73,16 +91,6 @@ pub struct Caller {
     pub is_encrypted: bool,
     /// What tells its sender from others where nothing else does: an address without port, or a user.
     pub peer: Arc<str>,
-}
-
-/// A request on its path, with what every stage needs to know.
-#[derive(Clone)]
-struct RequestContext {
-    request: Arc<PresentedRequest>,
-    target: PathAndQuery,
-    rules: Arc<CachingRules>,
-    presented: Presented,
-    proven: bool,
 }
 
 impl Proxy {
@@ -135,7 +143,7 @@ impl Proxy {
         &self.destinations
     }
 
-    /// Answers one request of a caller: at once, if nothing is to be waited for.
+    /// THE PATH. It waits for nothing until the store has been asked: a hit is answered before this returns.
     pub fn handle<B>(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
@@ -147,60 +155,61 @@ impl Proxy {
     {
         let (head, body) = request.into_parts();
         match self.begin(caller, head, flowing(body)) {
-            Begun::Answered(response) => Either::Left(ready(Ok(response))),
-            Begun::Waits(told, waiting) => {
+            Progress::Answered(response) => Either::Left(ready(Ok(response))),
+            Progress::Waits(responder, next) => {
                 let proxy = Arc::clone(self);
-                // Boxed, so that what is answered above does not carry the room for all that may happen here.
-                Either::Right(Box::pin(async move { Ok(proxy.go_on(told, waiting).await) }))
+                // Boxed, so that a hit does not carry the room for all that may happen here.
+                Either::Right(Box::pin(async move { Ok(proxy.finish(responder, next).await) }))
             }
         }
     }
 
-    /// The path as far as it goes without waiting.
-    fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Begun {
-        let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
-        let found = destination::find(&self.destinations, by_listener.map(|(_, index)| *index), &head);
-        let Some((index, to, target)) = found else {
-            return Begun::Answered(outcome::without_destination());
+    /// The stages that wait for nothing: route → admit → identify → look up → respond.
+    fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Progress {
+        let Some((index, to, target)) = self.route(caller, &head) else {
+            return Progress::Answered(responder::without_destination());
         };
         let shown = self.callers_resource(caller, to, &head, &target);
-        let told =
-            Told::new(&head, caller.is_encrypted, index, to, shown, self.admission.pseudonym(), &self.clock);
+        let (pseudonym, clock) = (self.admission.pseudonym(), &self.clock);
+        let responder = Responder::new(&head, caller.is_encrypted, index, to, shown, pseudonym, clock);
         if self.admission.asks_who_calls(caller) {
-            let asked = Box::new((Arc::clone(caller), head, target, body));
-            return Begun::Waits(told, Waiting::ToBeProven(asked));
+            let unproven = Box::new((Arc::clone(caller), head, target, body));
+            return Progress::Waits(responder, Next::Authenticate(unproven));
         }
-        let admitted = self.admission.admit(to, &head, &target);
-        let outcome =
-            match admitted.and_then(|survey| self.answer(to, head, &survey, body, target, told.shown())) {
-                Ok(Answered::FromStore(hit)) => Ok(hit),
-                Ok(Answered::Beyond(beyond)) => match self.admission.place(&caller.peer) {
-                    Ok(place) => return Begun::Waits(told, Waiting::Beyond { beyond, place }),
-                    Err(error) => Err(error),
-                },
+        let step = self
+            .admission
+            .admit(to, &head, &target)
+            .and_then(|survey| self.identify(to, head, &survey, body, target, responder.shown()))
+            .map(|identified| self.answer_from_store(to, identified));
+        let outcome = match step {
+            Ok(Step::Hit(hit)) => Ok(hit),
+            Ok(Step::Beyond(beyond)) => match self.admission.permit(&caller.peer) {
+                Ok(permit) => return Progress::Waits(responder, Next::Beyond(beyond, permit)),
                 Err(error) => Err(error),
-            };
-        Begun::Answered(told.respond(self, outcome))
+            },
+            Err(error) => Err(error),
+        };
+        Progress::Answered(responder.respond(self, outcome))
     }
 
-    /// The rest of it.
-    async fn go_on(&self, told: Told, waiting: Waiting) -> Response<FlowingBody> {
-        let Some(to) = self.destinations.get(told.destination()) else {
-            return outcome::without_destination();
+    /// The stages that wait: authenticate (and then the same as above), or what lies beyond the store → respond.
+    async fn finish(&self, responder: Responder, next: Next) -> Response<FlowingBody> {
+        let Some(to) = self.destinations.get(responder.destination()) else {
+            return responder::without_destination();
         };
-        let outcome = match waiting {
-            Waiting::Beyond { beyond, place: _held } => self.beyond(to, *beyond).await,
-            Waiting::ToBeProven(asked) => {
-                let (caller, head, target, body) = *asked;
-                self.prove_and_answer(&told, to, &caller, head, target, body).await
+        let outcome = match next {
+            Next::Authenticate(unproven) => {
+                let (caller, head, target, body) = *unproven;
+                self.authenticate(&responder, to, &caller, head, target, body).await
             }
+            Next::Beyond(beyond, _permit) => self.beyond(to, *beyond).await,
         };
-        told.respond(self, outcome)
+        responder.respond(self, outcome)
     }
 
-    async fn prove_and_answer(
+    async fn authenticate(
         &self,
-        told: &Told,
+        responder: &Responder,
         to: &Destination,
         caller: &Caller,
         head: Parts,
@@ -208,11 +217,74 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         let now = self.clock.now();
-        let (admitted, _held) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
+        let (admitted, _permit) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
         let Admitted { head, survey, body } = admitted;
-        match self.answer(to, head, &survey, body, target, told.shown())? {
-            Answered::FromStore(hit) => Ok(hit),
-            Answered::Beyond(beyond) => self.beyond(to, *beyond).await,
+        let identified = self.identify(to, head, &survey, body, target, responder.shown())?;
+        match self.answer_from_store(to, identified) {
+            Step::Hit(hit) => Ok(hit),
+            Step::Beyond(beyond) => self.beyond(to, *beyond).await,
+        }
+    }
+
+    /// Beyond the store: passed through, or retrieved.
+    async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
+        match beyond {
+            Beyond::PassThrough(request) => self.pass_through(to, request).await,
+            Beyond::Resolve { context, body } => self.resolve_and_retrieve(to, context, body).await,
+            Beyond::Retrieve { context, found, body } => self.retrieve(to, context, found, body).await,
+        }
+    }
+
+    /// Where a request goes.
+    fn route(&self, caller: &Caller, head: &Parts) -> Option<(usize, &Destination, PathAndQuery)> {
+        let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
+        destination::find(&self.destinations, by_listener.map(|(_, index)| *index), head)
+    }
+
+    /// What a request asks for, and in whose name.
+    fn identify(
+        &self,
+        to: &Destination,
+        mut head: Parts,
+        survey: &Survey,
+        body: FlowingBody,
+        target: PathAndQuery,
+        shown: Option<&CallersResource>,
+    ) -> Result<Identification, ProxyError> {
+        let strategy = to.write_strategy(target.path());
+        let known_tag = || self.known_tags.of(shown?);
+        if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
+            head.headers.insert(IF_MATCH, value);
+        }
+        let identity = to.identity(&head.headers);
+        let rules = Arc::clone(to.rules(target.path()));
+        let destination = to.identifying(&rules, &identity);
+        let has_body = !body.is_end_stream();
+        Ok(match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
+            Identified::Cacheable(request) if request.is_retrieval() => {
+                let presented = to.upstream.session.requirement(&request.fields);
+                let proven = identity.proven;
+                Identification::Retrieval(RequestContext { request, target, rules, presented, proven }, body)
+            }
+            identified => Identification::Other(PassThrough { identified, target, rules, body }),
+        })
+    }
+
+    /// What the store has, if it may answer.
+    fn answer_from_store(&self, to: &Destination, identified: Identification) -> Step {
+        let (context, body) = match identified {
+            Identification::Other(request) => return Step::beyond(Beyond::PassThrough(request)),
+            Identification::Retrieval(context, body) => (context, body),
+        };
+        if let Presented::Unknown(_) = context.presented {
+            return Step::beyond(Beyond::Resolve { context, body });
+        }
+        let LookUp { decision, stored } = self.look_up(to, &context);
+        match (decision, stored) {
+            (Decision::Reuse(reuse), Some(stored)) => Step::Hit(self.hit(to, &context, stored, reuse)),
+            (decision, stored) => {
+                Step::beyond(Beyond::Retrieve { context, found: LookUp { decision, stored }, body })
+            }
         }
     }
 
@@ -235,104 +307,39 @@ impl Proxy {
         let resource = format!("{}\0{}", to.upstream.name, to.upstream.profile.resource_name(target)?);
         Some(CallersResource { caller: caller.into(), resource: resource.into() })
     }
-
-    /// What a request asks for, and whether the store has it.
-    fn answer(
-        &self,
-        to: &Destination,
-        mut head: Parts,
-        survey: &Survey,
-        body: FlowingBody,
-        target: PathAndQuery,
-        shown: Option<&CallersResource>,
-    ) -> Result<Answered, ProxyError> {
-        let strategy = to.write_strategy(target.path());
-        let known_tag = || self.known_tags.of(shown?);
-        if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
-            head.headers.insert(IF_MATCH, value);
-        }
-        let identity = to.identity(&head.headers);
-        let rules = Arc::clone(to.rules(target.path()));
-        let destination = to.identifying(&rules, &identity);
-        let has_body = !body.is_end_stream();
-        let request = match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
-            Identified::Cacheable(request) if request.is_retrieval() => request,
-            identified => return Ok(Answered::beyond(Beyond::PassOn { identified, target, rules, body })),
-        };
-        let presented = to.upstream.session.requirement(&request.fields);
-        let context = RequestContext { request, target, rules, presented, proven: identity.proven };
-        if let Presented::Unknown(_) = context.presented {
-            return Ok(Answered::beyond(Beyond::Learn { context, body }));
-        }
-        Ok(match self.look_up(to, context) {
-            Found::Hit(hit) => Answered::FromStore(hit),
-            Found::Other(context, decision, stored) => {
-                Answered::beyond(Beyond::Forward { context, decision, stored, body })
-            }
-        })
-    }
-
-    /// What the store does not answer.
-    async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
-        match beyond {
-            Beyond::PassOn { identified, target, rules, body } => {
-                self.pass_on(to, identified, target, rules, body).await
-            }
-            Beyond::Learn { context, body } => self.learn_and_answer(to, context, body).await,
-            Beyond::Forward { context, decision, stored, body } => {
-                self.go_forward(to, context, decision, stored, body).await
-            }
-        }
-    }
-
-    /// What the store has for a request, and what is to be done with it.
-    fn look_up(&self, to: &Destination, context: RequestContext) -> Found {
-        let now = self.clock.now();
-        let variants = to.upstream.store.variants(&context.request.key);
-        let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
-        let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
-        let found = stored.map(|stored| &**stored);
-        let decision = reuse(&context.request, found, variants.is_some(), verdict, &context.rules, now);
-        match (decision, stored) {
-            (Decision::Reuse(reuse), Some(stored)) if context.proven => {
-                if reuse.staleness == Staleness::WhileRevalidate {
-                    self.validate_in_background(to, &context);
-                }
-                Found::Hit(Outcome::hit(context.request, Arc::clone(stored), reuse))
-            }
-            (decision, stored) => {
-                let stored = stored.map(Arc::clone);
-                Found::Other(context, decision, stored)
-            }
-        }
-    }
 }
 
-/// How far the path went without waiting.
-enum Begun {
-    /// To its end.
+/// How far the path came without waiting.
+enum Progress {
     Answered(Response<FlowingBody>),
-    /// To where something is to be waited for.
-    Waits(Told, Waiting),
+    Waits(Responder, Next),
 }
 
-/// What is waited for.
-enum Waiting {
-    /// Whether the caller is who it says.
-    ToBeProven(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
-    /// What the store does not answer; it keeps its place among the requests in flight.
-    Beyond { beyond: Box<Beyond>, place: RequestPermit },
+/// What a request waits for.
+enum Next {
+    /// Whether its caller is who it says.
+    Authenticate(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
+    /// What lies beyond the store. The permit counts it among the requests in flight.
+    Beyond(Box<Beyond>, RequestPermit),
+}
+
+/// What a request was identified as.
+#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
+enum Identification {
+    Retrieval(RequestContext, FlowingBody),
+    /// No retrieval, or none that the cache understands.
+    Other(PassThrough),
 }
 
 /// Whether the store answers.
 #[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
-enum Answered {
-    FromStore(Outcome),
+enum Step {
+    Hit(Outcome),
     /// Boxed, so that a hit does not carry the room for it.
     Beyond(Box<Beyond>),
 }
 
-impl Answered {
+impl Step {
     fn beyond(beyond: Beyond) -> Self {
         Self::Beyond(Box::new(beyond))
     }
@@ -340,65 +347,15 @@ impl Answered {
 
 /// What is to be done where the store does not answer.
 enum Beyond {
-    /// No retrieval, or none that the cache understands.
-    PassOn { identified: Identified, target: PathAndQuery, rules: Arc<CachingRules>, body: FlowingBody },
-    /// What the caller's sync tokens demand is to be learned first.
-    Learn { context: RequestContext, body: FlowingBody },
-    /// What was decided, about the stored response if there is one.
-    Forward {
+    PassThrough(PassThrough),
+    /// What the caller's sync tokens demand is to be resolved first.
+    Resolve {
         context: RequestContext,
-        decision: Decision,
-        stored: Option<Arc<StoredResponse>>,
         body: FlowingBody,
     },
-}
-
-/// What looking into the store came to.
-#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
-enum Found {
-    /// It answers.
-    Hit(Outcome),
-    /// Something else is to be done, about the stored response if there is one.
-    Other(RequestContext, Decision, Option<Arc<StoredResponse>>),
-}
-
-impl RequestContext {
-    fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
-        to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
-    }
-}
-
-impl Destination {
-    fn plan(&self, context: &RequestContext, validate: bool) -> Retrieval {
-        Retrieval {
-            upstream: Arc::clone(&self.upstream),
-            request: Arc::clone(&context.request),
-            target: context.target.clone(),
-            rules: Arc::clone(&context.rules),
-            validate,
-        }
-    }
-
-    fn identity(&self, fields: &HeaderMap) -> Identity {
-        if self.upstream.credential.forwards_callers() {
-            self.partitions.storing_identity(fields, self.rules.sharing)
-        } else {
-            Identity::SHARED
-        }
-    }
-
-    fn identifying<'a>(
-        &'a self,
-        rules: &'a CachingRules,
-        identity: &'a Identity,
-    ) -> identify::Destination<'a> {
-        identify::Destination {
-            upstream: &self.upstream.name,
-            origin: &self.origin,
-            partition: &identity.partition,
-            private_partition: identity.is_private,
-            profile: &*self.upstream.profile,
-            rules,
-        }
-    }
+    Retrieve {
+        context: RequestContext,
+        found: LookUp,
+        body: FlowingBody,
+    },
 }

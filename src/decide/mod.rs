@@ -75,6 +75,7 @@ pub mod disconnected;
 pub mod freshen;
 pub mod freshen_by_list;
 pub mod freshness;
+pub mod hit_for_miss;
 pub mod invalidate;
 pub mod list_first;
 pub mod newer;
@@ -190,6 +191,17 @@ impl Unreachable {
             Self::Broken => "broken-answer",
             Self::Throttled => "throttled",
             Self::ServerError => "server-error",
+        }
+    }
+}
+
+impl Decision {
+    /// The same for a caller that has not proved that it may see what is stored: it must ask under its own credential.
+    #[must_use]
+    pub fn for_unproven_caller(self) -> Self {
+        match self {
+            Self::Reuse(_) => Self::Validate(ForwardReason::Request(RequestReason::UnprovenCaller)),
+            other => other,
         }
     }
 }

@@ -80,15 +80,15 @@ impl Admission {
         self.callers.iter().any(|(listener, _)| **listener == *caller.listener)
     }
 
-    /// A place among the requests in flight, until the head of the answer is there. A hit needs none: it waits for nothing.
+    /// A permit among the requests in flight, until the head of the answer is there. A hit needs none: it waits for nothing.
     ///
     /// # Errors
     /// [`ProxyError::Overloaded`]
-    pub(super) fn place(&self, peer: &Arc<str>) -> Result<RequestPermit, ProxyError> {
+    pub(super) fn permit(&self, peer: &Arc<str>) -> Result<RequestPermit, ProxyError> {
         self.in_flight.enter()?.of(peer)
     }
 
-    /// Lets a request in on a listener that asks nobody who he is, or says why not.
+    /// Lets a request in on a listener that asks no caller who it is, or says why not.
     ///
     /// # Errors
     /// The refusal.
@@ -104,7 +104,7 @@ impl Admission {
         Ok(survey)
     }
 
-    /// Lets a request in whose sender proves who he is. `target` is as it goes upstream; signatures are checked over the one
+    /// Lets a request in whose caller proves who it is. `target` is as it goes upstream; signatures are checked over the one
     /// received.
     ///
     /// # Errors
@@ -118,15 +118,15 @@ impl Admission {
         body: FlowingBody,
         now: Timestamp,
     ) -> Result<(Admitted, RequestPermit), ProxyError> {
-        let place = self.in_flight.enter()?;
+        let permit = self.in_flight.enter()?;
         self.guard.admit(&head, &Survey::of(&head.headers))?;
         let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
         let Some((_, rules)) = rules else {
             let survey = self.admit(to, &head, target)?;
-            return Ok((Admitted { head, survey, body }, place.of(&caller.peer)?));
+            return Ok((Admitted { head, survey, body }, permit.of(&caller.peer)?));
         };
         let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
-        let place = place.of(&name)?;
+        let permit = permit.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
         let survey = Survey::of(&head.headers);
@@ -147,7 +147,7 @@ impl Admission {
             }
             None => body,
         };
-        Ok((Admitted { head, survey, body }, place))
+        Ok((Admitted { head, survey, body }, permit))
     }
 }
 

@@ -12,13 +12,14 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::collapse::Leader;
+use super::collapse::{Leader, Role};
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
+use crate::decide::hit_for_miss::is_hit_for_miss;
 use crate::decide::shows_change::ShownState;
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
@@ -26,9 +27,9 @@ use crate::decide::validation::{ConditionalFields, callers_own, validation};
 use crate::decide::{ResponseHead, SentRequest, Unreachable};
 use crate::error::ProxyError;
 use crate::presented_request::PresentedRequest;
-use crate::stored_response::StoredResponse;
+use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::CoverageVerdict;
+use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::session::{Received, Snapshot};
 use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use crate::transport::client::Outgoing;
@@ -148,6 +149,35 @@ struct Answered {
 struct Observation<'a> {
     snapshot: &'a Snapshot,
     received: &'a Received,
+}
+
+impl Upstream {
+    /// Joins the fetch for a key if `satisfies` its coverage, or leads one. The snapshot is there if it has started.
+    pub fn join(
+        &self,
+        collapse_key: &CacheKey,
+        satisfies: impl FnOnce(Coverage) -> bool,
+    ) -> (Role<SharedResult>, Option<Snapshot>) {
+        let mut snapshot = None;
+        let role = self.collapsing.join(collapse_key, satisfies, || {
+            let taken = self.session.snapshot(&[]);
+            let covers = taken.covers;
+            snapshot = Some(taken);
+            covers
+        });
+        (role, snapshot)
+    }
+
+    /// Remembers whether the key of a request is hit-for-miss after this result.
+    pub fn remember_hit_for_miss(&self, request: &PresentedRequest, result: &LeaderResult) {
+        match result {
+            LeaderResult::Stored { .. } => self.hit_for_miss.remove(&request.sharing_key()),
+            LeaderResult::Alone(unshared) if is_hit_for_miss(unshared.not_stored, unshared.may_pass()) => {
+                self.hit_for_miss.insert(&request.sharing_key());
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Retrieval {

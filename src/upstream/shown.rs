@@ -117,6 +117,8 @@ impl Upstream {
             }
             Some(held) => ShownBefore::Stored(held),
             None if was_last || !clauses.first_answers_show_change => ShownBefore::Same,
+            // The first answer of another variant says nothing of those that are stored.
+            None if !rules.related && self.store.variants(shown.key).is_some() => ShownBefore::Same,
             None => ShownBefore::Nothing,
         };
         if !shown.is_stored
