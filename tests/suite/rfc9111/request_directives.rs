@@ -1,4 +1,4 @@
-//! Rule 24: what a caller's `Cache-Control` and `Pragma` ask for.
+//! `Cache-Control` and `Pragma` of callers (RFC 9111 §5.2.1, §5.4).
 
 use crate::support::scene::Scene;
 
@@ -98,7 +98,7 @@ async fn a_reload_that_is_validated_keeps_the_stored_body() {
 }
 
 #[tokio::test]
-async fn the_operator_can_switch_it_off() {
+async fn the_configuration_can_ignore_request_directives() {
     let scene = Scene::with(&["upstream.sharing=rfc9111", "upstream.honour_request_directives=false"]).await;
     scene.on("/a", STORED);
     scene.get("/a").await;
