@@ -74,9 +74,7 @@ async fn an_incomplete_body_is_not_stored() {
 #[tokio::test]
 async fn a_304_that_names_another_tag_freshens_nothing() {
     let scene = Scene::guarded().await;
-    scene.on("/a", "200\nCache-Control: max-age=1\nETag: \"mine\"\n\nold");
-    scene.get("/a").await;
-    scene.pass_seconds(60);
+    scene.store_aged("/a", "200\nCache-Control: max-age=1\nETag: \"mine\"\n\nold", 60).await;
     scene.on("/a", "304\nETag: \"attackers\"\nCache-Control: max-age=600");
     scene.origin.otherwise(GOOD);
     scene.send("GET /a\nIf-None-Match: \"attackers\"").await;

@@ -219,9 +219,7 @@ async fn after_an_unshareable_answer_requests_do_not_collapse() {
     gate.open();
     answers(waiting).await;
     // After a shareable answer requests collapse again.
-    scene.on("/a", "200\nCache-Control: max-age=1\n\nx");
-    scene.get("/a").await;
-    scene.pass_seconds(5);
+    scene.store_aged("/a", "200\nCache-Control: max-age=1\n\nx", 5).await;
     let responses = ask_while_held(&scene, 20, "GET /a", "200\nCache-Control: max-age=60\n\nx").await;
     assert_eq!(collapsed(&responses), 19);
     assert_eq!(scene.asked("/a"), 6);

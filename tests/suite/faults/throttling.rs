@@ -75,10 +75,8 @@ async fn during_a_pause_stale_responses_answer_and_writes_are_forwarded() {
 #[tokio::test]
 async fn a_stale_response_replaces_the_answer_that_throttles() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold", 11).await;
     scene.on("/a", "429\nRetry-After: 30\n\nslow down");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text()), (200, "old"));
 }
@@ -86,9 +84,7 @@ async fn a_stale_response_replaces_the_answer_that_throttles() {
 #[tokio::test]
 async fn a_hint_is_obeyed_up_to_the_limit() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "429\nRetry-After: 86400\n\nslow down");
-    scene.get("/a").await;
-    scene.pass_seconds(59);
+    scene.store_aged("/a", "429\nRetry-After: 86400\n\nslow down", 59).await;
     assert_eq!(scene.get("/b").await.status, 429);
     scene.pass_seconds(2);
     scene.on("/b", "200\n\nback");

@@ -78,9 +78,7 @@ async fn after_three_seconds_in_the_store_the_age_is_never_two() {
     for millis in [0, 1, 499, 500, 999] {
         let scene = Scene::rfc9111().await;
         scene.clock.advance(Duration::from_millis(millis));
-        scene.on("/a", "200\nCache-Control: max-age=60\n\nx");
-        scene.get("/a").await;
-        scene.pass_seconds(3);
+        scene.store_aged("/a", "200\nCache-Control: max-age=60\n\nx", 3).await;
         let age = scene.get("/a").await.age();
         assert!(age.is_some_and(|age| (3..=4).contains(&age)), "{millis} ms: {age:?}");
     }

@@ -18,10 +18,8 @@ async fn a_miss_then_a_hit() {
 #[tokio::test]
 async fn a_validated_stale_response_says_so() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let status = scene.get("/a").await.cache_status();
     assert_eq!((status.fwd.as_deref(), status.fwd_status, status.stored), (Some("stale"), Some(304), true));
 }

@@ -76,10 +76,8 @@ async fn a_caller_without_a_condition_never_gets_a_304() {
     scene.on("/unasked", "304\nETag: \"a\"");
     assert_eq!(scene.get("/unasked").await.status, 502);
 
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text()), (200, "body"));
     assert_eq!(response.cache_status().fwd_status, Some(304));
@@ -100,10 +98,8 @@ async fn validation_sends_the_tag_exactly_as_received() {
     ];
     for (fields, tag, date) in rows {
         let scene = Scene::rfc9111().await;
-        scene.on("/a", format!("200\nCache-Control: max-age=10\n{fields}\n\nbody"));
+        scene.store_aged("/a", format!("200\nCache-Control: max-age=10\n{fields}\n\nbody"), 11).await;
         scene.on("/a", "200\nCache-Control: no-store\n\nnew");
-        scene.get("/a").await;
-        scene.pass_seconds(11);
         assert_eq!(scene.get("/a").await.text(), "new", "{fields}");
         let request = scene.last_request("/a");
         assert_eq!(request.field("if-none-match"), tag, "{fields}");
@@ -117,10 +113,8 @@ async fn validation_sends_the_tag_exactly_as_received() {
 async fn tags_of_the_caller_are_sent_upstream_and_get_their_304() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: \"b\"\nCache-Control: max-age=10");
+    scene.store_aged("/a", "304\nETag: \"b\"\nCache-Control: max-age=10", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.send("GET /a\nIf-None-Match: \"b\"").await;
     assert_eq!(response.status, 304, "{response:?}");
     let sent = scene.last_request("/a").head.lines("if-none-match").join(", ");
@@ -133,10 +127,8 @@ async fn tags_of_the_caller_are_sent_upstream_and_get_their_304() {
 #[tokio::test]
 async fn a_conditional_request_validates_a_stale_response() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"\nCache-Control: max-age=60");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.send("GET /a\nIf-None-Match: \"a\"").await;
     assert_eq!((response.status, response.text()), (304, ""));
     let response = scene.get("/a").await;

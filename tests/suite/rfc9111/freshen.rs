@@ -36,10 +36,8 @@ async fn a_304_replaces_the_fields_it_names_and_keeps_the_others() {
 async fn a_304_starts_a_new_lifetime() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\nAge: 5\n\nbody");
-    scene.on("/a", "304\nETag: \"a\"");
+    scene.store_aged("/a", "304\nETag: \"a\"", 6).await;
     scene.on("/a", "304\nETag: \"a\"\nCache-Control: max-age=100\nAge: 30");
-    scene.get("/a").await;
-    scene.pass_seconds(6);
     assert_eq!(scene.get("/a").await.age(), Some(0));
     scene.pass_seconds(9);
     let response = scene.get("/a").await;
@@ -56,10 +54,8 @@ async fn a_304_starts_a_new_lifetime() {
 async fn a_304_with_another_strong_tag_freshens_nothing() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: \"other\"\nCache-Control: max-age=60");
+    scene.store_aged("/a", "304\nETag: \"other\"\nCache-Control: max-age=60", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text(), response.field("etag")), (200, "new", Some("\"b\"")));
     let last = scene.last_request("/a");
@@ -70,10 +66,8 @@ async fn a_304_with_another_strong_tag_freshens_nothing() {
 #[tokio::test]
 async fn a_304_by_date_alone_freshens() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nLast-Modified: {now-100}\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nLast-Modified: {now-100}\n\nbody", 11).await;
     scene.on("/a", "304\nCache-Control: max-age=60");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     assert_eq!(scene.get("/a").await.text(), "body");
     assert!(scene.get("/a").await.is_hit());
     assert_eq!(scene.asked("/a"), 2);
@@ -83,10 +77,8 @@ async fn a_304_by_date_alone_freshens() {
 async fn the_answer_to_head_freshens_or_outdates_the_stored_get() {
     // The same length and tag freshen the response.
     let scene = Scene::rfc9111().await;
-    scene.on("/same", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/same", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/same", "200\nCache-Control: max-age=60\nETag: \"a\"\nX-New: new\n\nbody");
-    scene.get("/same").await;
-    scene.pass_seconds(11);
     scene.send("HEAD /same\nCache-Control: no-cache").await;
     let asked = scene.asked("/same");
     scene.on("/same", "200\nCache-Control: no-store\n\nbody");
@@ -144,10 +136,8 @@ async fn a_206_without_a_range_request_becomes_502_and_is_not_stored() {
 async fn a_304_with_a_weak_tag_never_mixes_two_representations() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: W/\"a\"\nCache-Control: max-age=60");
+    scene.store_aged("/a", "304\nETag: W/\"a\"\nCache-Control: max-age=60", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!(response.status, 200);
     // A weak match may freshen the response (RFC 9111 §4.3.4), and asking again is correct too. The answer must not mix

@@ -2,6 +2,7 @@
 //! compare the list with the code.
 
 mod age;
+mod cache_status;
 mod conditional;
 mod differential;
 mod forwarding;
@@ -11,7 +12,6 @@ mod invalidation;
 mod lifetime;
 mod ranges;
 mod request_directives;
-mod says_what_happened;
 mod selecting;
 mod stale;
 mod storing;
@@ -231,19 +231,20 @@ const RULES: &[(&str, &[&str])] = &[
     (
         "Every answer carries `Cache-Status` (RFC 9211)",
         &[
-            "says_what_happened::a_miss_then_a_hit",
-            "says_what_happened::a_validated_stale_response_says_so",
-            "says_what_happened::what_is_not_stored_does_not_say_stored",
-            "says_what_happened::a_field_from_upstream_is_appended_to",
-            "says_what_happened::errors_of_the_sidecar_carry_cache_status",
-            "says_what_happened::the_key_is_shown_only_if_configured",
-            "says_what_happened::a_304_to_a_caller_carries_cache_status",
+            "cache_status::a_miss_then_a_hit",
+            "cache_status::a_validated_stale_response_says_so",
+            "cache_status::what_is_not_stored_does_not_say_stored",
+            "cache_status::a_field_from_upstream_is_appended_to",
+            "cache_status::errors_of_the_sidecar_carry_cache_status",
+            "cache_status::the_key_is_shown_only_if_configured",
+            "cache_status::a_304_to_a_caller_carries_cache_status",
         ],
     ),
 ];
 
 const SOURCES: &[(&str, &str)] = &[
     ("age", include_str!("age.rs")),
+    ("cache_status", include_str!("cache_status.rs")),
     ("conditional", include_str!("conditional.rs")),
     ("forwarding", include_str!("forwarding.rs")),
     ("freshen", include_str!("freshen.rs")),
@@ -252,7 +253,6 @@ const SOURCES: &[(&str, &str)] = &[
     ("lifetime", include_str!("lifetime.rs")),
     ("ranges", include_str!("ranges.rs")),
     ("request_directives", include_str!("request_directives.rs")),
-    ("says_what_happened", include_str!("says_what_happened.rs")),
     ("selecting", include_str!("selecting.rs")),
     ("stale", include_str!("stale.rs")),
     ("storing", include_str!("storing.rs")),

@@ -7,10 +7,10 @@ use crate::support::scene::Scene;
 async fn stale_while_revalidate_answers_at_once_and_validates_in_the_background() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
-    scene.on("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold");
+    scene
+        .store_aged("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold", 15)
+        .await;
     scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew"));
-    scene.get("/a").await;
-    scene.pass_seconds(15);
     // The origin holds its answer, so this answer is the stored one.
     let stale = scene.get("/a").await;
     assert_eq!((stale.status, stale.text(), stale.age()), (200, "old", Some(15)));
@@ -33,10 +33,10 @@ async fn stale_while_revalidate_answers_at_once_and_validates_in_the_background(
 #[tokio::test]
 async fn outside_the_window_of_stale_while_revalidate_the_caller_waits() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold");
+    scene
+        .store_aged("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold", 31)
+        .await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(31);
     assert_eq!(scene.get("/a").await.text(), "new");
 }
 
@@ -70,10 +70,8 @@ async fn a_5xx_is_replaced_by_the_stale_response_unless_that_is_forbidden() {
         ("max-age=10, stale-if-error=1", 500, "error"),
     ] {
         let scene = Scene::rfc9111().await;
-        scene.on("/a", format!("200\nCache-Control: {directives}\nETag: \"a\"\n\nold"));
+        scene.store_aged("/a", format!("200\nCache-Control: {directives}\nETag: \"a\"\n\nold"), 15).await;
         scene.on("/a", "500\n\nerror");
-        scene.get("/a").await;
-        scene.pass_seconds(15);
         let response = scene.get("/a").await;
         assert_eq!((response.status, response.text()), (status, body), "{directives}");
         if status == 200 {

@@ -83,6 +83,13 @@ impl Scene {
         }
     }
 
+    /// Stores an answer for this target, and lets time pass.
+    pub(crate) async fn store_aged(&self, target: &str, answer: impl Into<Answer>, seconds: u64) {
+        self.on(target, answer);
+        self.get(target).await;
+        self.pass_seconds(seconds);
+    }
+
     /// Advances the clock of the sidecar and of the origin's dates.
     pub(crate) fn pass_seconds(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
