@@ -46,7 +46,9 @@ struct Minted {
 
 /// Writes the files. Returns the instructions for using them.
 pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure> {
-    let minted = mint(&options.names, now).map_err(Failure::not_tried)?;
+    let minted = mint(&options.names, now).map_err(|error| {
+        Failure::NotTried(format!("cannot make the certificate: {error}; check each --name"))
+    })?;
     let at = |name: &str| options.directory.join(name);
     // The key is written before the certificate, so that a process that finds the certificate finds its key too.
     let files = [

@@ -60,8 +60,8 @@ impl Answer {
         self
     }
 
-    /// Whether an answer of this status carries a `Sync-Token`. App Configuration sends it with 200, 304 and 404, and
-    /// leaves it out of 400, 401, 412 and errors of the server.
+    /// Whether an answer of this status carries a `Sync-Token`. Like App Configuration, the emulator sends it with
+    /// success, 304, 404 and 409, and leaves it out of 400, 401, 412 and errors of the server.
     #[must_use]
     pub fn carries_sync_token(status: StatusCode) -> bool {
         status.is_success()

@@ -1,9 +1,9 @@
-//! Rules 13 and 21: variants, and the query string.
+//! Variants (RFC 9111 §4.1) and the query string: both select a stored response.
 
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn variants_live_side_by_side() {
+async fn variants_of_a_target_are_stored_side_by_side() {
     let scene = Scene::rfc9111().await;
     for language in ["de", "en", "fr"] {
         scene.on("/a", format!("200\nCache-Control: max-age=60\nVary: X-Lang\n\n{language}"));
@@ -39,14 +39,14 @@ async fn spellings_of_one_preference_are_one_variant() {
         assert_eq!(scene.send(&format!("GET {target}\nAccept-Language: {first}")).await.text(), "one");
         let other = scene.send(&format!("GET {target}\nAccept-Language: {second}")).await;
         assert_eq!(other.is_hit(), shared, "{first} and {second}");
-        // As the caller wrote it.
+        // The origin gets the field as the caller sent it.
         let asked = scene.last_request(&target);
         assert_eq!(asked.field("accept-language"), Some(if shared { first } else { second }));
     }
 }
 
 #[tokio::test]
-async fn absent_empty_and_present_differ() {
+async fn absent_empty_and_present_fields_select_different_variants() {
     let rows = [
         ("", "X-Sel: 1", false),
         ("X-Sel: 1", "", false),
@@ -96,7 +96,7 @@ async fn all_members_and_lines_of_vary_count() {
 }
 
 #[tokio::test]
-async fn a_star_in_vary_is_never_reused() {
+async fn a_response_with_vary_star_is_never_reused() {
     let scene = Scene::rfc9111().await;
     for (number, vary) in
         ["Vary: *", "Vary: X-A, *", "Vary: X-A\nVary: *", "Vary: *, *"].into_iter().enumerate()
@@ -125,7 +125,7 @@ async fn a_variant_is_validated_with_the_tags_of_the_stored_ones() {
     scene.on("/a", "200\nCache-Control: max-age=60\nVary: X-A\nETag: \"one\"\n\none");
     scene.on("/a", "200\nCache-Control: max-age=60\nVary: X-A\nETag: \"two\"\n\ntwo");
     scene.send("GET /a\nX-A: 1").await;
-    // Whatever conditions go along: without a 304 the new variant is passed on and stored beside the old one.
+    // Without a 304 the new variant is passed on and stored beside the old one.
     assert_eq!(scene.send("GET /a\nX-A: 2").await.text(), "two");
     assert_eq!(scene.send("GET /a\nX-A: 1").await.text(), "one");
     assert_eq!(scene.asked("/a"), 2);

@@ -1,4 +1,4 @@
-//! The sidecar under test: in this process with the clock of the test, over a loopback socket or in memory.
+//! The sidecar under test, in this process with the clock of the test, on a loopback socket or in memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::caller::Caller;
 use super::origin::patience;
 
-/// A running sidecar; dropped, it is gone.
+/// A running sidecar. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
-    /// Where it listens; what callers name in `Host`.
+    /// The address of its listener, which callers send in `Host`.
     pub(crate) address: SocketAddr,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<usize>>,
@@ -49,7 +49,7 @@ pub(crate) fn config(origin: SocketAddr, settings: &[&str]) -> Config {
 }
 
 impl Sidecar {
-    /// Starts one on a free loopback port.
+    /// Starts a sidecar on a free loopback port.
     pub(crate) async fn start(origin: SocketAddr, clock: Clock, settings: &[&str]) -> Self {
         let listener = BoundListener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let accept::Address::Tcp(address) = listener.local_address().expect("its address") else {
@@ -60,7 +60,7 @@ impl Sidecar {
         Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions }
     }
 
-    /// Starts one whose callers and origin are reached in memory: for paused time.
+    /// Starts a sidecar with callers and origin in memory, for paused time.
     pub(crate) fn in_memory(dial: Arc<dyn Dial>, clock: Clock, settings: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let (connector, listener) = accept::in_memory();
@@ -81,14 +81,14 @@ impl Sidecar {
         }
     }
 
-    /// What `DELETE /admin/sync-tokens` does.
+    /// Resets the tokens like `DELETE /admin/sync-tokens`.
     pub(crate) fn reset_sync_tokens(&self) {
         for session in &self.sessions {
             session.reset();
         }
     }
 
-    /// Asks it to stop; the handle ends when it has, with the number of connections that were cut.
+    /// Stops the sidecar. The handle gives the number of connections that were cut.
     pub(crate) fn stop(&mut self) -> JoinHandle<usize> {
         self.shutdown.cancel();
         self.serving.take().expect("stopped once")

@@ -75,7 +75,7 @@ fn started(
 }
 
 /// The token in a delivered Event Grid notification, which identifies the change.
-fn told(request: &Request<Bytes>) -> String {
+fn token_in(request: &Request<Bytes>) -> String {
     assert_eq!(request.headers()["aeg-event-type"], "Notification");
     let events: Value = serde_json::from_slice(request.body()).unwrap();
     assert_eq!(events.as_array().map(Vec::len), Some(1));
@@ -98,17 +98,17 @@ async fn events_follow_consent_in_order_and_are_retried() {
     reply.send(answer(200, r#"{"validationResponse":"code-1"}"#)).unwrap();
 
     let (first, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&first), "id=v;sn=1");
+    assert_eq!(token_in(&first), "id=v;sn=1");
     reply.send(answer(503, "")).unwrap();
     let (again, reply) = received.recv().await.unwrap();
-    assert_eq!((told(&again), again.body()), (told(&first), first.body()));
+    assert_eq!((token_in(&again), again.body()), (token_in(&first), first.body()));
     assert_eq!(again.headers()["aeg-delivery-count"], "1");
     reply.send(answer(200, "")).unwrap();
     let (second, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&second), "id=v;sn=2");
+    assert_eq!(token_in(&second), "id=v;sn=2");
     reply.send(answer(400, "")).unwrap();
     let (third, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&third), "id=v;sn=3", "400 is not retried");
+    assert_eq!(token_in(&third), "id=v;sn=3", "400 is not retried");
     reply.send(answer(204, "")).unwrap();
     drop(changes);
     task.await.unwrap();
@@ -143,7 +143,7 @@ async fn a_confirmation_over_the_admin_port_is_consent() {
     assert!(confirmation.confirm("code-1"));
     changes.send(change(1)).unwrap();
     let (event, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&event), "id=v;sn=1");
+    assert_eq!(token_in(&event), "id=v;sn=1");
     reply.send(answer(200, "")).unwrap();
     drop(unanswered);
     drop(changes);

@@ -99,7 +99,7 @@ async fn one_connection_serves_many_requests_and_ends_when_told() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_who_speaks_it() {
+async fn a_client_with_prior_knowledge_gets_http_2() {
     let origin = Origin::new(Settings::default());
     let client = connect(&origin, CancellationToken::new());
     let (mut sender, connection) =
@@ -133,7 +133,7 @@ async fn a_shutdown_ends_the_listener_and_idle_connections() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_options_is_said_before_anything_listens() {
+async fn invalid_options_are_refused_before_any_socket_is_bound() {
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed.json");
     std::fs::write(&seed, "{\"items\":[\n{\"value\":\"v\"}]}").unwrap();
