@@ -49,6 +49,7 @@ fn request(lines: &[(&'static str, &'static str)]) -> PresentedRequest {
         preconditions: Preconditions::from_fields(&fields),
         range: None,
         carries_cookie: false,
+        names_ids: false,
         authorized: false,
         private_partition: false,
         fields,

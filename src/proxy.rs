@@ -1,5 +1,5 @@
-//! THE PATH of a request: `walk` lets it in and tells what came of it, `answer` looks for it in the store, and `forward` holds
-//! what lies beyond. Everything they call either decides or acts. Before them, `repeat` answers what was asked a moment ago.
+//! THE PATH of a request: `handle` lets it in and looks for it in the store, `go_on` goes beyond that, and each tells what came of
+//! it. Everything they call either decides or acts. A hit waits for nothing: it is answered before `handle` returns.
 
 mod admission;
 mod ask;
@@ -7,7 +7,6 @@ pub mod assemble;
 pub mod destination;
 mod forward;
 mod outcome;
-mod repeat;
 mod rewrite;
 mod write_strategy;
 
@@ -17,7 +16,7 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either};
+use futures_util::future::Either;
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -32,22 +31,22 @@ use crate::decide::reuse::reuse;
 use crate::decide::{Decision, Staleness};
 use crate::error::ProxyError;
 use crate::guard::in_flight::Place;
+use crate::headers::survey::Survey;
 use crate::identify::{self, Identified, identify};
-use crate::logging::Access;
 use crate::metrics::Metrics;
 use crate::presented_request::PresentedRequest;
+use crate::respond::head_cache::HeadCache;
 use crate::store::Store;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::transport::caller_body::CallerBodyLimits;
 use crate::upstream::retrieval::Retrieval;
-use crate::upstream::select;
-use admission::{Admission, Admitted};
+use crate::upstream::store_view::select;
+use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
 use destination::Destination;
 use outcome::{Outcome, Told};
-use repeat::{Moment, Repeats};
 use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
@@ -60,7 +59,7 @@ pub struct Proxy {
     clock: Clock,
     body_limits: CallerBodyLimits,
     known_tags: KnownTags,
-    repeats: Repeats,
+    heads: HeadCache,
 }
 
 /// Who sent a request: the facts of its connection.
@@ -112,7 +111,7 @@ impl Proxy {
             clock: environment.clock.clone(),
             body_limits,
             known_tags: KnownTags::default(),
-            repeats: Repeats::default(),
+            heads: HeadCache::default(),
             destinations,
             store,
         })
@@ -136,7 +135,7 @@ impl Proxy {
         &self.destinations
     }
 
-    /// Answers one request of a caller: at once if the same was asked a moment ago.
+    /// Answers one request of a caller: at once, if nothing is to be waited for.
     pub fn handle<B>(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
@@ -146,84 +145,75 @@ impl Proxy {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
-        if request.body().is_end_stream()
-            && let Some(answer) = self.repeated(caller, &request)
-        {
-            return Either::Left(ready(Ok(answer)));
-        }
         let (head, body) = request.into_parts();
-        let (proxy, caller) = (Arc::clone(self), Arc::clone(caller));
-        // Boxed, so that what is answered above does not carry the room for all that may happen here.
-        Either::Right(Box::pin(async move { Ok(proxy.walk(&caller, head, body).await) }))
-    }
-
-    /// What the same question got a moment ago, if nothing has changed since. It takes no place among those in flight: it waits for
-    /// nothing.
-    fn repeated<B>(&self, caller: &Caller, request: &Request<B>) -> Option<Response<FlowingBody>> {
-        let found = self.repeats.find(caller, request)?;
-        let repeat = found.as_ref()?;
-        let to = self.destinations.get(repeat.destination)?;
-        if repeat.moment != self.moment(to) || Access::is_wanted() {
-            return None;
+        match self.begin(caller, head, flowing(body)) {
+            Begun::Answered(response) => Either::Left(ready(Ok(response))),
+            Begun::Waits(told, waiting) => {
+                let proxy = Arc::clone(self);
+                // Boxed, so that what is answered above does not carry the room for all that may happen here.
+                Either::Right(Box::pin(async move { Ok(proxy.go_on(told, waiting).await) }))
+            }
         }
-        let stored = repeat.stored_at(self.clock.now())?;
-        let requests = &self.metrics.upstream(repeat.destination).requests;
-        requests.hit.inc();
-        requests.body_bytes_saved.inc_by(stored.body.len() as u64);
-        let mut answer = repeat.answer(&stored);
-        to.upstream.profile.describe_again(answer.headers_mut());
-        Some(answer)
     }
 
-    /// The way from a request to its answer.
-    async fn walk<B>(&self, caller: &Caller, head: Parts, body: B) -> Response<FlowingBody>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
+    /// The path as far as it goes without waiting.
+    fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Begun {
         let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
         let found = destination::find(&self.destinations, by_listener.map(|(_, index)| *index), &head);
         let Some((index, to, target)) = found else {
-            return outcome::without_destination();
+            return Begun::Answered(outcome::without_destination());
         };
-        let told = Told::new(
-            &head,
-            caller.is_encrypted,
-            to,
-            self.metrics.upstream(index),
-            self.admission.pseudonym(),
-            &self.clock,
-        );
-        let method = head.method.clone();
         let shown = self.callers_resource(caller, to, &head, &target);
-        // Who must prove himself is asked each time, and a shown state is noted each time.
-        let asked = if shown.is_none() && body.is_end_stream() && !self.admission.asks_who_calls(caller) {
-            self.repeats.asked_again(caller, &head)
-        } else {
-            None
-        };
-        let moment = self.moment(to);
-        let admitted = self.admission.admit(caller, to, head, &target, body, self.clock.now()).await;
-        let answered = admitted.and_then(|admitted| self.answer(to, admitted, target, shown.as_ref()));
-        let outcome = match answered {
-            Ok(Answered::FromStore(hit)) => Ok(hit),
-            Ok(Answered::Forward(forwarded)) => forwarded.await,
-            Err(error) => Err(error),
-        };
-        let response = told.respond(outcome, &self.metrics, |answer, stored, same_during| {
-            if let Some(asked) = asked {
-                self.repeats.keep(asked, index, moment, same_during, answer, stored);
-            }
-        });
-        if let Some(shown) = shown {
-            self.known_tags.note(shown, &method, response.status(), response.headers());
+        let told =
+            Told::new(&head, caller.is_encrypted, index, to, shown, self.admission.pseudonym(), &self.clock);
+        if self.admission.asks_who_calls(caller) {
+            let asked = Box::new((Arc::clone(caller), head, target, body));
+            return Begun::Waits(told, Waiting::ToBeProven(asked));
         }
-        response
+        let admitted = self.admission.admit(to, &head, &target);
+        let outcome =
+            match admitted.and_then(|survey| self.answer(to, head, &survey, body, target, told.shown())) {
+                Ok(Answered::FromStore(hit)) => Ok(hit),
+                Ok(Answered::Beyond(beyond)) => match self.admission.place(&caller.peer) {
+                    Ok(place) => return Begun::Waits(told, Waiting::Beyond { beyond, place }),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+        Begun::Answered(told.respond(self, outcome))
     }
 
-    /// To be taken before looking into anything that it stands for.
-    fn moment(&self, to: &Destination) -> Moment {
-        Moment { store_changes: self.store.changes(), session_revision: to.upstream.session.revision() }
+    /// The rest of it.
+    async fn go_on(&self, told: Told, waiting: Waiting) -> Response<FlowingBody> {
+        let Some(to) = self.destinations.get(told.destination()) else {
+            return outcome::without_destination();
+        };
+        let outcome = match waiting {
+            Waiting::Beyond { beyond, place: _held } => self.beyond(to, *beyond).await,
+            Waiting::ToBeProven(asked) => {
+                let (caller, head, target, body) = *asked;
+                self.prove_and_answer(&told, to, &caller, head, target, body).await
+            }
+        };
+        told.respond(self, outcome)
+    }
+
+    async fn prove_and_answer(
+        &self,
+        told: &Told,
+        to: &Destination,
+        caller: &Caller,
+        head: Parts,
+        target: PathAndQuery,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        let now = self.clock.now();
+        let (admitted, _held) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
+        let Admitted { head, survey, body } = admitted;
+        match self.answer(to, head, &survey, body, target, told.shown())? {
+            Answered::FromStore(hit) => Ok(hit),
+            Answered::Beyond(beyond) => self.beyond(to, *beyond).await,
+        }
     }
 
     /// What the answer will show of which resource to whom, where writes are optimistic.
@@ -246,15 +236,16 @@ impl Proxy {
         Some(CallersResource { caller: caller.into(), resource: resource.into() })
     }
 
-    /// The path.
-    fn answer<'a>(
-        &'a self,
-        to: &'a Destination,
-        admitted: Admitted,
+    /// What a request asks for, and whether the store has it.
+    fn answer(
+        &self,
+        to: &Destination,
+        mut head: Parts,
+        survey: &Survey,
+        body: FlowingBody,
         target: PathAndQuery,
         shown: Option<&CallersResource>,
-    ) -> Result<Answered<'a>, ProxyError> {
-        let Admitted { mut head, survey, body, place } = admitted;
+    ) -> Result<Answered, ProxyError> {
         let strategy = to.write_strategy(target.path());
         let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
@@ -264,24 +255,34 @@ impl Proxy {
         let rules = Arc::clone(to.rules(target.path()));
         let destination = to.identifying(&rules, &identity);
         let has_body = !body.is_end_stream();
-        let request = match identify(&head.method, &target, head.headers, &survey, has_body, destination)? {
+        let request = match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
             Identified::Cacheable(request) if request.is_retrieval() => request,
-            passed_on => {
-                return Ok(Answered::holding(place, self.pass_on(to, passed_on, target, rules, body)));
-            }
+            identified => return Ok(Answered::beyond(Beyond::PassOn { identified, target, rules, body })),
         };
         let presented = to.upstream.session.requirement(&request.fields);
-        let context =
-            RequestContext { request: Arc::new(request), target, rules, presented, proven: identity.proven };
+        let context = RequestContext { request, target, rules, presented, proven: identity.proven };
         if let Presented::Unknown(_) = context.presented {
-            return Ok(Answered::holding(place, self.learn_and_answer(to, context, body)));
+            return Ok(Answered::beyond(Beyond::Learn { context, body }));
         }
         Ok(match self.look_up(to, context) {
             Found::Hit(hit) => Answered::FromStore(hit),
             Found::Other(context, decision, stored) => {
-                Answered::holding(place, self.go_forward(to, context, decision, stored, body))
+                Answered::beyond(Beyond::Forward { context, decision, stored, body })
             }
         })
+    }
+
+    /// What the store does not answer.
+    async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
+        match beyond {
+            Beyond::PassOn { identified, target, rules, body } => {
+                self.pass_on(to, identified, target, rules, body).await
+            }
+            Beyond::Learn { context, body } => self.learn_and_answer(to, context, body).await,
+            Beyond::Forward { context, decision, stored, body } => {
+                self.go_forward(to, context, decision, stored, body).await
+            }
+        }
     }
 
     /// What the store has for a request, and what is to be done with it.
@@ -297,8 +298,7 @@ impl Proxy {
                 if reuse.staleness == Staleness::WhileRevalidate {
                     self.validate_in_background(to, &context);
                 }
-                let same_during = repeat::same_during(&context.request, stored, &reuse, now);
-                Found::Hit(Outcome::hit(context.request, Arc::clone(stored), reuse, same_during))
+                Found::Hit(Outcome::hit(context.request, Arc::clone(stored), reuse))
             }
             (decision, stored) => {
                 let stored = stored.map(Arc::clone);
@@ -308,26 +308,49 @@ impl Proxy {
     }
 }
 
-/// How the path ends.
-#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
-enum Answered<'a> {
-    /// In the store.
-    FromStore(Outcome),
-    /// Beyond it, which takes its time. Boxed, so that a hit does not carry the room for it.
-    Forward(BoxFuture<'a, Result<Outcome, ProxyError>>),
+/// How far the path went without waiting.
+enum Begun {
+    /// To its end.
+    Answered(Response<FlowingBody>),
+    /// To where something is to be waited for.
+    Waits(Told, Waiting),
 }
 
-impl<'a> Answered<'a> {
-    /// By a way that keeps its place among those in flight.
-    fn holding(
-        place: Place,
-        forwarded: impl Future<Output = Result<Outcome, ProxyError>> + Send + 'a,
-    ) -> Self {
-        Self::Forward(Box::pin(async move {
-            let _held = place;
-            forwarded.await
-        }))
+/// What is waited for.
+enum Waiting {
+    /// Whether the caller is who it says.
+    ToBeProven(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
+    /// What the store does not answer; it keeps its place among the requests in flight.
+    Beyond { beyond: Box<Beyond>, place: Place },
+}
+
+/// Whether the store answers.
+#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
+enum Answered {
+    FromStore(Outcome),
+    /// Boxed, so that a hit does not carry the room for it.
+    Beyond(Box<Beyond>),
+}
+
+impl Answered {
+    fn beyond(beyond: Beyond) -> Self {
+        Self::Beyond(Box::new(beyond))
     }
+}
+
+/// What is to be done where the store does not answer.
+enum Beyond {
+    /// No retrieval, or none that the cache understands.
+    PassOn { identified: Identified, target: PathAndQuery, rules: Arc<CachingRules>, body: FlowingBody },
+    /// What the caller's sync tokens demand is to be learned first.
+    Learn { context: RequestContext, body: FlowingBody },
+    /// What was decided, about the stored response if there is one.
+    Forward {
+        context: RequestContext,
+        decision: Decision,
+        stored: Option<Arc<StoredResponse>>,
+        body: FlowingBody,
+    },
 }
 
 /// What looking into the store came to.
@@ -358,7 +381,7 @@ impl Destination {
 
     fn identity(&self, fields: &HeaderMap) -> Identity {
         if self.upstream.credential.forwards_callers() {
-            self.partitions.identity(fields)
+            self.partitions.storing_identity(fields, self.rules.sharing)
         } else {
             Identity::SHARED
         }

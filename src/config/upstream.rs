@@ -51,7 +51,7 @@ impl ProfileKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteStrategy {
-    /// PassedRequest as they are.
+    /// Forwarded as they are.
     #[default]
     Pass,
     /// A write without `If-Match` gets 400 before the origin is asked.
@@ -206,6 +206,9 @@ pub struct Route {
     /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
     /// target, `Location` and `Content-Location`. For the generic profile.
     pub outdates: Vec<String>,
+    /// Whether what lies below `path_prefix` belongs together, with all else that is said to: an answer that shows a change of one
+    /// resource outdates what was sent before it of all. For the generic profile.
+    pub related: bool,
 }
 
 /// One upstream. Section `[upstream]`, or `[upstreams.NAME]`.
@@ -236,6 +239,9 @@ pub struct Upstream {
     /// Lifetime of a 404 that names none itself; `None` is the profile's own.
     #[serde(deserialize_with = "texts::duration_or_auto")]
     pub freshness_not_found: Option<Duration>,
+    /// The longest lifetime that `Last-Modified` alone may give a response (RFC 9111 §4.2.2).
+    #[serde(deserialize_with = "duration::deserialize_duration")]
+    pub heuristic_limit: Duration,
     /// How long past its lifetime a response may still answer while the origin cannot be reached.
     #[serde(deserialize_with = "duration::deserialize_duration")]
     pub stale_limit: Duration,
@@ -353,6 +359,7 @@ impl Upstream {
             freshness: self.freshness.or(profile.freshness),
             freshness_not_found: self.freshness_not_found.or(profile.freshness_not_found),
             heuristics: profile.heuristics && self.freshness.is_none(),
+            heuristic_limit: self.heuristic_limit,
             owns_credential: self.credential.kind != CredentialKind::Forward,
             stale_limit: self.stale_limit,
             honour_request_directives: self.honour_request_directives,
@@ -368,6 +375,7 @@ impl Upstream {
         upstream.consistency = route.consistency.unwrap_or(self.consistency);
         upstream.when_disconnected = route.when_disconnected.unwrap_or(self.when_disconnected);
         upstream.freshness = route.freshness.unwrap_or(self.freshness);
-        upstream.caching_rules()
+        let rules = upstream.caching_rules();
+        CachingRules { related: rules.related || route.related, ..rules }
     }
 }

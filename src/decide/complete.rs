@@ -1,4 +1,5 @@
-//! Completing a stored part (RFC 9111 §3.3, §3.4): the first bytes are stored, one `bytes=N-` request brings the rest.
+//! Completing a stored part (RFC 9111 §3.3, §3.4). If the first bytes are stored, one `bytes=N-` request brings the
+//! rest.
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderValue, StatusCode};
@@ -12,7 +13,7 @@ use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
 use crate::stored_response::StoredResponse;
 
-/// A complete response made of a stored part and the 206 that brings the rest.
+/// A complete response: a stored part and the 206 that brings the rest.
 #[derive(Clone, Debug)]
 pub struct Completion {
     /// The head of the complete response: a 200.
@@ -21,8 +22,8 @@ pub struct Completion {
     pub storable: Result<Storable, NotStored>,
 }
 
-/// The position from which a stored part is to be completed, and its validator for `If-Range`: `None` when it does not begin
-/// at the first byte or has no strong entity tag, since then the parts cannot be joined.
+/// The position of the first missing byte of a stored part, and the strong entity tag for `If-Range`. `None` if the
+/// part does not begin at the first byte or has no strong entity tag: such parts cannot be joined (RFC 9111 §3.4).
 #[must_use]
 pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)> {
     let range = stored.range.filter(|range| range.first_byte == 0)?;
@@ -31,8 +32,7 @@ pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)>
     (0 < next_byte && next_byte < range.complete_length_bytes).then_some((next_byte, tag))
 }
 
-/// Joins the stored part in hand with the 206 that answers the request for the rest. `None` when they do not fit together:
-/// another version, other bytes.
+/// Joins the stored part in hand with the 206 that brings the rest. `None` if the version or the positions differ.
 #[must_use]
 pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
     let stored = asked.in_hand?;

@@ -1,16 +1,16 @@
-//! Whether a list is validated in the place of one of its items: one request that validates them all (see
-//! [`freshen_by_list`](super::freshen_by_list)), where many have to be validated at about the same time.
+//! Whether a list is validated in the place of one of its items: one request then validates them all (see
+//! [`freshen_by_list`](super::freshen_by_list)). It pays if many items need validation at about the same time.
 
 use super::{ForwardReason, StaleReason};
 use crate::sync_token::coverage::UncoveredReason;
 
-/// From how many stored items on, which cannot answer either, the list is asked first. Below, items are validated singly: a list
-/// that changed costs a body.
+/// The number of stale stored items from which the list is validated first. Below it items are validated singly,
+/// because a list that has changed costs a body.
 const ENOUGH_ITEMS: usize = 4;
 
-/// Whether to validate the list that contains an item with the tag that is stored for it. `reason` is why the item itself must be
-/// validated, `list_answers` whether the stored list could be reused (then asking for it would bring nothing), and
-/// `stale_items` how many of its items are stored and could not be reused either.
+/// Whether to validate the list that contains an item with its stored entity tag. `reason` is why the item itself needs
+/// validation. `list_answers` says that the stored list could be reused: then its validation would bring nothing new.
+/// `stale_items` counts its stored items that could not be reused.
 #[must_use]
 pub const fn asks_list_first(reason: ForwardReason, list_answers: bool, stale_items: usize) -> bool {
     let concerns_all = matches!(

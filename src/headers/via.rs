@@ -1,11 +1,11 @@
-//! `Via` (RFC 9110 §7.6.3): who passed a message on, and whether it has come back to us.
+//! `Via` (RFC 9110 §7.6.3): which intermediaries have forwarded a message, and whether this one is among them.
 
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Version};
 
-/// The name under which this sidecar adds itself to `Via`.
+/// The name of this sidecar in `Via`.
 ///
-/// It must differ between instances that may be chained, because a request that carries it is taken for a loop.
+/// It must differ between instances that may be chained: a request that carries it is treated as a loop.
 #[derive(Clone, Debug)]
 pub struct Pseudonym {
     name: Box<str>,
@@ -15,7 +15,7 @@ pub struct Pseudonym {
 }
 
 impl Pseudonym {
-    /// A pseudonym; `None` when `name` is no token of RFC 9110 §5.6.2.
+    /// A pseudonym; `None` if `name` is not a token of RFC 9110 §5.6.2.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
@@ -31,7 +31,7 @@ impl Pseudonym {
         })
     }
 
-    /// Our member of `Via`, for a message that was received in that version.
+    /// The member of `Via` for a message that was received in this version.
     #[must_use]
     pub fn value(&self, received: Version) -> HeaderValue {
         match received {
@@ -41,7 +41,7 @@ impl Pseudonym {
         }
     }
 
-    /// Whether the message has passed through here before.
+    /// Whether this sidecar has forwarded the message before.
     #[must_use]
     pub fn is_in(&self, fields: &HeaderMap) -> bool {
         fields
@@ -58,7 +58,7 @@ fn received_by(member: &[u8]) -> Option<&[u8]> {
     member.split(|byte| matches!(byte, b' ' | b'\t' | b'(')).filter(|word| !word.is_empty()).nth(1)
 }
 
-/// The members of a list of which members may hold comments, and comments commas.
+/// The members of a list whose members may contain comments, which may contain commas.
 struct Members<'a> {
     rest: &'a [u8],
 }

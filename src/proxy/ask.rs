@@ -23,7 +23,7 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         if !context.proven
             || !may_collapse(&context.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.hit_for_miss.contains(&context.request.key)
+            || to.upstream.hit_for_miss.contains(&context.request.sharing_key())
         {
             return self.fetch_unshared(to, context, reason, true, None).await;
         }
@@ -126,9 +126,9 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let hit_for_miss = &to.upstream.hit_for_miss;
         match &answer {
-            LeaderResult::Stored { .. } => hit_for_miss.remove(&context.request.key),
+            LeaderResult::Stored { .. } => hit_for_miss.remove(&context.request.sharing_key()),
             LeaderResult::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
-                hit_for_miss.insert(&context.request.key);
+                hit_for_miss.insert(&context.request.sharing_key());
             }
             _ => {}
         }

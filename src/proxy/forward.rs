@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{ETAG, RANGE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::destination::Destination;
 use super::outcome::Outcome;
@@ -16,6 +16,7 @@ use crate::decide::list_first::asks_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, RequestReason, StaleReason};
 use crate::error::{ProxyError, RefusalReason, Refused};
+use crate::headers::survey::FieldSet;
 use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
@@ -25,7 +26,7 @@ use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::transport::caller_body::take_in;
 use crate::upstream::pass_through::{PassedAnswer, PassedRequest};
 use crate::upstream::retrieval::UnsharedAnswer;
-use crate::upstream::unknown_tokens::Learned;
+use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
     /// Learns first what the caller's unknown token values include, then walks on.
@@ -37,25 +38,27 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
         let RequestContext { request, target, rules, .. } = &context;
-        let learned =
-            to.upstream.learn(&request.fields, &request.method, target, Some(&request.key), rules).await;
-        let context = match learned {
-            Learned::Demands(presented) => RequestContext { presented, ..context },
-            Learned::Unknown(presented, failure) => {
+        let resolved = to
+            .upstream
+            .resolve_tokens(&request.fields, &request.method, target, Some(&request.key), rules)
+            .await;
+        let context = match resolved {
+            ResolvedTokens::Demands(presented) => RequestContext { presented, ..context },
+            ResolvedTokens::Unknown(presented, failure) => {
                 return self.without_origin(to, RequestContext { presented, ..context }, failure, None);
             }
-            Learned::Refused(answer) => {
+            ResolvedTokens::Refused(answer) => {
                 return Ok(Outcome::passed(&context.request.method, answer, reason));
             }
-            Learned::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
+            ResolvedTokens::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
                 return self.go_forward(to, context, Decision::Forward(reason), None, body).await;
             }
-            Learned::StillUnknown { replaced_ours: true, .. } => {
+            ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
                 return self.fetch_unshared(to, context, reason, true, None).await;
             }
-            Learned::StillUnknown { answer, replaced_ours: false } => {
+            ResolvedTokens::StillUnknown { answer, replaced_ours: false } => {
                 let PassedAnswer { head, body, .. } = answer;
                 let alone = UnsharedAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
                 return Ok(Outcome::alone(&context.request, alone, reason, None));
@@ -130,13 +133,12 @@ impl Proxy {
         let list =
             upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
         let now = self.clock.now();
-        let demands_nothing = Presented::Known { required_version: 0 };
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
-            let verdict =
-                upstream.session.verdict(stored.covers, &demands_nothing, item.rules.related, |write| {
-                    upstream.profile.touches(write, key.canonical_target())
-                });
+            let scope = upstream.order_scope(key, &item.rules);
+            let verdict = upstream.session.verdict(stored.covers, &Presented::NOTHING, scope, |write| {
+                upstream.profile.touches(write, key.canonical_target())
+            });
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };
@@ -150,7 +152,7 @@ impl Proxy {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
-            presented: demands_nothing,
+            presented: Presented::NOTHING,
             proven: true,
         })
     }
@@ -167,7 +169,7 @@ impl Proxy {
         match identified {
             Identified::Cacheable(post) => {
                 let (method, fields) = (post.method.clone(), post.fields.clone());
-                self.write(to, method, target, fields, Some(post), rules, body).await
+                self.write(to, method, target, fields, Some(Arc::unwrap_or_clone(post)), rules, body).await
             }
             Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
                 self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await
@@ -197,10 +199,10 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
-        match to.upstream.learn(&fields, &method, &target, None, rules).await {
-            Learned::Demands(_) | Learned::StillUnknown { .. } => {}
-            Learned::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
-            Learned::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+        match to.upstream.resolve_tokens(&fields, &method, &target, None, rules).await {
+            ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
+            ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
+            ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
         }
         let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
         Ok(match to.upstream.forward_safe(forwarded, rules).await {
@@ -256,13 +258,14 @@ impl Proxy {
 
 /// The key of the plain retrieval of a target.
 fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
-    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, &HeaderMap::new()).ok()?;
+    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
     Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
 }
 
-/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows a part
-/// of a list, or is not understood, shows a state of its own.
+/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows some
+/// items of a list, or is not understood, shows a state of its own. A range of bytes has the validators of the whole (RFC 9110
+/// §15.3.7), and an origin may answer it with the whole (§14.2).
 fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
     let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
     if !is_retrieval || bypassed.reason == profile::BypassReason::AcceptDatetime {
@@ -270,7 +273,9 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
     }
     let plain = shown_key(to, &bypassed.fields, target);
     match (plain, bypassed.fields.get(RANGE)) {
-        (Some(key), Some(range)) if !to.upstream.profile.is_dated(key.canonical_target()) => {
+        (Some(key), Some(range))
+            if !is_of_bytes(range) && !to.upstream.profile.is_dated(key.canonical_target()) =>
+        {
             let part = format!("{}\0{}", key.canonical_target(), String::from_utf8_lossy(range.as_bytes()));
             Some(key.of_target(&part))
         }
@@ -280,6 +285,11 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
             Some(CacheKey::new(&to.upstream.name, &identity.partition, target.as_str()))
         }
     }
+}
+
+fn is_of_bytes(range: &HeaderValue) -> bool {
+    let unit = range.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+    unit.trim_ascii().eq_ignore_ascii_case(b"bytes")
 }
 
 fn only_if_cached() -> ProxyError {

@@ -1,14 +1,15 @@
 //! What came of a request, and how it is told: to its caller in `Cache-Status`, to the operator in metrics and the access log.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use super::Proxy;
 use super::destination::Destination;
 use super::rewrite::{CallersView, rewritten};
+use super::write_strategy::CallersResource;
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::unauthorized::Proof;
@@ -20,7 +21,7 @@ use crate::error::ProxyError;
 use crate::headers::cache_status::CacheStatus;
 use crate::headers::via::Pseudonym;
 use crate::logging::Access;
-use crate::metrics::{Metrics, UpstreamMetrics};
+use crate::metrics::UpstreamMetrics;
 use crate::presented_request::PresentedRequest;
 use crate::respond::{self, OwnFields};
 use crate::stored_response::{CacheKey, StoredResponse};
@@ -43,8 +44,8 @@ enum Reply {
         request: Arc<PresentedRequest>,
         response: Arc<StoredResponse>,
         came_from_origin: bool,
-        /// From when on, and until when, this reply stays the same if nothing changes.
-        same_during: Option<Range<Timestamp>>,
+        /// What was decided with; `None`: as old as it is when it is told.
+        age_seconds: Option<u64>,
     },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
@@ -54,12 +55,7 @@ enum Reply {
 
 impl Outcome {
     /// From the store, without asking the origin.
-    pub(super) fn hit(
-        request: Arc<PresentedRequest>,
-        response: Arc<StoredResponse>,
-        reuse: Reuse,
-        same_during: Option<Range<Timestamp>>,
-    ) -> Self {
+    pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
         let status = CacheStatus {
             hit: true,
             ttl_seconds: Some(reuse.ttl_seconds),
@@ -70,7 +66,12 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response, came_from_origin: false, same_during },
+            reply: Reply::Stored {
+                request,
+                response,
+                came_from_origin: false,
+                age_seconds: Some(reuse.age_seconds),
+            },
         }
     }
 
@@ -81,7 +82,7 @@ impl Outcome {
         reuse: Reuse,
         reason: Option<ForwardReason>,
     ) -> Self {
-        let mut outcome = Self::hit(request, response, reuse, None);
+        let mut outcome = Self::hit(request, response, reuse);
         if let Some(reason) = reason {
             outcome.status.hit = false;
             outcome.status.fwd = Some(reason.fwd());
@@ -108,7 +109,7 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response: shared.response, came_from_origin, same_during: None },
+            reply: Reply::Stored { request, response: shared.response, came_from_origin, age_seconds: None },
         }
     }
 
@@ -133,7 +134,7 @@ impl Outcome {
                 request,
                 response: response.into(),
                 came_from_origin: false,
-                same_during: None,
+                age_seconds: None,
             },
         }
     }
@@ -193,9 +194,9 @@ impl Outcome {
         Self { withheld, ..self }
     }
 
-    /// With what a caller understands in the place of a 401 that it does not.
-    fn explained(self, proof: Proof, to: &Destination) -> Self {
-        let error = match &self.reply {
+    /// What a caller is told in the place of a 401 that it would not understand.
+    fn explanation(&self, proof: Proof, to: &Destination) -> Option<ProxyError> {
+        match &self.reply {
             Reply::Upstream { status, fields, .. } => {
                 proof.explains(*status, fields, to.upstream.client.authority())
             }
@@ -204,14 +205,7 @@ impl Outcome {
                 proof.explains(response.status, &fields, to.upstream.client.authority())
             }
             Reply::Stored { .. } | Reply::Failed(_) => None,
-        };
-        let Some(error) = error else { return self };
-        let status = CacheStatus {
-            detail: Some(error.reason()),
-            fwd_status: Some(StatusCode::UNAUTHORIZED),
-            ..self.status
-        };
-        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+        }
     }
 
     /// The status of an answer that came as it is from upstream.
@@ -230,14 +224,15 @@ fn upstream(method: &Method, status: StatusCode, fields: HeaderMap, body: Flowin
 }
 
 /// Who is told, and what is known from the start.
-pub(super) struct Told<'a> {
-    to: &'a Destination,
-    metrics: &'a UpstreamMetrics,
+pub(super) struct Told {
+    /// Index of the destination.
+    destination: usize,
     via: HeaderValue,
-    clock: &'a Clock,
     view: Option<CallersView>,
     proof: Proof,
     access: Option<Box<AccessFacts>>,
+    /// What the answer shows of which resource to whom, and the method of the request.
+    shown: Option<Box<(CallersResource, Method)>>,
 }
 
 /// Kept only if somebody reads the access log.
@@ -248,14 +243,15 @@ struct AccessFacts {
     traceparent: Option<HeaderValue>,
 }
 
-impl<'a> Told<'a> {
+impl Told {
     pub(super) fn new(
         head: &Parts,
         is_encrypted: bool,
-        to: &'a Destination,
-        metrics: &'a UpstreamMetrics,
+        destination: usize,
+        to: &Destination,
+        shown: Option<CallersResource>,
         pseudonym: &Pseudonym,
-        clock: &'a Clock,
+        clock: &Clock,
     ) -> Self {
         let access = Access::is_wanted().then(|| {
             Box::new(AccessFacts {
@@ -271,82 +267,109 @@ impl<'a> Told<'a> {
         });
         let upstream = &to.upstream;
         let proof = Proof::of(&*upstream.credential, &head.headers, upstream.client.authority());
-        Self { to, metrics, via: pseudonym.value(head.version), clock, view, proof, access }
+        let shown = shown.map(|shown| Box::new((shown, head.method.clone())));
+        Self { destination, via: pseudonym.value(head.version), view, proof, access, shown }
     }
 
-    /// The answer. `repeatable` sees it if it will stay the same for a while.
+    /// Index of the destination.
+    pub(super) const fn destination(&self) -> usize {
+        self.destination
+    }
+
+    /// What the answer shows of which resource to whom.
+    pub(super) fn shown(&self) -> Option<&CallersResource> {
+        self.shown.as_ref().map(|shown| &shown.0)
+    }
+
+    /// The answer.
     pub(super) fn respond(
         self,
+        proxy: &Proxy,
         outcome: Result<Outcome, ProxyError>,
-        metrics: &Metrics,
-        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
     ) -> Response<FlowingBody> {
-        let sync_token = self.to.upstream.session.response_line();
-        let (response, word) = match outcome.map(|it| it.explained(self.proof, self.to)) {
-            Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
-                self.fail(&error, status, sync_token, metrics)
-            }
-            Ok(Outcome { status, reply, withheld, own_sync_token }) => {
-                self.count(&status, &reply);
-                let word = status.fwd.unwrap_or("hit");
-                let key = match &reply {
-                    Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
-                    _ => None,
-                };
-                let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
-                let sync_token = own_sync_token.or(sync_token);
-                let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                let mut answer = self.reply(reply, own, repeatable);
-                respond::add_withheld(answer.headers_mut(), withheld);
-                (answer, word)
-            }
+        let Some(to) = proxy.destinations.get(self.destination) else { return without_destination() };
+        let metrics = proxy.metrics.upstream(self.destination);
+        Telling { told: self, proxy, to, metrics }.respond(outcome)
+    }
+}
+
+/// What is told, and by what of the proxy.
+struct Telling<'a> {
+    told: Told,
+    proxy: &'a Proxy,
+    to: &'a Destination,
+    metrics: &'a UpstreamMetrics,
+}
+
+impl Telling<'_> {
+    fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
+        let (response, word) = match outcome {
+            Ok(outcome) => self.answer(outcome),
             Err(error) => {
                 let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                self.fail(&error, status, sync_token, metrics)
+                self.fail(&error, status)
             }
         };
-        if let Some(facts) = &self.access {
+        if let Some(facts) = &self.told.access {
             self.log(facts, response.status(), word);
         }
+        if let Some(shown) = self.told.shown {
+            let (resource, method) = *shown;
+            self.proxy.known_tags.note(resource, &method, response.status(), response.headers());
+        }
         response
+    }
+
+    fn answer(&self, outcome: Outcome) -> (Response<FlowingBody>, &'static str) {
+        if let Some(error) = outcome.explanation(self.told.proof, self.to) {
+            let fwd_status = Some(StatusCode::UNAUTHORIZED);
+            let status = CacheStatus { detail: Some(error.reason()), fwd_status, ..outcome.status };
+            return self.fail(&error, status);
+        }
+        let Outcome { status, reply, withheld, own_sync_token } = outcome;
+        if let Reply::Failed(error) = &reply {
+            return self.fail(error, status);
+        }
+        self.count(&status, &reply);
+        let key = match &reply {
+            Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
+            _ => None,
+        };
+        let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
+        let sync_token = own_sync_token.or_else(|| self.to.upstream.session.response_line());
+        let own = OwnFields { cache_status, sync_token, via: self.told.via.clone() };
+        let mut answer = self.reply(reply, own);
+        if !withheld.is_empty() {
+            respond::add_withheld(answer.headers_mut(), withheld);
+        }
+        (answer, status.fwd.unwrap_or("hit"))
     }
 
     fn fail(
         &self,
         error: &ProxyError,
         cache_status: CacheStatus<'_>,
-        sync_token: Option<HeaderValue>,
-        metrics: &Metrics,
     ) -> (Response<FlowingBody>, &'static str) {
-        metrics.refused(error.reason());
+        self.proxy.metrics.refused(error.reason());
         tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
-        let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
+        let sync_token = self.to.upstream.session.response_line();
+        let own = OwnFields { cache_status, sync_token, via: self.told.via.clone() };
         let mut answer = respond::from_error(error, own);
         self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
         (answer, error.reason())
     }
 
-    fn reply(
-        &self,
-        reply: Reply,
-        own: OwnFields<'_>,
-        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
-    ) -> Response<FlowingBody> {
-        let profile = &self.to.upstream.profile;
+    fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
+        let profile = &*self.to.upstream.profile;
         match reply {
-            Reply::Stored { request, response, same_during, .. } => {
-                let now = same_during.as_ref().map_or_else(|| self.clock.now(), |during| during.start);
-                let age = current_age(&response, now);
-                let mut answer = respond::from_stored(&request, &response, age.as_secs(), own);
-                profile.describe_answer(&request.fields, answer.headers_mut());
-                if let Some(during) = same_during {
-                    repeatable(&answer, &response, during);
-                }
-                answer
+            Reply::Stored { request, response, age_seconds, .. } => {
+                let now = || self.proxy.clock.now();
+                let age_seconds = age_seconds.unwrap_or_else(|| current_age(&response, now()).as_secs());
+                self.proxy.heads.answer(&request, &response, age_seconds, own, profile)
             }
             Reply::Upstream { status, mut fields, body } => {
                 for name in profile.absolute_fields() {
-                    if let (Some(value), Some(view)) = (fields.get(name), &self.view)
+                    if let (Some(value), Some(view)) = (fields.get(name), &self.told.view)
                         && let Some(through_here) = rewritten(value, &self.to.origin, view)
                     {
                         fields.insert(name, through_here);
@@ -384,7 +407,7 @@ impl<'a> Told<'a> {
             path: &facts.path,
             status,
             cache_status: word,
-            took: self.clock.now().since(facts.started),
+            took: self.proxy.clock.now().since(facts.started),
             traceparent: facts.traceparent.as_ref().and_then(|value| value.to_str().ok()),
         }
         .log();

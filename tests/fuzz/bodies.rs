@@ -24,6 +24,7 @@ use tagalong::internals::headers::conditional::Preconditions;
 use tagalong::internals::headers::entity_tag::{self, EntityTag};
 use tagalong::internals::headers::hmac_authorization::{self, HmacAuthorization, SignedRequest};
 use tagalong::internals::headers::range::{ContentRange, RangeField};
+use tagalong::internals::headers::survey::FieldSet;
 use tagalong::internals::headers::{http_date, request_date, vary as vary_field};
 use tagalong::internals::presented_request::PresentedRequest;
 use tagalong::internals::profile::Profile;
@@ -71,14 +72,14 @@ fn halves(data: &[u8]) -> (&[u8], &[u8]) {
 pub(crate) fn cache_key(data: &[u8]) {
     let Ok(target) = PathAndQuery::try_from(data) else { return };
     let origin = Uri::from_static("http://origin.example");
-    let none = HeaderMap::new();
+    let none = FieldSet::default();
     let app_configuration = AppConfiguration::new(Vec::new());
     let generic = Generic::new(&origin, Sharing::Guarded, Vec::new());
     let profiles: [&dyn Profile; 2] = [&app_configuration, &generic];
     for profile in profiles {
-        let Ok(canonical) = profile.canonical_target(&Method::GET, &target, &none) else { continue };
+        let Ok(canonical) = profile.canonical_target(&Method::GET, &target, none) else { continue };
         let again: PathAndQuery = canonical.parse().expect("a canonical target is a target");
-        let twice = profile.canonical_target(&Method::GET, &again, &none).expect("and has a canonical form");
+        let twice = profile.canonical_target(&Method::GET, &again, none).expect("and has a canonical form");
         assert_eq!(canonical, twice, "{} of {target}", profile.name());
         let key = CacheKey::new("upstream", "partition", &canonical);
         assert_eq!(key.canonical_target(), canonical);
@@ -250,6 +251,7 @@ fn presented_request(data: &[u8]) -> PresentedRequest {
         range,
         carries_cookie: fields.contains_key("cookie"),
         authorized: fields.contains_key(AUTHORIZATION),
+        names_ids: false,
         private_partition: false,
         fields,
     }

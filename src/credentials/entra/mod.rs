@@ -1,9 +1,9 @@
-//! A Microsoft Entra access token, kept fresh by one task: it asks ahead of expiry, one request at a time, and neither start-up
-//! nor an answer from the store ever waits for it.
+//! A Microsoft Entra access token. One task renews it ahead of expiry with one request at a time, so that neither
+//! start-up nor an answer from the store waits for it.
 //!
-//! Not by way of `azure_identity` (1.0.0): it makes every request of the last five minutes of a token wait for the next one and
-//! fails them if that fails, reads its own clock, insists on `https` where tests need loopback, and brings a second HTTP client
-//! and a second TLS library. What is needed are three requests.
+//! `azure_identity` (1.0.0) is not used. It makes every request in the last five minutes of a token wait for the next
+//! token and fails them if that fails. It reads its own clock, insists on `https` where tests need loopback, and brings
+//! a second HTTP client and a second TLS library. Three requests suffice.
 
 pub mod request;
 
@@ -36,24 +36,25 @@ const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 const IMDS: &str = "http://169.254.169.254";
 /// How long a request waits for the first token, or for one after an outage of the issuer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The first pause after a failure; doubled up to [`LONGEST_PAUSE`].
+/// The first pause after a failure. Each further failure doubles it, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A token that the upstream refuses is replaced at most so often: an upstream that refuses every token must not make this a
-/// flood of requests to the issuer.
+/// The least time between two renewals of a refused token: an upstream that refuses every token must not cause a flood
+/// of requests to the issuer.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-/// The clock is looked at so often while a token lasts: a machine that slept must not find an expired one.
+/// The longest time without a look at the clock while a token lasts: after a suspension of the machine the token may
+/// have expired.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// No answer with a token is larger.
+/// The largest accepted answer of an issuer.
 const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
 
-/// Why tokens cannot be asked for at all.
+/// Why no tokens can be requested.
 #[derive(Debug, thiserror::Error)]
 pub enum EntraError {
-    /// Something is missing.
+    /// A setting is missing.
     #[error("credential.kind = \"entra\" needs {0}")]
     Missing(&'static str),
-    /// The client secret would travel in the clear.
+    /// The client secret would be sent unencrypted.
     #[error("{authority} would receive a secret over plain http; write https, or use a loopback address")]
     Cleartext {
         /// The issuer.
@@ -64,7 +65,7 @@ pub enum EntraError {
     SecretFile(std::io::Error),
 }
 
-/// Who the sidecar is for the issuer, with secrets by file so that they may rotate.
+/// The sidecar's identity for the issuer. Secrets are read from files, so that they may rotate.
 #[derive(Debug)]
 enum Holder {
     Secret { tenant_id: String, client_id: String, secret: SecretSource },
@@ -78,19 +79,19 @@ enum SecretSource {
     File(PathBuf),
 }
 
-/// What keeps the token fresh and what asks for it.
+/// The state that the renewing task and the requests share.
 #[derive(Debug)]
 struct Shared {
     token: ArcSwapOption<Token>,
-    /// Whether there is a usable token; and a knock for whoever waits for one.
+    /// Whether there is a usable token. Each change wakes the requests that wait for one.
     available: watch::Sender<bool>,
-    /// Why there is none.
+    /// Why there is no usable token.
     failure: ArcSwapOption<String>,
-    /// The upstream refused the token.
+    /// Notified if the upstream has refused the token.
     renew: Notify,
 }
 
-/// Proves the sidecar with an access token.
+/// Authenticates with an access token.
 pub struct EntraCredential {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
@@ -112,11 +113,11 @@ struct Keeper {
 }
 
 impl EntraCredential {
-    /// The identity that configuration and environment (`AZURE_…`, as workload identity sets it) name. Asks for the first token
-    /// in the background at once if there is a runtime, else with the first request.
+    /// A credential for the identity that configuration and environment (`AZURE_…`, as workload identity sets it) name.
+    /// It requests the first token in the background at once if there is a runtime, else with the first request.
     ///
     /// # Errors
-    /// [`EntraError`] when nobody could be asked.
+    /// [`EntraError`] if a setting is missing or unusable.
     pub fn new(
         upstream: &config::Upstream,
         variable: impl Fn(&str) -> Option<String>,
@@ -171,7 +172,7 @@ impl EntraCredential {
         Ok(credential)
     }
 
-    /// Starts the task that keeps the token fresh, once.
+    /// Starts the task that renews the token, once.
     fn keep(&self) {
         self.keeping.get_or_init(|| {
             let (keeper, shared) = (Arc::clone(&self.keeper), Arc::clone(&self.shared));
@@ -215,7 +216,7 @@ fn holder(
     let tenant_id = or_variable(&settings.tenant_id, "AZURE_TENANT_ID");
     let secret = match &settings.client_secret_file {
         Some(path) => {
-            // Read once at start, so that a wrong path is told at once.
+            // Read once at start, so that a wrong path is reported at once.
             Secret::read(path).map_err(EntraError::SecretFile)?;
             Some(SecretSource::File(path.clone()))
         }
@@ -247,7 +248,7 @@ fn holder(
     })
 }
 
-/// Who is asked. A secret never goes over plain HTTP but to this machine.
+/// The issuer. A secret is never sent over plain HTTP, except to this machine.
 fn issuer(
     settings: &config::Credential,
     holder: &Holder,
@@ -273,14 +274,15 @@ fn issuer(
     Ok(authority)
 }
 
-/// Why a token did not come, and how long to leave the issuer alone if it said so.
+/// Why no token was issued, and the pause that the issuer asked for.
 struct NoToken {
     cause: String,
     pause: Option<Duration>,
 }
 
 impl Keeper {
-    /// Asks for tokens for ever: ahead of expiry, after failures with growing pauses, and when the upstream refuses one.
+    /// Requests tokens in an endless loop: ahead of expiry, with growing pauses after failures, and if the upstream
+    /// refuses one.
     async fn keep_fresh(&self, shared: &Shared) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -314,11 +316,11 @@ impl Keeper {
 
     async fn wait_until_due(&self, refresh_at: Timestamp, shared: &Shared) {
         let mut refused = std::pin::pin!(async {
-            // A token of this moment is refused for another reason than its age.
+            // A token that was just issued is refused for another reason than its age.
             tokio::time::sleep(RENEWAL_INTERVAL).await;
             shared.renew.notified().await;
         });
-        // An issuer that hands out tokens that are due at once is not asked without end.
+        // Bounds the requests to an issuer whose tokens are due for renewal at once.
         tokio::time::sleep(FIRST_PAUSE).await;
         loop {
             let left = refresh_at.since(self.clock.now());

@@ -1,5 +1,5 @@
-//! How a token is asked for, and what is read from the answer: pure. Three ways: an application's secret, a token that the
-//! platform projects (workload identity federation), and the instance metadata service (managed identity).
+//! The request for a token and its answer, as pure functions. There are three ways: an application's secret, a token
+//! that the platform projects (workload identity federation), and the instance metadata service (managed identity).
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::Secret;
 
-/// Where App Configuration's tokens are for, if the host does not tell (fact sheet, section 9).
+/// The audience of App Configuration in the public cloud, for hosts that do not tell it.
 const CLOUD_WIDE_AUDIENCE: &str = "https://appconfig.azure.com";
 
-/// A token is asked for again when a quarter of its life is left, but not more than this before its end.
+/// A token is renewed when a quarter of its lifetime is left, and at the earliest this long before its end.
 const MOST_AHEAD: Duration = Duration::from_secs(15 * 60);
 
-/// Everything but what RFC 3986 calls unreserved.
+/// Everything but the unreserved characters of RFC 3986 §2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Who asks for a token, and by what it proves itself.
+/// The identity that a token is requested for, and its proof.
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
     /// An application with its secret, or with the assertion that the platform projected.
@@ -30,7 +30,7 @@ pub enum Identity<'a> {
         tenant_id: &'a str,
         /// The application.
         client_id: &'a str,
-        /// What it proves itself with.
+        /// Its proof.
         proof: Proof<'a>,
     },
     /// The machine's identity; `client_id` names one of several, empty the machine's own.
@@ -40,7 +40,7 @@ pub enum Identity<'a> {
     },
 }
 
-/// What an application proves itself with.
+/// The proof of an application.
 #[derive(Clone, Copy, Debug)]
 pub enum Proof<'a> {
     /// Its secret.
@@ -62,15 +62,12 @@ pub struct TokenRequest {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Why an identity cannot be asked with.
+/// The tenant cannot be part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tenant is no name that can stand in a path; check tenant_id")]
 pub struct TenantError;
 
-/// The request for a token for that audience.
-///
-/// # Errors
-/// [`TenantError`]
+/// The request for a token for this audience.
 pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequest, TenantError> {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
     let mut fields = HeaderMap::new();
@@ -129,18 +126,18 @@ pub fn audience_of(host: &str) -> String {
     }
 }
 
-/// A token and when it is of use.
+/// A token and its times.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token itself.
     pub text: Secret,
-    /// When it is no longer accepted.
+    /// When it expires.
     pub expires: Timestamp,
-    /// When the next one is to be asked for.
+    /// When to request the next one.
     pub refresh_at: Timestamp,
 }
 
-/// Why there is no token in an answer. Never holds a part of it but well-known words.
+/// Why an answer holds no token. It never contains a part of the answer except well-known words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenAnswerError {
     /// An error of the issuer.
@@ -151,7 +148,7 @@ pub enum TokenAnswerError {
         /// The issuer's own code, such as `invalid_client` or `AADSTS7000215`.
         code: Option<String>,
     },
-    /// Not what a token endpoint answers.
+    /// The answer is not that of a token endpoint.
     #[error("the issuer of tokens answered something that is no token; check authority or imds")]
     Malformed,
 }
@@ -218,8 +215,8 @@ pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Tok
 }
 
 impl Refusal {
-    /// `AADSTS` and its number if the description begins so, else the word of RFC 6749 §5.2. Whatever else an issuer says may
-    /// repeat what it was sent.
+    /// `AADSTS` and its number if the description begins so, else the word of RFC 6749 §5.2. Any other text of an
+    /// issuer may repeat the secret that it was sent.
     fn code(&self) -> Option<String> {
         let description = self.error_description.as_deref().unwrap_or_default();
         if let Some(rest) = description.strip_prefix("AADSTS") {

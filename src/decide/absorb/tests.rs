@@ -11,7 +11,7 @@ const OWN: SentConditions = SentConditions { own: true, callers: false };
 const CALLERS: SentConditions = SentConditions { own: false, callers: true };
 const BOTH: SentConditions = SentConditions { own: true, callers: true };
 
-/// A change in a word, with its reason where it has one.
+/// A [`Change`] as one word, with its reason if it has one.
 fn word(change: &Change) -> String {
     match change {
         Change::Store(_) => "store".to_owned(),
@@ -86,7 +86,7 @@ fn a_304_by_what_was_asked() {
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "W/\"b\"")], "not-modified-for-caller"),
         (&asks_for_b, Some(&stored), BOTH, &[("etag", "\"x\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), BOTH, &[], "ask-again not-modified-no-version"),
-        // The caller's tags stayed here, so the 304 cannot be about them.
+        // The caller's tags were not sent, so the 304 cannot be about them.
         (&asks_for_b, Some(&stored), OWN, &[("etag", "\"b\"")], "ask-again not-modified-other-version"),
         (&asks_for_b, Some(&stored), OWN, &[], "freshened"),
     ] {
@@ -127,9 +127,10 @@ fn an_answer_is_stored_where_it_may_be() {
 fn an_answer_that_is_not_stored_may_outdate_what_is() {
     let stored = in_hand();
     for (status, lines, expected) in [
-        // What the origin keeps out of this cache says nothing about what it let in.
+        // What the origin keeps out of this cache says nothing about what it let in, unless it names another version.
         (200, &[("cache-control", "no-store")][..], "keep no-store"),
-        (200, &[("cache-control", "no-store"), ("etag", "\"b\"")], "keep no-store"),
+        (200, &[("cache-control", "no-store"), ("etag", "\"a\"")], "keep no-store"),
+        (200, &[("cache-control", "no-store"), ("etag", "\"b\"")], "outdate no-store"),
         (200, &[("cache-control", "private")], "keep private"),
         (499, &[("cache-control", "must-understand")], "keep not-understood"),
         (200, &[], "outdate no-lifetime-no-validator"),
@@ -358,9 +359,9 @@ fn answers_for_one_caller_leave_the_store_alone() {
     let fresh = head(200, &[("cache-control", "max-age=60"), ("etag", "\"b\"")]);
     let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
     let with_cookie = get(&[("cookie", "a=b")]);
-    assert_eq!(judge_under(&guarded, &with_cookie, Some(&stored), NONE, &fresh), "keep cookie");
+    assert_eq!(judge_under(&guarded, &with_cookie, Some(&stored), NONE, &fresh), "outdate cookie");
     let authorized = get(&[("authorization", "Bearer x")]);
-    assert_eq!(judge(&authorized, Some(&stored), NONE, &fresh), "keep authorization");
+    assert_eq!(judge(&authorized, Some(&stored), NONE, &fresh), "outdate authorization");
 }
 
 #[test]

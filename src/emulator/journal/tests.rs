@@ -45,7 +45,7 @@ async fn journal_of_three(path: &Path) -> Vec<Change> {
 }
 
 #[tokio::test]
-async fn what_was_recorded_is_there_again() {
+async fn recorded_changes_are_restored() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     assert!(open(&path).changes.is_empty());
@@ -59,7 +59,7 @@ async fn what_was_recorded_is_there_again() {
 }
 
 #[tokio::test]
-async fn a_change_is_in_the_file_once_it_is_called_durable() {
+async fn a_durable_change_is_in_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     let journal = open(&path).journal;
@@ -71,7 +71,7 @@ async fn a_change_is_in_the_file_once_it_is_called_durable() {
     }
 }
 
-/// The thread's part, on a file that has its heading already.
+/// The state of the thread, with a file that has its heading.
 fn writer(path: &Path, file: File) -> Writer {
     Writer { path: path.to_owned(), file, length_bytes: 28, compacted_bytes: 0, options: OPTIONS }
 }
@@ -94,7 +94,7 @@ async fn changes_that_wait_together_are_written_together() {
 }
 
 #[tokio::test]
-async fn closing_writes_what_waits() {
+async fn closing_writes_the_changes_that_wait() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     let journal = open(&path).journal;
@@ -104,7 +104,7 @@ async fn closing_writes_what_waits() {
 }
 
 #[tokio::test]
-async fn a_torn_last_record_is_cut_off_and_the_journal_goes_on() {
+async fn a_torn_last_record_is_cut_off_and_later_changes_are_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     let changes = journal_of_three(&path).await;
@@ -119,7 +119,7 @@ async fn a_torn_last_record_is_cut_off_and_the_journal_goes_on() {
 }
 
 #[tokio::test]
-async fn a_damaged_middle_is_refused_with_its_offset_and_nothing_is_touched() {
+async fn a_damaged_middle_is_refused_with_its_offset_and_the_file_is_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     journal_of_three(&path).await;
@@ -162,13 +162,13 @@ async fn a_second_emulator_is_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_is_named() {
+async fn a_missing_directory_is_named() {
     let error = Journal::open(Path::new("/nowhere/at/all"), OPTIONS).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all"), "{error}");
 }
 
 #[tokio::test]
-async fn compacting_keeps_what_is_needed_and_goes_on() {
+async fn compacting_keeps_the_needed_changes_and_later_changes_are_recorded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("data");
     let options = JournalOptions { retention: Duration::from_secs(10), compact_above_bytes: 10_000 };

@@ -1,4 +1,5 @@
-//! The worked examples of the protocol byte for byte, and every answer of the verification in its order.
+//! The worked examples of Azure App Configuration's documentation byte for byte, and each error of the verification in
+//! its order.
 
 use super::*;
 use http::HeaderValue;

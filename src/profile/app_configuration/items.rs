@@ -1,4 +1,4 @@
-//! What a list of key-values says of each of them: the same entity tag that `/kv/{key}` would carry, in quotes.
+//! The key-values in a list: each shows, without quotes, the entity tag that `/kv/{key}` carries.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ struct Page<'a> {
     items: Vec<Item<'a>>,
 }
 
-/// A page that selects fields may lack any of them. Without a label field nobody can tell which key-value an item is.
+/// One item of a page. A page with `$select` may lack any field. Without `label` it is not known which key-value the
+/// item is.
 #[derive(Deserialize)]
 struct Item<'a> {
     #[serde(borrow)]
@@ -25,13 +26,13 @@ struct Item<'a> {
     etag: Cow<'a, str>,
 }
 
-/// Null is a label here, absence is none.
+/// Tells null (no label) from absence (not selected): a derived `Option` would accept both.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(deserializer)
 }
 
-/// The items of a list with this canonical target; `None` where it is no list of current key-values, or one that does not show
-/// key, label and entity tag of each.
+/// The items of a list with this canonical target. `None` if it is no list of current key-values, or does not show key,
+/// label and entity tag of each.
 pub(super) fn of_list(canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
     let query = Query::parse(canonical_target.strip_prefix("/kv?")?).ok()?;
     if query.single("snapshot").ok()?.is_some() {

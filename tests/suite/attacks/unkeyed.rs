@@ -6,12 +6,12 @@ use crate::support::scene::Scene;
 #[tokio::test]
 async fn fields_that_steer_an_origin_never_reach_it() {
     for field in [
-        "X-PassedRequest-Host: evil.test",
-        "X-PassedRequest-Proto: http",
-        "X-PassedRequest-Scheme: nothttps",
-        "X-PassedRequest-Port: 1",
-        "X-PassedRequest-Prefix: /evil",
-        "X-PassedRequest-Server: evil.test",
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Scheme: nothttps",
+        "X-Forwarded-Port: 1",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil.test",
         "X-Host: evil.test",
         "X-Original-URL: /admin",
         "X-Rewrite-URL: /admin",
@@ -33,10 +33,33 @@ async fn fields_that_steer_an_origin_never_reach_it() {
 
 #[tokio::test]
 async fn a_field_that_says_it_was_forwarded_gets_nowhere() {
-    for field in ["X-PassedRequest-For: 10.0.0.1", "PassedRequest: host=evil.test", "Via: 1.1 evil"] {
+    for field in ["X-Forwarded-For: 10.0.0.1", "Forwarded: host=evil.test", "Via: 1.1 evil"] {
         let scene = Scene::guarded().await;
         let (refused, victim) = attack(&scene, &format!("GET /a\n{field}"), "GET /a").await;
         assert_eq!((refused.status, victim.text()), (403, "good"), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_about_another_instant_is_no_answer_about_now() {
+    let then = "Accept-Datetime: Sun, 22 Nov 2015 00:00:00 GMT";
+    for field in [then, &format!("X-{then}")] {
+        for settings in [&[][..], &["upstream.sharing=rfc9111"], &["upstream.profile=app-configuration"]] {
+            let scene = Scene::with(settings).await;
+            let target = "/kv/a?api-version=1.0";
+            harmless(&scene, &format!("GET {target}\n{field}"), &format!("GET {target}")).await;
+            // Nor does what is stored answer, or end, because of it.
+            scene.origin.otherwise(EVIL);
+            let past = scene.send(&format!("GET {target}\n{field}")).await;
+            assert_eq!(past.text(), "evil", "{field}");
+            assert!(past.field("cache-status").is_some_and(|it| it.contains("accept-datetime")), "{field}");
+            assert_eq!(scene.get(target).await.text(), "good", "{field} {settings:?}");
+        }
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", "200\nCache-Control: max-age=600\nContent-Location: /a\n\nevil");
+        scene.send(&format!("POST /a\n{field}\n\nx")).await;
+        scene.origin.otherwise(GOOD);
+        assert_eq!(scene.get("/a").await.text(), "good", "POST with {field}");
     }
 }
 

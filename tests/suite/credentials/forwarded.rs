@@ -37,6 +37,68 @@ async fn what_is_private_is_stored_for_nobody_without_an_identity() {
 }
 
 #[tokio::test]
+async fn under_rfc9111_what_may_be_shared_is_shared_with_all_who_send_no_secret() {
+    let others = ["\nAuthorization: Other two", "\nAuthorization: Digest username=three", ""];
+    for directives in ["max-age=60, public", "s-maxage=60", "max-age=60, must-revalidate"] {
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nshared"));
+        assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "shared");
+        for who in others {
+            let hit = scene.send(&format!("GET /a{who}")).await;
+            assert!(hit.is_hit() && hit.text() == "shared", "{directives}{who}: {:?}", hit.head);
+        }
+        assert_eq!(scene.asked("/a"), 1, "{directives}");
+        // What is got with a secret stays in the private cache of that secret.
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nfor alice"));
+        assert_eq!(scene.send(&format!("GET /a{ALICE}")).await.text(), "for alice", "{directives}");
+    }
+    for directives in ["max-age=60", "max-age=60, private", "no-store, public"] {
+        let scene = Scene::rfc9111().await;
+        for text in ["one", "two", "three", "all"] {
+            scene.on("/a", format!("200\nCache-Control: {directives}\n\n{text}"));
+        }
+        assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "one");
+        for (who, text) in others.into_iter().zip(["two", "three", "all"]) {
+            assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), text, "{directives}{who}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_credential_gets_for_itself_says_nothing_of_what_others_get() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"1\"\n\nfor one");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "for one");
+    // His own condition goes along from now on, and nobody else's.
+    scene.on("/a", "304\nCache-Control: max-age=60\nETag: \"1\"");
+    let poll = scene.send("GET /a\nAuthorization: Other one\nIf-None-Match: \"1\"").await;
+    assert_eq!(poll.status, 304);
+    assert_eq!(scene.last_request("/a").field("if-none-match"), Some("\"1\""));
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"2\"\n\nfor all");
+    assert_eq!(scene.send("GET /a\nIf-None-Match: \"2\"").await.status, 304);
+    assert_eq!(scene.last_request("/a").field("if-none-match"), None);
+    assert!(scene.get("/a").await.is_hit());
+    // A change that one caller is shown past the store is known to all, whatever he sent.
+    scene.on("/a", "200\nCache-Control: no-store\nETag: \"3\"\n\nchanged");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one\n\nbody").await.text(), "changed");
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"3\"\n\nchanged");
+    assert_eq!(scene.get("/a").await.text(), "changed");
+}
+
+#[tokio::test]
+async fn a_pause_of_one_credential_is_not_that_of_another_that_shares_its_key() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "429\nRetry-After: 30");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.status, 429);
+    assert_ne!(scene.send("GET /a\nAuthorization: Other one").await.status, 200);
+    assert_eq!(scene.asked("/a"), 1, "he is left waiting");
+    for who in ["\nAuthorization: Other two", ""] {
+        scene.on("/a", "200\nCache-Control: no-store\n\nserved");
+        assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), "served", "{who}");
+    }
+}
+
+#[tokio::test]
 async fn polls_of_what_cannot_be_stored_carry_the_callers_own_condition() {
     for (who, directives, tagged) in
         [(ALICE, "no-store", true), ("", "private", true), ("", "no-store", false)]

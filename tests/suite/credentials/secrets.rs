@@ -191,7 +191,7 @@ fn the_mark_stands_nowhere() {
         format!(
             "PUT /kv/a HTTP/1.1\nAuthorization: Basic {MARK}\nCookie: a={MARK}\nContent-Length: 2\n{ends}{{}}"
         ),
-        format!("GET /kv/a HTTP/1.1\nAuthorization: Bearer {MARK}\nX-PassedRequest-For: 1\n{ends}"),
+        format!("GET /kv/a HTTP/1.1\nAuthorization: Bearer {MARK}\nX-Forwarded-For: 1\n{ends}"),
         format!("GET /kv/a HTTP/1.1\nProxy-Authorization: Basic {MARK}\n{ends}"),
     ];
     for settings in &modes {

@@ -256,7 +256,7 @@ fn the_demo_plays_its_tour_and_holds() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(
-        told.contains("cache-status: tagalong; hit; ttl=") && told.ends_with("All of it held.\n"),
+        told.contains("cache-status: tagalong; hit; ttl=") && told.ends_with("Every check holds.\n"),
         "{told}"
     );
 }

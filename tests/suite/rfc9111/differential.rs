@@ -264,6 +264,7 @@ fn presented(fields: &HeaderMap) -> PresentedRequest {
         range: None,
         carries_cookie: false,
         authorized: false,
+        names_ids: false,
         private_partition: false,
         fields: fields.clone(),
     }

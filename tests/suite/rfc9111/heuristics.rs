@@ -28,6 +28,22 @@ async fn a_tenth_of_the_age_for_statuses_defined_as_cacheable() {
 }
 
 #[tokio::test]
+async fn a_heuristic_lifetime_is_an_hour_at_most_or_what_the_operator_says() {
+    let bounded = Scene::with(&["upstream.sharing=rfc9111", "upstream.heuristic_limit=10m"]).await;
+    for (scene, limit_seconds) in [(&Scene::rfc9111().await, 3_600), (&bounded, 600)] {
+        let file = "200\nLast-Modified: {now-63072000}\n\nof two years ago";
+        scene.on("/file", file);
+        scene.get("/file").await;
+        scene.pass_seconds(limit_seconds - 1);
+        assert!(scene.get("/file").await.is_hit(), "{limit_seconds}");
+        scene.on("/file", "200\nCache-Control: no-store\n\nasked again");
+        scene.pass_seconds(2);
+        assert_eq!(scene.get("/file").await.text(), "asked again");
+        assert_eq!(scene.asked("/file"), 2, "{limit_seconds}");
+    }
+}
+
+#[tokio::test]
 async fn none_for_other_statuses_unless_public() {
     let scene = Scene::rfc9111().await;
     for status in [201, 202, 302, 303, 307, 400, 403, 500, 502, 503, 504, 299, 499, 599] {

@@ -166,3 +166,40 @@ async fn a_write_outdates_what_the_operator_says_it_does() {
         assert_eq!(scene.get(target).await.is_hit(), hit, "{target}");
     }
 }
+
+#[tokio::test]
+async fn a_change_of_one_outdates_what_the_operator_says_belongs_together() {
+    let prefixes = ["upstream.routes.menu.path_prefix=/menu/", "upstream.routes.wine.path_prefix=/wine/"];
+    let related = ["upstream.routes.menu.related=true", "upstream.routes.wine.related=true"];
+    for (settings, outdated) in [(prefixes.to_vec(), false), ([prefixes, related].concat(), true)] {
+        let scene = Scene::with(&settings).await;
+        let targets = ["/menu/a", "/menu/b", "/wine/c", "/other"];
+        let version = |target: &str, tag| {
+            scene.on(target, format!("200\nCache-Control: max-age=600\nETag: \"{tag}\"\n\n{tag}"));
+        };
+        for target in targets {
+            version(target, "1");
+            scene.get(target).await;
+        }
+        // The first answers may show changes, too: from here on the state of each is known.
+        let validate = |target: &str| format!("GET {target}\nCache-Control: no-cache");
+        for target in targets {
+            scene.on(target, "304\nETag: \"1\"\nCache-Control: max-age=600");
+            assert_eq!(scene.send(&validate(target)).await.text(), "1");
+        }
+        for target in targets {
+            assert!(scene.get(target).await.is_hit(), "{target}: a 304 shows no change");
+        }
+        version("/other", "2");
+        assert_eq!(scene.send(&validate("/other")).await.text(), "2");
+        assert!(scene.get("/menu/a").await.is_hit(), "what stands outside outdates nothing");
+        version("/menu/b", "2");
+        assert_eq!(scene.send(&validate("/menu/b")).await.text(), "2");
+        for (target, hit) in targets.into_iter().zip([!outdated, true, !outdated, true]) {
+            if !hit {
+                scene.on(target, "304\nETag: \"1\"\nCache-Control: max-age=600");
+            }
+            assert_eq!(scene.get(target).await.is_hit(), hit, "{target}, related: {outdated}");
+        }
+    }
+}

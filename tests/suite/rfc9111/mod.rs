@@ -82,6 +82,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
         "heuristics",
         &[
             "heuristics::a_tenth_of_the_age_for_statuses_defined_as_cacheable",
+            "heuristics::a_heuristic_lifetime_is_an_hour_at_most_or_what_the_operator_says",
             "heuristics::none_for_other_statuses_unless_public",
             "heuristics::none_where_a_lifetime_is_named_or_configured",
         ],
@@ -103,6 +104,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
             "selecting::all_members_and_lines_of_vary_count",
             "selecting::a_star_in_vary_is_never_reused",
             "selecting::a_miss_of_every_variant_says_so",
+            "selecting::spellings_of_one_preference_are_one_variant",
             "selecting::a_variant_is_validated_with_the_tags_of_the_stored_ones",
         ],
     ),
@@ -154,6 +156,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
             "invalidation::every_variant_is_invalidated",
             "invalidation::other_targets_stay",
             "invalidation::a_write_outdates_what_the_operator_says_it_does",
+            "invalidation::a_change_of_one_outdates_what_the_operator_says_belongs_together",
         ],
     ),
     (
@@ -177,6 +180,7 @@ const RULES: &[(u8, &str, &[&str])] = &[
         "POST",
         &[
             "storing::post_with_explicit_freshness_and_its_own_content_location_feeds_get",
+            "storing::a_post_answer_feeds_get_although_other_writes_closed_meanwhile",
             "storing::post_itself_is_never_answered_from_the_store",
         ],
     ),

@@ -18,6 +18,34 @@ async fn variants_live_side_by_side() {
 }
 
 #[tokio::test]
+async fn spellings_of_one_preference_are_one_variant() {
+    let scene = Scene::rfc9111().await;
+    let rows = [
+        ("en, de", "de, en", true),
+        ("en-GB", "EN-gb", true),
+        ("en;q=1, de;q=0.80", "en,de ; q=0.8", true),
+        ("en;q=1.0", "en", true),
+        ("en;q=1.000, *;q=0.50", "*;q=0.5, en", true),
+        ("en;q=0.8", "en;q=0.81", false),
+        ("en;q=0.8, de;q=0.5", "en;q=0.5, de;q=0.8", false),
+        ("en;q=0", "en", false),
+        ("en, de;q=0", "en", false),
+    ];
+    for (number, (first, second, shared)) in rows.into_iter().enumerate() {
+        let target = format!("/{number}");
+        for body in ["one", "two"] {
+            scene.on(&target, format!("200\nCache-Control: max-age=60\nVary: Accept-Language\n\n{body}"));
+        }
+        assert_eq!(scene.send(&format!("GET {target}\nAccept-Language: {first}")).await.text(), "one");
+        let other = scene.send(&format!("GET {target}\nAccept-Language: {second}")).await;
+        assert_eq!(other.is_hit(), shared, "{first} and {second}");
+        // As the caller wrote it.
+        let asked = scene.last_request(&target);
+        assert_eq!(asked.field("accept-language"), Some(if shared { first } else { second }));
+    }
+}
+
+#[tokio::test]
 async fn absent_empty_and_present_differ() {
     let rows = [
         ("", "X-Sel: 1", false),

@@ -1,5 +1,6 @@
 //! Rules 9, 12, 15, 19 and 20: what is stored, and which of its fields.
 
+use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
 /// Two requests of the same form; the second is answered from the store or the origin is asked without conditions.
@@ -219,6 +220,10 @@ async fn post_with_explicit_freshness_and_its_own_content_location_feeds_get() {
     let scene = Scene::rfc9111().await;
     let rows = [
         ("Cache-Control: max-age=60\nContent-Location: {self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: .{self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: //{origin}{self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: http://{origin}/elsewhere/..{self}#part", true),
+        ("Cache-Control: max-age=60\nContent-Location: //elsewhere.example{self}", false),
         ("Content-Location: {self}", false),
         // A lifetime that is only guessed is none.
         ("Content-Location: {self}\nETag: \"a\"\nLast-Modified: {now-100000}", false),
@@ -228,13 +233,35 @@ async fn post_with_explicit_freshness_and_its_own_content_location_feeds_get() {
     ];
     for (number, (fields, reused)) in rows.into_iter().enumerate() {
         let target = format!("/{number}");
-        let fields = fields.replace("{self}", &target);
+        let fields = fields.replace("{self}", &target).replace("{origin}", &scene.origin.address.to_string());
         scene.on(&target, format!("200\n{fields}\n\nposted"));
         scene.on(&target, "200\nCache-Control: no-store\n\ngot");
         assert_eq!(scene.send(&format!("POST {target}\n\nbody")).await.text(), "posted");
         let response = scene.get(&target).await;
         assert_eq!(response.text(), if reused { "posted" } else { "got" }, "{fields}");
         assert_eq!(scene.asked(&target), if reused { 1 } else { 2 }, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_answer_feeds_get_although_other_writes_closed_meanwhile() {
+    let scene = Scene::rfc9111().await;
+    for (target, other, reused) in [("/a", "/unrelated", true), ("/b", "/b", false)] {
+        let gate = Gate::closed();
+        let posted = format!("200\nCache-Control: max-age=60\nContent-Location: {target}\n\nposted");
+        scene.on(target, Answer::held(&gate, posted));
+        let before = scene.origin.requests().len();
+        let mut caller = scene.caller().await;
+        caller.post(&format!("POST {target}\n\nx")).await;
+        scene.origin.received(before + 1).await;
+        scene.on(other, "204");
+        assert_eq!(scene.send(&format!("PUT {other}\n\nx")).await.status, 204);
+        gate.open();
+        assert_eq!(caller.read(false).await.text(), "posted");
+        scene.on(target, "200\nCache-Control: no-store\n\ngot");
+        let after = scene.get(target).await;
+        assert_eq!(after.text(), if reused { "posted" } else { "got" }, "{target}");
+        assert_eq!(after.is_hit(), reused, "{target}");
     }
 }
 
