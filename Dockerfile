@@ -1,17 +1,17 @@
-# One static binary in an empty image: no shell, no package manager, no user database. Runs as a user without name, needs
-# no writable file (mount a read-only root), and is probed by its own subcommands.
+# One static binary in an empty image: no shell, no package manager, no user database. It runs as a user without a name,
+# needs no writable file (mount a read-only root), and has subcommands for probes.
 #
 #   docker build -t tagalong .
 #   docker run --read-only --cap-drop ALL --network host tagalong run --upstream https://NAME.azconfig.io
 
 FROM rust:1.95-alpine AS build
-# ring builds a little C and assembly.
+# ring compiles some C and assembly.
 RUN apk add --no-cache build-base
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY config/default.toml config/default.toml
-# Cargo.toml names the tests and benches: they are not built, but cargo wants to find them.
+# Cargo.toml names the tests and benches. They are not built, but cargo requires the files.
 COPY benches benches
 COPY tests/suite/main.rs tests/suite/main.rs
 RUN cargo build --release --locked --bin tagalong && strip target/release/tagalong

@@ -11,7 +11,7 @@ use tagalong::internals::config::caching::CachingRules;
 use tagalong::internals::decide::absorb::absorb;
 use tagalong::internals::decide::reuse::reuse;
 use tagalong::internals::decide::storable::storable;
-use tagalong::internals::decide::{Asked, Decision, ResponseHead, SentConditions};
+use tagalong::internals::decide::{Decision, ResponseHead, SentConditions, SentRequest};
 use tagalong::internals::headers::cache_control::{RequestDirectives, ResponseDirectives};
 use tagalong::internals::headers::conditional::Preconditions;
 use tagalong::internals::headers::vary;
@@ -49,6 +49,7 @@ fn request(lines: &[(&'static str, &'static str)]) -> PresentedRequest {
         preconditions: Preconditions::from_fields(&fields),
         range: None,
         carries_cookie: false,
+        names_ids: false,
         authorized: false,
         private_partition: false,
         fields,
@@ -90,7 +91,7 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter(|| storable(black_box(&plain), black_box(&ok), &rules));
     });
     let not_modified = head(StatusCode::NOT_MODIFIED, &[RESPONSE[4], RESPONSE[1], RESPONSE[2]]);
-    let asked = Asked {
+    let asked = SentRequest {
         request: &plain,
         method: &plain.method,
         in_hand: Some(&response),

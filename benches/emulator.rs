@@ -32,6 +32,7 @@ use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
 use tagalong::internals::emulator::{Emulator, Settings};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const KEY_VALUES: usize = 10_000;
 const CONNECTIONS: usize = 8;
@@ -98,7 +99,7 @@ async fn serve_emulator(listener: TcpListener, emulator: Emulator) {
         let service = service.clone();
         async move { service.answer(request).await }
     };
-    serve(listener, std::future::pending(), answer).await.unwrap();
+    serve(listener, CancellationToken::new(), answer).await;
 }
 
 /// Requests per CPU second of a server that runs on a thread of its own.

@@ -1,4 +1,4 @@
-//! Bodies as they flow through: towards callers, and upstream.
+//! Bodies of messages: towards callers, and upstream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
-/// Why a body that was under way stopped. The connection on which it was passed on is closed before the body's end, so that
-/// the receiver sees that it is incomplete (`caching.md` rule 25).
+/// Why a body under way stopped. The connection on which it was passed on is closed before the end of the body, so that
+/// the receiver sees that it is incomplete (RFC 9112 §8).
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The upstream's answer broke off: shorter than its `Content-Length`, an unterminated chunk, a closed connection.
@@ -25,12 +25,12 @@ pub enum BodyError {
     /// The caller's request body broke off, is malformed, too large or too slow.
     #[error("the caller's body stopped: {0}")]
     Caller(String),
-    /// What was received is no body: it broke off, or its framing is malformed.
+    /// The received bytes are not a complete body: it broke off, or its framing is malformed.
     #[error("{0}")]
     Received(String),
 }
 
-/// A body that streams through without being held.
+/// A body that streams through without being buffered.
 pub type StreamingBody = UnsyncBoxBody<Bytes, BodyError>;
 
 /// A body in memory, or one that streams through.
@@ -39,9 +39,9 @@ pub enum FlowingBody {
     /// No body at all.
     #[default]
     Empty,
-    /// All of it, in memory.
+    /// The whole body, in memory.
     Full(Bytes),
-    /// Piece by piece.
+    /// A body that arrives piece by piece.
     Streaming(StreamingBody),
 }
 

@@ -1,4 +1,4 @@
-//! The command line: subcommands, their flags, and how flags become a layer of the configuration.
+//! The command line: subcommands, flags, and the configuration layer that flags make.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use tagalong::{
 use crate::signals::{Signals, until_stopped};
 use crate::{demo, mint, probe};
 
-/// Why a command did not succeed.
+/// A command failed.
 pub(crate) enum Failure {
-    /// It was tried: exit code 1.
+    /// It ran and failed: exit code 1.
     Failed(String),
-    /// It could not be tried: exit code 2.
+    /// It could not run: exit code 2.
     NotTried(String),
 }
 
@@ -26,7 +26,7 @@ impl Failure {
     }
 }
 
-/// A caching sidecar proxy for HTTP APIs that name versions with ETags, first of all Azure App Configuration.
+/// A caching sidecar proxy for HTTP APIs that name versions with ETags, above all for Azure App Configuration.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 struct CommandLine {
@@ -38,16 +38,17 @@ struct CommandLine {
 enum Command {
     /// Run the sidecar.
     Run(Settings),
-    /// Run an App Configuration store in memory, for trying, developing and testing.
+    /// Run an App Configuration store in memory, for demos, development and tests.
     Emulator(Box<EmulatorOptions>),
-    /// Run the emulator and a sidecar before it, and show what the sidecar does.
+    /// Run the emulator with a sidecar in front of it, and show what the sidecar does.
     Demo(demo::Options),
-    /// Certificates for a TLS listener.
+    /// Make certificates for a TLS listener.
     Tls {
         #[command(subcommand)]
         command: TlsCommand,
     },
-    /// Print the effective configuration, secrets masked, and where each value came from; exit 2 if `run` would refuse it.
+    /// Print the effective configuration and the source of each value, with masked secrets; exit 2 if `run` would
+    /// refuse it.
     CheckConfig {
         /// Print config/default.toml instead: every key explained.
         #[arg(long)]
@@ -57,9 +58,9 @@ enum Command {
     },
     /// Exit 0 if the sidecar on this machine is alive.
     Live(Settings),
-    /// Exit 0 if the sidecar on this machine is ready for callers; else print why not.
+    /// Exit 0 if the sidecar on this machine is ready for callers; otherwise print the reason.
     Ready(Settings),
-    /// Wait until the sidecar on this machine is ready; exit 1 if it does not become so in time.
+    /// Wait until the sidecar on this machine is ready; exit 1 if it is not ready in time.
     Wait {
         /// How long to wait.
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = tagalong::parse_duration)]
@@ -71,7 +72,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum TlsCommand {
-    /// Make a certificate for this machine and the authority that clients must trust for it.
+    /// Make a certificate for this machine and the authority that clients must trust.
     Init(mint::Options),
 }
 
@@ -125,7 +126,8 @@ impl Settings {
     /// All layers: defaults, file, variables, flags.
     fn layers(&self) -> Layers {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
-            // A name that is no text is none of ours; a value that is none is refused as what it becomes.
+            // A name that is not UTF-8 is not a variable of tagalong. A value that is not UTF-8 is converted lossily,
+            // and validation refuses it.
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
         let mut layers = Layers::new();
@@ -145,13 +147,13 @@ impl Settings {
         let config = Config::unvalidated(self.layers()).map_err(Failure::not_tried)?;
         probe::Probe::of(&config).ok_or_else(|| {
             Failure::NotTried(
-                "admin.listen names no address with a port: name one with --admin-listen".to_owned(),
+                "admin.listen has no address with a port; set one with --admin-listen".to_owned(),
             )
         })
     }
 }
 
-/// Does what the command line asks for.
+/// Runs the command of the command line.
 pub(crate) fn run() -> Result<(), Failure> {
     match CommandLine::parse().command {
         Command::Run(settings) => run_sidecar(settings.config()?),
@@ -191,7 +193,7 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
         match until_stopped(signals, |stop| sidecar.run(stop)).await {
             Some(Ok(0)) => tracing::info!("stopped"),
             Some(Ok(cut)) => {
-                tracing::warn!(cut, "stopped; connections were cut when deadlines.drain had passed")
+                tracing::warn!(cut, "stopped; connections were cut at the end of deadlines.drain; raise it if their requests need longer")
             }
             Some(Err(error)) => return Err(Failure::not_tried(error)),
             None => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
@@ -200,7 +202,7 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
     })
 }
 
-/// What an operator asks first: which store, under which rules, with whose credential.
+/// Logs the facts that an operator needs first: the store, its caching rules and its credential.
 fn log_upstream(upstream: &UpstreamConfig) {
     let rules = upstream.caching_rules();
     let freshness =
@@ -231,15 +233,18 @@ fn run_emulator(options: EmulatorOptions) -> Result<(), Failure> {
     })
 }
 
-/// One runtime on this thread: a sidecar leaves the other cores to the application unless `runtime.workers` asks for more.
+/// Makes a runtime on this thread. A sidecar leaves the other cores to the application unless `runtime.workers` asks
+/// for more.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| {
-        Failure::NotTried(format!("cannot start: {error}; are there file descriptors left?"))
+        Failure::NotTried(format!(
+            "cannot start: {error}; raise the limit of open files (ulimit -n) or close files"
+        ))
     })
 }
 
-/// Log lines for commands without a configuration of their own; `TAGALONG_LOGGING__LEVEL` still counts.
+/// Starts logging for commands that read no configuration; `TAGALONG_LOGGING__LEVEL` overrides the level.
 fn log_to_people(level: &str) -> Result<(), Failure> {
     let level = std::env::var("TAGALONG_LOGGING__LEVEL").unwrap_or_else(|_| level.to_owned());
     tagalong::start_logging(&Logging { level, format: LogFormat::Human }).map_err(Failure::not_tried)
@@ -247,11 +252,13 @@ fn log_to_people(level: &str) -> Result<(), Failure> {
 
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has read enough (`check-config | head`).
+        // The reader has closed the pipe on purpose, as in `check-config | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => {
-            outcome.map_err(|error| Failure::Failed(format!("cannot write to standard output: {error}")))
-        }
+        outcome => outcome.map_err(|error| {
+            Failure::Failed(format!(
+                "cannot write to standard output: {error}; redirect it to a writable file"
+            ))
+        }),
     }
 }
 
@@ -262,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn clap_accepts_the_command_line() {
         CommandLine::command().debug_assert();
     }
 
@@ -272,7 +279,7 @@ mod tests {
                     --upstream http://o --profile generic --sharing rfc9111 --consistency strong --freshness 1s \
                     --workers 2 --credential hmac --connection-string-file /c --local-keys /k --set limits.connections=9";
         let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
-            panic!("run was meant");
+            panic!("expected the command run");
         };
         let config = Config::new(settings.layers()).unwrap();
         let from_flags: Vec<&str> = config

@@ -1,7 +1,7 @@
 //! The one file that reads clocks.
 //!
-//! Every decision takes `now` as a parameter; whoever acts asks the [`Clock`] it was given. Tests hand in
-//! [`Clock::manual`] or [`Clock::tokio`] (which follows tokio's paused time), so a test never waits.
+//! Every decision takes `now` as a parameter. The acting code asks the [`Clock`] that it was given. Tests pass
+//! [`Clock::manual`] or [`Clock::tokio`] (which follows tokio's paused time), so no test waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in time: microseconds since the Unix epoch.
 ///
-/// Microseconds, because `Age` is summed before it is cut to whole seconds (RFC 9111 §4.2.3; `caching.md` rule 6) and
-/// because the same type measures the origin's latency.
+/// Microseconds, because `Age` is summed before it is truncated to whole seconds (RFC 9111 §4.2.3), and because the
+/// same type measures the origin's latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -73,7 +73,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Where the time comes from. Cheap to clone.
+/// A source of time. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The machine's wall clock.
@@ -81,7 +81,7 @@ pub enum Clock {
     System,
     /// tokio's clock, counted from a given start: follows `tokio::time::pause` and `advance`.
     Tokio {
-        /// What tokio's `origin` instant corresponds to.
+        /// The time that `origin` corresponds to.
         start: Timestamp,
         /// The tokio instant at which the clock was made.
         origin: tokio::time::Instant,

@@ -1,6 +1,7 @@
-//! `tagalong demo`: the emulator, a sidecar before it, and a guided tour of what the sidecar does.
+//! `tagalong demo`: the emulator, a sidecar in front of it, and a tour of what the sidecar does.
 //!
-//! The tour makes real requests over loopback and checks what it says; `--once` ends with it, and succeeds only if all held.
+//! The tour makes real requests over loopback and checks each of its statements. With `--once` the command ends after
+//! the tour, and succeeds only if every check holds.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,26 +19,26 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Failure, print};
 use crate::signals::{Signals, until_stopped};
 
-/// How long a change takes to reach every replica of the emulator: long enough to be caught in the act.
+/// How long a change takes to reach every replica of the emulator: long enough for the tour to see an older state.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Nothing in the tour takes longer than this on a machine that works.
+/// The limit for one request of the tour.
 const STEP_DEADLINE: Duration = Duration::from_secs(10);
 
 const GREETING: &str = "/kv/demo:greeting?api-version=2023-11-01";
 
-/// Not read in the tour, so that whoever follows its invitation sees a miss first.
+/// A key that the tour does not read, so that the first request of the user is a miss.
 const COLOUR: &str = "/kv/demo:colour?api-version=2023-11-01";
 
 /// Flags of `tagalong demo`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Play the tour on free ports, check everything it says, and stop
+    /// Run the tour on free ports, check each statement, and stop
     #[arg(long)]
     once: bool,
 }
 
-/// What came back.
+/// A response.
 struct Seen {
     status: StatusCode,
     fields: HeaderMap,
@@ -100,7 +101,9 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn first(addresses: Vec<SocketAddr>) -> Result<SocketAddr, Failure> {
-    addresses.into_iter().next().ok_or_else(|| Failure::NotTried("no address could be opened".to_owned()))
+    addresses.into_iter().next().ok_or_else(|| {
+        Failure::NotTried("the listeners have no address; set listener.listen and admin.listen".to_owned())
+    })
 }
 
 fn emulator_options(options: &Options) -> EmulatorOptions {
@@ -128,17 +131,17 @@ fn config(options: &Options, origin: SocketAddr) -> Result<Config, Failure> {
 
 fn invitation(origin: SocketAddr, address: SocketAddr, admin: SocketAddr) -> String {
     format!(
-        "\nIt keeps running. In another terminal:\n\n  \
+        "\nThe emulator and the sidecar keep running. In another terminal:\n\n  \
          curl -i 'http://{address}{COLOUR}'          # twice: a miss, then a hit with Age\n  \
          curl -i -X PUT -H 'Content-Type: application/json' -d '{{\"value\":\"red\"}}' 'http://{address}{COLOUR}'\n  \
          curl -s 'http://{admin}/metrics' | grep tagalong_requests\n  \
-         curl -s 'http://{origin}{COLOUR}'           # the origin itself: within {} s of a write it may still be old\n\n\
+         curl -s 'http://{origin}{COLOUR}'           # the origin itself: up to {} s after a write it may show the old value\n\n\
          Ctrl-C stops it.\n",
         SETTLE.as_secs()
     )
 }
 
-/// The tour: what it says is what it checks.
+/// The tour. It checks each of its statements.
 struct Tour {
     origin: SocketAddr,
     address: SocketAddr,
@@ -149,7 +152,7 @@ impl Tour {
     async fn play(&self) -> Result<(), Failure> {
         print(&format!(
             "tagalong demo: an App Configuration emulator on {} with 3 replicas that settle within {} s,\n\
-             and a sidecar before it on {} (admin port {}).\n",
+             and a sidecar in front of it on {} (admin port {}).\n",
             self.origin,
             SETTLE.as_secs(),
             self.address,
@@ -159,23 +162,31 @@ impl Tour {
         self.write_and_read().await?;
         self.validate().await?;
         self.count().await?;
-        print("\nAll of it held.\n")
+        print("\nEvery check holds.\n")
     }
 
     async fn read_twice(&self) -> Result<(), Failure> {
-        heading("A value is written through the sidecar")?;
+        heading("A caller writes a value through the sidecar")?;
         let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello"}"#).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
         let put = quiet(self.address, "PUT", COLOUR, &[], r#"{"value":"blue"}"#).await?;
-        check(put.status == StatusCode::OK, "and so did another one, for you to read", &put)?;
+        check(
+            put.status == StatusCode::OK,
+            "the second write, of a value for you to read, went through",
+            &put,
+        )?;
         heading("It is read for the first time")?;
         let miss = shown(self.address, "GET", GREETING, &[], "").await?;
-        check(miss.cache_status().contains("fwd=uri-miss"), "nothing was stored: it went forward", &miss)?;
-        check(miss.cache_status().contains("stored"), "and what came back was stored", &miss)?;
+        check(
+            miss.cache_status().contains("fwd=uri-miss"),
+            "nothing was stored, so the request went to the origin",
+            &miss,
+        )?;
+        check(miss.cache_status().contains("stored"), "the answer was stored", &miss)?;
         heading("It is read again: from memory, with its age")?;
         let hit = shown(self.address, "GET", GREETING, &[], "").await?;
         check(hit.is_hit(), "it is a hit", &hit)?;
-        check(!hit.field("age").is_empty(), "it says how old it is", &hit)?;
+        check(!hit.field("age").is_empty(), "the answer has an Age", &hit)?;
         check(hit.value() == miss.value() && hit.value() == "hello", "it is the same value", &hit)
     }
 
@@ -184,7 +195,11 @@ impl Tour {
         let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello again"}"#).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
         let read = shown(self.address, "GET", GREETING, &[], "").await?;
-        check(!read.is_hit(), "what was stored is older than the write, so it went forward", &read)?;
+        check(
+            !read.is_hit(),
+            "the stored answer is older than the write, so the request went to the origin",
+            &read,
+        )?;
         check(read.value() == "hello again", "and the reader sees what was written", &read)?;
         let mut old = 0;
         for _ in 0..12 {
@@ -195,11 +210,7 @@ impl Tour {
             "(The origin itself, asked 12 times without a Sync-Token, showed an older state {old} times.)"
         ))?;
         let hit = shown(self.address, "GET", GREETING, &[], "").await?;
-        check(
-            hit.is_hit() && hit.value() == "hello again",
-            "from here on it is a hit with the new value",
-            &hit,
-        )
+        check(hit.is_hit() && hit.value() == "hello again", "the next read is a hit with the new value", &hit)
     }
 
     async fn validate(&self) -> Result<(), Failure> {
@@ -207,8 +218,8 @@ impl Tour {
         let known = quiet(self.address, "GET", GREETING, &[], "").await?;
         let tag = known.field("etag").to_owned();
         let fresh = shown(self.address, "GET", GREETING, &[("if-none-match", &tag)], "").await?;
-        check(fresh.status == StatusCode::NOT_MODIFIED, "it is answered 304, without a body", &fresh)?;
-        check(fresh.is_hit() && fresh.body.is_empty(), "and without asking the origin", &fresh)
+        check(fresh.status == StatusCode::NOT_MODIFIED, "the answer is 304, without a body", &fresh)?;
+        check(fresh.is_hit() && fresh.body.is_empty(), "the sidecar did not ask the origin", &fresh)
     }
 
     async fn count(&self) -> Result<(), Failure> {
@@ -228,9 +239,9 @@ impl Tour {
         check(requests("hit") == Some(4), "four hits", &metrics)?;
         check(requests("uri-miss") == Some(1), "one miss", &metrics)?;
         check(requests("method") == Some(3), "three writes", &metrics)?;
-        check(requests("stale") == Some(1), "one that the write had outdated", &metrics)?;
+        check(requests("stale") == Some(1), "one stored answer that the write outdated", &metrics)?;
         let ready = quiet(self.admin, "GET", "/readyz", &[], "").await?;
-        check(ready.status == StatusCode::OK, "and the sidecar is ready for callers", &ready)
+        check(ready.status == StatusCode::OK, "the sidecar is ready for callers", &ready)
     }
 }
 
@@ -247,10 +258,13 @@ fn check(held: bool, what: &str, seen: &Seen) -> Result<(), Failure> {
         return say(&format!("ok: {what}"));
     }
     let head = head("<", &format!("{:?} {}", http::Version::HTTP_11, seen.status), &seen.fields);
-    Err(Failure::Failed(format!("the demo expected that {what}; this came back:\n{head}{}", seen.body)))
+    Err(Failure::Failed(format!(
+        "the demo expected: {what}; please report this answer:\n{head}{}",
+        seen.body
+    )))
 }
 
-/// Makes a request on a connection of its own and shows both heads.
+/// Makes a request on its own connection and prints both heads.
 async fn shown(
     address: SocketAddr,
     method: &str,
@@ -265,7 +279,7 @@ async fn shown(
     Ok(seen)
 }
 
-/// Makes a request on a connection of its own.
+/// Makes a request on its own connection.
 async fn quiet(
     address: SocketAddr,
     method: &str,
@@ -294,8 +308,11 @@ fn request(
 }
 
 async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::Failed(format!("no answer from {address}: {error}"));
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::Failed(format!(
+            "no answer from {address}: {error}; check that no other process uses this port"
+        ))
+    };
     let exchanging = async {
         let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -312,12 +329,12 @@ async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<
     tokio::time::timeout(STEP_DEADLINE, exchanging).await.map_err(|error| failed(&error))?
 }
 
-/// A head as curl shows it, of the fields those that the tour is about.
+/// A head in the form of curl, with the fields that the tour explains.
 fn head(direction: &str, first_line: &str, fields: &HeaderMap) -> String {
     const SHOWN: [&str; 6] = ["cache-status", "age", "etag", "if-none-match", "sync-token", "content-length"];
     let mut text = format!("{direction} {first_line}\n");
     for (name, value) in fields.iter().filter(|(name, _)| SHOWN.contains(&name.as_str())) {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "{direction} {name}: {}", String::from_utf8_lossy(value.as_bytes()));
     }
     text

@@ -1,4 +1,4 @@
-//! Everything that can keep a caller from its answer, and the one place where that becomes a status.
+//! Every failure of a request, and the one place that maps it to a status.
 //!
 //! An error answer is `application/problem+json` (RFC 9457): what happened, and what its reader can do about it.
 
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-/// A request that is answered by the sidecar itself and goes nowhere.
+/// A request that the sidecar answers itself, without reading the store or asking the origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Refused {
     /// The status of the answer.
     pub status: StatusCode,
-    /// Why: the word in logs and metrics.
+    /// The reason: the word in logs and metrics.
     pub reason: RefusalReason,
     /// What the caller can do about it.
     pub detail: Cow<'static, str>,
@@ -41,13 +41,13 @@ impl Refused {
 pub enum RefusalReason {
     /// `CONNECT` or `TRACE`.
     Method,
-    /// A target that is not understood: authority form, no leading slash, user information.
+    /// A malformed target, or one in authority form or with user information.
     Target,
     /// A target over the limit.
     TargetTooLong,
     /// Too many header fields, or too large ones.
     HeaderSectionTooLarge,
-    /// `Host` is missing, doubled or malformed, or differs from an absolute-form target.
+    /// `Host` is missing, repeated or malformed, or differs from an absolute-form target.
     Host,
     /// `Host` names a machine that this listener does not answer for: DNS rebinding.
     HostNotAllowed,
@@ -62,27 +62,28 @@ pub enum RefusalReason {
     /// A browser sent it for a page of another origin.
     CrossOrigin,
     /// It was forwarded by another proxy.
-    PassedRequest,
+    Forwarded,
     /// It carries this sidecar's own `Via`.
     Loop,
-    /// `only-if-cached`, and nothing stored may be reused.
+    /// `only-if-cached`, and no stored response may be reused.
     OnlyIfCached,
-    /// The caller did not prove that it may speak to this listener.
+    /// The caller is not authenticated for this listener.
     Unauthenticated,
     /// The upstream refused the caller's signature, which covers the `Host` of this sidecar.
     SignedForSidecar,
-    /// The caller may not do what it asked for.
+    /// The caller has no permission for the request.
     Forbidden,
     /// The method is not on the upstream's list.
     MethodNotAllowed,
     /// A write without `If-Match` where the operator demands one.
     ConditionMissing,
-    /// A write without `If-Match` of what its caller has not read, where the operator wants optimistic concurrency.
+    /// A write without `If-Match` to a resource that its caller has not read, where the operator wants optimistic
+    /// concurrency.
     EntityTagUnknown,
 }
 
 impl RefusalReason {
-    /// Every reason, for metrics that want each label value from the start.
+    /// Every reason: metrics export each label value from the start.
     pub const ALL: [Self; 20] = [
         Self::Method,
         Self::Target,
@@ -95,7 +96,7 @@ impl RefusalReason {
         Self::Expectation,
         Self::BodyOnRetrieval,
         Self::CrossOrigin,
-        Self::PassedRequest,
+        Self::Forwarded,
         Self::Loop,
         Self::OnlyIfCached,
         Self::Unauthenticated,
@@ -121,7 +122,7 @@ impl RefusalReason {
             Self::Expectation => "expectation",
             Self::BodyOnRetrieval => "body-on-retrieval",
             Self::CrossOrigin => "cross-origin",
-            Self::PassedRequest => "forwarded",
+            Self::Forwarded => "forwarded",
             Self::Loop => "loop",
             Self::OnlyIfCached => "only-if-cached",
             Self::Unauthenticated => "unauthenticated",
@@ -149,7 +150,7 @@ impl RefusalReason {
             // RFC 9112 §6.1: a transfer coding that is not understood.
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::HostNotAllowed | Self::CrossOrigin | Self::PassedRequest | Self::Forbidden => {
+            Self::HostNotAllowed | Self::CrossOrigin | Self::Forwarded | Self::Forbidden => {
                 StatusCode::FORBIDDEN
             }
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -172,7 +173,7 @@ impl RefusalReason {
             Self::Expectation => "The expectation cannot be met",
             Self::BodyOnRetrieval => "A retrieval must not carry a body",
             Self::CrossOrigin => "Pages of other origins are not served",
-            Self::PassedRequest => "PassedRequest requests are not served",
+            Self::Forwarded => "Forwarded requests are not served",
             Self::Loop => "The request came back to its sender",
             Self::OnlyIfCached => "Nothing stored may answer",
             Self::Unauthenticated => "The caller is not known",
@@ -185,10 +186,10 @@ impl RefusalReason {
     }
 }
 
-/// Why there is no answer of the origin to pass on.
+/// Why no answer of the origin can be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
-    /// Refused before anything else happened.
+    /// The request was refused.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// No connection to the upstream: refused, unreachable, unresolvable, TLS failure.
@@ -199,7 +200,7 @@ pub enum ProxyError {
         /// What the connector said.
         cause: String,
     },
-    /// The connection to the upstream was not there in time.
+    /// No connection to the upstream within the deadline.
     #[error(
         "no connection to {upstream} within {} ms. Check the network, or raise upstream.connect_deadline",
         deadline.as_millis()
@@ -221,7 +222,7 @@ pub enum ProxyError {
         /// The deadline that passed.
         deadline: Duration,
     },
-    /// The upstream began its answer and then sent nothing more of its body in time.
+    /// The upstream began its answer, and then sent no more of its body within the deadline.
     #[error(
         "{upstream} sent no more of its body within {} ms. Try again, or raise upstream.body_stall_deadline if it is that slow",
         deadline.as_millis()
@@ -243,14 +244,16 @@ pub enum ProxyError {
         cause: String,
     },
     /// The upstream's answer is not HTTP, breaks its rules, or exceeds a limit.
-    #[error("the answer of {upstream} cannot be passed on: {cause}. This is for whoever runs it to mend")]
+    #[error(
+        "the answer of {upstream} cannot be passed on: {cause}. The operator of that service must repair it"
+    )]
     BrokenAnswer {
         /// The upstream's authority.
         upstream: String,
         /// Which rule it breaks.
         cause: Cow<'static, str>,
     },
-    /// The sidecar cannot prove itself to the upstream at the moment.
+    /// The sidecar has no usable credential for the upstream at the moment.
     #[error("no credential for {upstream}: {cause}")]
     Credential {
         /// The upstream's authority.
@@ -258,7 +261,7 @@ pub enum ProxyError {
         /// What is wrong and what the operator can do about it. Never holds a secret.
         cause: String,
     },
-    /// The upstream does not know the sidecar's own credential (401). Its caller has done nothing wrong.
+    /// The upstream refuses the sidecar's own credential (401). The caller has done nothing wrong.
     #[error(
         "{upstream} refuses the credential of the sidecar itself ({kind}), not that of the caller: {advice}. Its operator finds more \
          in its log and in tagalong_credential_refusals_total"
@@ -266,15 +269,15 @@ pub enum ProxyError {
     CredentialRefused {
         /// The upstream's authority.
         upstream: String,
-        /// The word of the configuration for the credential.
+        /// The configuration's word for the kind of credential.
         kind: &'static str,
         /// What is wrong and what the operator can do about it.
         advice: &'static str,
     },
-    /// The upstream cannot be asked, and what is stored may not answer.
+    /// The upstream cannot be asked, and no stored response may answer.
     #[error("the upstream cannot be asked, and nothing stored may answer instead ({reason}): {cause}")]
     Disconnected {
-        /// Why what is stored may not answer: the word of `decide::disconnected`.
+        /// Why no stored response may answer: the word of [`decide::disconnected`](crate::decide::disconnected).
         reason: &'static str,
         /// Why the upstream cannot be asked.
         cause: Box<ProxyError>,
@@ -298,16 +301,16 @@ pub enum ProxyError {
     BodyBroken {
         /// What was wrong with it.
         cause: String,
-        /// It was the deadline that passed.
+        /// The deadline has passed.
         too_slow: bool,
     },
-    /// More work than the limits admit.
+    /// The request is over a limit of the sidecar.
     #[error("the sidecar is at its limit ({limit}). Try again shortly, or raise that limit")]
     Overloaded {
         /// Which limit: its configuration key.
         limit: &'static str,
     },
-    /// A mistake of this program.
+    /// A fault of this program.
     #[error("the sidecar failed on its own account: {cause}. Please report this")]
     Internal {
         /// What went wrong.
@@ -346,8 +349,8 @@ impl ProxyError {
         }
     }
 
-    /// The hint for `Retry-After` and `retry-after-ms`. Only on 429 and 503: on a 4xx such as 412 some clients would retry
-    /// what must not be repeated.
+    /// The hint for `Retry-After` and `retry-after-ms`. Only on 429 and 503: on a 4xx such as 412 some clients would
+    /// repeat a request that must not be repeated.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -358,7 +361,7 @@ impl ProxyError {
         }
     }
 
-    /// Whether a request that failed so can have been acted on by the origin: then a write counts as happened.
+    /// Whether the origin may have acted on a request that failed in this way: then a write counts as happened.
     #[must_use]
     pub const fn may_have_reached_origin(&self) -> bool {
         matches!(

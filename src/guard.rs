@@ -1,6 +1,6 @@
-//! May this caller speak to us at all, and is what it says a request that every recipient would read alike?
+//! Whether a caller may use this listener, and whether its request means the same to every recipient.
 //!
-//! Everything here comes before anything else: what is refused neither looks into the store nor reaches the origin.
+//! The guard comes before every other stage: a refused request neither reads the store nor reaches the origin.
 
 pub mod callers;
 pub mod in_flight;
@@ -34,7 +34,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The rules that a configuration asks for; `pseudonym` is how this sidecar names itself in `Via`.
+    /// The rules of a configuration; `pseudonym` is the name of this sidecar in `Via`.
     #[must_use]
     pub fn new(settings: &GuardSettings, limits: &Limits, pseudonym: Pseudonym) -> Self {
         Self {
@@ -48,17 +48,17 @@ impl Guard {
         }
     }
 
-    /// How this sidecar names itself in `Via`.
+    /// The name of this sidecar in `Via`.
     #[must_use]
     pub const fn pseudonym(&self) -> &Pseudonym {
         &self.pseudonym
     }
 
-    /// Lets a request pass or says why not. `survey` is that of its header section.
+    /// Admits a request or says why not. `survey` is the survey of its header section.
     ///
     /// # Errors
     ///
-    /// The refusal with which the caller is to be answered; its connection is to be closed where the framing is in doubt
+    /// The refusal that answers the caller. Its connection must be closed if the end of the request is in doubt
     /// ([`closes_connection`]).
     pub fn admit(&self, head: &Parts, survey: &Survey) -> Result<(), Refused> {
         self.check_sizes(head, survey)?;
@@ -77,8 +77,8 @@ impl Guard {
         }
         if !self.allow_forwarded && survey.has(FieldSet::FORWARDED.union(FieldSet::VIA)) {
             return Err(Refused::new(
-                RefusalReason::PassedRequest,
-                "Another proxy forwarded this request (X-PassedRequest-For, PassedRequest or Via). Call the sidecar directly, or \
+                RefusalReason::Forwarded,
+                "Another proxy forwarded this request (X-Forwarded-For, Forwarded or Via). Call the sidecar directly, or \
                  set guard.allow_forwarded",
             ));
         }
@@ -120,7 +120,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Checks `Host`, and returns the authority that the request is for; `None` for an HTTP/1.0 request that names none.
+    /// Checks `Host`, and returns the authority that the request is for; `None` for an HTTP/1.0 request without one.
     fn check_host<'a>(&self, head: &'a Parts, survey: &Survey) -> Result<Option<HostName<'a>>, Refused> {
         let host = |detail: &'static str| Refused::new(RefusalReason::Host, detail);
         if survey.repeated.intersects(FieldSet::HOST) {
@@ -154,7 +154,8 @@ impl Guard {
                 "This sidecar answers for localhost, loopback addresses and the names in guard.allowed_hosts. Use one of \
                  them, or add the name",
             )),
-            // RFC 9112 §3.2 demands Host from HTTP/1.1 on. No browser speaks HTTP/1.0, so nothing is rebound.
+            // RFC 9112 §3.2 demands Host from HTTP/1.1 on. Browsers do not speak HTTP/1.0, so DNS rebinding cannot use
+            // it.
             None if head.version <= Version::HTTP_10 => Ok(None),
             None => Err(host("The request has no Host field. Send one")),
         }
@@ -184,7 +185,7 @@ impl Guard {
             }
             (Some(_), Some(_)) => return Err(refused()),
         };
-        // `none` is what a person typed; `same-site` may be another port or another name of the same machine.
+        // `none` is a request that the user typed. `same-site` may be another port or another name of the same machine.
         let own_page = fields
             .get_all(SEC_FETCH_SITE)
             .iter()
@@ -193,7 +194,7 @@ impl Guard {
     }
 }
 
-/// Whether the connection must be closed after a refusal, because where the request ends is in doubt.
+/// Whether the connection must be closed after a refusal, because the end of the request is in doubt.
 #[must_use]
 pub const fn closes_connection(reason: RefusalReason) -> bool {
     matches!(
@@ -220,7 +221,7 @@ fn check_method(method: &Method) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Framing as RFC 9112 §6 wants it, stricter than hyper, which passes lists such as `identity, chunked`.
+/// Framing as RFC 9112 §6 demands it. hyper is less strict: it passes lists such as `identity, chunked`.
 fn check_framing(head: &Parts, survey: &Survey) -> Result<(), Refused> {
     if survey.has(FieldSet::TRANSFER_ENCODING) {
         let is_chunked = head
@@ -322,8 +323,8 @@ impl<'a> HostName<'a> {
     }
 }
 
-/// Characters of host names and IPv4 addresses. Of what RFC 3986 §3.2.2 allows beyond them nothing occurs in practice, and
-/// recipients read it differently.
+/// Characters of host names and IPv4 addresses. The other ones that RFC 3986 §3.2.2 allows do not occur in practice,
+/// and recipients read them differently.
 const fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
 }
@@ -339,8 +340,8 @@ fn ipv6_in_brackets(host: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(host.strip_prefix(b"[")?.strip_suffix(b"]")?).ok()?.parse().ok()
 }
 
-/// The names that this listener answers for, whatever the port: a page that rebinds its own name to a loopback address
-/// betrays itself by that name in `Host`.
+/// The names that this listener answers for, on any port. A page that rebinds its own name to a loopback address sends
+/// that name in `Host` (DNS rebinding).
 #[derive(Clone, Debug, Default)]
 pub struct AllowedHosts {
     names: Vec<String>,
@@ -348,7 +349,7 @@ pub struct AllowedHosts {
 }
 
 impl AllowedHosts {
-    /// Loopback names and addresses, and `names` beside them; `*` among them lets every name pass.
+    /// Loopback names and addresses, and `names`; `*` among them allows every name.
     #[must_use]
     pub fn new(names: &[String]) -> Self {
         let names: Vec<String> =
@@ -356,10 +357,10 @@ impl AllowedHosts {
         Self { any: names.iter().any(|name| name == "*"), names }
     }
 
-    /// Whether a host without its port is one of them. An IPv6 address stands in brackets.
+    /// Whether a host without its port is allowed. An IPv6 address is in brackets.
     #[must_use]
     pub fn allows(&self, host: &[u8]) -> bool {
-        // What callers on the same machine write, first: this is asked once a request.
+        // The usual names on the same machine come first: each request asks this.
         if self.any || host == b"127.0.0.1" || host == b"localhost" {
             return true;
         }
@@ -368,8 +369,8 @@ impl AllowedHosts {
     }
 }
 
-/// `localhost`, names below it (RFC 6761 §6.3), and loopback addresses. Odd spellings of addresses (`127.1`, `2130706433`) are
-/// not: browsers rewrite them before they send `Host`.
+/// `localhost`, names below it (RFC 6761 §6.3), and loopback addresses. Other spellings of addresses (`127.1`,
+/// `2130706433`) are not: browsers normalise them before they send `Host`.
 fn is_loopback(host: &[u8]) -> bool {
     if let Some(address) = ipv6_in_brackets(host) {
         return address.is_loopback()

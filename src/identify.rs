@@ -1,6 +1,8 @@
 //! A request head becomes a presented request (RFC 9111 §4), or bypasses the cache for a reason.
 
-use http::header::{EXPECT, RANGE};
+use std::sync::Arc;
+
+use http::header::{CONNECTION, EXPECT, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 
@@ -12,7 +14,7 @@ use crate::headers::hop_by_hop::remove_hop_by_hop;
 use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
 use crate::presented_request::PresentedRequest;
-use crate::profile::{BypassReason, Profile};
+use crate::profile::{Profile, UnkeyedReason};
 use crate::stored_response::CacheKey;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
@@ -34,13 +36,9 @@ pub struct Destination<'a> {
 
 /// A request, as the cache sees it. Its fields are the end-to-end ones.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved a few times a request, which costs less than an allocation"
-)]
 pub enum Identified {
-    /// The store may answer it, or learn from its answer.
-    Cacheable(PresentedRequest),
+    /// The store may answer it, or learn from its answer. Shared from here on, so that no stage moves it.
+    Cacheable(Arc<PresentedRequest>),
     /// Neither; it is passed on as it is.
     Bypass(Bypassed),
 }
@@ -49,7 +47,7 @@ pub enum Identified {
 #[derive(Clone, Debug)]
 pub struct Bypassed {
     /// Why.
-    pub reason: BypassReason,
+    pub reason: UnkeyedReason,
     /// The method as received.
     pub method: Method,
     /// All end-to-end request fields.
@@ -78,8 +76,11 @@ pub fn identify(
             format!("{method} must not carry a body. Leave it out, or use the method that the API documents"),
         ));
     }
-    if survey.has(FieldSet::CONNECTION.union(FieldSet::HOP_BY_HOP).union(FieldSet::TRANSFER_ENCODING)) {
+    if survey.has(FieldSet::HOP_BY_HOP.union(FieldSet::TRANSFER_ENCODING)) {
         remove_hop_by_hop(&mut fields);
+    } else if survey.has(FieldSet::CONNECTION) {
+        // The only one, and it names no others: as nearly all callers send it.
+        fields.remove(CONNECTION);
     }
     if survey.has(FieldSet::EXPECT) {
         // Met here: the body is read before, or while, it is passed on.
@@ -87,21 +88,28 @@ pub fn identify(
     }
     let range =
         if survey.has(FieldSet::RANGE) { presented_range(method, &mut fields) } else { RangeField::Absent };
+    let present =
+        if range == RangeField::Absent { survey.present.difference(FieldSet::RANGE) } else { survey.present };
     let bypass = |reason, fields| Ok(Identified::Bypass(Bypassed { reason, method: method.clone(), fields }));
 
     // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
     if !is_retrieval && method != Method::POST {
-        return bypass(BypassReason::Method, fields);
+        return bypass(UnkeyedReason::Method, fields);
+    }
+    // Another instant: whatever the profile knows of the target, the answer is not the state that a plain request is shown, and
+    // an origin may forget to say so in `Vary`.
+    if survey.has(FieldSet::ACCEPT_DATETIME) {
+        return bypass(UnkeyedReason::AcceptDatetime, fields);
     }
     if is_retrieval && has_body {
-        return bypass(BypassReason::Body, fields);
+        return bypass(UnkeyedReason::Body, fields);
     }
     let range = match range {
         RangeField::Single(range) => Some(range),
         RangeField::Absent | RangeField::Malformed => None,
-        RangeField::Unsupported => return bypass(BypassReason::Range, fields),
+        RangeField::Unsupported => return bypass(UnkeyedReason::Range, fields),
     };
-    let key = match to.profile.canonical_target(method, target, &fields) {
+    let key = match to.profile.canonical_target(method, target, present) {
         Ok(canonical_target) => CacheKey::new(to.upstream, to.partition, &canonical_target),
         Err(reason) => return bypass(reason, fields),
     };
@@ -115,7 +123,7 @@ pub fn identify(
     } else {
         Preconditions::default()
     };
-    Ok(Identified::Cacheable(PresentedRequest {
+    Ok(Identified::Cacheable(Arc::new(PresentedRequest {
         key,
         target: target_uri(to.origin, target),
         method: method.clone(),
@@ -124,9 +132,10 @@ pub fn identify(
         preconditions,
         range,
         carries_cookie: survey.has(FieldSet::COOKIE),
+        names_ids: survey.has(FieldSet::REQUEST_IDS),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
         private_partition: to.private_partition,
-    }))
+    })))
 }
 
 /// The `Range` that counts: only `GET` has one (RFC 9110 §14.2), and what is malformed is ignored, by the origin too.
@@ -192,7 +201,11 @@ mod tests {
         identified_by(&CachingRules::rfc9111(), method, target, lines, false).expect("not refused")
     }
 
-    fn presented(method: &str, target: &str, lines: &[(&'static str, &'static str)]) -> PresentedRequest {
+    fn presented(
+        method: &str,
+        target: &str,
+        lines: &[(&'static str, &'static str)],
+    ) -> Arc<PresentedRequest> {
         match identified(method, target, lines) {
             Identified::Cacheable(request) => request,
             Identified::Bypass(bypassed) => panic!("bypass: {:?}", bypassed.reason),
@@ -203,7 +216,7 @@ mod tests {
         method: &str,
         target: &str,
         lines: &[(&'static str, &'static str)],
-    ) -> Option<BypassReason> {
+    ) -> Option<UnkeyedReason> {
         match identified(method, target, lines) {
             Identified::Cacheable(_) => None,
             Identified::Bypass(bypassed) => Some(bypassed.reason),
@@ -233,7 +246,7 @@ mod tests {
     #[test]
     fn methods_are_case_sensitive() {
         for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "M-SEARCH", "get", "Get", "PURGE"] {
-            assert_eq!(bypass_reason(method, "/", &[]), Some(BypassReason::Method), "{method}");
+            assert_eq!(bypass_reason(method, "/", &[]), Some(UnkeyedReason::Method), "{method}");
         }
         for method in ["GET", "HEAD", "POST"] {
             assert_eq!(bypass_reason(method, "/", &[]), None, "{method}");
@@ -247,7 +260,7 @@ mod tests {
             let refused = identified_by(&guarded, method, "/", &[], true).expect_err("refused");
             assert_eq!(refused.reason, RefusalReason::BodyOnRetrieval);
             let passed = identified_by(&CachingRules::rfc9111(), method, "/", &[], true).expect("passed");
-            assert!(matches!(passed, Identified::Bypass(Bypassed { reason: BypassReason::Body, .. })));
+            assert!(matches!(passed, Identified::Bypass(Bypassed { reason: UnkeyedReason::Body, .. })));
             // An asynchronous Python client announces an empty body.
             let empty = identified_by(&guarded, method, "/", &[("content-length", "0")], false);
             assert!(matches!(empty, Ok(Identified::Cacheable(_))));
@@ -309,7 +322,31 @@ mod tests {
             assert!(!request.fields.contains_key(RANGE), "{method} {value}");
         }
         for value in ["items=0-2", "bytes=0-1,4-5"] {
-            assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(BypassReason::Range), "{value}");
+            assert_eq!(bypass_reason("GET", "/", &[("range", value)]), Some(UnkeyedReason::Range), "{value}");
+        }
+    }
+
+    #[test]
+    fn another_instant_bypasses_first_of_all() {
+        let date = "Sun, 22 Nov 2026 00:00:00 GMT";
+        for name in ["accept-datetime", "x-accept-datetime"] {
+            for method in ["GET", "HEAD", "POST"] {
+                let lines = [(name, date), ("range", "items=0-2")];
+                assert_eq!(
+                    bypass_reason(method, "/", &lines),
+                    Some(UnkeyedReason::AcceptDatetime),
+                    "{method} {name}"
+                );
+            }
+            let with_body = identified_by(&CachingRules::rfc9111(), "GET", "/", &[(name, date)], true);
+            assert!(
+                matches!(
+                    with_body,
+                    Ok(Identified::Bypass(Bypassed { reason: UnkeyedReason::AcceptDatetime, .. }))
+                ),
+                "{name}"
+            );
+            assert_eq!(bypass_reason("PUT", "/", &[(name, date)]), Some(UnkeyedReason::Method), "{name}");
         }
     }
 

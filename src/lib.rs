@@ -13,7 +13,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`error`], [`clock`], [`body`], [`metrics`], [`readiness`] | every failure with its status; time; bodies that flow; counters; whether callers are served |
+//! | [`error`], [`clock`], [`body`], [`metrics`], [`readiness`], [`accept_loop`] | every failure with its status; time; bodies that flow; counters; whether callers are served; the one loop that accepts connections |
 //! | [`headers`] | field values, parsed once into types |
 //! | [`config`], [`logging`] | every key from file, variable and flag to one checked `Config`; log lines |
 //! | [`sync_token`] | the consistency rule: tokens, coverage, the write log, the session of all callers |
@@ -33,6 +33,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the documentation is made with private items")]
 
 mod accept;
+mod accept_loop;
 mod admin;
 mod body;
 mod clock;
@@ -79,6 +80,9 @@ pub use sidecar::Sidecar;
 pub mod internals {
     pub mod accept {
         pub use crate::accept::*;
+    }
+    pub mod accept_loop {
+        pub use crate::accept_loop::*;
     }
     pub mod admin {
         pub use crate::admin::*;

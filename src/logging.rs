@@ -1,7 +1,7 @@
-//! Log lines: where they go, their form, and the one event that each request gives at debug level.
+//! Log lines: their destination, their form, and the access event of each request at debug level.
 //!
-//! Nothing that a caller or an origin sends in a field or body is logged, nor any query (it may name what an application
-//! looks for): of a request target the path alone, of a response its status.
+//! Lines contain the path of a request target and the status of a response. They contain no field, no body and no
+//! query, because a query can name what an application looks for. The one exception is a well-formed `traceparent`.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::config::{LogFormat, Logging};
 /// The target of access events, so that a filter can name them: `info,tagalong::access=debug`.
 pub const ACCESS_TARGET: &str = "tagalong::access";
 
-/// `logging.level` is no filter.
+/// `logging.level` is not a filter.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "logging.level: {0}; write error, warn, info, debug or trace, or a filter such as \"info,tagalong::access=debug\""
 )]
 pub struct FilterError(#[from] tracing_subscriber::filter::ParseError);
 
-/// Sends log lines to standard error from now on, as configured. A second call changes nothing.
+/// Starts sending log lines to standard error. A second call has no effect.
 ///
 /// # Errors
-/// [`FilterError`] when the level is no filter.
+/// [`FilterError`] if the level is not a filter.
 pub fn start(logging: &Logging) -> Result<(), FilterError> {
     let colours = std::io::stderr().is_terminal();
     let subscriber = subscriber(logging, std::io::stderr, colours)?;
-    // Set already means that this is a library in somebody's program, which logs as that program likes.
+    // A subscriber that is already set belongs to the program that uses this library, and stays.
     let _already_set = tracing::subscriber::set_global_default(subscriber);
     Ok(())
 }
@@ -50,7 +50,7 @@ where
     })
 }
 
-/// What is told of one request: at debug level, after its answer's header section has been decided.
+/// The access event of one request, at debug level, emitted when the header section of its answer is complete.
 #[derive(Clone, Debug)]
 pub struct Access<'a> {
     /// The name of the upstream.
@@ -61,16 +61,16 @@ pub struct Access<'a> {
     pub path: &'a str,
     /// The status of the answer.
     pub status: StatusCode,
-    /// Our member of `Cache-Status`, or the word of the refusal.
+    /// The sidecar's member of `Cache-Status`, or the name of the refusal.
     pub cache_status: &'a str,
-    /// From the end of the request's header section until then.
+    /// The time from the end of the request's header section to the event.
     pub took: Duration,
-    /// The caller's `traceparent`, so that the line can be found from a trace. Only a well-formed one is told.
+    /// The caller's `traceparent`, which links the line to a trace. Only a well-formed one is logged.
     pub traceparent: Option<&'a str>,
 }
 
 impl Access<'_> {
-    /// Whether anybody wants to know: ask before putting the rest together.
+    /// Whether the event is enabled. Call it before making an [`Access`].
     #[must_use]
     pub fn is_wanted() -> bool {
         tracing::enabled!(target: ACCESS_TARGET, tracing::Level::DEBUG)
@@ -92,7 +92,8 @@ impl Access<'_> {
     }
 }
 
-/// Whether the text is a `traceparent` of W3C Trace Context, any version: hexadecimal digits and dashes in their places.
+/// Whether the text is a `traceparent` of W3C Trace Context, of any version: four hexadecimal numbers of fixed length,
+/// with dashes between them.
 fn is_traceparent(text: &str) -> bool {
     let mut parts = text.split('-');
     [2, 32, 16, 2].iter().all(|length| {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn at_info_no_request_is_logged() {
+    fn no_request_is_logged_at_info() {
         let text = logged("info", LogFormat::Human, || {
             assert!(!Access::is_wanted());
             access(None);
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_that_is_none_is_not_logged() {
+    fn a_malformed_traceparent_is_not_logged() {
         let text = logged("debug", LogFormat::Human, || {
             assert!(Access::is_wanted());
             access(Some("hunter2\n"));
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_is_none_is_refused() {
+    fn an_invalid_level_is_refused() {
         let logging = Logging { level: "loud=verbose".to_owned(), format: LogFormat::Human };
         assert!(start(&logging).unwrap_err().to_string().contains("logging.level"));
     }

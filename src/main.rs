@@ -1,5 +1,5 @@
-//! `tagalong`: arguments → configuration → run. Exit codes are decided here and nowhere else: 0 when all went well, 1 when
-//! it did not, 2 when it could not be tried (arguments, configuration, ports, files).
+//! `tagalong`: arguments → configuration → run. Only this file sets exit codes: 0 for success, 1 for a failure, 2 for a
+//! command that could not run (arguments, configuration, ports, files).
 
 mod cli;
 mod demo;

@@ -1,8 +1,8 @@
-//! Every metric: its name, its labels, its unit, and one line of meaning, in one table ([`FAMILIES`]).
+//! Every metric: its name, its labels and one line of meaning, in one table ([`Family`]).
 //!
 //! Labels are bounded: their values are words of the code (those of `Cache-Status`, RFC 9211) or names from the
-//! configuration, never anything that a caller or an origin sent. What is counted for every request is a counter resolved
-//! at start; only what is rare looks its label up.
+//! configuration, never text that a caller or an origin sent. A counter for every request is resolved at start. Only
+//! rare ones look up their label.
 
 mod families;
 
@@ -17,18 +17,20 @@ use prometheus::{
 };
 
 use crate::error::RefusalReason;
+#[cfg(any(test, feature = "internals"))]
+pub use families::FAMILIES;
+pub use families::Family;
 use families::{
     BUILD_INFO, BYTES_SAVED, CLOCK_SKEW, COLLAPSED, CONNECTION_ERRORS, CONNECTIONS, CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED, CREDENTIAL_REFUSALS, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY,
     REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
-pub use families::{FAMILIES, Family, FamilyKind};
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
 pub const FORWARD_WORDS: [&str; 7] =
     ["bypass", "method", "uri-miss", "vary-miss", "request", "stale", "partial"];
 
-/// What can come of a request to the origin.
+/// The outcome of a request to the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OriginOutcome {
     /// An answer with this status.
@@ -37,7 +39,7 @@ pub enum OriginOutcome {
     Connect,
     /// No answer in time.
     TimedOut,
-    /// The connection broke, or what came back is no HTTP.
+    /// The connection failed, or the answer is not HTTP.
     Broken,
 }
 
@@ -66,9 +68,9 @@ impl OriginOutcome {
 /// How requests were answered, by the words of `Cache-Status`.
 #[derive(Clone, Debug)]
 pub struct RequestCounters {
-    /// Answered from the store without going forward.
+    /// Requests answered from the store without a request upstream.
     pub hit: IntCounter,
-    /// Answered by another request's origin request.
+    /// Requests answered by the exchange of another request.
     pub collapsed: IntCounter,
     /// Responses that were stored.
     pub stored: IntCounter,
@@ -80,19 +82,21 @@ pub struct RequestCounters {
 }
 
 impl RequestCounters {
-    /// Counts a request that went forward, by the word of `fwd=`. A word that RFC 9211 does not know counts as `bypass`.
+    /// Counts a request that went upstream, by the word of `fwd=`. A word that RFC 9211 does not define counts as
+    /// `bypass`.
     pub fn forwarded(&self, fwd: &str) {
         let index = FORWARD_WORDS.iter().position(|word| *word == fwd).unwrap_or(0);
         self.forwarded[index].inc();
     }
 
-    /// Counts a request whose `Cache-Status` carries a detail, by that word. Looks its label up: not for plain hits.
+    /// Counts a request whose `Cache-Status` carries a detail, by that word. It looks up its label, so plain hits do
+    /// not call it.
     pub fn detail(&self, word: &'static str) {
         self.details.with_label_values(&[&*self.upstream, word]).inc();
     }
 }
 
-/// What was asked of an origin.
+/// Counters of the requests to an origin.
 #[derive(Clone, Debug)]
 pub struct OriginCounters {
     /// Body bytes received.
@@ -125,7 +129,7 @@ impl OriginCounters {
 pub struct UpstreamMetrics {
     /// How its requests were answered.
     pub requests: RequestCounters,
-    /// What was asked of its origin.
+    /// The requests to its origin.
     pub origin: OriginCounters,
 }
 
@@ -142,13 +146,13 @@ pub struct ConnectionCounters {
 }
 
 impl ConnectionCounters {
-    /// Counts a connection that ended otherwise than by agreement.
+    /// Counts a connection that ended with an error.
     pub fn error(&self, reason: &'static str) {
         self.errors.with_label_values(&[reason]).inc();
     }
 }
 
-/// What the store says of itself, brought up to date when somebody asks.
+/// Gauges of the store, updated when the metrics are read.
 #[derive(Clone, Debug)]
 struct StoreGauges {
     keys: IntGauge,
@@ -173,7 +177,7 @@ pub struct Metrics {
     families: Arc<Families>,
 }
 
-/// Registers families. That names and labels are well-formed and registered once is held by the tests below.
+/// Registers families. The tests below check that names and labels are well-formed and registered once.
 struct Registrar(Registry);
 
 impl Registrar {
@@ -200,7 +204,7 @@ impl Registrar {
     }
 }
 
-/// From what a local emulator needs to what a caller no longer waits for, in seconds.
+/// Bounds in seconds, from the latency of a local emulator to the longest that a caller waits for.
 const LATENCY_BOUNDS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -269,7 +273,7 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         {
             let process = prometheus::process_collector::ProcessCollector::for_self();
-            // Without /proc there are no process metrics; all others remain.
+            // Without `/proc` there are no process metrics. All others remain.
             if let Err(error) = families.registry.register(Box::new(process)) {
                 tracing::warn!(%error, "no metrics of the process");
             }
@@ -277,10 +281,10 @@ impl Metrics {
         Self { families: Arc::new(families) }
     }
 
-    /// The counters of one upstream, by its place in `Config::upstreams`.
+    /// The counters of one upstream, by its index in `Config::upstreams`.
     ///
     /// # Panics
-    /// When there is no such upstream: the places are fixed at start.
+    /// If there is no such upstream: the indices are fixed at start.
     #[must_use]
     pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
         &self.families.upstreams[index]
@@ -292,12 +296,12 @@ impl Metrics {
         &self.families.connections
     }
 
-    /// Counts a request that was answered by an error of the sidecar's own: the word of `ProxyError::reason`.
+    /// Counts a request that the sidecar answered with an error of its own, by the word of `ProxyError::reason`.
     pub fn refused(&self, reason: &'static str) {
         self.families.refusals.with_label_values(&[reason]).inc();
     }
 
-    /// Takes over what the store says of itself.
+    /// Sets the gauges of the store.
     pub fn observe_store(&self, keys: usize, weight_bytes: u64, capacity_bytes: u64, evictions: u64) {
         let store = &self.families.store;
         store.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
@@ -306,15 +310,15 @@ impl Metrics {
         store.evictions.inc_by(evictions.saturating_sub(store.evictions.get()));
     }
 
-    /// Takes over what `/readyz` says.
+    /// Sets the gauge of `/readyz`.
     pub fn observe_ready(&self, ready: bool) {
         self.families.ready.set(i64::from(ready));
     }
 
-    /// Everything in the text format of Prometheus.
+    /// All metrics in the text format of Prometheus.
     ///
     /// # Errors
-    /// When a family cannot be encoded, which is a mistake of this program.
+    /// If a family cannot be encoded, which is a fault of this program.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.families.registry.gather(), &mut text)?;
@@ -352,23 +356,17 @@ mod tests {
         assert_eq!(own.len(), FAMILIES.len());
         for family in FAMILIES {
             let found = own.iter().find(|gathered| gathered.name() == family.name).expect(family.name);
-            let kind = match found.get_field_type() {
-                MetricType::COUNTER => FamilyKind::Counter,
-                MetricType::GAUGE => FamilyKind::Gauge,
-                _ => FamilyKind::Histogram,
-            };
-            assert_eq!(kind, family.kind, "{}", family.name);
             assert_eq!(found.help(), family.meaning);
             let labels: BTreeSet<&str> =
                 found.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
             assert_eq!(labels, family.labels.iter().copied().collect(), "{}", family.name);
             assert_eq!(
-                family.kind == FamilyKind::Counter,
+                found.get_field_type() == MetricType::COUNTER,
                 family.name.ends_with("_total"),
                 "{}",
                 family.name
             );
-            assert!(!family.unit.is_empty() && family.meaning.ends_with('.'), "{}", family.name);
+            assert!(family.meaning.ends_with('.'), "{}", family.name);
         }
     }
 

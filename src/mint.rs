@@ -1,7 +1,7 @@
-//! `tagalong tls init`: a certificate for a TLS listener of this machine, and the authority that clients must trust for it.
+//! `tagalong tls init`: a certificate for a TLS listener of this machine, and the authority that clients must trust.
 //!
-//! The authority's key is thrown away once it has signed that one certificate, and the authority may vouch for nothing but the
-//! names it was made for: whoever trusts it trusts it with nothing else.
+//! The authority signs this one certificate, and then its key is dropped. Its name constraints permit only the names of
+//! the certificate, so a client that trusts it accepts no other name.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -17,22 +17,22 @@ use tagalong::Timestamp;
 
 use crate::cli::Failure;
 
-/// What callers on the same machine write.
+/// The names that callers on the same machine use.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// How long certificate and authority last: as long as the strictest clients accept.
+/// The lifetime of the certificate and the authority: the longest that the strictest clients accept.
 const DAYS_VALID: i64 = 825;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// The flags of `tagalong tls init`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Where the files go: ca.pem for clients, cert.pem and key.pem for the listener
+    /// Directory for the files: ca.pem for clients, cert.pem and key.pem for the listener
     #[arg(long, value_name = "DIR", default_value = "tagalong-tls")]
     directory: PathBuf,
-    /// A further host name or address under which the listener is reached; several times for several
+    /// A further host name or address of the listener; may be repeated
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
-    /// Replace what is there: clients must then be given the new ca.pem
+    /// Replace existing files; give clients the new ca.pem afterwards
     #[arg(long)]
     force: bool,
 }
@@ -44,11 +44,13 @@ struct Minted {
     key: zeroize::Zeroizing<String>,
 }
 
-/// Writes the files and says what to do with them.
+/// Writes the files. Returns the instructions for using them.
 pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure> {
-    let minted = mint(&options.names, now).map_err(Failure::not_tried)?;
+    let minted = mint(&options.names, now).map_err(|error| {
+        Failure::NotTried(format!("cannot make the certificate: {error}; check each --name"))
+    })?;
     let at = |name: &str| options.directory.join(name);
-    // The key last but one: whoever finds the certificate finds its key.
+    // The key is written before the certificate, so that a process that finds the certificate finds its key too.
     let files = [
         (at("ca.pem"), minted.authority.as_str(), 0o644),
         (at("key.pem"), minted.key.as_str(), 0o600),
@@ -58,7 +60,7 @@ pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure>
         && let Some((path, ..)) = files.iter().find(|(path, ..)| path.symlink_metadata().is_ok())
     {
         return Err(Failure::NotTried(format!(
-            "{} is there already: choose another --directory, or replace all three files with --force",
+            "{} exists; choose another --directory, or replace all three files with --force",
             path.display()
         )));
     }
@@ -79,7 +81,8 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
     Failure::NotTried(format!("cannot write {}: {error}; choose another --directory", path.display()))
 }
 
-/// Written beside its place and moved there: a listener that watches the files never reads half of one.
+/// Writes a temporary file and moves it to its place, so that a listener that watches the files never reads an
+/// incomplete one.
 fn write(path: &Path, text: &str, mode: u32, replace: bool) -> std::io::Result<()> {
     let new_path = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new_path)?;
@@ -87,7 +90,7 @@ fn write(path: &Path, text: &str, mode: u32, replace: bool) -> std::io::Result<(
         if replace {
             std::fs::rename(&new_path, path)
         } else {
-            // Unlike a rename, fails if somebody else was faster.
+            // Unlike a rename, a link fails if another process has made the file meanwhile.
             std::fs::hard_link(&new_path, path)
         }
     });
@@ -102,7 +105,7 @@ fn mint(more_names: &[String], now: Timestamp) -> Result<Minted, rcgen::Error> {
     names.extend(more_names.iter().filter(|name| !LOCAL_NAMES.contains(&name.as_str())).cloned());
 
     let seconds = now.as_unix_seconds();
-    // A day earlier: the clocks of containers and their host may differ.
+    // Valid from a day earlier, because the clocks of containers and their host may differ.
     let [from, until] = [seconds - SECONDS_A_DAY, seconds + DAYS_VALID * SECONDS_A_DAY].map(|second| {
         let time = jiff::Timestamp::from_second(second).unwrap_or_default();
         let date = jiff::tz::Offset::UTC.to_datetime(time);
@@ -198,7 +201,7 @@ mod tests {
         let mut files: Vec<_> =
             std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
         files.sort();
-        assert_eq!(files, ["ca.pem", "cert.pem", "key.pem"], "the authority's key is gone");
+        assert_eq!(files, ["ca.pem", "cert.pem", "key.pem"], "the authority's key is not kept");
     }
 
     #[test]

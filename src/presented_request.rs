@@ -1,4 +1,6 @@
-//! The request as the cache sees it (RFC 9111 §4 "presented request"): parsed once by `identify`, read by every decision.
+//! The presented request of RFC 9111 §4. `identify` parses it once, and every decision reads it.
+
+use std::borrow::Cow;
 
 use http::header::{CACHE_CONTROL, RANGE};
 use http::{HeaderMap, HeaderName, Method, Uri};
@@ -9,7 +11,7 @@ use crate::headers::range::RangeRequest;
 use crate::stored_response::CacheKey;
 use crate::sync_token::session::SYNC_TOKEN;
 
-/// Fields that name one request, or say what its caller has seen.
+/// Fields that identify one request or state what its caller has seen.
 static OF_ONE_REQUEST: [HeaderName; 6] = [
     SYNC_TOKEN,
     RANGE,
@@ -19,34 +21,39 @@ static OF_ONE_REQUEST: [HeaderName; 6] = [
     HeaderName::from_static("tracestate"),
 ];
 
-/// A request that the cache may answer or learn from.
+/// A request that the cache may answer, or whose response it may store.
 #[derive(Clone, Debug)]
 pub struct PresentedRequest {
-    /// What it asks for.
+    /// The cache key of its target.
     pub key: CacheKey,
-    /// The target URI in absolute form, with the authority of the upstream: what `Location` and `Content-Location` of the
-    /// answer are relative to.
+    /// The target URI in absolute form, with the authority of the upstream. It is the base of a relative `Location` or
+    /// `Content-Location` in the answer.
     pub target: Uri,
     /// The method as received; `GET` and `HEAD` may be answered from the store.
     pub method: Method,
-    /// All end-to-end request fields as received (hop-by-hop ones removed): selecting header fields are found here.
+    /// All end-to-end request fields as received, among them the selecting header fields; hop-by-hop fields are
+    /// removed.
     pub fields: HeaderMap,
-    /// The caller's `Cache-Control`, or `Pragma` in its absence. Default when the operator does not honour them.
+    /// The caller's `Cache-Control`, or `Pragma` without it. The default if the configuration ignores them.
     pub directives: RequestDirectives,
     /// The caller's conditions (RFC 9110 §13.1).
     pub preconditions: Preconditions,
-    /// The caller's `Range`, if it is one that a cache may act on.
+    /// The caller's `Range`, if a cache may use it.
     pub range: Option<RangeRequest>,
-    /// The request carries `Cookie`: found out once, since every lookup asks under `Sharing::Guarded`.
+    /// Whether the request carries `Cookie`. Computed once, because every lookup needs it under `Sharing::Guarded`.
     pub carries_cookie: bool,
-    /// The request carried `Authorization` that goes upstream (RFC 9111 §3.5).
+    /// Whether the request names ids that its answer repeats.
+    pub names_ids: bool,
+    /// Whether the request carried an `Authorization` that goes upstream (RFC 9111 §3.5).
     pub authorized: bool,
-    /// What is stored for this request is shown only to who sends the same secret: a private cache (RFC 9111 §3.5, §5.2.2.7).
+    /// Whether a response to this request is stored for requests with the same secret only, as in a private cache (RFC
+    /// 9111 §3.5, §5.2.2.7).
     pub private_partition: bool,
 }
 
 impl PresentedRequest {
-    /// The same question, asked to validate what is stored for it: without what one caller wanted of his answer.
+    /// The request that validates the stored response: a GET of the same target, without the conditions, range and
+    /// directives of this caller.
     #[must_use]
     pub fn as_validation(&self) -> Self {
         let mut fields = self.fields.clone();
@@ -61,6 +68,23 @@ impl PresentedRequest {
             range: None,
             ..self.clone()
         }
+    }
+
+    /// The key of the memory of unshareable answers. If callers with and without credentials share a cache key,
+    /// requests with `Authorization` get a separate entry, because their answers say nothing about the others (RFC 9111
+    /// §3.5).
+    #[must_use]
+    pub fn sharing_key(&self) -> Cow<'_, CacheKey> {
+        if !self.authorized || self.private_partition {
+            return Cow::Borrowed(&self.key);
+        }
+        Cow::Owned(self.key.of_target(&format!("{}\0authorized", self.key.canonical_target())))
+    }
+
+    /// The fields, if they name ids that the answer repeats.
+    #[must_use]
+    pub fn named_ids(&self) -> Option<&HeaderMap> {
+        self.names_ids.then_some(&self.fields)
     }
 
     /// Whether the store may answer this method: `GET` or `HEAD`.

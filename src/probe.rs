@@ -1,4 +1,5 @@
-//! `tagalong live|ready|wait`: asks the admin port of the sidecar on this machine, for images without a shell or curl.
+//! `tagalong live|ready|wait`: requests to the admin port of the sidecar on this machine, for images without a shell or
+//! curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -6,16 +7,16 @@ use std::time::Duration;
 
 use tagalong::{Clock, Config};
 
-/// How long one question may take. Probes of Kubernetes give 1 s unless told otherwise.
+/// The limit for one request. The default limit of a Kubernetes probe is 1 s.
 const DEADLINE: Duration = Duration::from_millis(900);
 
-/// Between two questions of `wait`.
+/// The pause between two requests of `wait`.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers of the admin port to probes are shorter than this.
+/// The maximum length of an answer that is read.
 const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
 
-/// Where to ask.
+/// The addresses of the admin port.
 pub(crate) struct Probe {
     addresses: Vec<SocketAddr>,
 }
@@ -54,7 +55,7 @@ impl Probe {
         }
     }
 
-    /// The first address that answers decides.
+    /// Asks the addresses in order. The first answer decides.
     fn ask(&self, path: &str) -> Result<(), String> {
         let mut unreachable = String::new();
         for address in &self.addresses {
@@ -66,11 +67,13 @@ impl Probe {
                 }
             }
         }
-        Err(format!("no sidecar answers on its admin port ({unreachable})"))
+        Err(format!(
+            "no sidecar answers on its admin port ({unreachable}); start it, or name its port with --admin-listen"
+        ))
     }
 }
 
-/// A listener on all addresses is asked on loopback.
+/// The address to connect to: loopback for a listener on all addresses.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_200_is_yes_and_the_rest_says_why() {
+    fn only_200_succeeds_and_other_answers_give_the_reason() {
         assert_eq!(judge("HTTP/1.1 200 OK\r\n\r\n{}"), Ok(()));
         let draining = judge("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"reasons\":[\"draining\"]}\n");
         assert_eq!(draining, Err("503: {\"reasons\":[\"draining\"]}".to_owned()));

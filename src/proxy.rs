@@ -1,13 +1,34 @@
-//! THE PATH of a request: `walk` lets it in and tells what came of it, `answer` looks for it in the store, and `forward` holds
-//! what lies beyond. Everything they call either decides or acts. Before them, `repeat` answers what was asked a moment ago.
+//! THE PATH of a request, one function a stretch: [`Proxy::handle`].
+//!
+//! ```text
+//! handle ─ begin: route → admit → identify → look up ─┬─ hit ──────────────────────────────────────────────┬─▶ respond
+//!        │                                            │                                                    │
+//!        └ finish: authenticate → (the same)          └─ beyond ─┬─ pass_through: writes, what is not cached┤
+//!                                                                └─ retrieve: resolve, validate, fetch ─────┘
+//! ```
+//!
+//! | stage | where it is |
+//! |---|---|
+//! | route | [`destination`] |
+//! | admit, authenticate | `admission`, [`crate::guard`] |
+//! | identify | [`crate::identify`]; makes the `request_context` |
+//! | look up | `look_up`, [`crate::decide::reuse`] |
+//! | retrieve, fetch | `retrieval`, `fetch`, [`crate::upstream`] |
+//! | pass through | `pass_through` |
+//! | respond | `outcome`, `responder`, [`crate::respond`] |
+//!
+//! What they call either decides (pure, in [`crate::decide`]) or acts.
 
 mod admission;
-mod ask;
 pub mod assemble;
 pub mod destination;
-mod forward;
+mod fetch;
+mod look_up;
 mod outcome;
-mod repeat;
+mod pass_through;
+mod request_context;
+mod responder;
+mod retrieval;
 mod rewrite;
 mod write_strategy;
 
@@ -17,37 +38,33 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either};
+use futures_util::future::Either;
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 
 use crate::body::FlowingBody;
 use crate::clock::Clock;
-use crate::config::{CachingRules, Config, WriteStrategy};
-use crate::credentials::partition::Identity;
-use crate::decide::reuse::reuse;
-use crate::decide::{Decision, Staleness};
+use crate::config::{Config, WriteStrategy};
+use crate::decide::Decision;
 use crate::error::ProxyError;
-use crate::guard::in_flight::Place;
-use crate::identify::{self, Identified, identify};
-use crate::logging::Access;
+use crate::guard::in_flight::RequestPermit;
+use crate::headers::survey::Survey;
+use crate::identify::{Identified, identify};
 use crate::metrics::Metrics;
-use crate::presented_request::PresentedRequest;
+use crate::respond::head_cache::HeadCache;
 use crate::store::Store;
-use crate::stored_response::StoredResponse;
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::transport::caller_body::CallerBodyLimits;
-use crate::upstream::retrieval::Retrieval;
-use crate::upstream::select;
-use admission::{Admission, Admitted};
+use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
 use destination::Destination;
-use outcome::{Outcome, Told};
-use repeat::{Moment, Repeats};
+use look_up::LookUp;
+use outcome::Outcome;
+use request_context::{PassThrough, RequestContext};
+use responder::Responder;
 use write_strategy::{CallersResource, KnownTags};
 
 /// The sidecar between accepting a connection and writing to it.
@@ -60,7 +77,7 @@ pub struct Proxy {
     clock: Clock,
     body_limits: CallerBodyLimits,
     known_tags: KnownTags,
-    repeats: Repeats,
+    heads: HeadCache,
 }
 
 /// Who sent a request: the facts of its connection.
@@ -74,16 +91,6 @@ pub struct Caller {
     pub is_encrypted: bool,
     /// What tells its sender from others where nothing else does: an address without port, or a user.
     pub peer: Arc<str>,
-}
-
-/// A request on its path, with what every stage needs to know.
-#[derive(Clone)]
-struct RequestContext {
-    request: Arc<PresentedRequest>,
-    target: PathAndQuery,
-    rules: Arc<CachingRules>,
-    presented: Presented,
-    proven: bool,
 }
 
 impl Proxy {
@@ -112,7 +119,7 @@ impl Proxy {
             clock: environment.clock.clone(),
             body_limits,
             known_tags: KnownTags::default(),
-            repeats: Repeats::default(),
+            heads: HeadCache::default(),
             destinations,
             store,
         })
@@ -136,7 +143,7 @@ impl Proxy {
         &self.destinations
     }
 
-    /// Answers one request of a caller: at once if the same was asked a moment ago.
+    /// THE PATH. It waits for nothing until the store has been asked: a hit is answered before this returns.
     pub fn handle<B>(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
@@ -146,84 +153,139 @@ impl Proxy {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
-        if request.body().is_end_stream()
-            && let Some(answer) = self.repeated(caller, &request)
-        {
-            return Either::Left(ready(Ok(answer)));
-        }
         let (head, body) = request.into_parts();
-        let (proxy, caller) = (Arc::clone(self), Arc::clone(caller));
-        // Boxed, so that what is answered above does not carry the room for all that may happen here.
-        Either::Right(Box::pin(async move { Ok(proxy.walk(&caller, head, body).await) }))
-    }
-
-    /// What the same question got a moment ago, if nothing has changed since. It takes no place among those in flight: it waits for
-    /// nothing.
-    fn repeated<B>(&self, caller: &Caller, request: &Request<B>) -> Option<Response<FlowingBody>> {
-        let found = self.repeats.find(caller, request)?;
-        let repeat = found.as_ref()?;
-        let to = self.destinations.get(repeat.destination)?;
-        if repeat.moment != self.moment(to) || Access::is_wanted() {
-            return None;
+        match self.begin(caller, head, flowing(body)) {
+            Progress::Answered(response) => Either::Left(ready(Ok(response))),
+            Progress::Waits(responder, next) => {
+                let proxy = Arc::clone(self);
+                // Boxed, so that a hit does not carry the room for all that may happen here.
+                Either::Right(Box::pin(async move { Ok(proxy.finish(responder, next).await) }))
+            }
         }
-        let stored = repeat.stored_at(self.clock.now())?;
-        let requests = &self.metrics.upstream(repeat.destination).requests;
-        requests.hit.inc();
-        requests.body_bytes_saved.inc_by(stored.body.len() as u64);
-        let mut answer = repeat.answer(&stored);
-        to.upstream.profile.describe_again(answer.headers_mut());
-        Some(answer)
     }
 
-    /// The way from a request to its answer.
-    async fn walk<B>(&self, caller: &Caller, head: Parts, body: B) -> Response<FlowingBody>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
-        let found = destination::find(&self.destinations, by_listener.map(|(_, index)| *index), &head);
-        let Some((index, to, target)) = found else {
-            return outcome::without_destination();
+    /// The stages that wait for nothing: route → admit → identify → look up → respond.
+    fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Progress {
+        let Some((index, to, target)) = self.route(caller, &head) else {
+            return Progress::Answered(responder::without_destination());
         };
-        let told = Told::new(
-            &head,
-            caller.is_encrypted,
-            to,
-            self.metrics.upstream(index),
-            self.admission.pseudonym(),
-            &self.clock,
-        );
-        let method = head.method.clone();
         let shown = self.callers_resource(caller, to, &head, &target);
-        // Who must prove himself is asked each time, and a shown state is noted each time.
-        let asked = if shown.is_none() && body.is_end_stream() && !self.admission.asks_who_calls(caller) {
-            self.repeats.asked_again(caller, &head)
-        } else {
-            None
-        };
-        let moment = self.moment(to);
-        let admitted = self.admission.admit(caller, to, head, &target, body, self.clock.now()).await;
-        let answered = admitted.and_then(|admitted| self.answer(to, admitted, target, shown.as_ref()));
-        let outcome = match answered {
-            Ok(Answered::FromStore(hit)) => Ok(hit),
-            Ok(Answered::Forward(forwarded)) => forwarded.await,
+        let (pseudonym, clock) = (self.admission.pseudonym(), &self.clock);
+        let responder = Responder::new(&head, caller.is_encrypted, index, to, shown, pseudonym, clock);
+        if self.admission.asks_who_calls(caller) {
+            let unproven = Box::new((Arc::clone(caller), head, target, body));
+            return Progress::Waits(responder, Next::Authenticate(unproven));
+        }
+        let step = self
+            .admission
+            .admit(to, &head, &target)
+            .and_then(|survey| self.identify(to, head, &survey, body, target, responder.shown()))
+            .map(|identified| self.answer_from_store(to, identified));
+        let outcome = match step {
+            Ok(Step::Hit(hit)) => Ok(hit),
+            Ok(Step::Beyond(beyond)) => match self.admission.permit(&caller.peer) {
+                Ok(permit) => return Progress::Waits(responder, Next::Beyond(beyond, permit)),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
-        let response = told.respond(outcome, &self.metrics, |answer, stored, same_during| {
-            if let Some(asked) = asked {
-                self.repeats.keep(asked, index, moment, same_during, answer, stored);
-            }
-        });
-        if let Some(shown) = shown {
-            self.known_tags.note(shown, &method, response.status(), response.headers());
-        }
-        response
+        Progress::Answered(responder.respond(self, outcome))
     }
 
-    /// To be taken before looking into anything that it stands for.
-    fn moment(&self, to: &Destination) -> Moment {
-        Moment { store_changes: self.store.changes(), session_revision: to.upstream.session.revision() }
+    /// The stages that wait: authenticate (and then the same as above), or what lies beyond the store → respond.
+    async fn finish(&self, responder: Responder, next: Next) -> Response<FlowingBody> {
+        let Some(to) = self.destinations.get(responder.destination()) else {
+            return responder::without_destination();
+        };
+        let outcome = match next {
+            Next::Authenticate(unproven) => {
+                let (caller, head, target, body) = *unproven;
+                self.authenticate(&responder, to, &caller, head, target, body).await
+            }
+            Next::Beyond(beyond, _permit) => self.beyond(to, *beyond).await,
+        };
+        responder.respond(self, outcome)
+    }
+
+    async fn authenticate(
+        &self,
+        responder: &Responder,
+        to: &Destination,
+        caller: &Caller,
+        head: Parts,
+        target: PathAndQuery,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        let now = self.clock.now();
+        let (admitted, _permit) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
+        let Admitted { head, survey, body } = admitted;
+        let identified = self.identify(to, head, &survey, body, target, responder.shown())?;
+        match self.answer_from_store(to, identified) {
+            Step::Hit(hit) => Ok(hit),
+            Step::Beyond(beyond) => self.beyond(to, *beyond).await,
+        }
+    }
+
+    /// Beyond the store: passed through, or retrieved.
+    async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
+        match beyond {
+            Beyond::PassThrough(request) => self.pass_through(to, request).await,
+            Beyond::Resolve { context, body } => self.resolve_and_retrieve(to, context, body).await,
+            Beyond::Retrieve { context, found, body } => self.retrieve(to, context, found, body).await,
+        }
+    }
+
+    /// Where a request goes.
+    fn route(&self, caller: &Caller, head: &Parts) -> Option<(usize, &Destination, PathAndQuery)> {
+        let by_listener = self.by_listener.iter().find(|(name, _)| **name == *caller.listener);
+        destination::find(&self.destinations, by_listener.map(|(_, index)| *index), head)
+    }
+
+    /// What a request asks for, and in whose name.
+    fn identify(
+        &self,
+        to: &Destination,
+        mut head: Parts,
+        survey: &Survey,
+        body: FlowingBody,
+        target: PathAndQuery,
+        shown: Option<&CallersResource>,
+    ) -> Result<Identification, ProxyError> {
+        let strategy = to.write_strategy(target.path());
+        let known_tag = || self.known_tags.of(shown?);
+        if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
+            head.headers.insert(IF_MATCH, value);
+        }
+        let identity = to.identity(&head.headers);
+        let rules = Arc::clone(to.rules(target.path()));
+        let destination = to.identifying(&rules, &identity);
+        let has_body = !body.is_end_stream();
+        Ok(match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
+            Identified::Cacheable(request) if request.is_retrieval() => {
+                let presented = to.upstream.session.requirement(&request.fields);
+                let proven = identity.proven;
+                Identification::Retrieval(RequestContext { request, target, rules, presented, proven }, body)
+            }
+            identified => Identification::Other(PassThrough { identified, target, rules, body }),
+        })
+    }
+
+    /// What the store has, if it may answer.
+    fn answer_from_store(&self, to: &Destination, identified: Identification) -> Step {
+        let (context, body) = match identified {
+            Identification::Other(request) => return Step::beyond(Beyond::PassThrough(request)),
+            Identification::Retrieval(context, body) => (context, body),
+        };
+        if let Presented::Unknown(_) = context.presented {
+            return Step::beyond(Beyond::Resolve { context, body });
+        }
+        let LookUp { decision, stored } = self.look_up(to, &context);
+        match (decision, stored) {
+            (Decision::Reuse(reuse), Some(stored)) => Step::Hit(self.hit(to, &context, stored, reuse)),
+            (decision, stored) => {
+                Step::beyond(Beyond::Retrieve { context, found: LookUp { decision, stored }, body })
+            }
+        }
     }
 
     /// What the answer will show of which resource to whom, where writes are optimistic.
@@ -245,137 +307,55 @@ impl Proxy {
         let resource = format!("{}\0{}", to.upstream.name, to.upstream.profile.resource_name(target)?);
         Some(CallersResource { caller: caller.into(), resource: resource.into() })
     }
-
-    /// The path.
-    fn answer<'a>(
-        &'a self,
-        to: &'a Destination,
-        admitted: Admitted,
-        target: PathAndQuery,
-        shown: Option<&CallersResource>,
-    ) -> Result<Answered<'a>, ProxyError> {
-        let Admitted { mut head, survey, body, place } = admitted;
-        let strategy = to.write_strategy(target.path());
-        let known_tag = || self.known_tags.of(shown?);
-        if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
-            head.headers.insert(IF_MATCH, value);
-        }
-        let identity = to.identity(&head.headers);
-        let rules = Arc::clone(to.rules(target.path()));
-        let destination = to.identifying(&rules, &identity);
-        let has_body = !body.is_end_stream();
-        let request = match identify(&head.method, &target, head.headers, &survey, has_body, destination)? {
-            Identified::Cacheable(request) if request.is_retrieval() => request,
-            passed_on => {
-                return Ok(Answered::holding(place, self.pass_on(to, passed_on, target, rules, body)));
-            }
-        };
-        let presented = to.upstream.session.requirement(&request.fields);
-        let context =
-            RequestContext { request: Arc::new(request), target, rules, presented, proven: identity.proven };
-        if let Presented::Unknown(_) = context.presented {
-            return Ok(Answered::holding(place, self.learn_and_answer(to, context, body)));
-        }
-        Ok(match self.look_up(to, context) {
-            Found::Hit(hit) => Answered::FromStore(hit),
-            Found::Other(context, decision, stored) => {
-                Answered::holding(place, self.go_forward(to, context, decision, stored, body))
-            }
-        })
-    }
-
-    /// What the store has for a request, and what is to be done with it.
-    fn look_up(&self, to: &Destination, context: RequestContext) -> Found {
-        let now = self.clock.now();
-        let variants = to.upstream.store.variants(&context.request.key);
-        let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
-        let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
-        let found = stored.map(|stored| &**stored);
-        let decision = reuse(&context.request, found, variants.is_some(), verdict, &context.rules, now);
-        match (decision, stored) {
-            (Decision::Reuse(reuse), Some(stored)) if context.proven => {
-                if reuse.staleness == Staleness::WhileRevalidate {
-                    self.validate_in_background(to, &context);
-                }
-                let same_during = repeat::same_during(&context.request, stored, &reuse, now);
-                Found::Hit(Outcome::hit(context.request, Arc::clone(stored), reuse, same_during))
-            }
-            (decision, stored) => {
-                let stored = stored.map(Arc::clone);
-                Found::Other(context, decision, stored)
-            }
-        }
-    }
 }
 
-/// How the path ends.
+/// How far the path came without waiting.
+enum Progress {
+    Answered(Response<FlowingBody>),
+    Waits(Responder, Next),
+}
+
+/// What a request waits for.
+enum Next {
+    /// Whether its caller is who it says.
+    Authenticate(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
+    /// What lies beyond the store. The permit counts it among the requests in flight.
+    Beyond(Box<Beyond>, RequestPermit),
+}
+
+/// What a request was identified as.
 #[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
-enum Answered<'a> {
-    /// In the store.
-    FromStore(Outcome),
-    /// Beyond it, which takes its time. Boxed, so that a hit does not carry the room for it.
-    Forward(BoxFuture<'a, Result<Outcome, ProxyError>>),
+enum Identification {
+    Retrieval(RequestContext, FlowingBody),
+    /// No retrieval, or none that the cache understands.
+    Other(PassThrough),
 }
 
-impl<'a> Answered<'a> {
-    /// By a way that keeps its place among those in flight.
-    fn holding(
-        place: Place,
-        forwarded: impl Future<Output = Result<Outcome, ProxyError>> + Send + 'a,
-    ) -> Self {
-        Self::Forward(Box::pin(async move {
-            let _held = place;
-            forwarded.await
-        }))
-    }
-}
-
-/// What looking into the store came to.
+/// Whether the store answers.
 #[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
-enum Found {
-    /// It answers.
+enum Step {
     Hit(Outcome),
-    /// Something else is to be done, about the stored response if there is one.
-    Other(RequestContext, Decision, Option<Arc<StoredResponse>>),
+    /// Boxed, so that a hit does not carry the room for it.
+    Beyond(Box<Beyond>),
 }
 
-impl RequestContext {
-    fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
-        to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
+impl Step {
+    fn beyond(beyond: Beyond) -> Self {
+        Self::Beyond(Box::new(beyond))
     }
 }
 
-impl Destination {
-    fn plan(&self, context: &RequestContext, validate: bool) -> Retrieval {
-        Retrieval {
-            upstream: Arc::clone(&self.upstream),
-            request: Arc::clone(&context.request),
-            target: context.target.clone(),
-            rules: Arc::clone(&context.rules),
-            validate,
-        }
-    }
-
-    fn identity(&self, fields: &HeaderMap) -> Identity {
-        if self.upstream.credential.forwards_callers() {
-            self.partitions.identity(fields)
-        } else {
-            Identity::SHARED
-        }
-    }
-
-    fn identifying<'a>(
-        &'a self,
-        rules: &'a CachingRules,
-        identity: &'a Identity,
-    ) -> identify::Destination<'a> {
-        identify::Destination {
-            upstream: &self.upstream.name,
-            origin: &self.origin,
-            partition: &identity.partition,
-            private_partition: identity.is_private,
-            profile: &*self.upstream.profile,
-            rules,
-        }
-    }
+/// What is to be done where the store does not answer.
+enum Beyond {
+    PassThrough(PassThrough),
+    /// What the caller's sync tokens demand is to be resolved first.
+    Resolve {
+        context: RequestContext,
+        body: FlowingBody,
+    },
+    Retrieve {
+        context: RequestContext,
+        found: LookUp,
+        body: FlowingBody,
+    },
 }

@@ -1,4 +1,4 @@
-//! Whether this process wants to be sent callers, and if not, why.
+//! Whether this process is ready for callers, and the reasons if it is not.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::select_all;
 use tokio::sync::watch;
 
-/// Why a process is not ready, as `/readyz` tells it.
+/// A reason for not being ready, as `/readyz` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnreadyReason {
     /// Its listeners are not open yet.
     Starting,
-    /// It was told to stop: it finishes what it has and takes nothing new.
+    /// It was told to stop: it finishes open requests and accepts no new ones.
     Draining,
-    /// It has no credential yet, and its upstream wants one.
+    /// It has no credential yet, and its upstream needs one.
     NoCredential,
-    /// Its upstream does not know its credential: the last answer was a 401.
+    /// Its upstream refuses its credential: the last answer was a 401.
     CredentialRefused,
 }
 
@@ -32,7 +32,7 @@ impl UnreadyReason {
     }
 }
 
-/// What stands between this process and being ready. All clones are one.
+/// The reasons for not being ready. Clones share the reasons.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<Mutex<BTreeSet<UnreadyReason>>>);
 
@@ -43,20 +43,19 @@ impl Readiness {
         Self(Arc::new(Mutex::new(BTreeSet::from([UnreadyReason::Starting]))))
     }
 
-    /// Adds a reason; adding it twice is adding it once.
+    /// Adds a reason. A second call with the same reason has no effect.
     pub fn add(&self, reason: UnreadyReason) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
     }
 
-    /// Takes a reason away. Draining never ends.
+    /// Removes a reason. [`UnreadyReason::Draining`] cannot be removed.
     pub fn clear(&self, reason: UnreadyReason) {
         if reason != UnreadyReason::Draining {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&reason);
         }
     }
 
-    /// Follows what may come and go: as long as one of these is not so, this process is not ready for that reason. Ends when none
-    /// can change any more.
+    /// Follows conditions: the reason is set while any of them is false. Ends when every sender is dropped.
     pub async fn follow(self, reason: UnreadyReason, mut are_so: Vec<watch::Receiver<bool>>) {
         while !are_so.is_empty() {
             if are_so.iter_mut().all(|it| *it.borrow_and_update()) {
@@ -73,7 +72,7 @@ impl Readiness {
         }
     }
 
-    /// All reasons; ready when there is none.
+    /// All reasons. The process is ready if there is none.
     #[must_use]
     pub fn reasons(&self) -> Vec<UnreadyReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
@@ -85,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_is_to_have_no_reason_left() {
+    fn a_process_without_reasons_is_ready() {
         let readiness = Readiness::starting();
         let seen_elsewhere = readiness.clone();
         readiness.add(UnreadyReason::NoCredential);
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_credential_must_be_there() {
+    async fn the_reason_stays_until_every_condition_holds() {
         let readiness = Readiness::starting();
         readiness.clear(UnreadyReason::Starting);
         let (first, second) = (watch::Sender::new(false), watch::Sender::new(true));
@@ -104,7 +103,7 @@ mod tests {
         let following =
             following.follow(UnreadyReason::NoCredential, vec![first.subscribe(), second.subscribe()]);
         let following = tokio::spawn(following);
-        // Paused time passes only when nothing else can happen.
+        // Paused time advances only when every task waits.
         let settled = || tokio::time::sleep(std::time::Duration::from_millis(1));
         settled().await;
         assert_eq!(readiness.reasons(), [UnreadyReason::NoCredential]);
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_never_ends() {
+    fn draining_cannot_be_cleared() {
         let readiness = Readiness::starting();
         readiness.clear(UnreadyReason::Starting);
         readiness.add(UnreadyReason::Draining);

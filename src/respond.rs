@@ -1,5 +1,7 @@
 //! The answer to the caller: from a stored response, from upstream, or about what went wrong.
 
+pub mod head_cache;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -55,20 +57,46 @@ pub fn from_stored(
     age_seconds: u64,
     own: OwnFields<'_>,
 ) -> Response<FlowingBody> {
-    if precondition::evaluate(request, stored) == Evaluation::NotModified {
-        return not_modified(stored, age_seconds, own);
-    }
-    match range::select(request, stored) {
-        Some(Selected::Whole) => whole(request, stored, age_seconds, own),
-        Some(Selected::Part { first, last, complete_length_bytes }) => {
+    match Form::of(request, stored) {
+        Form::NotModified => not_modified(stored, age_seconds, own),
+        Form::Whole { is_head } => whole(is_head, stored, age_seconds, own),
+        Form::Part { first, last, complete_length_bytes } => {
             part(stored, first, last, complete_length_bytes, age_seconds, own)
         }
-        Some(Selected::Unsatisfiable { complete_length_bytes }) => unsatisfiable(complete_length_bytes, own),
+        Form::Unsatisfiable { complete_length_bytes } => unsatisfiable(complete_length_bytes, own),
         // `decide::reuse` lets no part answer for bytes that it does not hold.
-        None => from_error(
+        Form::NotHeld => from_error(
             &ProxyError::Internal { cause: "a stored part was to answer for bytes that it lacks".into() },
             own,
         ),
+    }
+}
+
+/// What of a stored response a caller gets: all that the head of the answer depends on in the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    NotModified,
+    Whole { is_head: bool },
+    Part { first: u64, last: u64, complete_length_bytes: u64 },
+    Unsatisfiable { complete_length_bytes: u64 },
+    NotHeld,
+}
+
+impl Form {
+    fn of(request: &PresentedRequest, stored: &StoredResponse) -> Self {
+        if precondition::evaluate(request, stored) == Evaluation::NotModified {
+            return Self::NotModified;
+        }
+        match range::select(request, stored) {
+            Some(Selected::Whole) => Self::Whole { is_head: request.method == Method::HEAD },
+            Some(Selected::Part { first, last, complete_length_bytes }) => {
+                Self::Part { first, last, complete_length_bytes }
+            }
+            Some(Selected::Unsatisfiable { complete_length_bytes }) => {
+                Self::Unsatisfiable { complete_length_bytes }
+            }
+            None => Self::NotHeld,
+        }
     }
 }
 
@@ -76,7 +104,7 @@ pub fn from_stored(
 const OWN_FIELD_COUNT: usize = 5;
 
 fn whole(
-    request: &PresentedRequest,
+    is_head: bool,
     stored: &StoredResponse,
     age_seconds: u64,
     own: OwnFields<'_>,
@@ -84,7 +112,7 @@ fn whole(
     let mut fields = HeaderMap::with_capacity(stored.fields.len() + OWN_FIELD_COUNT);
     // A length that is given to hyper is compared with that of the body, which costs more than to have it written.
     stored.fields.write_those_into(&mut fields, |name| *name != CONTENT_LENGTH);
-    let body = if request.method == Method::HEAD {
+    let body = if is_head {
         if stored.status != StatusCode::NO_CONTENT {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
         }
@@ -189,9 +217,6 @@ pub fn keep_what_a_304_carries(fields: &mut HeaderMap) {
 
 /// Adds the fields that only the caller whose request fetched an answer gets to see. What the answer says itself stays.
 pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
-    if withheld.is_empty() {
-        return;
-    }
     let said: Vec<HeaderName> = withheld.keys().filter(|name| fields.contains_key(*name)).cloned().collect();
     let mut last_name = None;
     for (name, value) in withheld {

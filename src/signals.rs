@@ -1,4 +1,4 @@
-//! The signals to stop: the first one asks politely, a second one means at once.
+//! The signals to stop: the first one starts the drain, a second one stops at once.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,10 +10,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From now on a signal is heard here and no longer ends the process by itself. Call it inside a runtime.
+    /// Registers the handlers. From then on a signal does not end the process by itself. Call it inside a runtime.
     ///
     /// # Errors
-    /// The system's, when it refuses handlers.
+    /// The error of the system if it refuses the handlers.
     pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
@@ -26,8 +26,7 @@ impl Signals {
     }
 }
 
-/// Runs `serve` until it ends. It is given a token that the first signal cancels; with the second one it is left where it
-/// stands, and there is no result.
+/// Runs `serve` until it ends. The first signal cancels its token. A second signal drops it, and the result is `None`.
 pub(crate) async fn until_stopped<F: Future>(
     mut signals: Signals,
     serve: impl FnOnce(CancellationToken) -> F,

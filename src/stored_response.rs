@@ -1,4 +1,5 @@
-//! What the cache keeps: data only. Who may store it is `decide::storable`'s business, who may reuse it `decide::reuse`'s.
+//! Stored responses: data only. [`crate::decide::storable`] decides what is stored, [`crate::decide::reuse`] what is
+//! reused.
 
 mod fields;
 mod well_known;
@@ -13,13 +14,14 @@ pub use crate::headers::vary::SelectingKey;
 use crate::sync_token::coverage::Coverage;
 pub use fields::StoredFields;
 
-/// Which stored responses a request may be answered with, before variants: upstream, identity under which the response was
-/// obtained, and canonical target, as one byte string (design, section 4). Opaque to the store.
+/// The cache key of a target, which all its variants share. One byte string holds the upstream, the identity under
+/// which the response was obtained, and the canonical target. A response obtained under one identity is never reused
+/// under another. Opaque to the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(Bytes);
 
 impl CacheKey {
-    /// Puts a key together. `upstream` and `partition` are short names without NUL; `canonical_target` may hold any byte.
+    /// Makes a key. `upstream` and `partition` are short names without NUL; `canonical_target` may contain any byte.
     #[must_use]
     pub fn new(upstream: &str, partition: &str, canonical_target: &str) -> Self {
         let mut bytes = Vec::with_capacity(upstream.len() + partition.len() + canonical_target.len() + 2);
@@ -31,14 +33,15 @@ impl CacheKey {
         Self(bytes.into())
     }
 
-    /// The same key in an allocation of its own. A map that keeps keys wants this one: a clone shares its bytes, and the count
-    /// that sharing needs is an allocation more.
+    /// The same key in its own allocation, for a map that keeps keys. A clone would share the bytes, and the reference
+    /// count of shared bytes needs one more allocation.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
-    /// The key of one variant, told from the keys of whole targets by a first byte that no upstream's name has.
+    /// The key of one variant. Its first byte never occurs in the name of an upstream, so it differs from the key of
+    /// every target.
     #[must_use]
     pub fn of_variant(&self, selecting: &SelectingKey) -> Self {
         let mut bytes = Vec::with_capacity(self.0.len() + selecting.0.len() + 9);
@@ -65,7 +68,7 @@ impl CacheKey {
         &self.0
     }
 
-    /// The canonical target: what follows the second NUL.
+    /// The canonical target: the bytes after the second NUL.
     #[must_use]
     pub fn canonical_target(&self) -> &str {
         let mut nul_positions = self.0.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
@@ -80,17 +83,17 @@ impl std::borrow::Borrow<[u8]> for CacheKey {
     }
 }
 
-/// What a stored response's fields say about its reuse, worked out once when it is stored or freshened, so that the hot
-/// path compares numbers instead of parsing text.
+/// The rules of reuse in a stored response's fields. They are computed once, when it is stored or freshened, so that a
+/// hit compares numbers and does not parse fields.
 ///
-/// The default is that of a response that is stale at once and forbids nothing.
+/// The default describes a response that is stale at once and forbids nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoredPolicy {
     /// Freshness lifetime (RFC 9111 §4.2.1).
     pub freshness_lifetime: Duration,
     /// `corrected_initial_age` (RFC 9111 §4.2.3): age at the time of `response_time`.
     pub initial_age: Duration,
-    /// `no-cache` without field names, or a lifetime that demands it: validate on each use.
+    /// `no-cache` without field names, or a lifetime that requires the same: validate on each use.
     pub no_cache: bool,
     /// `must-revalidate`, `proxy-revalidate`, `s-maxage` or `no-cache`: never served stale.
     pub must_revalidate: bool,
@@ -104,7 +107,7 @@ pub struct StoredPolicy {
     pub heuristic: bool,
 }
 
-/// Which bytes of a representation a stored 206 holds (RFC 9110 §14.4).
+/// The bytes of a representation that a stored 206 holds (RFC 9110 §14.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredRange {
     /// Position of the first byte held.
@@ -122,15 +125,15 @@ pub struct StoredResponse {
     pub fields: StoredFields,
     /// The complete body, or the bytes that `range` names.
     pub body: Bytes,
-    /// Selecting header fields of the request that fetched it.
+    /// The selecting header fields of the request that fetched it.
     pub selecting: SelectingKey,
     /// When the request was sent (RFC 9111 §4.2.3).
     pub request_time: Timestamp,
     /// When the head of the response had arrived.
     pub response_time: Timestamp,
-    /// What is known to be included in it.
+    /// The state that it is known to include.
     pub covers: Coverage,
-    /// What its fields say about reuse.
+    /// The rules of reuse in its fields.
     pub policy: StoredPolicy,
     /// Set for a stored partial response.
     pub range: Option<StoredRange>,

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tagalong::internals::accept::{AcceptLimits, BoundListener, run};
+use tagalong::internals::accept::{AcceptLimits, Acceptor, BoundListener, ListenerOptions};
 use tagalong::internals::clock::Clock;
 use tagalong::internals::emulator::counts::Counts;
 use tagalong::internals::emulator::faults::act::Faults;
@@ -27,34 +27,52 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
+use crate::others;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// hyper and nothing else.
     Bare,
+    /// The same service behind this crate's accept stage.
     Acceptor,
+    /// The sidecar with the App Configuration profile, asked as the Python SDK asks: no head is like another.
     Sidecar,
-    /// The sidecar, asked with an id that differs each time, so that no head repeats.
-    Unrepeated,
-    /// The sidecar with the generic profile before the emulator.
+    /// The same, with heads that repeat byte by byte.
+    Repeated,
+    /// The sidecar with the generic profile.
     Generic,
-    /// The same with the App Configuration profile; its callers return their sync tokens.
-    Tokens,
+    /// nginx with its cache, without sendfile.
+    Nginx,
+    /// haproxy with its cache.
+    Haproxy,
 }
 
 impl Kind {
     /// The bare server first: the others are compared with it.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Bare, Self::Acceptor, Self::Sidecar, Self::Unrepeated, Self::Generic, Self::Tokens];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Acceptor,
+        Self::Sidecar,
+        Self::Repeated,
+        Self::Generic,
+        Self::Nginx,
+        Self::Haproxy,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Acceptor => "acceptor",
             Self::Sidecar => "sidecar",
-            Self::Unrepeated => "unrepeated",
+            Self::Repeated => "repeated",
             Self::Generic => "generic",
-            Self::Tokens => "tokens",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
         }
+    }
+
+    pub(crate) const fn is_sidecar(self) -> bool {
+        matches!(self, Self::Sidecar | Self::Repeated | Self::Generic)
     }
 }
 
@@ -66,18 +84,10 @@ pub(crate) enum Wrapper {
     Callgrind,
 }
 
-/// A small JSON answer; the origin adds `Date` and `Content-Length`, the sidecar `Age`, `Via` and `Cache-Status`.
-const ORIGIN_HEAD: &str = "\
-    content-type: application/json\n\
-    cache-control: max-age=100000\n\
-    etag: \"QlHnmjgbjGBmnDFSGBbyNAzsWJ1\"";
+/// Size of an answer's body, roughly.
 const BODY_BYTES: usize = 1_024;
 /// What a key-value's JSON is beside its value.
 const KEY_VALUE_OVERHEAD_BYTES: usize = 180;
-
-/// What a hit looks like if there is no sidecar to ask.
-const HIT_HEAD: &str =
-    "date: Sat, 21 Nov 2026 10:00:00 GMT\nage: 0\nvia: 1.1 tagalong\ncache-status: tagalong; hit; ttl=99999";
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
@@ -89,30 +99,33 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// Answers everything with one storable response, in this process; beside it the emulator, for the sidecar with tokens.
+/// What the servers that are measured answer from: the emulator with its drift behind the sidecar; behind the others one response,
+/// which is the sidecar's own hit, so that all of them send the same bytes.
 pub(crate) struct Origin {
-    port: u16,
     emulator_port: u16,
-    /// What the measured servers answer: the sidecar's own hit, where there is a sidecar.
+    hit_port: u16,
     hit_head: PathBuf,
-    _directory: tempfile::TempDir,
+    connection_string: PathBuf,
+    directory: tempfile::TempDir,
 }
 
 impl Origin {
     pub(crate) fn start() -> Self {
-        let port = free_port();
-        std::thread::spawn(move || serve_bare(port, parse_head(ORIGIN_HEAD)));
         let emulator_port = free_port();
         std::thread::spawn(move || serve_emulator(emulator_port));
         let directory = tempfile::tempdir().expect("a directory");
         let hit_head = directory.path().join("hit-head");
-        let origin = Self { port, emulator_port, hit_head, _directory: directory };
-        let head = match Server::start(Kind::Sidecar, &origin, Wrapper::None) {
-            Some(sidecar) => Caller::connect(sidecar.port, Kind::Sidecar).answer().0,
-            None => format!("\n{ORIGIN_HEAD}\n{HIT_HEAD}"),
-        };
-        let fields = head.split_once('\n').map_or("", |(_status, fields)| fields);
-        std::fs::write(&origin.hit_head, fields).expect("writable");
+        let connection_string = directory.path().join("connection-string");
+        // What the sidecar signs with; the emulator accepts everything.
+        let text = format!("Endpoint=http://127.0.0.1:{emulator_port};Id=bench;Secret=c2VjcmV0");
+        std::fs::write(&connection_string, text).expect("writable");
+        let hit_port = free_port();
+        let origin = Self { emulator_port, hit_port, hit_head, connection_string, directory };
+        let sidecar = Server::start(Kind::Sidecar, &origin, Wrapper::None).expect("the sidecar starts");
+        let head = Caller::connect(sidecar.port, Kind::Sidecar).answer();
+        let fields = head.split_once('\n').map_or("", |(_status, fields)| fields).to_owned();
+        std::fs::write(&origin.hit_head, &fields).expect("writable");
+        std::thread::spawn(move || serve_bare(hit_port, parse_head(&fields)));
         origin
     }
 }
@@ -137,18 +150,21 @@ impl Server {
                 let head = origin.hit_head.to_str().expect("text").to_owned();
                 (program, vec![format!("serve-{}", kind.name()), port.to_string(), head])
             }
-            Kind::Sidecar | Kind::Unrepeated | Kind::Generic | Kind::Tokens => {
-                let (origin_port, profile) = match kind {
-                    Kind::Tokens => (origin.emulator_port, "app-configuration --credential none"),
-                    Kind::Generic => (origin.emulator_port, "generic"),
-                    _ => (origin.port, "generic --sharing rfc9111"),
-                };
+            Kind::Sidecar | Kind::Repeated | Kind::Generic => {
+                let profile = if kind == Kind::Generic { "generic" } else { "app-configuration" };
                 let flags = format!(
-                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} \
-                     --upstream http://127.0.0.1:{origin_port} --freshness 1h --profile {profile}",
-                    free_port()
+                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \
+                     --credential hmac --connection-string-file {} --freshness 1h --profile {profile}",
+                    free_port(),
+                    origin.emulator_port,
+                    origin.connection_string.display()
                 );
                 (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
+            }
+            Kind::Nginx | Kind::Haproxy => {
+                let directory = origin.directory.path().join(format!("{}-{port}", kind.name()));
+                std::fs::create_dir(&directory).expect("writable");
+                others::command(kind, port, origin.hit_port, &directory)?
             }
         };
         let mut command = match wrapper {
@@ -161,7 +177,8 @@ impl Server {
             }
             Wrapper::Callgrind => {
                 let mut command = Command::new("valgrind");
-                command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
+                let profile = std::env::var("CALLGRIND_OUT_FILE").unwrap_or_else(|_| "/dev/null".to_owned());
+                command.args(["--tool=callgrind", &format!("--callgrind-out-file={profile}")]);
                 command.arg(format!("--log-file={counted_path}")).arg(&program);
                 command
             }
@@ -309,7 +326,7 @@ fn serve_bare(port: u16, head: HeaderMap) {
     });
 }
 
-/// One key-value, as large as the scripted response, in an emulator that is asked once.
+/// One key-value in an emulator whose sequence numbers drift.
 fn serve_emulator(port: u16) {
     block_on(async move {
         let value = "x".repeat(BODY_BYTES - KEY_VALUE_OVERHEAD_BYTES);
@@ -323,7 +340,7 @@ fn serve_emulator(port: u16) {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        serve(listener, std::future::pending(), answer).await.expect("a listener");
+        serve(listener, CancellationToken::new(), answer).await;
     });
 }
 
@@ -337,6 +354,7 @@ fn serve_behind_acceptor(port: u16, head: HeaderMap) {
                 std::future::ready(Ok::<_, Infallible>(answer(&head, &body)))
             })
         };
-        run(listener, make_service, AcceptLimits::default(), CancellationToken::new()).await;
+        let acceptor = Acceptor::new(AcceptLimits::default(), Arc::default(), CancellationToken::new());
+        acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
     });
 }

@@ -40,20 +40,6 @@ pub enum ConnectionEnd {
 }
 
 impl ConnectionEnd {
-    /// Every way in which a connection can end.
-    pub const ALL: [Self; 10] = [
-        Self::Closed,
-        Self::CallerLeft,
-        Self::Malformed,
-        Self::HeaderTooLarge,
-        Self::AnswerBrokeOff,
-        Self::TlsHandshake,
-        Self::Cut(CutReason::SlowHeader),
-        Self::Cut(CutReason::Idle),
-        Self::Cut(CutReason::SlowReader),
-        Self::Cut(CutReason::Drained),
-    ];
-
     /// The word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

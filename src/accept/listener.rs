@@ -1,16 +1,16 @@
 //! Where connections come from: TCP, a Unix socket, another runtime, or memory.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
+
+use crate::accept_loop::Listener;
 
 /// Where an end of a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub enum Address {
         user: Option<u32>,
     },
     /// In this process.
+    #[cfg(any(test, feature = "internals"))]
     Memory,
 }
 
@@ -32,6 +33,7 @@ impl std::fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix { user: Some(user) } => write!(f, "unix:uid={user}"),
             Self::Unix { user: None } => f.write_str("unix"),
+            #[cfg(any(test, feature = "internals"))]
             Self::Memory => f.write_str("memory"),
         }
     }
@@ -58,7 +60,8 @@ pub enum Stream {
     /// TLS over TCP, its handshake done.
     Tls(Box<TlsStream<TcpStream>>),
     /// In this process.
-    Memory(DuplexStream),
+    #[cfg(any(test, feature = "internals"))]
+    Memory(tokio::io::DuplexStream),
 }
 
 /// Runs the same call on whatever the transport is.
@@ -68,6 +71,7 @@ macro_rules! on_transport {
             Stream::Tcp(stream) => Pin::new(stream).$call($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$call($($argument),*),
             Stream::Tls(stream) => Pin::new(stream).$call($($argument),*),
+            #[cfg(any(test, feature = "internals"))]
             Stream::Memory(stream) => Pin::new(stream).$call($($argument),*),
         }
     };
@@ -101,6 +105,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(any(test, feature = "internals"))]
             Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
@@ -119,19 +124,8 @@ impl AsyncWrite for Stream {
 pub struct Accepted {
     /// The transport.
     pub stream: Stream,
-    /// Our end.
-    pub local: Address,
     /// The caller's end.
     pub peer: Address,
-}
-
-/// Where connections come from.
-pub trait Listener: Send + 'static {
-    /// The next connection. Dropping the future loses none.
-    ///
-    /// # Errors
-    /// What the system says: out of file descriptors, a connection that was gone before it was accepted. The acceptor goes on.
-    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
 }
 
 /// Why a listener could not be opened.
@@ -176,8 +170,13 @@ impl BindError {
 pub enum BoundListener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket, and its path, which is removed with the listener.
-    Unix(UnixListener, SocketPath),
+    /// A Unix socket.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Removes the socket's path with the listener.
+        _path: SocketPath,
+    },
 }
 
 impl BoundListener {
@@ -210,7 +209,7 @@ impl BoundListener {
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&new_path.0, permissions).map_err(refused)?;
         std::fs::rename(&new_path.0, path).map_err(refused)?;
-        Ok(Self::Unix(listener, SocketPath(path.to_owned())))
+        Ok(Self::Unix { listener, _path: SocketPath(path.to_owned()) })
     }
 
     /// The address that is listened on, with the port that the system chose if 0 was asked for.
@@ -220,7 +219,7 @@ impl BoundListener {
     pub fn local_address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Self::Unix(..) => Ok(Address::Unix { user: None }),
+            Self::Unix { .. } => Ok(Address::Unix { user: None }),
         }
     }
 }
@@ -242,60 +241,19 @@ impl Drop for SocketPath {
 }
 
 impl Listener for BoundListener {
+    type Connection = Accepted;
+
     async fn accept(&mut self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                // An answer is one write; waiting for more to fill the segment would only delay it.
-                stream.set_nodelay(true)?;
-                let local = Address::Tcp(stream.local_addr()?);
-                Ok(Accepted { stream: Stream::Tcp(stream), local, peer: Address::Tcp(peer) })
+                let (stream, peer) = Listener::accept(listener).await?;
+                Ok(Accepted { stream: Stream::Tcp(stream), peer: Address::Tcp(peer) })
             }
-            Self::Unix(listener, _) => {
+            Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
-                let (local, peer) = (Address::Unix { user: None }, Address::Unix { user });
-                Ok(Accepted { stream: Stream::Unix(stream), local, peer })
+                Ok(Accepted { stream: Stream::Unix(stream), peer: Address::Unix { user } })
             }
-        }
-    }
-}
-
-/// Connections from within the process: what tests with paused time use.
-#[derive(Debug)]
-pub struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
-
-/// Connects to a [`MemoryListener`].
-#[derive(Clone, Debug)]
-pub struct MemoryConnector(mpsc::UnboundedSender<DuplexStream>);
-
-/// A listener in memory and what connects to it.
-#[must_use]
-pub fn in_memory() -> (MemoryConnector, MemoryListener) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (MemoryConnector(sender), MemoryListener(receiver))
-}
-
-impl MemoryConnector {
-    /// The caller's end of a new connection that holds `buffer_bytes` in each direction; its other end is gone at once if
-    /// nobody listens any more.
-    #[must_use]
-    pub fn connect(&self, buffer_bytes: usize) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(buffer_bytes);
-        // Refused: the other end is dropped with the error, which the caller sees as a closed connection.
-        let _ = self.0.send(theirs);
-        ours
-    }
-}
-
-impl Listener for MemoryListener {
-    async fn accept(&mut self) -> io::Result<Accepted> {
-        match self.0.recv().await {
-            Some(stream) => {
-                Ok(Accepted { stream: Stream::Memory(stream), local: Address::Memory, peer: Address::Memory })
-            }
-            // Nobody can connect any more; only the end of the acceptor ends the wait.
-            None => std::future::pending().await,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Listeners, connections, their limits and deadlines, and the graceful end.
 //!
-//! `listener` makes connections, `connection` serves one, `watched` sees its bytes, `activity` says what it is doing and since
-//! when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many, `workers` spreads them over
-//! runtimes.
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says
+//! what it is doing and since when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many,
+//! `workers` spreads them over runtimes.
 
 mod activity;
 mod busy;
@@ -10,6 +10,8 @@ pub mod certificate;
 mod connection;
 mod counts;
 mod listener;
+#[cfg(any(test, feature = "internals"))]
+mod memory;
 mod registry;
 mod watched;
 mod workers;
@@ -33,14 +35,14 @@ use activity::{Activity, Order, TickLimits};
 use busy::Busy;
 pub use connection::ConnectionEnd;
 pub use counts::ConnectionCounts;
-pub use listener::{
-    Accepted, Address, BindError, BoundListener, Listener, MemoryConnector, MemoryListener, SocketPath,
-    Stream, in_memory,
-};
+pub use listener::{Accepted, Address, BindError, BoundListener, Stream};
+#[cfg(any(test, feature = "internals"))]
+pub use memory::{MemoryConnector, in_memory};
 use registry::{Entered, Registry};
 use workers::Load;
 pub use workers::{Workers, WorkersError};
 
+use crate::accept_loop::{Listener, accept_until};
 use crate::config::{Deadlines, Limits};
 
 /// What connections may cost, in number, bytes and time.
@@ -140,8 +142,6 @@ pub struct Connection {
     pub id: u64,
     /// The name of the listener that accepted it.
     pub listener: Arc<str>,
-    /// Our end.
-    pub local: Address,
     /// The caller's end.
     pub peer: Address,
     /// Whether the caller speaks TLS.
@@ -164,9 +164,6 @@ pub struct Acceptor {
 /// Connections are numbered through the whole process, so that log lines tell them apart.
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
-/// How long to wait after the system could not accept a connection (out of file descriptors): without it the loop would spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 impl Acceptor {
     /// An acceptor for the current runtime; call it inside one. `counts` may be shared with other runtimes, and the limit of
     /// connections then holds for all of them together.
@@ -181,16 +178,14 @@ impl Acceptor {
         Self { limits, registry, counts, shutdown, busy: Busy::default(), _sweeper: sweeper }
     }
 
-    /// Connections open on this runtime.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.registry.len()
-    }
-
     /// Accepts connections until shutdown and then closes the listener. `make_service` is called once a connection, with
     /// what is known of it.
-    pub async fn run<M, S, B>(&self, listener: impl Listener, options: ListenerOptions, make_service: M)
-    where
+    pub async fn run<M, S, B>(
+        &self,
+        listener: impl Listener<Connection = Accepted>,
+        options: ListenerOptions,
+        make_service: M,
+    ) where
         M: Fn(&Arc<Connection>) -> S,
         S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -200,7 +195,7 @@ impl Acceptor {
         B::Error: Error + Send + Sync + 'static,
     {
         let serve = |accepted| self.spawn(accepted, &options, &make_service, None);
-        accept_until(&self.shutdown, listener, &options.name, &self.counts, serve).await;
+        accept_until(&self.shutdown, listener, &options.name, serve).await;
     }
 
     fn spawn<M, S, B>(
@@ -218,7 +213,7 @@ impl Acceptor {
         B::Data: Send,
         B::Error: Error + Send + Sync + 'static,
     {
-        let Accepted { stream, local, peer } = accepted;
+        let Accepted { stream, peer } = accepted;
         if !may_connect(&peer, options.users.as_deref()) {
             warn!(listener = &*options.name, %peer, "a process of a user that is not in unix_users was turned away");
             self.busy.refuse(stream);
@@ -234,8 +229,7 @@ impl Acceptor {
         };
         let id = NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed);
         let is_encrypted = options.tls.is_some();
-        let connection =
-            Arc::new(Connection { id, listener: Arc::clone(&options.name), local, peer, is_encrypted });
+        let connection = Arc::new(Connection { id, listener: Arc::clone(&options.name), peer, is_encrypted });
         let service = make_service(&connection);
         let entered = self.registry.enter(id);
         let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
@@ -266,68 +260,12 @@ impl Acceptor {
     }
 }
 
-/// Accepts, serves and sweeps until shutdown, then drains: one listener with an acceptor of its own. Returns how many
-/// connections had to be cut.
-pub async fn run<M, S, B>(
-    listener: impl Listener,
-    make_service: M,
-    limits: AcceptLimits,
-    shutdown: CancellationToken,
-) -> usize
-where
-    M: Fn(&Arc<Connection>) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Error + Send + Sync + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Error + Send + Sync + 'static,
-{
-    let acceptor = Acceptor::new(limits, Arc::default(), shutdown);
-    acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
-    acceptor.drain().await
-}
-
-/// Accepts connections until shutdown and then closes the listener.
-async fn accept_until(
-    shutdown: &CancellationToken,
-    mut listener: impl Listener,
-    name: &str,
-    counts: &ConnectionCounts,
-    take: impl Fn(Accepted),
-) {
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
-        match accepted {
-            Ok(accepted) => take(accepted),
-            Err(error) => {
-                counts.count_accept_error();
-                warn!(listener = name, %error, "a connection could not be accepted");
-                if !was_gone_already(&error) {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
 /// Whether the user of a process at the other end may connect. A user that the system does not tell may not.
 fn may_connect(peer: &Address, users: Option<&[u32]>) -> bool {
     match (peer, users) {
         (Address::Unix { user }, Some(users)) => user.is_some_and(|user| users.contains(&user)),
         _ => true,
     }
-}
-
-/// Whether one connection failed, and not the listener: the next one may be fine.
-fn was_gone_already(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted
-            | ErrorKind::ConnectionReset
-            | ErrorKind::NotConnected
-            | ErrorKind::InvalidInput
-    )
 }
 
 /// The TLS handshake, where there is one. It counts as part of the first header section, and is cut with it.

@@ -18,8 +18,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::listener::{Accepted, Address, Listener, Stream};
+use super::listener::{Accepted, Address, Stream};
 use super::{AcceptLimits, Acceptor, Connection, ConnectionCounts, ListenerOptions};
+use crate::accept_loop::{Listener, accept_until};
 
 /// Why workers could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +36,6 @@ pub struct WorkersError {
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
-    counts: Arc<ConnectionCounts>,
     shutdown: CancellationToken,
 }
 
@@ -49,7 +49,6 @@ struct Worker {
 /// A connection on its way to a worker, taken off the runtime that accepted it.
 struct HandedOver {
     stream: DetachedStream,
-    local: Address,
     peer: Address,
     options: ListenerOptions,
     load: Load,
@@ -138,31 +137,31 @@ impl Workers {
                 .map_err(failed)?;
             workers.push(Worker { sender, load: Arc::default(), thread });
         }
-        Ok(Self { workers, counts: Arc::clone(counts), shutdown: shutdown.clone() })
+        Ok(Self { workers, shutdown: shutdown.clone() })
     }
 
     /// Accepts connections until shutdown, hands each to the worker that has the fewest, and then closes the listener.
-    pub async fn run(&self, listener: impl Listener, options: ListenerOptions) {
+    pub async fn run(&self, listener: impl Listener<Connection = Accepted>, options: ListenerOptions) {
         let hand_over = |accepted: Accepted| {
-            let Accepted { stream, local, peer } = accepted;
+            let Accepted { stream, peer } = accepted;
             let least = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
             let Some(worker) = least else { return };
             match DetachedStream::detach(stream) {
                 Ok(stream) => {
                     let load = Load::of(worker);
-                    let handed_over = HandedOver { stream, local, peer, options: options.clone(), load };
+                    let handed_over = HandedOver { stream, peer, options: options.clone(), load };
                     // A worker that is gone is shutting down: the connection is closed with the error.
                     let _ = worker.sender.send(handed_over);
                 }
                 Err(error) => warn!(%error, "a connection could not be handed to a worker"),
             }
         };
-        super::accept_until(&self.shutdown, listener, &options.name, &self.counts, hand_over).await;
+        accept_until(&self.shutdown, listener, &options.name, hand_over).await;
     }
 
     /// Connections of each worker.
-    #[must_use]
-    pub fn loads(&self) -> Vec<usize> {
+    #[cfg(test)]
+    pub(super) fn loads(&self) -> Vec<usize> {
         self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
     }
 
@@ -188,10 +187,10 @@ async fn serve_handed_over<M, S, B>(
     B::Error: Error + Send + Sync + 'static,
 {
     while let Some(Some(handed_over)) = acceptor.shutdown.run_until_cancelled(receiver.recv()).await {
-        let HandedOver { stream, local, peer, options, load } = handed_over;
+        let HandedOver { stream, peer, options, load } = handed_over;
         match stream.attach() {
             Ok(stream) => {
-                acceptor.spawn(Accepted { stream, local, peer }, &options, make_service, Some(load));
+                acceptor.spawn(Accepted { stream, peer }, &options, make_service, Some(load));
             }
             Err(error) => warn!(%error, "a worker could not take a connection over"),
         }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 use serde::Deserialize;
 
 use super::AdminUpstream;
+use crate::headers::survey::FieldSet;
 use crate::store::Store;
 use crate::stored_response::CacheKey;
 
@@ -71,10 +72,11 @@ pub(super) fn run(purge: &Purge, store: &dyn Store, upstreams: &[AdminUpstream])
             store.remove_where(&|key: &CacheKey| key.canonical_target().starts_with(prefix))
         }
         Purge::Key(target) => {
-            let fields = HeaderMap::new();
             let canonical: Vec<_> = upstreams
                 .iter()
-                .filter_map(|upstream| upstream.profile.canonical_target(&Method::GET, target, &fields).ok())
+                .filter_map(|upstream| {
+                    upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()
+                })
                 .collect();
             store.remove_where(&|key: &CacheKey| {
                 canonical.iter().any(|target| *target == key.canonical_target())

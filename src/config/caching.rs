@@ -71,6 +71,8 @@ pub struct CachingRules {
     pub freshness_not_found: Option<Duration>,
     /// Whether `Last-Modified` may be turned into a heuristic lifetime (RFC 9111 §4.2.2). Never for App Configuration.
     pub heuristics: bool,
+    /// The longest heuristic lifetime.
+    pub heuristic_limit: Duration,
     /// Whether the credential sent upstream is the sidecar's own: then RFC 9111 §3.5 does not apply, because no caller's
     /// `Authorization` made the response.
     pub owns_credential: bool,
@@ -101,6 +103,7 @@ impl CachingRules {
             freshness: None,
             freshness_not_found: None,
             heuristics: true,
+            heuristic_limit: Duration::from_secs(60 * 60),
             owns_credential: false,
             stale_limit: Duration::from_secs(24 * 60 * 60),
             honour_request_directives: true,

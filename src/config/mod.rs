@@ -24,16 +24,16 @@ mod values;
 
 pub use caching::CachingRules;
 pub use documented::DEFAULT_TOML;
-pub use effective::{Effective, Setting};
+pub use effective::Effective;
 pub use endpoint::is_endpoint_of;
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use keys::flags;
 pub use layers::Layers;
 pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};
-pub use listener::{Admin, Listener, ListenerTls};
+pub use listener::{Admin, Listener};
 pub use secret::Secret;
 pub use upstream::{
-    Credential, CredentialKind, ProfileKind, Route, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
+    Credential, CredentialKind, ProfileKind, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
 };
 pub use values::Word;
 

@@ -192,6 +192,9 @@ section! {
         /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
         /// target, `Location` and `Content-Location`. For the generic profile.
         pub outdates: Vec<String> = "";
+        /// Whether what lies below `path_prefix` belongs together, with all else that is said to: an answer that shows a change of one
+        /// resource outdates what was sent before it of all. For the generic profile.
+        pub related: bool = "false";
     }
 }
 
@@ -221,6 +224,8 @@ section! {
             flag("freshness", "DURATION", "Lifetime of responses that name none [default: 30s for App Configuration]");
         /// Lifetime of a 404 that names none itself; `None` is the profile's own.
         pub freshness_not_found: Option<Duration> = "auto", within(0, 365 * DAY);
+        /// The longest lifetime that `Last-Modified` alone may give a response (RFC 9111 §4.2.2).
+        pub heuristic_limit: Duration = "1h", within(0, 365 * DAY);
         /// How long past its lifetime a response may still answer while the origin cannot be reached.
         pub stale_limit: Duration = "24h", within(0, 365 * DAY);
         /// Whether callers' `Cache-Control` and `Pragma` are honoured.
@@ -329,6 +334,7 @@ impl Upstream {
             freshness: self.freshness.or(profile.freshness),
             freshness_not_found: self.freshness_not_found.or(profile.freshness_not_found),
             heuristics: profile.heuristics && self.freshness.is_none(),
+            heuristic_limit: self.heuristic_limit,
             owns_credential: self.credential.kind != CredentialKind::Forward,
             stale_limit: self.stale_limit,
             honour_request_directives: self.honour_request_directives,
@@ -344,6 +350,7 @@ impl Upstream {
         upstream.consistency = route.consistency.unwrap_or(self.consistency);
         upstream.when_disconnected = route.when_disconnected.unwrap_or(self.when_disconnected);
         upstream.freshness = route.freshness.unwrap_or(self.freshness);
-        upstream.caching_rules()
+        let rules = upstream.caching_rules();
+        CachingRules { related: rules.related || route.related, ..rules }
     }
 }

@@ -144,6 +144,13 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
                 route.path_prefix
             ));
         }
+        if upstream.profile() == ProfileKind::AppConfiguration && route.related {
+            refuse(format!(
+                "{section}.routes, the one for {:?}: related is for the generic profile; in app-configuration all resources \
+                 belong together. Take it out",
+                route.path_prefix
+            ));
+        }
     }
     let tls = &upstream.tls;
     if tls.client_certificate_file.is_some() != tls.client_key_file.is_some() {
@@ -374,6 +381,22 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_together_is_for_profiles_that_do_not_know_it() {
+        let route = ["upstream.routes.a.path_prefix=/a", "upstream.routes.a.related=true"];
+        refused(&[UPSTREAM, route[0], route[1]], "related is for the generic profile");
+        let generic = config(&["upstream.url=http://o", route[0], route[1]]).unwrap();
+        let upstream = &generic.upstreams[0];
+        assert!(upstream.caching_rules_of(&upstream.routes[0]).related);
+        assert!(!upstream.caching_rules().related, "the route alone");
+        let unsaid = config(&["upstream.url=http://o", route[0]]).unwrap();
+        let upstream = &unsaid.upstreams[0];
+        assert!(!upstream.caching_rules_of(&upstream.routes[0]).related);
+        let known = config(&[UPSTREAM, route[0]]).unwrap();
+        let upstream = &known.upstreams[0];
+        assert!(upstream.caching_rules_of(&upstream.routes[0]).related, "as all of its profile");
+    }
+
+    #[test]
     fn caching_rules_follow_profile_and_settings() {
         use std::time::Duration;
         let app = config(&[UPSTREAM, "upstream.credential.kind=none"]).unwrap();
@@ -385,6 +408,8 @@ mod tests {
             config(&["upstream.url=http://o", "upstream.freshness=7s", "store.body_limit=1KiB"]).unwrap();
         let rules = set.caching_rules(&set.upstreams[0]);
         assert_eq!((rules.freshness, rules.heuristics), (Some(Duration::from_secs(7)), false));
+        let bounded = config(&["upstream.url=http://o", "upstream.heuristic_limit=5m"]).unwrap();
+        assert_eq!(bounded.caching_rules(&bounded.upstreams[0]).heuristic_limit, Duration::from_secs(300));
         assert_eq!((rules.max_stored_body_bytes, rules.owns_credential), (1_024, false));
     }
 

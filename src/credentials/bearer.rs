@@ -1,4 +1,4 @@
-//! A bearer token from a file that something else keeps fresh: read again when it changes.
+//! A bearer token from a file that another program keeps up to date. The file is read again when it changes.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -17,10 +17,10 @@ use super::{Credential, CredentialError, Unsigned};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Secret;
 
-/// How often a file that is not there yet is looked for.
+/// How often a missing file is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Proves the sidecar with the token in a file. The file may appear after the sidecar has started.
+/// Authenticates with the token in a file. The file may appear after the sidecar has started.
 pub struct BearerFile {
     file: Arc<WatchedFile<Secret>>,
     available: watch::Sender<bool>,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for BearerFile {
 }
 
 impl BearerFile {
-    /// The token in that file.
+    /// A credential from the token in this file.
     #[must_use]
     pub fn new(path: &Path, clock: Clock, refusals: Refusals) -> Self {
         let file = Arc::new(WatchedFile::awaited(path, Box::new(token_file::read)));
@@ -48,7 +48,7 @@ impl BearerFile {
         credential
     }
 
-    /// Looks until there is a token, so that `/readyz` tells the truth before the first request.
+    /// Looks for the file until it has a token, so that `/readyz` is correct before the first request.
     fn look_until_there(&self) {
         self.waiting.get_or_init(|| {
             let (file, available, clock) =
@@ -63,7 +63,7 @@ impl BearerFile {
     }
 }
 
-/// Puts a bearer token into the fields of a request.
+/// Adds a bearer token to the fields of a request.
 pub(super) fn present(token: &Secret, fields: &mut HeaderMap) -> Result<(), CredentialError> {
     let text = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
     let mut value = HeaderValue::from_str(&text).map_err(|_| CredentialError {
@@ -95,8 +95,8 @@ impl Credential for BearerFile {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.heed(status, fields, now);
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        self.refusals.observe_answer(status, fields, now);
     }
 
     fn availability(&self) -> Option<watch::Receiver<bool>> {

@@ -2,13 +2,13 @@
 
 use crate::headers::access_key::{AccessKey, AccessKeyError, Secret};
 
-/// Why a text is no connection string. Never holds a part of it.
+/// Why a text is not a connection string. It never contains a part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionStringError {
     /// A part is missing.
     #[error("the connection string has no {0}; copy it whole: Endpoint=…;Id=…;Secret=…")]
     Missing(&'static str),
-    /// A part stands twice.
+    /// A part occurs twice.
     #[error("the connection string has {0} twice; keep one line with one Endpoint, Id and Secret")]
     Twice(&'static str),
     /// It belongs to another store.
@@ -20,29 +20,26 @@ pub enum ConnectionStringError {
         /// The upstream.
         upstream: String,
     },
-    /// Id or secret are unusable.
+    /// The id or the secret is not usable.
     #[error(transparent)]
     Key(#[from] AccessKeyError),
 }
 
-/// A connection string, taken apart.
+/// A parsed connection string.
 #[derive(Clone, Debug)]
 pub struct ConnectionString<'a> {
-    /// Where it leads; key files for callers leave it out.
+    /// The endpoint; key files for callers leave it out.
     pub endpoint: Option<&'a str>,
     /// Id and secret.
     pub key: AccessKey,
 }
 
 impl<'a> ConnectionString<'a> {
-    /// Reads one. Order and case of the names do not matter, nor does a `;` at the end.
-    ///
-    /// # Errors
-    /// [`ConnectionStringError`]
+    /// Reads a connection string. Order and case of the names do not matter, nor does a `;` at the end.
     pub fn parse(text: &'a str) -> Result<Self, ConnectionStringError> {
         let (mut endpoint, mut id, mut secret) = (None, None, None);
         for part in text.split(';') {
-            // A secret may end in `=`: the first one separates.
+            // A secret may end in `=`: only the first one separates.
             let Some((name, value)) = part.split_once('=') else { continue };
             let (slot, name) = match name.trim() {
                 name if name.eq_ignore_ascii_case("Endpoint") => (&mut endpoint, "Endpoint"),

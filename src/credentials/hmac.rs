@@ -1,4 +1,4 @@
-//! An access key: every request is signed anew, with the sidecar's own clock (Azure App Configuration, "HMAC authentication").
+//! An access key: each request is signed with the sidecar's own clock (Azure App Configuration, "HMAC authentication").
 
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
@@ -15,7 +15,7 @@ use crate::headers::access_key::{AccessKey, AccessKeyError, Secret, content_sha2
 use crate::headers::hmac_authorization::{X_MS_CONTENT_SHA256, X_MS_DATE, authorization};
 use crate::headers::http_date;
 
-/// Why there is no access key to start with.
+/// Why no access key is available at start.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file.
@@ -46,10 +46,10 @@ enum KeySource {
 }
 
 impl HmacCredential {
-    /// The key that the configuration names; `variable` reads the environment.
+    /// A credential from the key that the configuration names; `variable` reads the environment.
     ///
     /// # Errors
-    /// [`KeyError`] when there is none there.
+    /// [`KeyError`] if there is no usable key.
     pub fn new(
         upstream: &config::Upstream,
         variable: impl Fn(&str) -> Option<String>,
@@ -83,7 +83,8 @@ impl HmacCredential {
     }
 }
 
-/// A key never signs for another store than its own: an `Endpoint` that is there must be the upstream.
+/// Reads a connection string. Its `Endpoint`, if there is one, must be the upstream: a key never signs for another
+/// store than its own.
 fn from_string(text: &str, upstream: &Uri) -> Result<AccessKey, ConnectionStringError> {
     let string = ConnectionString::parse(text)?;
     match string.endpoint {
@@ -156,8 +157,8 @@ impl Credential for HmacCredential {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.heed(status, fields, now);
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        self.refusals.observe_answer(status, fields, now);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How the sidecar proves itself upstream. One file per kind of credential.
+//! How the sidecar authenticates itself upstream: one file for each kind of credential.
 
 pub mod bearer;
 pub mod connection_string;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 
-/// Why a request could not be given its credential.
+/// Why a request cannot get its credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the upstream credential is not available: {cause}")]
 pub struct CredentialError {
@@ -24,27 +24,27 @@ pub struct CredentialError {
     pub cause: String,
 }
 
-/// What a credential is made for: a request as it will leave.
+/// A request as it will be sent: what a credential is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsigned<'a> {
     /// The method.
     pub method: &'a http::Method,
-    /// Path and query, byte for byte as they will stand on the request line.
+    /// Path and query, byte for byte as on the request line.
     pub target: &'a str,
-    /// The upstream's authority, as it will stand in `Host`.
+    /// The upstream's authority, as in `Host`.
     pub authority: &'a str,
-    /// The whole body; empty when there is none.
+    /// The whole body; empty if there is none.
     pub body: &'a [u8],
     /// The time by the sidecar's own clock.
     pub now: Timestamp,
 }
 
-/// Proves the sidecar to one upstream.
+/// Authenticates the sidecar to one upstream.
 pub trait Credential: Send + Sync + std::fmt::Debug {
-    /// Adds what proves the sidecar to `fields`: nothing, unless a credential of its own does.
+    /// Adds the credential to `fields`. A kind without a credential of its own adds nothing.
     ///
     /// # Errors
-    /// [`CredentialError`] when there is nothing to prove it with at the moment.
+    /// [`CredentialError`] if there is no usable credential at the moment.
     fn authorize<'a>(
         &'a self,
         _request: Unsigned<'a>,
@@ -58,31 +58,32 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether the whole body must be at hand before the request leaves, because it is part of the signature.
+    /// Whether the whole body must be in memory before the request is sent, because the signature covers it.
     fn signs_body(&self) -> bool {
         false
     }
 
-    /// Whether there is anything to prove the sidecar with, where that can change; `None` where it cannot.
+    /// Whether there is a usable credential, if that can change; `None` if it cannot.
     fn availability(&self) -> Option<watch::Receiver<bool>> {
         None
     }
 
-    /// The word of the configuration for a credential of the sidecar's own; `None` where it has none.
+    /// The configuration's word for this kind; `None` if the sidecar has no credential of its own.
     fn own_kind(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether the last answer did not refuse the credential as one that is not known, where there is one.
+    /// Whether the upstream accepts the credential: false after a 401 until another answer; `None` if the sidecar has
+    /// none.
     fn acceptance(&self) -> Option<watch::Receiver<bool>> {
         None
     }
 
-    /// Hears of every answer, so that a refused credential can be reported or renewed.
-    fn heed(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
+    /// Takes note of an answer, so that a refused credential is reported or renewed.
+    fn observe_answer(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
 }
 
-/// Whether what is sent there can be read on the way: not by TLS, and not within this machine.
+/// Whether an eavesdropper could read what is sent to this URI: it is neither TLS nor on this machine.
 #[must_use]
 pub fn travels_in_the_clear(to: &http::Uri) -> bool {
     let host = to.host().unwrap_or_default();
@@ -91,7 +92,7 @@ pub fn travels_in_the_clear(to: &http::Uri) -> bool {
     to.scheme_str() != Some("https") && !is_loopback
 }
 
-/// No credential at all: the upstream asks for none.
+/// No credential: the upstream asks for none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCredential;
 

@@ -1,4 +1,11 @@
-//! Which callers may share stored responses (design, section 4).
+//! Which callers may share stored responses: the partition of the store, which is part of every cache key.
+//!
+//! | credential that goes upstream | partition |
+//! |---|---|
+//! | the sidecar's own, or none | one for all callers |
+//! | the caller's bearer token or password | one for each credential, named by a keyed hash of it |
+//! | the caller's signature (`HMAC…`) | one for all signed requests; the upstream must validate each of them before a stored response answers, because the signature cannot be checked here |
+//! | none, where callers' credentials are forwarded | one for all anonymous callers |
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,25 +16,30 @@ use http::header::AUTHORIZATION;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// In whose name a response is obtained.
+use crate::config::caching::Sharing;
+
+/// The identity under which a response is obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The partition of the store: part of every cache key.
     pub partition: Cow<'static, str>,
-    /// Whether holding the credential proves the caller, so that what is stored for it may answer. An HMAC signature cannot be
-    /// checked here: each of its requests is judged by the upstream first.
+    /// Whether the credential itself proves the caller, so that a stored response may answer. An HMAC signature does
+    /// not: it cannot be checked here, so the upstream must see each such request first.
     pub proven: bool,
-    /// Whether everyone in the partition sends the same secret, so that it is a private cache (RFC 9111 §3.5).
+    /// Whether all callers in the partition send the same secret, so that it is a private cache (RFC 9111 §3.5).
     pub is_private: bool,
 }
 
 impl Identity {
-    /// Everyone is one: the sidecar holds the credential, or there is none.
+    /// All callers share one partition: the sidecar holds the credential, or there is none.
     pub const SHARED: Self = Self { partition: Cow::Borrowed(""), proven: true, is_private: false };
+
+    /// Callers' own credentials are forwarded, and this caller sent none.
+    const ANONYMOUS: Self = Self { partition: Cow::Borrowed("anonymous"), ..Self::SHARED };
 }
 
-/// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process, so that neither a memory dump of
-/// the keys nor a log of them lets anyone test guesses.
+/// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process: neither a memory dump of
+/// the keys nor a log of them permits a test of guessed credentials.
 pub struct Partitions {
     key: Zeroizing<[u8; 32]>,
 }
@@ -39,17 +51,30 @@ impl std::fmt::Debug for Partitions {
 }
 
 impl Partitions {
-    /// With this key, which must be unpredictable.
+    /// Partitions with this hash key, which must be unpredictable.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
         Self { key: Zeroizing::new(key) }
     }
 
-    /// The identity of a request whose own `Authorization` goes upstream.
+    /// The identity under which the answer to a request with these fields is stored. Under `rfc9111` a credential that
+    /// is not a secret by itself gets no partition of its own: its answers are stored for all callers if the response
+    /// allows sharing (RFC 9111 §3.5), and otherwise not at all.
+    #[must_use]
+    pub fn storing_identity(&self, fields: &HeaderMap, sharing: Sharing) -> Identity {
+        let identity = self.identity(fields);
+        if sharing == Sharing::Rfc9111 && identity.proven && !identity.is_private {
+            Identity::ANONYMOUS
+        } else {
+            identity
+        }
+    }
+
+    /// The identity of a request whose own `Authorization` is forwarded: each credential is one.
     #[must_use]
     pub fn identity(&self, fields: &HeaderMap) -> Identity {
         if !fields.contains_key(AUTHORIZATION) {
-            return Identity { partition: Cow::Borrowed("anonymous"), ..Identity::SHARED };
+            return Identity::ANONYMOUS;
         }
         let lines = || fields.get_all(AUTHORIZATION).iter();
         let proven = !lines().any(|line| is_signature(line.as_bytes()));
@@ -82,8 +107,8 @@ fn is_signature(line: &[u8]) -> bool {
     line.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"HMAC"))
 }
 
-/// Whether to know a value of `Authorization` is to be who it names. Others name a key and prove it elsewhere, as `DPoP` does, or
-/// differ with every request, as signatures do: then nothing is gained by storing for one of them.
+/// Whether the value of `Authorization` is a secret that proves the caller. Other schemes name a key and prove it
+/// elsewhere (`DPoP`), or differ with each request (signatures): a partition of their own would never be used twice.
 fn is_secret_itself(line: &[u8]) -> bool {
     let scheme = line.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
     ["Bearer", "Basic", "Token"].iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
@@ -136,6 +161,26 @@ mod tests {
         ] {
             assert_eq!(identity(lines).is_private, expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn under_rfc9111_what_is_no_secret_itself_shares_the_partition_of_all() {
+        let partitions = Partitions::new([7; 32]);
+        let stored = |lines: &[&'static str], sharing| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append(AUTHORIZATION, http::HeaderValue::from_static(line));
+            }
+            partitions.storing_identity(&fields, sharing)
+        };
+        for lines in [&["DPoP a"][..], &["Digest username=a"], &["Other"], &["Bearer a", "Other b"], &[]] {
+            assert_eq!(stored(lines, Sharing::Rfc9111), Identity::ANONYMOUS, "{lines:?}");
+            assert_eq!(stored(lines, Sharing::Guarded), identity(lines), "{lines:?}");
+        }
+        for lines in [&["Bearer a"][..], &["Basic YTpi"], &["HMAC-SHA256 Credential=a&Signature=b"]] {
+            assert_eq!(stored(lines, Sharing::Rfc9111), identity(lines), "{lines:?}");
+        }
+        assert_ne!(identity(&["Other a"]), identity(&["Other b"]), "each credential has its own quota");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the upstream says when it refuses the sidecar's own credential, and how the operator hears of it.
+//! Refusals of the sidecar's own credential: how they are recognized, counted and logged.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::headers::request_date::parse_signing_date;
 use crate::metrics::OriginCounters;
 
-/// How often a standing refusal is logged; the metric counts every one.
+/// How often a lasting refusal is logged. The metric counts each one.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the upstream refuses the credential: the word in logs and metrics.
@@ -19,16 +19,13 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub enum CredentialRefusal {
     /// The clocks are too far apart: the signed date is not accepted.
     Clock,
-    /// The id or the token is not known, not valid any more, or the signature is not that of its secret.
+    /// The id or the token is unknown or no longer valid, or the signature is wrong.
     Credential,
-    /// The credential is known and may not do this.
+    /// The credential is known but lacks the permission.
     Forbidden,
 }
 
 impl CredentialRefusal {
-    /// Every reason, for metrics.
-    pub const ALL: [Self; 3] = [Self::Clock, Self::Credential, Self::Forbidden];
-
     /// The word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -56,7 +53,8 @@ impl CredentialRefusal {
     }
 }
 
-/// Whether an answer refuses the credential (fact sheet, sections 8.4 and 9).
+/// Why an answer refuses the credential; `None` if it does not. A 401 whose challenge names the date, or "The access
+/// token has expired" for a signature, is about the clock: the service accepts signed dates within 15 minutes.
 #[must_use]
 pub fn refusal(status: StatusCode, fields: &HeaderMap) -> Option<CredentialRefusal> {
     match status {
@@ -74,8 +72,8 @@ pub fn refusal(status: StatusCode, fields: &HeaderMap) -> Option<CredentialRefus
     }
 }
 
-/// How far the sidecar's clock is ahead of the origin's (negative: behind), in whole seconds, by the `Date` of an answer that
-/// no cache has kept.
+/// How far the sidecar's clock is ahead of the origin's (negative: behind) in whole seconds. It is computed from `Date`
+/// of an answer without `Age`: a cache would have kept an old `Date`.
 #[must_use]
 pub fn clock_skew_seconds(fields: &HeaderMap, now: Timestamp) -> Option<i64> {
     if fields.contains_key(AGE) {
@@ -95,27 +93,32 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// For the upstream of that name.
+    /// A counter for the upstream with this name.
     #[must_use]
     pub fn new(upstream: String, metrics: OriginCounters) -> Self {
         let logged_at_micros = AtomicI64::new(i64::MIN);
         Self { upstream, metrics, logged_at_micros, accepted: watch::Sender::new(true) }
     }
 
-    /// Whether the last answer was none that does not know the credential (401). True before the first answer.
+    /// Whether the last answer was anything but a 401. True before the first answer.
     #[must_use]
     pub fn acceptance(&self) -> watch::Receiver<bool> {
         self.accepted.subscribe()
     }
 
-    /// Hears of an answer. Returns why it refuses the credential, if it does.
-    pub fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<CredentialRefusal> {
+    /// Takes note of an answer. Returns why it refuses the credential, if it does.
+    pub fn observe_answer(
+        &self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<CredentialRefusal> {
         let skew_seconds = clock_skew_seconds(fields, now);
         if let Some(skew_seconds) = skew_seconds {
             self.metrics.clock_skew_seconds.set(skew_seconds);
         }
         let is_accepted = status != StatusCode::UNAUTHORIZED;
-        // Looked at first: whoever waits for a change must not be woken by every answer.
+        // Compared first: only a change may wake the tasks that wait for one.
         if *self.accepted.borrow() != is_accepted {
             self.accepted.send_replace(is_accepted);
         }
@@ -193,7 +196,7 @@ mod tests {
             [(403, true), (401, false), (401, false), (503, true), (401, false), (200, true)]
         {
             let status = StatusCode::from_u16(status).unwrap();
-            refusals.heed(status, &answer(&[]), Timestamp::from_unix_seconds(1));
+            refusals.observe_answer(status, &answer(&[]), Timestamp::from_unix_seconds(1));
             assert_eq!(*acceptance.borrow(), accepted, "{status}");
         }
     }
@@ -204,7 +207,10 @@ mod tests {
         let refusals = Refusals::new("main".to_owned(), metrics.upstream(0).origin.clone());
         let now = parse_signing_date("Fri, 21 Nov 2025 10:30:00 GMT").unwrap();
         let fields = answer(&[EXPIRED, ("date", "Fri, 21 Nov 2025 10:00:00 GMT")]);
-        assert_eq!(refusals.heed(StatusCode::UNAUTHORIZED, &fields, now), Some(CredentialRefusal::Clock));
+        assert_eq!(
+            refusals.observe_answer(StatusCode::UNAUTHORIZED, &fields, now),
+            Some(CredentialRefusal::Clock)
+        );
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         assert!(text.contains("tagalong_origin_clock_skew_seconds{upstream=\"main\"} 1800"), "{text}");
         assert!(

@@ -1,4 +1,5 @@
-//! A file with a bearer token that the sidecar itself asks for: made at start if there is none, for this user alone.
+//! A file with the bearer token that the sidecar demands from callers. If it is missing at start it is created,
+//! readable by this user alone.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,24 +17,22 @@ pub struct TokenFileError {
     error: std::io::Error,
 }
 
-/// Bytes of a new token: nobody guesses 256 bits.
+/// Length of a new token in bytes: 256 random bits cannot be guessed.
 const TOKEN_BYTES: usize = 32;
 
-/// What becomes of a token file that is not there.
+/// What to do if the token file is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Absent {
-    /// It is created.
+    /// Create it.
     #[default]
     Create,
-    /// Whether it could be is tried, and nothing stays: for whoever checks a configuration for another user or time.
+    /// Test whether it could be created, and leave nothing: a check of the configuration must not create it, because
+    /// another user may run the sidecar.
     Try,
 }
 
-/// Checks that there is a token, and makes one if there is no file: mode 0600, so that it is for this user alone. Says whether
-/// there is a file now.
-///
-/// # Errors
-/// [`TokenFileError`]
+/// Checks that there is a token, and creates the file with mode 0600 if it is missing. Returns whether there is a file
+/// now.
 pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
     let failed = |error| TokenFileError { path: path.to_owned(), error };
     match (Secret::read(path), absent) {
@@ -49,7 +48,7 @@ pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
     }
 }
 
-/// Creates another file beside it: a sidecar that starts meanwhile must not find an unfinished token.
+/// Creates another file beside it, so that a sidecar that starts meanwhile does not find an unfinished token.
 fn try_to_create(path: &Path) -> std::io::Result<()> {
     let name = path.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?;
     let mut beside = std::ffi::OsString::from(".");
@@ -60,10 +59,7 @@ fn try_to_create(path: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&beside)
 }
 
-/// The token in a file's text.
-///
-/// # Errors
-/// When there is none, or it could not be sent in a header field.
+/// If there is none, or it cannot be sent in a header field.
 pub fn read(text: &str) -> Result<Secret, String> {
     let token = text.trim();
     if token.is_empty() {

@@ -1,4 +1,4 @@
-//! What a caller is told of a 401 of the upstream: whose credential it is about, and what helps.
+//! How a 401 of the upstream is explained to the caller: whose credential was refused, and what helps.
 
 use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::uri::Authority;
@@ -10,17 +10,18 @@ use crate::error::{ProxyError, RefusalReason, Refused};
 
 /// Whose credential goes upstream with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The sidecar's own, of this kind: its caller can do nothing about a refusal.
+pub enum SentCredential {
+    /// The sidecar's own, of this kind. The caller cannot do anything about a refusal.
     Own(&'static str),
-    /// The caller's signature, which covers the `Host` of the sidecar and so does not fit the request that the upstream sees.
+    /// The caller's signature. It covers the `Host` of the sidecar, so it is not valid for the request that the
+    /// upstream sees.
     SignedForSidecar,
-    /// Something else of the caller's, or nothing: a 401 is about that, and its own business.
+    /// Another credential of the caller, or none: the 401 is about that, and is passed on.
     Callers,
 }
 
-impl Proof {
-    /// What goes with a request that came with these fields to the upstream of that authority.
+impl SentCredential {
+    /// The credential that goes with a request with these fields to the upstream of this authority.
     #[must_use]
     pub fn of(credential: &dyn Credential, fields: &HeaderMap, upstream: &Authority) -> Self {
         if let Some(kind) = credential.own_kind() {
@@ -35,7 +36,7 @@ impl Proof {
         if is_signed && !names_upstream() { Self::SignedForSidecar } else { Self::Callers }
     }
 
-    /// What to tell the caller instead of this answer; `None` where the answer speaks for itself.
+    /// The explanation that replaces this answer; `None` if the answer is passed on.
     #[must_use]
     pub fn explains(
         self,
@@ -68,7 +69,7 @@ fn covers_host(line: &[u8]) -> bool {
     })
 }
 
-/// The status stays that of the origin, since the request was the caller's own; only its reason is told.
+/// The origin's status stays, because the request carried the caller's own credential. Only the reason is explained.
 fn signed_for_sidecar(upstream: &Authority) -> Refused {
     let detail = format!(
         "The signature covers the Host of this sidecar, but {upstream} compares it with its own name, so that it can never be \
@@ -104,36 +105,40 @@ mod tests {
             (
                 "127.0.0.1:8484",
                 "HMAC-SHA256 Credential=a&SignedHeaders=x-ms-date;host&Signature=b",
-                Proof::SignedForSidecar,
+                SentCredential::SignedForSidecar,
             ),
-            ("127.0.0.1:8484", "hmac-sha256 signedheaders=Host", Proof::SignedForSidecar),
-            ("Contoso.azconfig.io", "HMAC-SHA256 SignedHeaders=host", Proof::Callers),
-            ("127.0.0.1:8484", "HMAC-SHA256 SignedHeaders=x-ms-date", Proof::Callers),
-            ("127.0.0.1:8484", "HMAC host", Proof::Callers),
-            ("127.0.0.1:8484", "Bearer a", Proof::Callers),
+            ("127.0.0.1:8484", "hmac-sha256 signedheaders=Host", SentCredential::SignedForSidecar),
+            ("Contoso.azconfig.io", "HMAC-SHA256 SignedHeaders=host", SentCredential::Callers),
+            ("127.0.0.1:8484", "HMAC-SHA256 SignedHeaders=x-ms-date", SentCredential::Callers),
+            ("127.0.0.1:8484", "HMAC host", SentCredential::Callers),
+            ("127.0.0.1:8484", "Bearer a", SentCredential::Callers),
         ] {
             let fields = fields(host, authorization);
             assert_eq!(
-                Proof::of(&ForwardedCredential, &fields, &UPSTREAM),
+                SentCredential::of(&ForwardedCredential, &fields, &UPSTREAM),
                 expected,
                 "{host} {authorization}"
             );
-            assert_eq!(Proof::of(&NoCredential, &fields, &UPSTREAM), Proof::Callers, "removed on the way");
+            assert_eq!(
+                SentCredential::of(&NoCredential, &fields, &UPSTREAM),
+                SentCredential::Callers,
+                "removed on the way"
+            );
         }
     }
 
     #[test]
     fn only_a_401_is_explained_and_never_the_callers_own() {
-        let status = |proof: Proof, status| {
+        let status = |proof: SentCredential, status| {
             let status = StatusCode::from_u16(status).unwrap();
             proof.explains(status, &HeaderMap::new(), &UPSTREAM).map(|error| error.status().as_u16())
         };
-        assert_eq!(status(Proof::Own("hmac"), 401), Some(502));
-        assert_eq!(status(Proof::SignedForSidecar, 401), Some(401));
-        assert_eq!(status(Proof::Callers, 401), None);
+        assert_eq!(status(SentCredential::Own("hmac"), 401), Some(502));
+        assert_eq!(status(SentCredential::SignedForSidecar, 401), Some(401));
+        assert_eq!(status(SentCredential::Callers, 401), None);
         for other in [200, 304, 403, 407, 500] {
-            assert_eq!(status(Proof::Own("hmac"), other), None, "{other}");
-            assert_eq!(status(Proof::SignedForSidecar, other), None, "{other}");
+            assert_eq!(status(SentCredential::Own("hmac"), other), None, "{other}");
+            assert_eq!(status(SentCredential::SignedForSidecar, other), None, "{other}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A secret file that may be replaced while the process runs: looked at on use, at most once a second, away from the runtime's
-//! thread. Whoever uses it meanwhile goes on with what was read last.
+//! A secret file that may be replaced while the process runs. It is checked on use, at most once a second, on a
+//! blocking thread. Meanwhile its users get the value that was read last.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 
-/// How long what was read is believed without another look: a rotated secret holds everywhere a second later.
+/// How long a value is used without another check: a rotated secret takes effect a second later.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A file larger than this is no secret; reading it whole would be a way to exhaust memory.
+/// A larger file is not a secret. The bound prevents exhausting memory by reading it.
 const LIMIT_BYTES: u64 = 1 << 20;
 
 /// Why a secret file cannot be used.
@@ -29,7 +29,7 @@ pub struct FileError {
     pub cause: String,
 }
 
-/// Makes a value of a file's text; the error says what is wrong without quoting it.
+/// Parses the text of a file. The error says what is wrong without quoting the text.
 pub type Reading<T> = dyn Fn(&str) -> Result<T, String> + Send + Sync;
 
 /// A file and what was last read from it.
@@ -38,7 +38,7 @@ pub struct WatchedFile<T> {
     reading: Box<Reading<T>>,
     held: ArcSwapOption<T>,
     looked_at_micros: AtomicI64,
-    /// The version that was last read, usable or not. Locked while somebody looks.
+    /// The version that was last read, usable or not. Locked during a check.
     seen: Mutex<Option<Version>>,
 }
 
@@ -48,7 +48,7 @@ impl<T> std::fmt::Debug for WatchedFile<T> {
     }
 }
 
-/// What changes when a file is rewritten, or replaced by renaming or by turning a symbolic link.
+/// The metadata that changes if a file is rewritten, replaced by renaming, or reached through a changed symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     device: u64,
@@ -71,10 +71,7 @@ impl Version {
 }
 
 impl<T: Send + Sync + 'static> WatchedFile<T> {
-    /// A file that must be usable at once. Reads it on this thread: only at start.
-    ///
-    /// # Errors
-    /// [`FileError`] when it cannot be read or used.
+    /// A file that must be usable at once. It is read on this thread: only at start.
     pub fn open(path: &Path, reading: Box<Reading<T>>) -> Result<Self, FileError> {
         let (version, text) = read(path).map_err(|error| cannot_read(path, &error))?;
         let value = reading(&text).map_err(|cause| FileError { path: path.to_owned(), cause })?;
@@ -83,7 +80,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         Ok(Self { seen: Mutex::new(Some(version)), ..file })
     }
 
-    /// A file that may appear later: something else writes it.
+    /// A file that may appear later, because another program writes it.
     #[must_use]
     pub fn awaited(path: &Path, reading: Box<Reading<T>>) -> Self {
         Self {
@@ -95,17 +92,8 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What the file holds, as of a second ago at most. A file that has become unreadable or malformed leaves what was read
-    /// before in force, with a warning: half-written files and botched rotations must not lock everybody out.
-    ///
-    /// # Errors
-    /// [`FileError`] as long as there has never been a usable one.
+    /// The value of the file, at most a second old. If the file becomes unreadable or malformed, the last value stays
+    /// in use and a warning is logged: a half-written file or a failed rotation must not lock out all callers.
     pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, FileError> {
         let failure = if self.is_due(now) { self.look(now).await } else { None };
         self.held.load_full().ok_or_else(|| {
@@ -122,8 +110,8 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         now < looked_at || now.since(looked_at) >= LOOK_INTERVAL
     }
 
-    /// Looks whether the file has changed and reads it if so. One at a time; others go on with what is held, and wait only
-    /// where nothing is.
+    /// Checks whether the file has changed, and reads it if so. One check runs at a time. Others use the last value,
+    /// and wait only if there is none.
     async fn look(&self, now: Timestamp) -> Option<FileError> {
         let mut seen = match self.seen.try_lock() {
             Ok(seen) => seen,
@@ -154,7 +142,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
                 }
             }
             Err(error) => {
-                // What comes back is read again even if it looks the same.
+                // A file that reappears is read again even if its metadata is the same.
                 *seen = None;
                 Some(cannot_read(&self.path, &error))
             }
@@ -167,7 +155,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     }
 }
 
-/// A file's version and text. The version is taken first: what changes in between is read again at the next look.
+/// A file's version and text. The version is taken first, so that a change in between is noticed at the next check.
 fn read(path: &Path) -> std::io::Result<(Version, Zeroizing<String>)> {
     let metadata = std::fs::metadata(path)?;
     if metadata.len() > LIMIT_BYTES {

@@ -1,4 +1,12 @@
-//! What an answer from upstream means, decided at its head, before its body (RFC 9111 §3, §4.3.3; RFC 9110 §15.3.7, §15.4.5).
+//! What an answer from upstream means, decided at its head, before its body (RFC 9111 §3, §4.3.3; RFC 9110 §15.3.7,
+//! §15.4.5).
+//!
+//! - A 304 is used only if a condition was sent, and a 206 only if a range was requested. Else the answer is an error
+//!   of the origin: 502.
+//! - A 429 or 5xx is replaced by a stale stored response if [`disconnected`](super::disconnected) allows it.
+//! - An answer that is not stored still outdates the stored response if it shows another state of the target. An answer
+//!   that its origin keeps out of this cache (`no-store`, `private`), or that a request with `Cookie` or
+//!   `Authorization` got, does not: it may be made for one caller.
 
 use http::header::{ETAG, LAST_MODIFIED, RANGE};
 use http::{HeaderValue, Method, StatusCode};
@@ -7,37 +15,39 @@ use super::complete::{Completion, complete};
 use super::disconnected::disconnected;
 use super::freshen::{FreshenRefusal, Freshened, HeadOutcome, freshen, freshen_by_head};
 use super::freshness::{directives_in_force, freshness_lifetime};
-use super::reuse::has_what_is_asked;
+use super::reuse::holds_requested_bytes;
+use super::shows_change::{self, ShownState};
 use super::storable::{NotStored, Storable, storable_answer_to};
-use super::{Asked, ResponseHead, Reuse, Unreachable};
+use super::{ResponseHead, SentRequest, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
 
-/// What is to be done about an answer. "The stored response" is the one that was in hand when the request was sent.
+/// What to do about an answer. "The stored response" is the one in hand: the one that the request was about.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Pass it to the caller and store it.
     Store(Box<Storable>),
-    /// Answer from this response, and store it in the place of the stored one.
+    /// Answer from this response, and replace the stored one with it.
     Freshened(Box<StoredResponse>),
-    /// Answer from this response, but do not store it; the stored one is no longer current.
+    /// Answer from this response without storing it. The stored one is no longer current.
     AnswerOnly(Box<StoredResponse>, NotStored),
-    /// Answer with the stored part followed by the body of this answer, and store the whole where that is allowed.
+    /// Answer with the stored part followed by the body of this answer. Store the whole if that is allowed.
     Complete(Box<Completion>),
-    /// It cannot be used: send the request again, without conditions and without a range that the caller did not ask for.
+    /// The answer cannot be used: send the request again, without conditions, and with no range but the caller's.
     AskAgain(AskAgainReason),
-    /// A 304 about a version that only the caller has: pass it to that caller; the stored one is no longer current.
+    /// A 304 about a version that only the caller has: pass it to that caller. The stored response is no longer
+    /// current.
     NotModifiedForCaller,
     /// Answer from the stored response although it is stale; forget this answer.
-    ServeStale(Reuse, Unreachable),
+    ServeStale(Unreachable),
     /// Pass it to the caller; the store stays as it is.
     Keep(NotStored),
-    /// Pass it to the caller; it shows another state than the stored response, which is no longer current.
+    /// Pass it to the caller. It shows another state than the stored response, which is no longer current.
     Outdate(NotStored),
-    /// It is no possible answer to what was asked: 502.
+    /// It cannot be an answer to the request that was sent: 502.
     Reject(RejectReason),
 }
 
@@ -46,9 +56,9 @@ pub enum Change {
 pub enum AskAgainReason {
     /// A 304 that is not about the stored response.
     NotModified(FreshenRefusal),
-    /// A 304 about a stored part that is not what the caller asks for.
+    /// A 304 about a stored part that lacks the bytes that the caller asks for.
     Partial,
-    /// The rest of a stored part does not fit to it.
+    /// The bytes that came do not complete the stored part.
     Incomplete,
 }
 
@@ -71,7 +81,7 @@ pub enum RejectReason {
     UnaskedNotModified,
     /// A 206 to a request without a range.
     UnaskedPartial,
-    /// An interim status where a final one belongs (101 to a request that asked for no upgrade).
+    /// An interim status in the place of a final one (101 to a request without `Upgrade`).
     NotFinal,
 }
 
@@ -87,12 +97,12 @@ impl RejectReason {
     }
 }
 
-/// What the answer `head` to `asked` means. `coverage` is the verdict on the stored response in hand, now.
+/// What the answer `head` to `asked` means. `coverage` is the verdict on the stored response in hand, at `now`.
 ///
-/// What an unsafe method invalidates is `decide::invalidate`'s business, whatever this says.
+/// [`invalidate`](super::invalidate) decides separately what an unsafe method outdates.
 #[must_use]
 pub fn absorb(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     head: &ResponseHead,
     coverage: CoverageVerdict,
     rules: &CachingRules,
@@ -124,7 +134,7 @@ pub fn absorb(
         && let Some(stored) = asked.in_hand
     {
         return match freshen_by_head(asked, stored, head, rules) {
-            HeadOutcome::Freshened(freshened) => settle(*freshened),
+            HeadOutcome::Freshened(freshened) => freshened_change(*freshened),
             HeadOutcome::Outdated => Change::Outdate(NotStored::Method),
             HeadOutcome::Nothing => Change::Keep(NotStored::Method),
         };
@@ -136,7 +146,7 @@ pub fn absorb(
     }
 }
 
-fn absorb_not_modified(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) -> Change {
+fn absorb_not_modified(asked: &SentRequest<'_>, head: &ResponseHead, rules: &CachingRules) -> Change {
     if !asked.conditions.own && !asked.conditions.callers {
         return Change::Reject(RejectReason::UnaskedNotModified);
     }
@@ -144,14 +154,14 @@ fn absorb_not_modified(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRu
         return Change::Keep(NotStored::Status);
     };
     match freshen(asked, stored, head, rules) {
-        Ok(_) if !has_what_is_asked(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
-        Ok(freshened) => settle(freshened),
+        Ok(_) if !holds_requested_bytes(asked.request, stored) => Change::AskAgain(AskAgainReason::Partial),
+        Ok(freshened) => freshened_change(freshened),
         Err(FreshenRefusal::OtherVersion) if is_callers_version(asked, head) => Change::NotModifiedForCaller,
         Err(refusal) => Change::AskAgain(AskAgainReason::NotModified(refusal)),
     }
 }
 
-fn settle(freshened: Freshened) -> Change {
+fn freshened_change(freshened: Freshened) -> Change {
     match freshened.keep {
         Ok(()) => Change::Freshened(Box::new(freshened.response)),
         Err(reason) => Change::AnswerOnly(Box::new(freshened.response), reason),
@@ -159,7 +169,7 @@ fn settle(freshened: Freshened) -> Change {
 }
 
 /// Whether a 304 names a tag that the caller sent.
-fn is_callers_version(asked: &Asked<'_>, head: &ResponseHead) -> bool {
+fn is_callers_version(asked: &SentRequest<'_>, head: &ResponseHead) -> bool {
     let Some(tag) = tag_of(head) else { return false };
     asked.conditions.callers
         && asked
@@ -170,11 +180,11 @@ fn is_callers_version(asked: &Asked<'_>, head: &ResponseHead) -> bool {
             .is_some_and(|condition| condition.tags().any(|callers| callers.matches_weakly(tag)))
 }
 
-/// An origin that fails, or asks for patience, may be as good as away (RFC 9111 §4.3.3). Not when it names a lifetime for its
-/// failure, which it then means, unless it has also said that the stored response is preferred (`stale-if-error`); and a
-/// stored failure is never preferred to a new one.
+/// A 429 or 5xx may be treated as no answer (RFC 9111 §4.3.3). Two cases are excepted. An explicit lifetime on the
+/// failure means that the origin wants it to be cached, unless the stored response carries `stale-if-error`. A stored
+/// server error is never preferred to a new one.
 fn absorb_failure(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     head: &ResponseHead,
     coverage: CoverageVerdict,
     rules: &CachingRules,
@@ -187,12 +197,12 @@ fn absorb_failure(
     if meant && stored.policy.stale_if_error.is_none() {
         return None;
     }
-    let reuse = disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
-    Some(Change::ServeStale(reuse, why))
+    disconnected(asked.request, Some(stored), coverage, why, rules, now).ok()?;
+    Some(Change::ServeStale(why))
 }
 
-/// A 206 that nobody asked for, and one that shows bytes of what is stored whole.
-fn absorb_partial(asked: &Asked<'_>, head: &ResponseHead) -> Option<Change> {
+/// Judges a 206: it is rejected if the caller sent no range, and not stored if the same version is stored whole.
+fn absorb_partial(asked: &SentRequest<'_>, head: &ResponseHead) -> Option<Change> {
     if !asked.request.fields.contains_key(RANGE) {
         return Some(Change::Reject(RejectReason::UnaskedPartial));
     }
@@ -201,26 +211,26 @@ fn absorb_partial(asked: &Asked<'_>, head: &ResponseHead) -> Option<Change> {
     stored_whole.then_some(Change::Keep(NotStored::PartialContent))
 }
 
-/// Whether an answer that is not stored shows that the stored response is no longer current. Nobody may be shown the older
-/// state after the newer one; but an answer that its origin keeps out of this cache, or that was made for one caller, says
-/// nothing about what others get (`caching.md` rule 9).
-fn outdates(asked: &Asked<'_>, head: &ResponseHead, reason: NotStored) -> bool {
-    let for_all = !matches!(
+/// Whether an answer that is not stored shows that the stored response is no longer current. After the newer state was
+/// shown, the older one must not be shown again. An answer that its origin keeps out of this cache, or made for one
+/// caller, says nothing about what other callers get.
+fn outdates(asked: &SentRequest<'_>, head: &ResponseHead, reason: NotStored) -> bool {
+    let is_for_all = !matches!(
         reason,
-        NotStored::Method
-            | NotStored::NoStore
+        NotStored::NoStore
             | NotStored::NotUnderstood
             | NotStored::Private
             | NotStored::Cookie
             | NotStored::Authorization
     );
-    let about_the_target = head.status.is_success()
-        || head.status.is_redirection()
-        || matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    for_all && about_the_target && asked.in_hand.is_some_and(|stored| !is_same_version(stored, head))
+    let answer = ShownState::of_head(head.status, &head.fields);
+    reason != NotStored::Method
+        && asked.in_hand.is_some_and(|stored| {
+            shows_change::outdates(&answer, &ShownState::of_response(stored), is_for_all)
+        })
 }
 
-/// Whether an answer has the tag, or for want of tags the date, of the stored response.
+/// Whether an answer has the entity tag of the stored response, or its `Last-Modified` if neither has a tag.
 fn is_same_version(stored: &StoredResponse, head: &ResponseHead) -> bool {
     let stored_tag = EntityTag::of_message(stored.fields.get_all(&ETAG));
     match (tag_of(head), stored_tag) {

@@ -18,8 +18,9 @@ pub fn date_value(head: &ResponseHead) -> Timestamp {
 
 /// `corrected_initial_age`: how old a response was when its head arrived.
 ///
-/// `Date` counts whole seconds, so the time of receipt is cut to whole seconds before they are compared: a response made and
-/// received within one second has no apparent age. All else keeps its fractions until `Age` is written.
+/// `Date` counts whole seconds, so the time of receipt is truncated to whole seconds before the two are compared: a
+/// response that is made and received within one second has no apparent age. Every other term keeps its fraction until
+/// `Age` is written: the sum is truncated, not the terms, so that after three seconds in the store the age is never 2.
 #[must_use]
 pub fn corrected_initial_age(head: &ResponseHead) -> Duration {
     let apparent_age =

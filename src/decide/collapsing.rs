@@ -1,5 +1,10 @@
-//! Which requests share one exchange with the origin (RFC 9111 §4; design, section 3): who may lead or join a fetch, which fetch
-//! a request may join, and to whom its answer may be handed.
+//! Which requests share one exchange with the origin (RFC 9111 §4, collapsed requests): which may lead or follow, which
+//! exchange a request may follow, and whether it may have the result.
+//!
+//! - Only retrievals of the whole representation collapse.
+//! - A request may follow an exchange that has started if the exchange's snapshot covers what the request demanded when
+//!   it asked. The result is then its answer: no second decision is made.
+//! - Under `strong`, and with `no-cache` or `max-age=0`, a request follows only an exchange that starts after it asked.
 
 use http::Method;
 
@@ -9,20 +14,22 @@ use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
-/// Whether a request may lead or join collapsing at all. `GET` of the whole representation only, or `HEAD` where it is fetched as
-/// `GET`: nobody else could use what comes back.
+/// Whether a request may lead or follow an exchange. It must be a `GET` of the whole representation, or a `HEAD` that
+/// is sent as `GET`: no follower could use another answer.
 #[must_use]
 pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> bool {
-    // Under the caller's own credential the answer is for others only if they send the same one, and so wait for the same key.
+    // An answer to the caller's own credential may be shared only within the partition of that credential, which is
+    // part of the cache key.
     let shares_answers = !request.authorized || request.private_partition;
     let method = request.method == Method::GET || (request.method == Method::HEAD && heads_fetch_as_get);
     method && request.range.is_none() && !request.directives.no_store && shares_answers
 }
 
-/// Whether a request may join a fetch that has started, given what the rules of coverage say about the fetch's snapshot.
-/// `strong` and `no-cache` join only fetches that start after they asked, so never one of these.
+/// Whether a request may follow an exchange that has started. `verdict` is the verdict of coverage on the exchange's
+/// snapshot. `strong`, `no-cache` and `max-age=0` follow only an exchange that starts after the request, so never this
+/// one.
 #[must_use]
-pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
+pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =
         request.directives.no_cache || request.directives.max_age.is_some_and(|limit| limit.is_zero());
     if wants_validation {
@@ -40,11 +47,11 @@ pub fn may_join(request: &PresentedRequest, verdict: CoverageVerdict, rules: &Ca
     }
 }
 
-/// Whether the answer of a fetch may be handed to a request that joined it. `started_later`: the fetch started after the
-/// request had asked, so that its answer is as good as one of the request's own. Otherwise a response that its origin wants
-/// validated on each use is not for those who came late.
+/// Whether a follower may have the result of an exchange. If the exchange `started_later` than the follower asked, the
+/// result is as good as one of the follower's own exchange. Otherwise a response that may not be reused without
+/// validation is not for a follower: it asked after the exchange was sent.
 #[must_use]
-pub fn may_be_handed(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
+pub fn may_share_result(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
     let reusable = !response.policy.no_cache && !response.policy.freshness_lifetime.is_zero();
     (started_later || reusable) && vary::selects(&response.selecting, &request.fields)
 }
@@ -82,10 +89,10 @@ mod tests {
             (UNKNOWN, false, false),
             (OWN_WRITE, false, false),
         ] {
-            assert!(!may_join(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
-            assert_eq!(may_join(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
+            assert!(!may_follow(&get(&[]), verdict, &rules(Consistency::Strong)), "{verdict:?}");
+            assert_eq!(may_follow(&get(&[]), verdict, &rules(Consistency::Session)), session, "{verdict:?}");
             assert_eq!(
-                may_join(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
+                may_follow(&get(&[]), verdict, &rules(Consistency::BoundedStaleness)),
                 bounded,
                 "{verdict:?}"
             );
@@ -93,7 +100,7 @@ mod tests {
         let rules = rules(Consistency::Session);
         for directive in ["no-cache", "max-age=0"] {
             let request = get(&[("cache-control", directive)]);
-            assert!(!may_join(&request, CoverageVerdict::Covered, &rules), "{directive}");
+            assert!(!may_follow(&request, CoverageVerdict::Covered, &rules), "{directive}");
         }
     }
 
@@ -101,18 +108,18 @@ mod tests {
     fn what_must_be_validated_on_each_use_is_handed_only_to_those_who_asked_before() {
         let mut response = stored(200, &[]);
         response.policy.freshness_lifetime = Duration::from_secs(60);
-        assert!(may_be_handed(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, false));
         response.policy.no_cache = true;
-        assert!(!may_be_handed(&get(&[]), &response, false));
-        assert!(may_be_handed(&get(&[]), &response, true));
+        assert!(!may_share_result(&get(&[]), &response, false));
+        assert!(may_share_result(&get(&[]), &response, true));
         response.policy.no_cache = false;
         response.policy.freshness_lifetime = Duration::ZERO;
-        assert!(!may_be_handed(&get(&[]), &response, false));
+        assert!(!may_share_result(&get(&[]), &response, false));
     }
 
     #[test]
-    fn another_variant_is_handed_to_nobody() {
+    fn another_variant_is_not_shared() {
         let response = stored(200, &[("vary", "accept-language")]);
-        assert!(!may_be_handed(&get(&[("accept-language", "de")]), &response, true));
+        assert!(!may_share_result(&get(&[("accept-language", "de")]), &response, true));
     }
 }

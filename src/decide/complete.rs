@@ -1,4 +1,5 @@
-//! Completing a stored part (RFC 9111 §3.3, §3.4): the first bytes are stored, one `bytes=N-` request brings the rest.
+//! Completing a stored part (RFC 9111 §3.3, §3.4). If the first bytes are stored, one `bytes=N-` request brings the
+//! rest.
 
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderValue, StatusCode};
@@ -6,25 +7,23 @@ use http::{HeaderValue, StatusCode};
 use super::freshness::directives_in_force;
 use super::storable::{NotStored, Storable, storable_representation};
 use super::stored_fields::replace_fields;
-use super::{Asked, ResponseHead};
+use super::{ResponseHead, SentRequest};
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
 use crate::stored_response::StoredResponse;
 
-/// A complete response made of a stored part and the 206 that brings the rest.
+/// A complete response: a stored part and the 206 that brings the rest.
 #[derive(Clone, Debug)]
 pub struct Completion {
     /// The head of the complete response: a 200.
     pub head: ResponseHead,
     /// Whether the whole may be stored.
     pub storable: Result<Storable, NotStored>,
-    /// How many bytes the 206 must bring; they follow those that are stored.
-    pub missing_bytes: u64,
 }
 
-/// The position from which a stored part is to be completed, and its validator for `If-Range`: `None` when it does not begin
-/// at the first byte or has no strong entity tag, since then the parts cannot be joined.
+/// The position of the first missing byte of a stored part, and the strong entity tag for `If-Range`. `None` if the
+/// part does not begin at the first byte or has no strong entity tag: such parts cannot be joined (RFC 9111 §3.4).
 #[must_use]
 pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)> {
     let range = stored.range.filter(|range| range.first_byte == 0)?;
@@ -33,10 +32,9 @@ pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)>
     (0 < next_byte && next_byte < range.complete_length_bytes).then_some((next_byte, tag))
 }
 
-/// Joins the stored part in hand with the 206 that answers the request for the rest. `None` when they do not fit together:
-/// another version, other bytes.
+/// Joins the stored part in hand with the 206 that brings the rest. `None` if the version or the positions differ.
 #[must_use]
-pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
+pub fn complete(asked: &SentRequest<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
     let stored = asked.in_hand?;
     let (next_byte, stored_tag) = completable_from(stored)?;
     let complete_length_bytes = stored.range?.complete_length_bytes;
@@ -67,7 +65,7 @@ pub fn complete(asked: &Asked<'_>, head: &ResponseHead, rules: &CachingRules) ->
     };
     let in_force = directives_in_force(&whole, rules);
     let storable = storable_representation(asked.request, &whole, &in_force, rules);
-    Some(Completion { head: whole, storable, missing_bytes: complete_length_bytes - next_byte })
+    Some(Completion { head: whole, storable })
 }
 
 #[cfg(test)]
@@ -86,7 +84,7 @@ mod tests {
 
     fn completed(stored: &StoredResponse, status: u16, lines: &[(&str, &str)]) -> Option<Completion> {
         let request = get(&[]);
-        let asked = Asked {
+        let asked = SentRequest {
             request: &request,
             method: &request.method,
             in_hand: Some(stored),
@@ -149,7 +147,6 @@ mod tests {
             ("x-new", "1"),
         ];
         let completion = completed(&part, 206, &lines).unwrap();
-        assert_eq!(completion.missing_bytes, 70);
         assert_eq!(completion.head.status, StatusCode::OK);
         assert_eq!(completion.head.fields.get(CONTENT_RANGE), None);
         assert_eq!(completion.head.fields[CONTENT_LENGTH], "100");

@@ -1,9 +1,23 @@
-//! What may answer while the origin cannot (RFC 9111 §4.2.4; RFC 5861 §4; design, section 3).
+//! Which stored response may answer while the origin cannot (RFC 9111 §4.2.4; RFC 5861 §4).
+//!
+//! The operator's `when_disconnected` says how much coverage it needs (the rules of coverage are in
+//! [`sync_token`](crate::sync_token)):
+//!
+//! | `when_disconnected` | the stored response answers if |
+//! |---|---|
+//! | `consistent` | rules 1 to 3 hold |
+//! | `unless-outdated` | rule 3 holds: no write that may have touched it came after it |
+//! | `available` | always |
+//!
+//! Under `strong` consistency only `available` lets a stored response answer: the other two refuse.
+//!
+//! In every case `no-cache`, `must-revalidate`, `proxy-revalidate`, `s-maxage`, the caller's directives,
+//! `stale-if-error` and the operator's stale limit forbid what they forbid.
 
 use std::time::Duration;
 
 use super::age::current_age;
-use super::reuse::{describe, has_what_is_asked, is_shareable_with};
+use super::reuse::{describe, holds_requested_bytes, is_shareable_with};
 use super::{Reuse, Staleness, Unreachable};
 use crate::clock::Timestamp;
 use crate::config::caching::{CachingRules, Consistency, WhenDisconnected};
@@ -12,28 +26,28 @@ use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
-/// Why nothing stored may answer although the origin does not: the reason in the 504 or 502.
+/// Why no stored response may answer in the place of the origin: the reason in the 504 or 502.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DisconnectedRefusal {
     /// The method is not answered from the store.
     Method,
-    /// Nothing fitting is stored.
+    /// No response is stored for this request.
     NothingStored,
-    /// Only a part is stored, and not the one that is asked for.
+    /// Only a part is stored, and it lacks bytes that the caller asks for.
     Partial,
-    /// The caller's directives or conditions rule it out.
+    /// The caller's directives or conditions forbid it.
     Request,
     /// The request carries `Cookie` and the stored response does not say `public` (`Sharing::Guarded`).
     Cookie,
     /// The origin demands validation on each use (`no-cache`).
     NoCache,
-    /// It is stale and the origin forbids that (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
+    /// It is stale, and the origin forbids stale reuse (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
     MustRevalidate,
     /// It has been stale for longer than the origin (`stale-if-error`) or the operator allows.
     TooStale,
     /// The operator demands `strong` consistency.
     Strong,
-    /// It is not known to include what it must.
+    /// It does not satisfy the rules of coverage that `when_disconnected` demands.
     Uncovered(UncoveredReason),
 }
 
@@ -56,11 +70,11 @@ impl DisconnectedRefusal {
     }
 }
 
-/// Whether `stored` may answer now that the origin has failed as `why` says. `coverage` is the verdict on `stored`.
+/// Whether `stored` may answer after the origin has failed with `why`. `coverage` is the verdict on `stored`.
 ///
 /// # Errors
-/// The first reason that forbids it. A caller who demands validation or youth (`no-cache`, `max-age`, `min-fresh`) is told
-/// that it cannot be had, rather than given what it refused.
+/// The first reason that forbids it. A caller that demands validation or a bounded age (`no-cache`, `max-age`,
+/// `min-fresh`) gets an error, not a response that it refused.
 pub fn disconnected(
     request: &PresentedRequest,
     stored: Option<&StoredResponse>,
@@ -76,7 +90,7 @@ pub fn disconnected(
     if !is_shareable_with(request, Some(stored), rules) {
         return Err(DisconnectedRefusal::Cookie);
     }
-    if !has_what_is_asked(request, stored) {
+    if !holds_requested_bytes(request, stored) {
         return Err(DisconnectedRefusal::Partial);
     }
     if request.directives.no_cache || request.directives.no_store || request.preconditions.is_for_origin() {
@@ -95,7 +109,7 @@ fn judge_coverage(coverage: CoverageVerdict, rules: &CachingRules) -> Result<(),
     if rules.when_disconnected == WhenDisconnected::Available {
         return Ok(());
     }
-    // Whoever chose `strong` cannot bear any staleness, and what is not validated may be stale.
+    // `strong` permits no staleness, and a response that is not validated may be stale.
     if rules.consistency == Consistency::Strong {
         return Err(DisconnectedRefusal::Strong);
     }
@@ -147,7 +161,7 @@ mod tests {
 
     const COVERED: CoverageVerdict = CoverageVerdict::Covered;
 
-    /// What answers so many seconds after the response was stored: its remaining lifetime, or the refusal.
+    /// The remaining lifetime of the response that answers this many seconds after it was stored, or the refusal.
     fn judge(
         demands: &[(&str, &str)],
         directives: &str,
@@ -191,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_given_what_it_refused() {
+    fn a_caller_never_gets_a_response_that_it_refused() {
         let refused = Err(DisconnectedRefusal::Request);
         for (demand, seconds, expected) in [
             ("no-cache", 0, refused),

@@ -1,4 +1,12 @@
-//! What a 304 changes (RFC 9111 §3.2, §4.3.4), and what the answer to a `HEAD` does (§4.3.5).
+//! What a 304 changes (RFC 9111 §3.2, §4.3.4), and what the answer to a `HEAD` changes (§4.3.5).
+//!
+//! - Each field of the new answer replaces all stored lines of that name, except `Content-Length`, `Content-Encoding`
+//!   and `Content-Range`: they describe the stored bytes. The other stored fields stay. Age and lifetime start anew.
+//! - A 304 with an entity tag freshens the response in hand only if the tags match.
+//! - A 304 without an entity tag freshens it only if no other version was asked about and `Last-Modified` does not
+//!   differ.
+//! - A 304 raises the coverage of the response to that of the request. The answer to a `HEAD` does so only with an
+//!   equal strong tag.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -6,28 +14,28 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::freshness::{directives_in_force, policy};
 use super::storable::{NotStored, storable_representation};
 use super::stored_fields::{replace_fields, stored_fields};
-use super::{Asked, ResponseHead, SentConditions};
+use super::{ResponseHead, SentConditions, SentRequest};
 use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::{hop_by_hop, http_date};
 use crate::stored_response::{StoredFields, StoredResponse};
 
-/// A stored response made current by an answer without a body.
+/// A stored response that an answer without a body has made current.
 #[derive(Clone, Debug)]
 pub struct Freshened {
     /// The response: the stored body under the updated fields.
     pub response: StoredResponse,
-    /// Whether it may stay in the store: the updated fields may forbid it (`no-store`, `private`). Then it answers the caller
-    /// who asked, and the stored one is no longer current.
+    /// Whether it may stay in the store: the new fields may forbid it (`no-store`, `private`). Then it answers only the
+    /// caller that asked, and the stored one is no longer current.
     pub keep: Result<(), NotStored>,
 }
 
 /// Why a 304 freshens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FreshenRefusal {
-    /// It names another version than the one in hand.
+    /// It names another version than that of the response in hand.
     OtherVersion,
-    /// It names no version, and more than one was asked about; or it names two.
+    /// It names no version although several were asked about, or it names two.
     NoVersion,
 }
 
@@ -49,16 +57,13 @@ pub enum HeadOutcome {
     Freshened(Box<Freshened>),
     /// Another version, or none: the stored response is no longer current.
     Outdated,
-    /// Nothing can be learned from it.
+    /// It says nothing about the stored response.
     Nothing,
 }
 
-/// Freshens `stored` with the 304 to `asked`.
-///
-/// # Errors
-/// When the 304 does not prove that `stored` is what it is about.
+/// [`FreshenRefusal`] if the 304 is not proven to be about `stored`.
 pub fn freshen(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     not_modified: &ResponseHead,
     rules: &CachingRules,
@@ -70,13 +75,13 @@ pub fn freshen(
 /// Freshens or outdates `stored` with the final answer to a `HEAD` of the same target.
 #[must_use]
 pub fn freshen_by_head(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     head: &ResponseHead,
     rules: &CachingRules,
 ) -> HeadOutcome {
     if head.status != stored.status {
-        // A redirect or an error may be about this request alone; that something is gone never is.
+        // A redirect or an error may be about this request alone. A 404 or 410 is about the target.
         let gone = matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE);
         return if gone || head.status == StatusCode::OK {
             HeadOutcome::Outdated
@@ -101,7 +106,7 @@ pub fn freshen_by_head(
     if other_tag || other_date || other_length {
         return HeadOutcome::Outdated;
     }
-    // Lengths and dates say that it may be reused, a strong tag that it is the same state.
+    // Equal lengths and dates permit reuse. Only an equal strong tag proves the same state, and raises coverage.
     let proven = same_tag && tag.is_some_and(|tag| !tag.is_weak());
     HeadOutcome::Freshened(Box::new(update(asked, stored, head, proven, rules)))
 }
@@ -133,9 +138,9 @@ fn names_stored(
     }
 }
 
-/// The stored response with the fields of `newer` in the place of its own, and its freshness begun anew.
+/// The stored response with the fields of `newer`, its age and lifetime worked out anew.
 fn update(
-    asked: &Asked<'_>,
+    asked: &SentRequest<'_>,
     stored: &StoredResponse,
     newer: &ResponseHead,
     proven: bool,
@@ -178,7 +183,7 @@ fn update(
     Freshened { response, keep }
 }
 
-/// Fields of a 304 that never replace the stored ones: they describe the bytes that are stored (RFC 9111 §3.2).
+/// Fields that never replace the stored ones: they describe the stored bytes (RFC 9111 §3.2).
 fn describes_stored_bytes(name: &HeaderName) -> bool {
     matches!(*name, CONTENT_LENGTH | CONTENT_ENCODING | CONTENT_RANGE)
 }

@@ -1,5 +1,8 @@
-//! What a list says of a stored response for one of its items: the same as a validation of that item would
-//! (RFC 9111 §4.3.4), because the list shows the item's entity tag.
+//! What a list says about the stored response for one of its items. The list shows the item's entity tag, so it says
+//! what a validation of that item would say (RFC 9111 §4.3.4): an equal strong tag freshens the stored response,
+//! another tag outdates it.
+//!
+//! A list says nothing about a response whose request was sent later than the list's own.
 
 use http::StatusCode;
 use http::header::{DATE, ETAG, HeaderValue};
@@ -7,19 +10,19 @@ use http::header::{DATE, ETAG, HeaderValue};
 use crate::headers::entity_tag::EntityTag;
 use crate::stored_response::{StoredFields, StoredResponse};
 
-/// What is to be done about the stored response for an item.
+/// What to do about the stored response for an item.
 #[derive(Clone, Debug)]
 pub enum ItemChange {
-    /// The same state: this takes its place.
+    /// The list shows the same state: this replaces the stored response.
     Freshened(Box<StoredResponse>),
-    /// Another state than the list shows, and the list was asked for later.
+    /// The list shows another state, and was requested later.
     Outdated,
-    /// The list says nothing of it.
+    /// The list says nothing about it.
     Keep,
 }
 
-/// What `list`, which contains the item with this entity tag, says of `stored`, a response for the item by itself. Off
-/// `needs_equal_tag` it is the mistake of taking presence in the list for validation.
+/// What `list` says about `stored`, the response for an item that the list contains with the tag `item_tag`. Without
+/// `needs_equal_tag` presence in the list counts as validation: the mistake that tests of the clause make on purpose.
 #[must_use]
 pub fn freshen_by_list(
     stored: &StoredResponse,
@@ -27,7 +30,14 @@ pub fn freshen_by_list(
     list: &StoredResponse,
     needs_equal_tag: bool,
 ) -> ItemChange {
-    if stored.status != StatusCode::OK || stored.covers.sent_order >= list.covers.sent_order {
+    if stored.covers.sent_order >= list.covers.sent_order {
+        return ItemChange::Keep;
+    }
+    if matches!(stored.status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+        // It exists. Kept, the absence would be taken for unchanged if the item were deleted again.
+        return ItemChange::Outdated;
+    }
+    if stored.status != StatusCode::OK {
         return ItemChange::Keep;
     }
     let tags = EntityTag::of_message(stored.fields.get_all(&ETAG)).zip(EntityTag::parse(item_tag.as_bytes()));
@@ -88,6 +98,8 @@ mod tests {
         assert!(outdated(&single, "W/\"a\""), "a weak tag may stand for several states");
         let later_one = StoredResponse { covers: LIST, ..single.clone() };
         assert!(!outdated(&later_one, "\"b\""));
-        assert!(!outdated(&stored(404, &[]), "\"b\""), "nothing shows that it was absent in between");
+        assert!(outdated(&stored(404, &[]), "\"b\""), "it exists");
+        assert!(!outdated(&StoredResponse { covers: LIST, ..stored(404, &[]) }, "\"b\""));
+        assert!(!outdated(&stored(302, &[]), "\"b\""));
     }
 }

@@ -15,16 +15,16 @@ use crate::stored_response::StoredPolicy;
 /// A heuristic lifetime is this fraction of the time since the last modification (RFC 9111 §4.2.2).
 const HEURISTIC_DIVISOR: u32 = 10;
 
-/// The directives that decide about a response, and where they stand.
+/// The directives that apply to a response, and which field they come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectivesInForce {
-    /// What they say.
+    /// The directives.
     pub directives: ResponseDirectives,
-    /// They come from `CDN-Cache-Control`: `Cache-Control` and `Expires` are as if absent (RFC 9213 §2.2).
+    /// They come from `CDN-Cache-Control`: then `Cache-Control` and `Expires` are ignored (RFC 9213 §2.2).
     pub targeted: bool,
 }
 
-/// Reads the directives that decide: a valid `CDN-Cache-Control` alone where the rules know it, else `Cache-Control`.
+/// Reads the directives that apply: a valid `CDN-Cache-Control` alone if the rules allow it, else `Cache-Control`.
 #[must_use]
 pub fn directives_in_force(head: &ResponseHead, rules: &CachingRules) -> DirectivesInForce {
     let targeted =
@@ -46,11 +46,11 @@ pub enum LifetimeSource {
     MaxAge,
     /// `Expires` minus `Date`.
     Expires,
-    /// The operator's, because the origin said nothing.
+    /// The operator's setting, because the response names none.
     Configured,
     /// A fraction of the time since `Last-Modified`.
     Heuristic,
-    /// Nobody named one: it is zero.
+    /// None of these: the lifetime is zero.
     Nothing,
 }
 
@@ -78,7 +78,7 @@ pub fn freshness_lifetime(
     if !in_force.targeted
         && let Some(expires) = head.fields.get(EXPIRES)
     {
-        // An invalid date, `0` above all, lies in the past (RFC 9111 §5.3).
+        // An invalid date, `0` in particular, lies in the past (RFC 9111 §5.3).
         let expires = http_date::parse(expires.as_bytes());
         let lifetime = expires.map_or(Duration::ZERO, |expires| expires.since(date_value(head)));
         return (lifetime, LifetimeSource::Expires);
@@ -92,12 +92,14 @@ pub fn freshness_lifetime(
         && let Some(last_modified) = head.fields.get(LAST_MODIFIED)
         && let Some(last_modified) = http_date::parse(last_modified.as_bytes())
     {
-        return (date_value(head).since(last_modified) / HEURISTIC_DIVISOR, LifetimeSource::Heuristic);
+        let guess = date_value(head).since(last_modified) / HEURISTIC_DIVISOR;
+        return (guess.min(rules.heuristic_limit), LifetimeSource::Heuristic);
     }
     (Duration::ZERO, LifetimeSource::Nothing)
 }
 
-/// What the operator configured for a status whose response names no lifetime (design, section 4).
+/// The operator's lifetime for a status whose response names none. Statuses other than 200, 203, 206 and 404 have no
+/// such setting.
 fn configured_lifetime(status: StatusCode, rules: &CachingRules) -> Option<Duration> {
     match status {
         StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION | StatusCode::PARTIAL_CONTENT => {
@@ -108,14 +110,14 @@ fn configured_lifetime(status: StatusCode, rules: &CachingRules) -> Option<Durat
     }
 }
 
-/// Whether a response of this status may be stored, and its lifetime guessed, although it names none (RFC 9110 §15.1). A 206
-/// is left out: the parts of a representation whose lifetime is a guess are not worth keeping.
+/// Whether a response of this status may be stored with a heuristic lifetime (RFC 9110 §15.1). A 206 is left out: parts
+/// with a guessed lifetime are not worth storing.
 #[must_use]
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
-/// Works out once what the hot path compares.
+/// Computes at the time of storing what each reuse compares.
 #[must_use]
 pub fn policy(head: &ResponseHead, in_force: &DirectivesInForce, rules: &CachingRules) -> StoredPolicy {
     let directives = &in_force.directives;
@@ -210,6 +212,21 @@ mod tests {
             (&[("last-modified", "@1000"), ("expires", "0")], (0, Expires)),
         ] {
             assert_eq!(lifetime(200, lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_heuristic_lifetime_is_bounded_and_no_other_is() {
+        let two_years = ("last-modified", "@63072000");
+        assert_eq!(lifetime(200, &[two_years]), (3_600, LifetimeSource::Heuristic));
+        assert_eq!(lifetime(200, &[("last-modified", "@35990")]), (3_599, LifetimeSource::Heuristic));
+        for (limit, expected) in [(0, 0), (60, 60), (100_000_000, 6_307_200)] {
+            let rules =
+                CachingRules { heuristic_limit: Duration::from_secs(limit), ..CachingRules::rfc9111() };
+            let found = lifetime_under(&rules, 200, &[two_years]);
+            assert_eq!(found, (expected, LifetimeSource::Heuristic), "{limit}");
+            let named = [two_years, ("cache-control", "max-age=86400")];
+            assert_eq!(lifetime_under(&rules, 200, &named), (86_400, LifetimeSource::MaxAge), "{limit}");
         }
     }
 

@@ -1,15 +1,19 @@
-//! What the answer to an unsafe request says about what was stored before it (RFC 9111 §4.4; `caching.md` rule 17).
+//! What the answer to an unsafe request says about earlier stored responses (RFC 9111 §4.4).
+//!
+//! | answer | outcome |
+//! |---|---|
+//! | 2xx, 3xx (202 included) | happened |
+//! | 4xx | did not happen |
+//! | 409, 412 where the API's conflicts reveal a newer state (App Configuration) | counts as happened |
+//! | 408, 5xx under `guarded`, a status of no known class, no answer after the first byte was sent | unknown: counts as happened |
+//! | 5xx under `rfc9111` | did not happen: RFC 9111 §4.4 speaks of non-error responses only |
 
 use http::StatusCode;
 
 use crate::config::caching::{CachingRules, Sharing};
 use crate::sync_token::session::WriteOutcome;
 
-/// How a write ended that was answered with `status`.
-///
-/// A success or a redirection happened, 202 included. A client error did not, save where it reveals a newer state than the
-/// stored one (409 and 412 at App Configuration) and save 408, after which nobody knows. A server error may have happened:
-/// `guarded` takes it so, `rfc9111` keeps to the letter of RFC 9111 §4.4, which speaks of non-error responses only.
+/// The outcome of a write that was answered with `status`.
 #[must_use]
 pub fn write_outcome(status: StatusCode, rules: &CachingRules) -> WriteOutcome {
     match status {
@@ -22,7 +26,7 @@ pub fn write_outcome(status: StatusCode, rules: &CachingRules) -> WriteOutcome {
             Sharing::Guarded => WriteOutcome::Unknown,
             Sharing::Rfc9111 => WriteOutcome::DidNotHappen,
         },
-        // What is no known class may have happened.
+        // A status of no known class says nothing, so the write may have happened.
         status if status.as_u16() >= 600 => WriteOutcome::Unknown,
         _ => WriteOutcome::Happened,
     }

@@ -1,18 +1,18 @@
-//! Whether a list is validated in the place of one of its items: one request that validates them all (see
-//! [`freshen_by_list`](super::freshen_by_list)), where many have to be validated at about the same time.
+//! Whether a list is validated in the place of one of its items: one request then validates them all (see
+//! [`freshen_by_list`](super::freshen_by_list)). It pays if many items need validation at about the same time.
 
 use super::{ForwardReason, StaleReason};
 use crate::sync_token::coverage::UncoveredReason;
 
-/// From how many stored items on, which cannot answer either, the list is asked first. Below, items are validated singly: a list
-/// that changed costs a body.
+/// The number of stale stored items from which the list is validated first. Below it items are validated singly,
+/// because a list that has changed costs a body.
 const ENOUGH_ITEMS: usize = 4;
 
-/// Whether to validate the list that contains an item with the tag that is stored for it. `reason` is why the item itself must be
-/// validated, `list_answers` whether the stored list could be reused (then asking for it would bring nothing), and
-/// `stale_items` how many of its items are stored and could not be reused either.
+/// Whether to validate the list that contains an item with its stored entity tag. `reason` is why the item itself needs
+/// validation. `list_answers` says that the stored list could be reused: then its validation would bring nothing new.
+/// `stale_items` counts its stored items that could not be reused.
 #[must_use]
-pub const fn asks_list_first(reason: ForwardReason, list_answers: bool, stale_items: usize) -> bool {
+pub const fn validates_list_first(reason: ForwardReason, list_answers: bool, stale_items: usize) -> bool {
     let concerns_all = matches!(
         reason,
         ForwardReason::Stale(StaleReason::Lifetime | StaleReason::Uncovered(UncoveredReason::Change))
@@ -29,10 +29,13 @@ mod tests {
     fn a_list_is_asked_first_where_many_items_need_validation() {
         let change = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::Change));
         let lifetime = ForwardReason::Stale(StaleReason::Lifetime);
-        assert!(asks_list_first(change, false, 4));
-        assert!(asks_list_first(lifetime, false, 100));
-        assert!(!asks_list_first(change, false, 3), "a few are validated singly");
-        assert!(!asks_list_first(change, true, 100), "the list is known to be current, and so are its items");
+        assert!(validates_list_first(change, false, 4));
+        assert!(validates_list_first(lifetime, false, 100));
+        assert!(!validates_list_first(change, false, 3), "a few are validated singly");
+        assert!(
+            !validates_list_first(change, true, 100),
+            "the list is known to be current, and so are its items"
+        );
         for reason in [
             ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::OwnWrite)),
             ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::SyncToken)),
@@ -40,7 +43,7 @@ mod tests {
             ForwardReason::Request(RequestReason::NoCache),
             ForwardReason::UriMiss,
         ] {
-            assert!(!asks_list_first(reason, false, 100), "{reason:?} is about this request alone");
+            assert!(!validates_list_first(reason, false, 100), "{reason:?} is about this request alone");
         }
     }
 }

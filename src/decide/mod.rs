@@ -1,19 +1,63 @@
-//! The decisions of an HTTP cache (RFC 9111), as pure functions: no I/O, no clock, one file a rule.
+//! The decisions of an HTTP cache (RFC 9111), as pure functions: no I/O and no clock. One file holds one rule.
 //!
-//! | question | file |
-//! |---|---|
-//! | May the stored response answer this request? | [`reuse`] |
-//! | Which variants, which age, which lifetime? | `headers::vary`, [`age`], [`freshness`] |
-//! | May this response be stored, and what of it? | [`storable`], [`stored_fields`] |
-//! | What does an answer from upstream mean? | [`absorb`] |
-//! | What does a 304, or the answer to a `HEAD`, change? | [`freshen`] |
-//! | What does a list say of its items? | [`freshen_by_list`] |
-//! | When is a list asked in the place of its items? | [`list_first`] |
-//! | Which answers show a change? | [`shows_change`] |
-//! | Does the caller have it already (304)? | [`precondition`] |
-//! | Which bytes does a `Range` get (206, 416)? | [`range`] |
-//! | What completes a stored partial response? | [`complete`] |
-//! | What if the origin cannot be reached? | [`disconnected`] |
+//! # The decisions
+//!
+//! ```text
+//! request, stored response, verdict of coverage, now ── reuse ──► Decision
+//!     Reuse            answer from the store: precondition (304), then range (206, 416)
+//!     Validate, Fetch  collapsing: lead an exchange, or follow one; validation: what to send
+//!     Forward          one exchange for this request alone
+//!     Refuse           504
+//!
+//! request as sent, head of the answer, stored response in hand, now ── absorb ──► Change
+//!     Store                   200 and the like        storable, freshness, stored_fields
+//!     Freshened, AnswerOnly   304, the answer to HEAD freshen
+//!     Complete                206 with missing bytes  complete
+//!     ServeStale              429, 5xx                disconnected
+//!     AskAgain, Reject        an answer that cannot be used
+//!     Keep, Outdate           an answer that is passed on and not stored
+//!
+//! unsafe request, status of its answer ── invalidate ──► WriteOutcome
+//! list, stored response for one item   ── freshen_by_list ──► ItemChange
+//! answer, state that was shown before  ── shows_change ──► Revelation
+//! no answer, stored response, now      ── disconnected ──► Reuse, or the reason for the 504
+//! ```
+//!
+//! # The rules
+//!
+//! | file | rule | source |
+//! |---|---|---|
+//! | [`reuse`] | A stored response answers if it is shareable with the caller, holds the bytes, is covered, and is fresh or stale within a permission. | RFC 9111 §4, §5.2.1; RFC 5861 §3 |
+//! | [`age`] | The age is the age at receipt plus the time in the store. | RFC 9111 §4.2.3 |
+//! | [`freshness`] | `s-maxage`, `max-age`, `Expires`, the operator's lifetime, and the heuristic name the lifetime, in this order. | RFC 9111 §4.2.1, §4.2.2; RFC 9213 §2.2 |
+//! | [`storable`] | A response is stored unless the method, the status, a directive, the sharing or its body forbids it. | RFC 9111 §3, §3.3, §3.5, §5.2.2 |
+//! | [`stored_fields`] | All fields are stored except those of one connection, of one exchange or of one caller. | RFC 9111 §3.1 |
+//! | [`collapsing`] | A request follows an exchange only if the snapshot of the exchange covers what the request demands. | RFC 9111 §4 |
+//! | [`validation`] | A validation carries the stored validators as they were received, and the caller's entity tags. | RFC 9111 §4.3.1, §4.3.2 |
+//! | [`list_first`] | A list is validated in the place of its items if many of them need validation. | |
+//! | [`absorb`] | The head of an answer decides what happens to the stored response and what the caller gets. | RFC 9111 §3, §4.3.3; RFC 9110 §15 |
+//! | [`freshen`] | A 304 freshens the response in hand only if it is about its version. | RFC 9111 §3.2, §4.3.4, §4.3.5 |
+//! | [`freshen_by_list`] | A list validates the stored response for an item with an equal strong entity tag. | RFC 9111 §4.3.4 |
+//! | [`complete`] | A stored first part and a 206 with the rest join if they have the same strong entity tag. | RFC 9111 §3.3, §3.4 |
+//! | [`shows_change`] | An answer that shows a state that was not shown before raises `required`. | [`sync_token`](crate::sync_token) |
+//! | [`invalidate`] | A write that may have happened outdates what it may have changed. | RFC 9111 §4.4 |
+//! | [`precondition`] | A caller that has the stored version gets a 304. | RFC 9110 §13.2; RFC 9111 §4.3.2 |
+//! | [`range`] | One byte range of a stored response is answered with 206 or 416. | RFC 9110 §14.2 |
+//! | [`disconnected`] | A stale response answers in the place of a failed origin, unless a directive, coverage or the stale limit forbids it. | RFC 9111 §4.2.4; RFC 5861 §4 |
+//!
+//! Which of several stored variants a request selects (RFC 9111 §4.1) is in [`headers::vary`](crate::headers::vary).
+//!
+//! # Invariants
+//!
+//! - The time is a parameter. The same arguments give the same decision.
+//! - Each refusal is an enum variant. Its `as_str` is the word in `Cache-Status; detail=`, in logs and in metric
+//!   labels.
+//! - Coverage and freshness are independent: a response answers without the origin only if both hold.
+//! - `must-revalidate`, `proxy-revalidate`, `s-maxage` and `no-cache` win over every permission to serve a stale
+//!   response.
+//! - The response in hand is the one whose validators were sent. A 304 is about that response, whatever the store holds
+//!   now.
+//! - A caller that sent no condition never gets a 304 (RFC 9110 §15.4.5).
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -31,8 +75,10 @@ pub mod disconnected;
 pub mod freshen;
 pub mod freshen_by_list;
 pub mod freshness;
+pub mod hit_for_miss;
 pub mod invalidate;
 pub mod list_first;
+pub mod newer;
 pub mod precondition;
 pub mod range;
 pub mod reuse;
@@ -50,24 +96,24 @@ pub struct ResponseHead {
     pub fields: HeaderMap,
     /// When the request was sent (RFC 9111 §4.2.3).
     pub request_time: Timestamp,
-    /// When the head had arrived.
+    /// When its head arrived.
     pub response_time: Timestamp,
 }
 
-/// What is to be done about a presented request.
+/// What to do about a presented request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Answer from the store.
     Reuse(Reuse),
-    /// Ask the origin whether the stored response is still current, with that response in hand. It may have no validator,
-    /// or be a part that is to be completed: `decide::validation` says what to send.
+    /// Ask the origin whether the stored response is still current. That response is held in hand until the answer
+    /// arrives. It may have no validator, or be a part that needs completion: [`validation`] says what to send.
     Validate(ForwardReason),
-    /// Ask the origin although there is no stored response to validate, unless one has come by the time that the request leaves.
-    /// It may lead or join a fetch.
+    /// Ask the origin without a stored response to validate, unless one is stored before the request is sent. The
+    /// request may lead or follow an exchange.
     Fetch(ForwardReason),
-    /// Pass the request on by itself: it neither joins a fetch nor leads one. What comes back is absorbed all the same.
+    /// Pass the request on alone: it neither leads nor follows an exchange. [`absorb`] judges its answer all the same.
     Forward(ForwardReason),
-    /// The caller wants a stored response or none (`only-if-cached`), and there is none for it: 504.
+    /// The caller said `only-if-cached` and no stored response may answer: 504 (RFC 9111 §5.2.1.7).
     Refuse,
 }
 
@@ -78,25 +124,25 @@ pub struct Reuse {
     pub ttl_seconds: i64,
     /// The `Age` to send, in whole seconds.
     pub age_seconds: u64,
-    /// Why it may answer although it may be out of date.
+    /// Which permission it answers under.
     pub staleness: Staleness,
 }
 
-/// Why a stored response may answer.
+/// The permission under which a stored response answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Staleness {
-    /// It is fresh and covers what it must.
+    /// It is fresh and covered.
     Fresh,
-    /// Stale within `stale-while-revalidate` (RFC 5861 §3): answer now and validate in the background.
+    /// Stale within `stale-while-revalidate` (RFC 5861 §3): answer now, validate in the background.
     WhileRevalidate,
-    /// Stale within what the caller allows (`max-stale`).
+    /// Stale within the caller's `max-stale` (RFC 9111 §5.2.1.2).
     MaxStale,
-    /// Stale or not known to be current, and the origin gives no better answer.
+    /// Stale or unverified, and the origin gives no better answer.
     Disconnected(Unreachable),
 }
 
 impl Staleness {
-    /// The word for `Cache-Status; detail=`; `None` for what needs no explanation.
+    /// The word for `Cache-Status; detail=`; `None` if the response is fresh.
     #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
@@ -115,21 +161,21 @@ pub enum Unreachable {
     Connect,
     /// No answer in time.
     TimedOut,
-    /// An answer that is none, or one that was cut.
+    /// The answer is malformed or was cut off.
     Broken,
-    /// The origin asked for fewer requests (429), or did so a moment ago (503 with a hint too).
+    /// The origin asked for fewer requests: 429, or 503 with `Retry-After`, now or a moment ago.
     Throttled,
     /// The origin answered 5xx.
     ServerError,
 }
 
 impl Unreachable {
-    /// What a status says of the origin, if it says that it fails or asks for patience: as good as no answer, and it may pass.
+    /// Whether a status says that the origin fails or throttles for the moment: then it is as good as no answer.
     #[must_use]
     pub const fn of_status(status: StatusCode) -> Option<Self> {
         match status.as_u16() {
             429 => Some(Self::Throttled),
-            // These are about the request.
+            // 501 and 505 are about the request, not about the condition of the origin.
             501 | 505 => None,
             500..=599 => Some(Self::ServerError),
             _ => None,
@@ -149,10 +195,21 @@ impl Unreachable {
     }
 }
 
-/// Why a request went upstream: the words of RFC 9211 §2.2 with our detail.
+impl Decision {
+    /// The same for a caller that has not proved that it may see what is stored: it must ask under its own credential.
+    #[must_use]
+    pub fn for_unproven_caller(self) -> Self {
+        match self {
+            Self::Reuse(_) => Self::Validate(ForwardReason::Request(RequestReason::UnprovenCaller)),
+            other => other,
+        }
+    }
+}
+
+/// Why a request went upstream: the parameter `fwd` of RFC 9211 §2.2, with the detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ForwardReason {
-    /// The cache is not to handle this request.
+    /// The cache does not handle this request.
     Bypass(BypassReason),
     /// The method is not answered from the store.
     Method,
@@ -160,9 +217,9 @@ pub enum ForwardReason {
     UriMiss,
     /// Something is stored for the target, but not for these selecting header fields.
     VaryMiss,
-    /// The caller's directives demand it, or who the caller is.
+    /// A directive of the caller demands it, or the caller is not proven.
     Request(RequestReason),
-    /// What is stored may not answer without validation.
+    /// The stored response may not answer without validation.
     Stale(StaleReason),
     /// Only a part of the representation is stored.
     Partial,
@@ -171,15 +228,15 @@ pub enum ForwardReason {
 /// Why the cache does not handle a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BypassReason {
-    /// It carries `Cookie`, and nothing says that the answer is the same for all (`Sharing::Guarded`).
+    /// It carries `Cookie`, and no stored response says `public` (`Sharing::Guarded`).
     Cookie,
-    /// It carries a condition that only the origin may judge: `If-Match`, `If-Unmodified-Since` (RFC 9111 §4.3.2).
+    /// It carries `If-Match` or `If-Unmodified-Since`: only the origin knows the current state (RFC 9111 §4.3.2).
     Precondition,
-    /// It is not identified as one that the store could answer.
-    Unidentified(profile::BypassReason),
+    /// The profile gives it no cache key.
+    Unkeyed(profile::UnkeyedReason),
 }
 
-/// What about the request made it go upstream although what is stored could answer it.
+/// What about the request sent it upstream although a stored response could have answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestReason {
     /// `no-cache`, or `Pragma: no-cache`.
@@ -190,7 +247,7 @@ pub enum RequestReason {
     MaxAge,
     /// The stored response will not be fresh for as long as `min-fresh` demands.
     MinFresh,
-    /// Only the origin can judge whether the caller is who he says (a signature that is passed on).
+    /// Only the origin can authenticate the caller: the caller's own signature is passed on.
     UnprovenCaller,
 }
 
@@ -199,11 +256,11 @@ pub enum RequestReason {
 pub enum StaleReason {
     /// Its lifetime is over.
     Lifetime,
-    /// Its origin demands validation on each use (`no-cache`).
+    /// The origin demands validation on each use (`no-cache`).
     NoCache,
     /// The operator chose `strong` consistency.
     Strong,
-    /// It is not known to include what it must: see [`crate::sync_token`].
+    /// It does not satisfy the rules of coverage: see [`crate::sync_token`].
     Uncovered(UncoveredReason),
 }
 
@@ -222,7 +279,7 @@ impl ForwardReason {
         }
     }
 
-    /// The word for `Cache-Status; detail=`, where there is more to say than [`ForwardReason::fwd`] does.
+    /// The word for `Cache-Status; detail=`, if there is one beside [`ForwardReason::fwd`].
     #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
@@ -241,7 +298,7 @@ impl BypassReason {
         match self {
             Self::Cookie => "cookie",
             Self::Precondition => "precondition",
-            Self::Unidentified(reason) => reason.as_str(),
+            Self::Unkeyed(reason) => reason.as_str(),
         }
     }
 }
@@ -261,7 +318,7 @@ impl RequestReason {
 }
 
 impl StaleReason {
-    /// The word for `Cache-Status; detail=`; `None` for plain staleness.
+    /// The word for `Cache-Status; detail=`; `None` if only the lifetime is over.
     #[must_use]
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
@@ -273,30 +330,31 @@ impl StaleReason {
     }
 }
 
-/// Which conditions a request upstream carried, so that a 304 can be understood.
+/// Which conditions a request upstream carried: they decide what a 304 means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SentConditions {
     /// The validators of the stored response in hand: its entity tag, its `Last-Modified`, or both.
     pub own: bool,
-    /// Conditions of the caller that ask something else: entity tags beside our own, or any when nothing was in hand.
+    /// Conditions of the caller: entity tags beside the stored one, or any condition when no stored response is in
+    /// hand.
     pub callers: bool,
 }
 
-/// A request upstream as far as it helps to understand the answer.
+/// A request that was sent upstream, as far as the meaning of its answer depends on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct SentRequest<'a> {
     /// The request on whose behalf it was sent.
     pub request: &'a PresentedRequest,
-    /// The method that was sent: a `HEAD` may be fetched as `GET`, so that its answer can be stored.
+    /// The method that was sent: a `HEAD` may be sent as `GET`, so that its answer can be stored.
     pub method: &'a Method,
-    /// The stored response whose validators, or whose missing bytes, it was about. Held from the decision on, whatever the
-    /// store does meanwhile.
+    /// The stored response whose validators, or whose missing bytes, the request was about. It is held from the
+    /// decision on and does not change when the store does.
     pub in_hand: Option<&'a StoredResponse>,
     /// Which conditions it carried.
     pub conditions: SentConditions,
-    /// It asked for the bytes that the stored part in hand lacks, and for nothing else.
+    /// It asked only for the bytes that the stored part in hand lacks.
     pub completing: bool,
-    /// Its snapshot: what its answer is known to include.
+    /// Its snapshot: the coverage of its answer.
     pub covers: Coverage,
 }
 

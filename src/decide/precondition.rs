@@ -1,4 +1,6 @@
-//! The caller's conditions against a stored response (RFC 9110 §13.2; RFC 9111 §4.3.2).
+//! Evaluating the caller's conditions against a stored response (RFC 9110 §13.2; RFC 9111 §4.3.2).
+//!
+//! `If-None-Match` compares weakly over the whole list, `*` included, and wins over `If-Modified-Since`.
 
 use http::header::{DATE, ETAG, HeaderName, LAST_MODIFIED};
 use http::{HeaderValue, StatusCode};
@@ -13,7 +15,7 @@ use crate::stored_response::StoredResponse;
 /// What the caller gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evaluation {
-    /// The response itself.
+    /// The full response.
     Full,
     /// 304: the caller has it already.
     NotModified,
@@ -21,8 +23,8 @@ pub enum Evaluation {
 
 /// Evaluates the conditions of a caller that is to be answered with this stored response.
 ///
-/// `If-Match` and `If-Unmodified-Since` play no part: only the origin knows the current state, and `decide::reuse` has sent
-/// them there.
+/// `If-Match` and `If-Unmodified-Since` play no part: only the origin knows the current state, so
+/// [`reuse`](super::reuse) forwards requests that carry them.
 #[must_use]
 pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluation {
     let conditions = &request.preconditions;
@@ -33,7 +35,7 @@ pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluati
         return Evaluation::Full;
     }
     let is_unchanged = match (&conditions.if_none_match, conditions.if_modified_since) {
-        // `If-None-Match` beats `If-Modified-Since`, even when nothing in it is well-formed.
+        // RFC 9110 §13.2.2: `If-None-Match` wins, even if none of its tags is well-formed.
         (Some(listed), _) => listed.matches_weakly(EntityTag::of_message(stored.fields.get_all(&ETAG))),
         (None, Some(since)) => last_change(stored) <= since,
         (None, None) => false,
@@ -41,8 +43,9 @@ pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluati
     if is_unchanged { Evaluation::NotModified } else { Evaluation::Full }
 }
 
-/// The same for an answer that is passed on without being stored. Its conditions stayed here, because what came back might have
-/// been stored for everyone; so the caller's have to be judged here too. Without a validator in it the answer is full.
+/// The same for an answer that is passed on without being stored. The caller's conditions were not sent upstream,
+/// because a 304 could not have been stored for other callers. So they are evaluated here. An answer without a
+/// validator is sent in full.
 #[must_use]
 pub fn evaluate_unstored(request: &PresentedRequest, head: &ResponseHead) -> Evaluation {
     let conditions = &request.preconditions;
@@ -69,7 +72,7 @@ fn last_change(stored: &StoredResponse) -> Timestamp {
     date_in(stored, &LAST_MODIFIED).or_else(|| date_in(stored, &DATE)).unwrap_or(stored.response_time)
 }
 
-/// A date that stands on exactly one line, so that it can mean only one thing.
+/// The date of a field that has exactly one line: two lines contradict each other.
 pub(super) fn date_in(stored: &StoredResponse, name: &HeaderName) -> Option<Timestamp> {
     let mut lines = stored.fields.get_all(name);
     let only_line = lines.next()?;

@@ -1,6 +1,7 @@
-//! Which bytes of a stored response answer a request with `Range` (RFC 9110 §14.2; `caching.md` rule 18).
+//! Which bytes of a stored response answer a request with `Range` (RFC 9110 §14.2).
 //!
-//! What completes a stored part is in [`super::complete`].
+//! A single byte range is cut from a complete stored response, or from a stored part that contains it. `If-Range` that
+//! does not hold makes the range ignored (RFC 9110 §13.1.5). [`complete`](super::complete) completes a stored part.
 
 use http::header::{DATE, ETAG, LAST_MODIFIED};
 use http::{Method, StatusCode};
@@ -11,12 +12,12 @@ use crate::headers::entity_tag::EntityTag;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 
-/// What of the representation the caller gets.
+/// Which bytes of the representation the caller gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selected {
-    /// All of it, as 200 or whatever the status is.
+    /// All of it, with the stored status.
     Whole,
-    /// 206: these positions, both inclusive.
+    /// 206: the bytes from `first` to `last`, both inclusive.
     Part {
         /// Position of the first byte in the representation.
         first: u64,
@@ -32,8 +33,8 @@ pub enum Selected {
     },
 }
 
-/// What a request gets of a stored response; `None` when bytes that it asks for are not stored. Conditions come first: see
-/// `decide::precondition`.
+/// Which bytes a request gets of a stored response; `None` if bytes that it asks for are not stored. Conditions come
+/// first: see [`precondition`](super::precondition).
 #[must_use]
 pub fn select(request: &PresentedRequest, stored: &StoredResponse) -> Option<Selected> {
     let held_bytes = stored.body.len() as u64;
@@ -46,14 +47,14 @@ pub fn select(request: &PresentedRequest, stored: &StoredResponse) -> Option<Sel
     let range = request.range.filter(|_| can_be_cut && if_range_holds(request, stored));
     let Some(range) = range else { return holds_all.then_some(Selected::Whole) };
     let Some((first, last)) = range.positions(complete_length_bytes) else {
-        // That nothing of the range exists is known only from a whole, or from a length that the origin stated.
+        // The length is known: either the whole is stored, or the origin stated it in `Content-Range`.
         return Some(Selected::Unsatisfiable { complete_length_bytes });
     };
     let is_held = first_held <= first && last - first_held < held_bytes;
     is_held.then_some(Selected::Part { first, last, complete_length_bytes })
 }
 
-/// Whether the caller's earlier bytes are of this version (RFC 9110 §13.1.5); if not, the range is to be ignored.
+/// Whether `If-Range` names this version (RFC 9110 §13.1.5). If not, the range is ignored.
 fn if_range_holds(request: &PresentedRequest, stored: &StoredResponse) -> bool {
     match &request.preconditions.if_range {
         None => true,
@@ -64,7 +65,7 @@ fn if_range_holds(request: &PresentedRequest, stored: &StoredResponse) -> bool {
                 .is_some_and(|(tag, current)| tag.matches_strongly(current))
         }
         Some(IfRange::Date(date)) => {
-            // RFC 9110 §8.8.2.2: a date is a strong validator if the response came at least a second after it.
+            // RFC 9110 §8.8.2.2: a date is a strong validator only if the response was sent at least a second after it.
             let last_modified = date_in(stored, &LAST_MODIFIED);
             let sent = date_in(stored, &DATE);
             last_modified == Some(*date) && sent.is_some_and(|sent| sent > *date)

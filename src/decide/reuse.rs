@@ -1,7 +1,21 @@
 //! Constructing responses from the store (RFC 9111 §4): why a request was answered from the store, or went upstream.
 //!
-//! This is the hot path: comparisons of what was worked out when the response was stored and when the request was parsed, no
-//! text and no allocation.
+//! The checks, in order; the first that fails decides:
+//!
+//! 1. The method is a retrieval. The caller sent neither `no-store` nor a condition that only the origin can evaluate.
+//! 2. The stored response may be shown to this caller (`Cookie` under [`Sharing::Guarded`]).
+//! 3. A response is stored, and it holds the bytes that the caller asks for (§3.3).
+//! 4. The caller did not send `no-cache`, and the origin does not demand validation on each use.
+//! 5. Coverage holds as far as the consistency level demands it (see [`sync_token`](crate::sync_token)). `strong`
+//!    always validates. `session` demands rules 1 to 3. `bounded-staleness` demands rule 3, and rule 2 for unknown
+//!    tokens only.
+//! 6. The response is fresh and satisfies `max-age` and `min-fresh`, or is stale within `stale-while-revalidate` or
+//!    `max-stale`.
+//!
+//! With `only-if-cached` a retrieval that fails a check is refused (504, RFC 9111 §5.2.1.7).
+//!
+//! This is the hot path. It compares values that were computed when the response was stored and when the request was
+//! parsed. It neither parses text nor allocates.
 
 use std::time::Duration;
 
@@ -14,8 +28,8 @@ use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
-/// What to do about a request: `stored` is the response that its selecting header fields select, `other_variants` says
-/// whether there are responses for the same key that they do not, and `coverage` is the verdict on `stored`.
+/// What to do about a request. `stored` is the response that the request's selecting header fields select.
+/// `other_variants` says whether other responses are stored for the same key. `coverage` is the verdict on `stored`.
 #[must_use]
 pub fn reuse(
     request: &PresentedRequest,
@@ -60,7 +74,7 @@ fn decide(
             ForwardReason::UriMiss
         });
     };
-    if !has_what_is_asked(request, stored) {
+    if !holds_requested_bytes(request, stored) {
         return Decision::Validate(ForwardReason::Partial);
     }
     if request.directives.no_cache {
@@ -72,8 +86,9 @@ fn decide(
     judge_age(&request.directives, stored, now)
 }
 
-/// Whether a stored response may be shown to this caller at all: under `Sharing::Guarded` one who sends `Cookie` gets only
-/// what the origin calls `public`. Nothing stored may turn out to be public, but nobody else's fetch may be waited for.
+/// Whether a stored response may be shown to this caller. Under [`Sharing::Guarded`] a caller that sends `Cookie` gets
+/// only a response that says `public`. If nothing is stored, such a request does not wait for the exchange of another
+/// caller.
 pub(super) fn is_shareable_with(
     request: &PresentedRequest,
     stored: Option<&StoredResponse>,
@@ -84,13 +99,13 @@ pub(super) fn is_shareable_with(
         || !request.carries_cookie
 }
 
-/// Whether the stored bytes suffice (RFC 9111 §3.3): all of them, or those of the one range that the caller asks for.
+/// Whether the stored bytes suffice (RFC 9111 §3.3): they are complete, or contain the range that the caller asks for.
 #[must_use]
-pub fn has_what_is_asked(request: &PresentedRequest, stored: &StoredResponse) -> bool {
+pub fn holds_requested_bytes(request: &PresentedRequest, stored: &StoredResponse) -> bool {
     stored.range.is_none() || range::select(request, stored).is_some()
 }
 
-/// Why a stored response must be validated whatever its age.
+/// Why a stored response must be validated at any age.
 fn demand_for_validation(
     stored: &StoredResponse,
     coverage: CoverageVerdict,
@@ -108,12 +123,13 @@ fn demand_for_validation(
     }
 }
 
-/// Freshness (RFC 9111 §4.2), what the caller demands of it (§5.2.1), and who allows staleness (§4.2.4; RFC 5861 §3).
+/// Freshness (RFC 9111 §4.2), the caller's demands on it (§5.2.1), and the permissions for staleness (§4.2.4; RFC 5861
+/// §3).
 fn judge_age(directives: &RequestDirectives, stored: &StoredResponse, now: Timestamp) -> Decision {
     let age = current_age(stored, now);
     let lifetime = stored.policy.freshness_lifetime;
     if let Some(max_age) = directives.max_age
-        // `max-age=0` is how a reload says `no-cache`, also within the second in which the response came.
+        // `max-age=0` is a reload: it demands validation even within the second in which the response arrived.
         && (age > max_age || max_age.is_zero())
     {
         return Decision::Validate(ForwardReason::Request(RequestReason::MaxAge));
@@ -127,7 +143,7 @@ fn judge_age(directives: &RequestDirectives, stored: &StoredResponse, now: Times
         };
     }
     let stale_for = age - lifetime;
-    // The origin's permission first: it brings a validation with it.
+    // The origin's permission comes first: it starts a validation in the background.
     let allowed = allowed_by_origin(directives, stored, stale_for)
         .or_else(|| allowed_by_caller(directives, stored, stale_for));
     match allowed {
@@ -141,7 +157,7 @@ fn allowed_by_origin(
     stored: &StoredResponse,
     stale_for: Duration,
 ) -> Option<Staleness> {
-    // RFC 9111 §5.2.1.1, §5.2.1.3: a caller who names a `max-age` or `min-fresh` does not want a stale response.
+    // RFC 9111 §5.2.1.1, §5.2.1.3: a caller that sends `max-age` or `min-fresh` does not accept a stale response.
     let unwanted = directives.max_age.is_some() || directives.min_fresh.is_some();
     (!unwanted && stale_for < stored.policy.stale_while_revalidate).then_some(Staleness::WhileRevalidate)
 }
@@ -156,7 +172,7 @@ fn allowed_by_caller(
     allowed.then_some(Staleness::MaxStale)
 }
 
-/// Age and remaining lifetime in whole seconds. The two add up to the lifetime; only a stale response has a negative remainder
+/// Age and remaining lifetime in whole seconds. Their sum is the lifetime. A stale response has a negative remainder
 /// from its first instant on, so that `ttl` alone tells stale from fresh.
 pub(super) fn describe(age: Duration, lifetime: Duration, staleness: Staleness) -> Reuse {
     let whole = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);

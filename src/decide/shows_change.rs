@@ -1,68 +1,99 @@
 //! Which answers show a change: what raises `required` (rule 1 of coverage, see [`sync_token`](crate::sync_token)).
 //!
-//! An answer shows a change if somebody who sees it sees a state that this sidecar has not shown before. It does not if it
-//! shows what is stored (a 304 to the tag that was sent, the same strong tag, a 404 where a 404 is stored), and errors show no
-//! state at all. A first answer shows a change: nobody knows since when it is as it is.
+//! An answer shows a change if it shows a state that this sidecar has not shown before. A first answer shows a change,
+//! because its state may be of any age. No change is shown by an answer with the stored state (a 304 to the tag that
+//! was sent, the same strong tag, a 404 where a 404 is stored), nor by an error, which shows no state.
 //!
 //! Two kinds of change raise nothing:
 //!
-//! - a read that shows only states of which the answer to an own write told, by entity tag: rule 3 takes care of what the
-//!   write touched;
-//! - a 200 for one key-value whose `Last-Modified` is older, by more than the settle time, than the origin's time in the answer
-//!   to which `required` last rose: that state is included in `required`. It counts as a revelation. Lists and 404s are never
-//!   exempted: nothing dates a deletion.
+//! - A read that shows only states that the answer to an own write has named by entity tag. Rule 3 covers what the
+//!   write touched.
+//! - A 200 for one key-value whose `Last-Modified` is older, by more than the settle time, than the origin's time in
+//!   the answer to which `required` last rose: `required` includes that state. It counts as a revelation. Lists and
+//!   404s are never exempted: no field dates a deletion.
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::{ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::headers::entity_tag::EntityTag;
 use crate::profile::ItemState;
+use crate::stored_response::StoredResponse;
 use crate::sync_token::session::Revelation;
 
-/// The state that one answer shows, as far as it helps to tell it from another.
+/// The state that one answer shows, as far as it distinguishes it from another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShownState<'a> {
     /// The status. A 304 stands for the response that it is about.
     pub status: StatusCode,
-    /// The field value of `ETag`.
+    /// The one well-formed field value of `ETag`.
     pub entity_tag: Option<&'a [u8]>,
+    /// The field value of `Last-Modified`.
+    pub last_modified: Option<&'a [u8]>,
     /// The body, where it was read whole.
     pub body: Option<&'a [u8]>,
-    /// The states of which a list consists, where that is known.
+    /// The states of the items of a list, if they are known.
     pub items: Option<&'a [ItemState]>,
+}
+
+impl<'a> ShownState<'a> {
+    /// As the head of an answer shows it.
+    #[must_use]
+    pub fn of_head(status: StatusCode, fields: &'a HeaderMap) -> Self {
+        let tag = EntityTag::of_message(fields.get_all(ETAG).iter().map(HeaderValue::as_bytes));
+        Self {
+            status,
+            entity_tag: tag.map(EntityTag::as_bytes),
+            last_modified: fields.get(LAST_MODIFIED).map(HeaderValue::as_bytes),
+            body: None,
+            items: None,
+        }
+    }
+
+    /// As a whole response shows it.
+    #[must_use]
+    pub fn of_response(response: &'a StoredResponse) -> Self {
+        Self {
+            status: response.status,
+            entity_tag: EntityTag::of_message(response.fields.get_all(&ETAG)).map(EntityTag::as_bytes),
+            last_modified: response.fields.get(&LAST_MODIFIED),
+            body: Some(&response.body),
+            items: None,
+        }
+    }
 }
 
 /// What an answer is compared with.
 #[derive(Clone, Copy, Debug)]
 pub enum ShownBefore<'a> {
-    /// This is stored for the same request.
+    /// The state that is stored for the same request.
     Stored(ShownState<'a>),
-    /// Nothing is stored, but the same state was the last that was shown for this request.
+    /// Nothing is stored, but the same state was the last one shown for this request.
     Same,
-    /// Nothing is known of what was shown before.
+    /// It is not known what was shown before.
     Nothing,
 }
 
-/// What the session knows that bears on the question.
-pub struct Known<'a> {
-    /// Whether the answer to an own write told of the state with this entity tag.
+/// What the session knows about own writes and about times.
+pub struct ChangeContext<'a> {
+    /// Whether the answer to an own write named the state with this entity tag.
     pub is_own: &'a dyn Fn(&[u8]) -> bool,
     /// The origin's time in the answer to which `required` last rose.
     pub raised_at: Option<Timestamp>,
     /// By how much clocks and replicas of the origin may differ.
     pub settle_time: Duration,
-    /// `Last-Modified` of the answer, where the profile says that it dates the one key-value that is shown.
+    /// `Last-Modified` of the answer, if the profile says that it dates the one key-value that is shown.
     pub dated: Option<Timestamp>,
 }
 
-/// How this answer counts; `None` if it shows no change.
+/// The kind of change that this answer shows; `None` if it shows no change.
 #[must_use]
 pub fn shows_change(
     answer: &ShownState<'_>,
     before: ShownBefore<'_>,
-    known: &Known<'_>,
+    known: &ChangeContext<'_>,
 ) -> Option<Revelation> {
     if !shows_a_state(answer.status) {
         return None;
@@ -84,8 +115,8 @@ pub fn shows_change(
     Some(if included { Revelation::Included } else { Revelation::Raises })
 }
 
-/// Whether an answer with this status shows the state of its target: a representation, that it is elsewhere, or that there
-/// is none. Errors do not, and a redirection of one request (3xx without `Location`, 304) is judged by what it is about.
+/// Whether an answer with this status shows the state of its target: a representation, a redirection, or absence.
+/// Errors show no state. A 304 is judged by the stored response that it is about.
 #[must_use]
 pub fn shows_a_state(status: StatusCode) -> bool {
     status.is_success()
@@ -93,12 +124,38 @@ pub fn shows_a_state(status: StatusCode) -> bool {
         || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
+/// Whether an answer that is not stored shows that `stored` is no longer current: nobody may be shown the older state after the
+/// newer one. An answer that names neither a version nor an absence shows that only if it `is_for_all`: its origin may have made
+/// it for one caller, or keep it out of this cache.
+#[must_use]
+pub fn outdates(answer: &ShownState<'_>, stored: &ShownState<'_>, is_for_all: bool) -> bool {
+    let names_version = answer.entity_tag.is_some() || answer.last_modified.is_some();
+    let is_absent = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    shows_a_state(answer.status)
+        && (is_for_all || names_version || is_absent)
+        && !is_same_version(answer, stored)
+}
+
+/// Whether two answers have one tag, by weak comparison as in a validation, or for want of tags one date, or show the same.
+fn is_same_version(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
+    let same = match (one.entity_tag, other.entity_tag) {
+        (Some(one_tag), Some(other_tag)) => EntityTag::parse(one_tag)
+            .zip(EntityTag::parse(other_tag))
+            .is_some_and(|(one_tag, other_tag)| one_tag.matches_weakly(other_tag)),
+        (None, None) => one.last_modified.is_some() && one.last_modified == other.last_modified,
+        _ => false,
+    };
+    is_same_state(one, other) || (same && whole(one.status) == whole(other.status))
+}
+
+/// A part and the whole show the same representation.
+fn whole(status: StatusCode) -> StatusCode {
+    if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status }
+}
+
 /// Whether two answers for one target show the same state.
 #[must_use]
 pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
-    // A part and the whole show the same representation.
-    let whole =
-        |status: StatusCode| if status == StatusCode::PARTIAL_CONTENT { StatusCode::OK } else { status };
     if whole(one.status) != whole(other.status) {
         return false;
     }
@@ -118,9 +175,13 @@ pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
     }
 }
 
-/// Whether all that is new here are states of which answers to own writes told. What a list no longer contains counts as new:
-/// it may have been deleted by anybody.
-fn is_of_own_writes(answer: &ShownState<'_>, stored: Option<&ShownState<'_>>, known: &Known<'_>) -> bool {
+/// Whether every new state in this answer was named by the answer to an own write. An item that is missing from a list
+/// counts as new: another client may have deleted it.
+fn is_of_own_writes(
+    answer: &ShownState<'_>,
+    stored: Option<&ShownState<'_>>,
+    known: &ChangeContext<'_>,
+) -> bool {
     if answer.entity_tag.is_some_and(|tag| (known.is_own)(tag)) {
         return true;
     }
@@ -153,8 +214,12 @@ mod tests {
         before: ShownBefore<'_>,
         dated: Option<Timestamp>,
     ) -> Option<Revelation> {
-        let known =
-            Known { is_own: &|tag| tag == b"\"own\"", raised_at: Some(RAISED), settle_time: SETTLE, dated };
+        let known = ChangeContext {
+            is_own: &|tag| tag == b"\"own\"",
+            raised_at: Some(RAISED),
+            settle_time: SETTLE,
+            dated,
+        };
         shows_change(&answer, before, &known)
     }
 
@@ -206,6 +271,30 @@ mod tests {
             let stored = ShownBefore::Stored(with(tag, b"one"));
             assert_eq!(judge(with(tag, b"one"), stored, None), None);
             assert_eq!(judge(with(tag, b"two"), stored, None), Some(Revelation::Raises));
+        }
+    }
+
+    #[test]
+    fn an_unstored_answer_outdates_by_another_version_by_absence_or_if_it_is_for_all() {
+        let dated = |date| ShownState { last_modified: Some(date), ..state(200, None) };
+        let (a, b) = (Some("\"a\""), Some("\"b\""));
+        for (answer, stored, for_one, for_all) in [
+            (state(200, b), state(200, a), true, true),
+            (state(206, b), state(200, a), true, true),
+            (state(200, a), state(200, a), false, false),
+            (state(206, a), state(200, a), false, false),
+            (state(200, Some("W/\"a\"")), state(200, a), false, false),
+            (state(200, None), state(200, a), false, true),
+            (state(404, None), state(200, a), true, true),
+            (state(404, None), state(404, None), false, false),
+            (state(302, None), state(200, a), false, true),
+            (dated(b"then"), dated(b"then"), false, false),
+            (dated(b"now"), dated(b"then"), true, true),
+            (state(412, b), state(200, a), false, false),
+            (state(500, b), state(200, a), false, false),
+        ] {
+            let outdated = [outdates(&answer, &stored, false), outdates(&answer, &stored, true)];
+            assert_eq!(outdated, [for_one, for_all], "{answer:?} {stored:?}");
         }
     }
 

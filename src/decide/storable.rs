@@ -1,4 +1,9 @@
 //! Storing responses (RFC 9111 §3): why a response was, or was not, stored.
+//!
+//! Each refusal is a [`NotStored`]. With an explicit lifetime any final status is storable, unknown ones included.
+//! Without one, only the heuristically cacheable statuses of RFC 9110 §15.1, or any status marked `public`, are. A
+//! response without lifetime and without validator could never be reused, and is not stored. A `POST` feeds later
+//! `GET`s if its answer has explicit freshness and names its own target in `Content-Location` (RFC 9110 §9.3.3).
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, ETAG, LAST_MODIFIED};
@@ -12,31 +17,33 @@ use super::stored_fields::stored_fields;
 use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
+use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::headers::{http_date, vary};
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse};
 use crate::sync_token::coverage::Coverage;
 
-/// A response that may be stored, as far as its head can tell.
+/// A response that may be stored, as far as its head says.
 #[derive(Clone, Debug)]
 pub struct Storable {
     /// The fields to store.
     pub fields: StoredFields,
-    /// What they say about reuse.
+    /// What they say about lifetime and reuse.
     pub policy: StoredPolicy,
     /// The selecting header fields of the request that fetched it.
     pub selecting: SelectingKey,
     /// Which bytes a 206 holds.
     pub range: Option<StoredRange>,
-    /// How long the body must be for the response to be whole, where the head says so.
+    /// The length that the body must have to be complete, if the head states it.
     pub body_length_bytes: Option<u64>,
 }
 
 impl Storable {
-    /// The stored response, now that the body is there.
+    /// The stored response with its body.
     ///
     /// # Errors
-    /// A body of another length than the head announced is not stored (`caching.md` rule 25), nor is one over the limit.
+    /// [`NotStored::BodyBroken`] if the body has another length than the head announced (RFC 9111 §3.3), and
+    /// [`NotStored::BodyTooLarge`] if it is over the limit.
     pub fn with_body(
         self,
         head: &ResponseHead,
@@ -72,7 +79,7 @@ pub enum NotStored {
     Method,
     /// The status is not final, or is about this one request (304, 412, 416).
     Status,
-    /// Nothing makes a response of this status cacheable: no lifetime of its own, no `public`.
+    /// A response of this status needs a lifetime of its own, or `public`, to be cacheable.
     StatusNotCacheable,
     /// The caller said `no-store`.
     RequestNoStore,
@@ -80,29 +87,29 @@ pub enum NotStored {
     Cookie,
     /// The response said `no-store`.
     NoStore,
-    /// The response said `must-understand`, and we do not understand its status.
+    /// The response said `must-understand`, and the status is not one whose requirements this cache knows.
     NotUnderstood,
     /// The response said `private`.
     Private,
-    /// The request carried `Authorization` and nothing in the response allows sharing (RFC 9111 §3.5).
+    /// The request carried `Authorization`, and no directive of the response allows sharing (RFC 9111 §3.5).
     Authorization,
     /// `Vary` says `*`, or cannot be read.
     Vary,
-    /// A partial response that does not say which bytes it holds, of how many, or of which version.
+    /// A partial response that does not say which bytes it holds, the complete length, or its version.
     PartialContent,
-    /// It could never be reused: no lifetime, or `no-cache`, and nothing to validate it with.
+    /// It could never be reused: it has no lifetime, or `no-cache`, and no validator.
     NoLifetimeNoValidator,
     /// Its body is larger than the operator's limit.
     BodyTooLarge,
-    /// Its body ended too early or too late.
+    /// Its body is shorter or longer than its head announced.
     BodyBroken,
-    /// It was asked for with a token of which nobody knows what it stands for.
+    /// The request carried a sync token whose sequence number is unknown.
     UnknownSyncToken,
 }
 
 impl NotStored {
-    /// Whether the next answer for the same key is likely to be for its caller alone too: it was the response that said so, or a
-    /// credential that is part of the key, and not a failure that will pass.
+    /// Whether the next answer for the same key is likely to be refused as well: the response itself, or a credential
+    /// that is part of the key, forbids storing. A failure that will pass does not count.
     #[must_use]
     pub const fn is_lasting(self) -> bool {
         matches!(
@@ -139,10 +146,7 @@ impl NotStored {
     }
 }
 
-/// Whether the answer to `request` may be stored, and what of it.
-///
-/// # Errors
-/// The first reason that forbids it.
+/// Whether the answer to `request` may be stored, and which fields of it.
 pub fn storable(
     request: &PresentedRequest,
     head: &ResponseHead,
@@ -151,7 +155,7 @@ pub fn storable(
     storable_answer_to(&request.method, request, head, rules)
 }
 
-/// The same where another method was sent than the caller's.
+/// The same if the method `sent` differs from the caller's.
 pub(super) fn storable_answer_to(
     sent: &Method,
     request: &PresentedRequest,
@@ -160,7 +164,8 @@ pub(super) fn storable_answer_to(
 ) -> Result<Storable, NotStored> {
     let in_force = directives_in_force(head, rules);
     if *sent == Method::POST {
-        // RFC 9110 §9.3.3: with explicit freshness and its own target in `Content-Location` it is what a GET would bring.
+        // RFC 9110 §9.3.3: with explicit freshness and its own target in `Content-Location` it is what a `GET` would
+        // bring.
         let explicit = freshness_lifetime(head, &in_force, rules).1.is_explicit();
         if !explicit || !head.status.is_success() || !is_located_at(&head.fields, &request.target) {
             return Err(NotStored::Method);
@@ -171,8 +176,7 @@ pub(super) fn storable_answer_to(
     storable_representation(request, head, &in_force, rules)
 }
 
-/// The same for a response that is known to be the representation that a `GET` would bring, whatever the method was: a
-/// freshened or completed one.
+/// The same for a response that is known to be what a `GET` would bring, with any method: a freshened or completed one.
 pub(super) fn storable_representation(
     request: &PresentedRequest,
     head: &ResponseHead,
@@ -195,7 +199,8 @@ pub(super) fn storable_representation(
     if directives.no_store && !directives.must_understand {
         return Err(NotStored::NoStore);
     }
-    // One proven identity's partition is a private cache: neither `private` nor `Authorization` keeps anything out of it.
+    // The partition of one authenticated identity is a private cache: `private` and `Authorization` do not apply (RFC
+    // 9111 §3.5, §5.2.2.7).
     if directives.private && !request.private_partition {
         return Err(NotStored::Private);
     }
@@ -223,7 +228,7 @@ pub(super) fn storable_representation(
     Ok(Storable { fields, policy, selecting, range: part.map(|(range, _)| range), body_length_bytes })
 }
 
-/// Whether a response of this status says nothing about the target, only about the conditions or the range of the request.
+/// Whether a response of this status is about the conditions or the range of the request, not about the target.
 fn is_about_one_request(status: StatusCode, request: &PresentedRequest) -> bool {
     match status {
         StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => true,
@@ -232,20 +237,21 @@ fn is_about_one_request(status: StatusCode, request: &PresentedRequest) -> bool 
     }
 }
 
-/// Statuses whose requirements we know and meet, for `must-understand` (RFC 9111 §5.2.2.3): those of RFC 9110 §15.
+/// Statuses whose requirements this cache implements, for `must-understand` (RFC 9111 §5.2.2.3): those of RFC 9110 §15.
 fn is_understood(status: StatusCode) -> bool {
     matches!(status.as_u16(),
         200..=206 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 500..=505)
 }
 
-/// Statuses that may be stored although the response names no lifetime: the heuristically cacheable ones of RFC 9110 §15.1,
-/// 206 included (it is validated on each use unless a lifetime is configured).
+/// Statuses that may be stored without a lifetime: the heuristically cacheable ones of RFC 9110 §15.1, 206 included. A
+/// 206 is validated on each use unless a lifetime is configured.
 fn is_cacheable_by_default(status: StatusCode) -> bool {
     is_heuristically_cacheable(status) || status == StatusCode::PARTIAL_CONTENT
 }
 
-/// Whether there can be a request that the response answers. Something that names a lifetime is kept even when that is over
-/// or zero, since it may serve while the origin is away; what may never be served stale needs a validator then.
+/// Whether a request can exist that the response answers. A response that names a lifetime is stored even if that is
+/// over or zero, because it may answer while the origin is unreachable. If it may never answer stale, it needs a
+/// validator.
 fn is_ever_reusable(policy: &StoredPolicy, has_lifetime: bool, fields: &HeaderMap) -> bool {
     let ever_fresh = !policy.no_cache && policy.freshness_lifetime > policy.initial_age;
     let ever_stale = !policy.must_revalidate && has_lifetime;
@@ -258,7 +264,7 @@ fn has_validator(fields: &HeaderMap) -> bool {
         || fields.get(LAST_MODIFIED).is_some_and(|line| http_date::parse(line.as_bytes()).is_some())
 }
 
-/// Which bytes a 206 holds, and how many they are; `None` for other statuses.
+/// The range that a 206 holds and its length in bytes; `None` for other statuses.
 fn part_held(head: &ResponseHead) -> Result<Option<(StoredRange, u64)>, NotStored> {
     if head.status != StatusCode::PARTIAL_CONTENT {
         return Ok(None);
@@ -270,47 +276,33 @@ fn part_held(head: &ResponseHead) -> Result<Option<(StoredRange, u64)>, NotStore
     else {
         return Err(NotStored::PartialContent);
     };
-    // Without a validator no other part can ever be joined to it, nor can `If-Range` be judged.
+    // Without a validator no other part can be joined to it, and `If-Range` cannot be evaluated.
     if !has_validator(&head.fields) {
         return Err(NotStored::PartialContent);
     }
     Ok(Some((StoredRange { first_byte: first, complete_length_bytes }, last - first + 1)))
 }
 
-/// The length that `Content-Length` announces; contradictions have been refused by the HTTP parser before.
+/// The length that `Content-Length` announces. The HTTP parser has refused contradicting lines before.
 fn content_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether `Content-Location` names the target itself. A reference that would have to be resolved through dot segments counts
-/// as naming something else.
+/// Whether `Content-Location` names the target itself, in any form of a reference (RFC 3986 §4.2). An empty reference
+/// does not count, although it resolves to the base. A target with dot segments is named by its own bytes only: it is
+/// sent upstream with them and has a cache key of its own.
 fn is_located_at(fields: &HeaderMap, target: &Uri) -> bool {
     let mut lines = fields.get_all(CONTENT_LOCATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let Ok(reference) = line.to_str() else { return false };
-    let reference = reference.split('#').next().unwrap_or_default().trim();
-    let target_path = target.path_and_query().map_or("/", |path| path.as_str());
-    if reference.starts_with("//") {
+    let Some(reference) = line.to_str().ok().map(str::trim).filter(|reference| !reference.is_empty()) else {
         return false;
+    };
+    let own = target.path_and_query().map_or("/", |target| target.as_str());
+    if reference.split('#').next() == Some(own) {
+        return true;
     }
-    if reference.starts_with('/') {
-        return reference == target_path;
-    }
-    reference.parse::<Uri>().is_ok_and(|located| {
-        located.scheme().is_some()
-            && located.scheme() == target.scheme()
-            && port_of(&located) == port_of(target)
-            && located.host().zip(target.host()).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
-            && located.path_and_query().map_or("/", |path| path.as_str()) == target_path
-    })
-}
-
-fn port_of(uri: &Uri) -> Option<u16> {
-    uri.port_u16().or_else(|| match uri.scheme_str() {
-        Some("http") => Some(80),
-        Some("https") => Some(443),
-        _ => None,
-    })
+    let (Some(scheme), Some(authority)) = (target.scheme(), target.authority()) else { return false };
+    target_at_origin(scheme, authority, own, reference).is_some_and(|located| located == canonical(own))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Which header fields are stored (RFC 9111 §3.1; RFC 9110 §7.6.1): all, except those that belong to one connection or one
-//! exchange, or that the response itself excludes.
+//! Which header fields are stored (RFC 9111 §3.1; RFC 9110 §7.6.1): all of them, unknown ones included, except the
+//! fields of one connection, of one exchange, or of one caller (`Set-Cookie` under `guarded`), and those that
+//! `private=` or `no-cache=` names.
 
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
@@ -13,8 +14,8 @@ use crate::sync_token::session::SYNC_TOKEN;
 
 /// The fields of a response that may be stored and shown to other callers.
 ///
-/// `Age` and `Sync-Token` are left out because they are worked out anew for each answer, and `Date` is added when the origin sent
-/// none (RFC 9110 §6.6.1: whoever caches such a response records when it came).
+/// `Age` and `Sync-Token` are left out: they are computed for each answer. `Date` is added if the origin sent none,
+/// because a recipient that caches a response without it must record the time of receipt (RFC 9110 §6.6.1).
 #[must_use]
 pub fn stored_fields(
     head: &ResponseHead,
@@ -38,10 +39,12 @@ pub fn stored_fields(
     fields
 }
 
-/// The fields of an answer that are for the caller whose request fetched it, and for nobody else: `Set-Cookie` under `guarded`,
-/// what `private` and `no-cache` name, what belongs to one exchange. `stored` is what became of the answer in the store.
+/// The fields of an answer that only the caller whose request fetched it may see: `Set-Cookie` under `guarded`, the
+/// fields that `private=` and `no-cache=` name, and the fields of one exchange. `stored` holds the fields that were
+/// stored.
 ///
-/// `Age` is worked out anew, and what a 304 says of length and coding describes no body that we have.
+/// `Age` is left out because it is computed anew, and the length and coding of a 304 because they describe no body
+/// here.
 #[must_use]
 pub fn withheld_fields(head: &ResponseHead, stored: &StoredFields) -> HeaderMap {
     let mut fields = head.fields.clone();
@@ -55,8 +58,8 @@ pub fn withheld_fields(head: &ResponseHead, stored: &StoredFields) -> HeaderMap 
     fields
 }
 
-/// Replaces in `fields` every line of each name that `newer` has, keeping each of its lines, except for the names that
-/// `keep` accepts.
+/// Replaces in `fields` all lines of each name that `newer` has with the lines of `newer`, except for names that `keep`
+/// accepts.
 pub(super) fn replace_fields(fields: &mut HeaderMap, newer: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     for name in newer.keys().filter(|name| !keep(name)) {
         fields.remove(name);

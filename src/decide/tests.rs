@@ -1,4 +1,4 @@
-//! What the tests of all decisions share: a fixed time, requests, heads and stored responses from a few words.
+//! Fixtures for the tests of all decisions: a fixed time, and requests, heads and stored responses in a few words.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::headers::range::RangeField;
 use crate::headers::vary;
 use crate::stored_response::{CacheKey, StoredFields, StoredRange};
 
-/// Some whole second in 2026.
+/// A whole second in 2026.
 pub(super) const NOW: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
 
-/// So many seconds before [`NOW`]; after it when negative.
+/// The time this many seconds before [`NOW`]; after it if negative.
 pub(super) fn ago(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(NOW.as_unix_seconds() - seconds)
 }
 
-/// An HTTP date so many seconds before [`NOW`].
+/// An HTTP date this many seconds before [`NOW`].
 pub(super) fn date(seconds_ago: i64) -> String {
     crate::headers::http_date::format(ago(seconds_ago)).to_str().unwrap().to_owned()
 }
@@ -64,6 +64,7 @@ pub(super) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest 
         range,
         carries_cookie: fields.contains_key("cookie"),
         authorized: fields.contains_key("authorization"),
+        names_ids: false,
         private_partition: false,
         fields,
     }
@@ -83,7 +84,7 @@ pub(super) fn head(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
     }
 }
 
-/// A response stored at [`NOW`] under RFC 9111, whatever `storable` thinks of it, with the body `0123456789`.
+/// A response stored at [`NOW`] under RFC 9111 with the body `0123456789`. `storable` is not consulted.
 pub(super) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
     let head = head(status, lines);
     let rules = CachingRules::rfc9111();

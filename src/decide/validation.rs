@@ -1,4 +1,7 @@
-//! What is sent to validate a stored response, or to complete a stored part (RFC 9111 §4.3.1, §3.4; `caching.md` rule 14).
+//! What is sent to validate a stored response, or to complete a stored part (RFC 9111 §4.3.1, §3.4).
+//!
+//! The stored entity tag is sent exactly as it was received, weak or strong, if it is well-formed. `Last-Modified` is
+//! sent if it is a valid date. The caller's own entity tags are sent along if they differ from the stored one.
 
 use bytes::Bytes;
 use http::header::{
@@ -13,37 +16,37 @@ use crate::headers::http_date;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 
-/// The conditions of one request upstream; they take the place of the caller's.
+/// The conditions of one request upstream. They replace the caller's conditions.
 #[derive(Clone, Debug, Default)]
-pub struct Sent {
+pub struct ConditionalFields {
     /// `If-None-Match`, `If-Modified-Since`, `If-Range`, `Range`.
     pub fields: HeaderMap,
-    /// Which conditions those are, so that a 304 can be understood.
+    /// Which conditions those are: they decide what a 304 means.
     pub conditions: SentConditions,
-    /// It asks for the bytes that the stored part lacks, and for nothing else.
+    /// It asks only for the bytes that the stored part lacks.
     pub completing: bool,
 }
 
-/// What to send upstream for `request` with `in_hand` to be validated or completed.
+/// What to send upstream for `request`, to validate or complete `in_hand`.
 ///
-/// Without a stored response nothing is conditional: the whole answer is fetched, so that it can be stored and a caller's own
-/// condition be judged here. With one, its tag goes exactly as it was received, followed by the caller's own where they
-/// differ: if the origin has what the caller has, no body is transferred at all.
+/// Without a stored response no condition is sent: the full answer can be stored, and the caller's own condition is
+/// evaluated here. With one, its tag is sent first and the caller's differing tags after it: if the origin has the
+/// caller's version, it sends no body.
 #[must_use]
-pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) -> Sent {
-    let Some(stored) = in_hand else { return Sent::default() };
+pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) -> ConditionalFields {
+    let Some(stored) = in_hand else { return ConditionalFields::default() };
     if stored.range.is_some() {
         return completion(stored);
     }
-    let mut sent = Sent::default();
+    let mut sent = ConditionalFields::default();
     if let Some(tag) = EntityTag::of_message(stored.fields.get_all(&ETAG)) {
         let mut line = tag.as_bytes().to_vec();
         sent.conditions.own = true;
-        // `*` would be answered 304 for whatever there is, and prove nothing.
+        // An origin answers `*` with 304 for any version, which proves nothing.
         if let Some(condition @ EntityTagCondition::Listed(_)) = &request.preconditions.if_none_match {
             for callers_tag in condition.tags().filter(|callers_tag| !callers_tag.matches_weakly(tag)) {
                 sent.conditions.callers = true;
-                // One line, ours first: there are origins that read only the first tag of a list.
+                // One line, the stored tag first: some origins read only the first tag of a list.
                 line.extend_from_slice(b", ");
                 line.extend_from_slice(callers_tag.as_bytes());
             }
@@ -52,7 +55,7 @@ pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) 
             sent.fields.insert(IF_NONE_MATCH, value);
         }
     }
-    // RFC 9111 §4.3.1: only a valid date may be sent back; a caller's tags would be overruled by nothing it says.
+    // RFC 9111 §4.3.1. Beside `If-None-Match` the date has no effect at the origin (RFC 9110 §13.1.3).
     if let Some(date) = stored.fields.get(&LAST_MODIFIED)
         && http_date::parse(date).is_some()
         && let Ok(value) = HeaderValue::from_bytes(date)
@@ -63,14 +66,14 @@ pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) 
     sent
 }
 
-/// What to send for a request whose answer is not expected to be storable, where nothing is stored: the caller's own condition.
-/// It costs nobody anything then, and spares the body, or what the origin counts (RFC 9111 §4.3.2: a cache without a stored
+/// The caller's own condition, for a request whose answer is not expected to be storable and for which nothing is
+/// stored. It saves the body, and no other caller loses a storable answer (RFC 9111 §4.3.2: a cache without a stored
 /// response forwards the request with its conditions).
 #[must_use]
-pub fn callers_own(request: &PresentedRequest) -> Sent {
-    let mut sent = Sent::default();
+pub fn callers_own(request: &PresentedRequest) -> ConditionalFields {
+    let mut sent = ConditionalFields::default();
     let conditions = &request.preconditions;
-    // `If-None-Match` beats `If-Modified-Since`; a malformed date is no condition.
+    // RFC 9110 §13.1.3: `If-None-Match` wins. A malformed date is no condition.
     let named = match (&conditions.if_none_match, conditions.if_modified_since) {
         (Some(_), _) => IF_NONE_MATCH,
         (None, Some(_)) => IF_MODIFIED_SINCE,
@@ -83,8 +86,8 @@ pub fn callers_own(request: &PresentedRequest) -> Sent {
     sent
 }
 
-fn completion(stored: &StoredResponse) -> Sent {
-    let mut sent = Sent::default();
+fn completion(stored: &StoredResponse) -> ConditionalFields {
+    let mut sent = ConditionalFields::default();
     if let Some((next_byte, tag)) = completable_from(stored)
         && let Ok(range) = HeaderValue::from_maybe_shared(format!("bytes={next_byte}-"))
         && let Ok(tag) = HeaderValue::from_bytes(tag.as_bytes())
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
     use crate::decide::tests::{get, stored};
 
-    fn line(sent: &Sent, name: http::HeaderName) -> Option<&str> {
+    fn line(sent: &ConditionalFields, name: http::HeaderName) -> Option<&str> {
         sent.fields.get(name).map(|value| value.to_str().expect("visible characters"))
     }
 

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! GET    /__emulator/counts       requests by kind and status
-//! DELETE /__emulator/counts       count anew
-//! GET    /__emulator/faults       the plan, with how often each rule was met
-//! PUT    /__emulator/faults       another plan, as JSON
-//! DELETE /__emulator/faults       no faults
+//! DELETE /__emulator/counts       start the counters again from zero
+//! GET    /__emulator/faults       the plan, and how many requests each rule matched
+//! PUT    /__emulator/faults       replaces the plan; the body is JSON
+//! DELETE /__emulator/faults       removes every fault
 //! GET    /__emulator/events/confirmation?code=CODE   confirms the subscription of the --events webhook
 //! ```
 
@@ -25,7 +25,7 @@ use super::faults::document::PlanDocument;
 /// The largest plan that is read.
 const MAXIMUM_BODY_BYTES: usize = 64 * 1024;
 
-/// What the admin port can see and change.
+/// The state that the admin port shows and changes.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// Requests by kind.
@@ -39,7 +39,8 @@ pub struct Admin {
 impl Admin {
     /// Answers one request to the admin port.
     pub async fn answer<B: Body>(&self, request: Request<B>) -> Response<Full<Bytes>> {
-        // Scripts of web pages cannot leave this field out of what changes something; nothing else sends it.
+        // A browser adds this field to each cross-site request that changes something, and a script cannot remove it.
+        // Other clients do not send it.
         if request.headers().contains_key(ORIGIN) {
             return text(
                 StatusCode::FORBIDDEN,
@@ -62,15 +63,13 @@ impl Admin {
             ("/__emulator/counts", _) => not_offered("GET, DELETE"),
             ("/__emulator/faults", _) => not_offered("GET, PUT, DELETE"),
             ("/__emulator/events/confirmation", _) => not_offered("GET"),
-            _ => {
-                text(StatusCode::NOT_FOUND, "the admin port has /__emulator/counts and /__emulator/faults\n")
-            }
+            _ => text(StatusCode::NOT_FOUND, "no such path; use /__emulator/counts or /__emulator/faults\n"),
         }
     }
 
     async fn replace_faults<B: Body>(&self, body: B) -> Response<Full<Bytes>> {
         let Some(plan) = read_within(body, MAXIMUM_BODY_BYTES).await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "a fault plan must arrive whole and within 64 KiB\n");
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "send the whole fault plan, at most 64 KiB\n");
         };
         match PlanDocument::from_json(&plan) {
             Ok(document) => {

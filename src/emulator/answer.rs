@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use super::problem::Problem;
 use crate::profile::app_configuration::media_type::MediaType;
 
-/// What an endpoint answers.
+/// The answer of an endpoint.
 #[derive(Debug)]
 pub struct Answer {
     /// Status.
@@ -22,7 +22,7 @@ pub struct Answer {
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// The body of a GET; a HEAD gets only its length.
     pub body: Bytes,
-    /// The change whose state the answer shows, when that is not what the request's view shows.
+    /// The change whose state the answer shows, if it differs from the state that the request's view shows.
     pub shown: Option<u64>,
 }
 
@@ -51,7 +51,7 @@ impl Answer {
         }
     }
 
-    /// Adds a field; a value that no field can carry is left out.
+    /// Adds a field. A value that is invalid in a field is left out.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
         if let Ok(value) = value.try_into() {
@@ -60,14 +60,15 @@ impl Answer {
         self
     }
 
-    /// Whether an answer of this status carries a `Sync-Token` (protocol §10.2).
+    /// Whether an answer of this status carries a `Sync-Token`. Like App Configuration, the emulator sends it with
+    /// success, 304, 404 and 409, and leaves it out of 400, 401, 412 and errors of the server.
     #[must_use]
     pub fn carries_sync_token(status: StatusCode) -> bool {
         status.is_success()
             || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND | StatusCode::CONFLICT)
     }
 
-    /// The response, with the body left out of an answer to HEAD.
+    /// Makes the response. An answer to HEAD has no body.
     #[must_use]
     pub fn into_response(self, head: bool) -> Response<Bytes> {
         let length = self.body.len();
@@ -78,7 +79,8 @@ impl Answer {
         if let Some(content_type) = self.content_type {
             fields.insert(CONTENT_TYPE, content_type);
         }
-        // hyper counts the bodies that it sends; only that of a HEAD has to be said. 204 and 304 have no length.
+        // hyper sets the length of each body that it sends. The length of the body that a HEAD leaves out is set here.
+        // 204 and 304 have no length.
         if head && self.status != StatusCode::NOT_MODIFIED && self.status != StatusCode::NO_CONTENT {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }

@@ -1,4 +1,4 @@
-//! Who is asking: access keys (HMAC-SHA256), bearer tokens, or anyone.
+//! Authentication of requests: access keys (HMAC-SHA256), bearer tokens, or none.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
@@ -18,19 +18,19 @@ pub enum Permission {
     ReadOnly,
 }
 
-/// The credentials that the emulator knows. Without any, everyone may do everything.
+/// The credentials that the emulator accepts. If there are none, every request is allowed.
 #[derive(Debug, Default)]
 pub struct Authentication {
     keys: Vec<(AccessKey, Permission)>,
     bearer_tokens: Vec<(Secret, Permission)>,
 }
 
-/// A request that may be answered once its body has been compared.
+/// A request that may be answered after its body has been compared with the signed hash.
 #[derive(Debug)]
 pub enum Authenticated<'k> {
     /// Signed.
     Signed(Verified<'k>),
-    /// By a bearer token, or not at all.
+    /// With a bearer token, or without authentication.
     Other,
 }
 
@@ -41,7 +41,7 @@ impl Authentication {
         Self { keys, bearer_tokens }
     }
 
-    /// Authenticates and authorises a request, all but its body.
+    /// Authenticates and authorises a request, except its body.
     ///
     /// # Errors
     /// 401 with one challenge for each scheme that is configured, or 403.
@@ -149,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn without_credentials_everyone_may_do_everything() {
+    fn without_credentials_every_request_is_allowed() {
         assert_eq!(check(&Authentication::default(), "DELETE", &HeaderMap::new()), Ok(()));
         assert_eq!(check(&Authentication::default(), "PUT", &signed("unknown", "PUT", EMPTY)), Ok(()));
     }
 
     #[test]
-    fn keys_and_tokens_may_do_what_they_may() {
+    fn keys_and_tokens_have_their_permissions() {
         for (method, headers, expected) in [
             ("PUT", signed("all", "PUT", EMPTY), Ok(())),
             ("GET", signed("read", "GET", EMPTY), Ok(())),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scheme_gets_a_challenge() {
+    fn a_401_has_one_challenge_for_each_scheme() {
         let challenges = |headers: &HeaderMap| match check(&both(), "GET", headers) {
             Err(Problem::Unauthorized(challenges)) => challenges,
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! A change of the emulator's state: what the journal keeps, what events announce, and the only way in which state changes.
+//! A change of the emulator's state. State changes only by a [`Change`]; the journal keeps it and events announce it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,11 +18,11 @@ pub struct Change {
     /// When it was made.
     #[serde(with = "unix_micros")]
     pub at: Timestamp,
-    /// What it changed.
+    /// The resource that it affects.
     pub kind: ChangeKind,
 }
 
-/// What a change changed.
+/// The resource that a change affects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
@@ -30,18 +30,18 @@ pub enum ChangeKind {
     KeyValueModified(#[serde(with = "shared")] Arc<KeyValue>),
     /// A key-value was deleted: its last state.
     KeyValueDeleted(#[serde(with = "shared")] Arc<KeyValue>),
-    /// A snapshot was created; its items come with it.
+    /// A snapshot was created; includes its items.
     SnapshotCreated(#[serde(with = "shared")] Arc<Snapshot>),
     /// A snapshot was archived or recovered; items included, so that the latest record suffices.
     SnapshotModified(#[serde(with = "shared")] Arc<Snapshot>),
 }
 
-/// Why a change was not recorded; the write is then answered with 503 and has not happened.
+/// Why a change was not recorded. The write is then answered with 503 and has no effect.
 #[derive(Debug, thiserror::Error)]
 #[error("the change could not be recorded; free space on the disk of --data and try again: {0}")]
 pub struct RecordError(#[from] pub std::io::Error);
 
-/// Told of every change, in order, before it takes effect and before its writer is answered.
+/// Records every change, in order, before it takes effect and before its writer is answered.
 pub trait ChangeRecorder: Send + Sync + 'static {
     /// Records a change so that it outlives the process.
     ///
@@ -49,15 +49,15 @@ pub trait ChangeRecorder: Send + Sync + 'static {
     /// [`RecordError`] refuses the change.
     fn record(&self, change: &Change) -> Result<(), RecordError>;
 
-    /// Waits until everything up to a change will outlive the process. An answer that shows the change waits for it.
+    /// Waits until every change up to this one is durable. An answer that shows the change waits for it.
     fn durable(&self, sequence_number: u64) -> Durable<'_> {
-        // What records at once has nothing to wait for.
+        // A recorder that records synchronously has nothing to wait for.
         let _recorded = sequence_number;
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-/// What [`ChangeRecorder::durable`] gives; fails when the change will never be durable.
+/// The result of [`ChangeRecorder::durable`]; fails if the change will never be durable.
 pub type Durable<'a> = Pin<Box<dyn Future<Output = Result<(), RecordError>> + Send + 'a>>;
 
 /// Serde form of a [`Timestamp`]: microseconds since the Unix epoch.
@@ -83,13 +83,13 @@ pub mod unix_micros {
     }
 }
 
-/// Serde form of something shared: that of the thing itself.
+/// Serde form of an `Arc`: that of its content.
 pub mod shared {
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Writes what is shared.
+    /// Writes the content.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -97,7 +97,7 @@ pub mod shared {
         shared.as_ref().serialize(serializer)
     }
 
-    /// Reads it, shared with nobody yet.
+    /// Reads the content into a new `Arc`.
     ///
     /// # Errors
     /// Those of the deserializer.
@@ -125,7 +125,7 @@ pub mod shared_items {
         serializer.collect_seq(items.iter().map(AsRef::as_ref))
     }
 
-    /// Reads them, shared with nobody yet.
+    /// Reads each item into a new `Arc`.
     ///
     /// # Errors
     /// Those of the deserializer.

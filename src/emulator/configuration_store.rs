@@ -1,4 +1,4 @@
-//! The state of the emulator. A check of a condition and the write that depends on it are one call under one lock.
+//! The state of the emulator. One call under one lock checks a condition and makes the write that depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::tokens::Tokens;
 use crate::clock::Timestamp;
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueContent, KeyValueId};
 
-/// Key-values, snapshots, and what replicas show of them.
+/// Key-values, snapshots, and which changes each replica shows.
 pub struct ConfigurationStore {
     /// Key-values with their histories.
     pub key_values: KeyValues,
@@ -27,9 +27,9 @@ pub struct ConfigurationStore {
     sequence_number: u64,
     changed_at: Timestamp,
     drift: Drift,
-    /// What each replica shows.
+    /// Which changes each replica shows.
     pub replicas: Replicas,
-    /// Which tokens answers carry.
+    /// Makes the `Sync-Token` of answers.
     pub tokens: Tokens,
     seeded: Seeded,
     retention: Duration,
@@ -37,16 +37,17 @@ pub struct ConfigurationStore {
     listeners: Vec<mpsc::UnboundedSender<Arc<Change>>>,
 }
 
-/// A write that was answered with success.
+/// A write that succeeded.
 #[derive(Debug)]
 pub struct Written {
-    /// The state to show: the new one, or the last one of what was deleted; `None` when there was nothing to delete.
+    /// The state that the answer shows: the new one, or the last one before a deletion; `None` if there was nothing to
+    /// delete.
     pub shown: Option<Arc<StoredKeyValue>>,
     /// The change that the answer's token names.
     pub sequence_number: u64,
 }
 
-/// What to do to a key-value.
+/// A write to a key-value.
 #[derive(Debug)]
 pub enum KeyValueWrite {
     /// `PUT /kv/{key}`
@@ -58,7 +59,7 @@ pub enum KeyValueWrite {
 }
 
 impl ConfigurationStore {
-    /// An empty store. Revisions that were replaced longer than `retention` ago are forgotten.
+    /// An empty store. It drops revisions that were replaced longer than `retention` ago.
     #[must_use]
     pub fn new(
         replicas: Replicas,
@@ -83,7 +84,7 @@ impl ConfigurationStore {
         }
     }
 
-    /// The newest change.
+    /// The number of the newest change.
     #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.sequence_number
@@ -95,8 +96,8 @@ impl ConfigurationStore {
         self.drift.newest(now)
     }
 
-    /// What a request sees: what its replica shows, or what its tokens require if that is newer. The state of a replica that
-    /// lags has every number up to that of the first change that it hides.
+    /// The view of a request: the state of its replica, or the state that its tokens require if that is newer. The
+    /// number of a lagging replica's state is one less than that of the first change that it hides.
     #[must_use]
     pub fn view(&self, replica: usize, required: u64, before: Option<Timestamp>, now: Timestamp) -> View {
         let newest = self.newest(now);
@@ -104,22 +105,23 @@ impl ConfigurationStore {
         View { sequence_number: visible.max(required.min(newest)), before }
     }
 
-    /// Every later change is given to `recorder` before it takes effect.
+    /// Gives every later change to `recorder` before it takes effect.
     pub fn set_recorder(&mut self, recorder: Arc<dyn ChangeRecorder>) {
         self.recorder = Some(recorder);
     }
 
-    /// Every later change, in order.
+    /// Returns a channel that receives every later change, in order.
     pub fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Arc<Change>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.listeners.push(sender);
         receiver
     }
 
-    /// Checks the condition of a write, and writes.
+    /// Checks the condition of a write and makes the write.
     ///
     /// # Errors
-    /// In the service's order: 412 for the condition, 404 for a lock on nothing, 409 for a locked key-value.
+    /// In the service's order: 412 for the condition, 404 for a lock of a missing key-value, 409 for a locked
+    /// key-value.
     pub fn write(
         &mut self,
         id: &KeyValueId,
@@ -171,13 +173,13 @@ impl ConfigurationStore {
         Ok(Written { shown, sequence_number: self.sequence_number })
     }
 
-    /// The snapshot of a name that a view shows and that has not expired.
+    /// The snapshot of this name, if the view shows it and it has not expired.
     #[must_use]
     pub fn find_snapshot(&self, name: &str, view: View, now: Timestamp) -> Option<&Arc<Snapshot>> {
         self.snapshots.get(name)?.at(view).filter(|snapshot| !snapshot.is_expired(now))
     }
 
-    /// The snapshots that a view shows and that have not expired, in order of their names, from after a name.
+    /// The snapshots that a view shows and that have not expired, ordered by name, starting after the name `after`.
     pub fn list_snapshots<'a>(
         &'a self,
         after: Option<&'a str>,
@@ -193,7 +195,7 @@ impl ConfigurationStore {
             .filter(move |snapshot| !snapshot.is_expired(now))
     }
 
-    /// Creates a snapshot, which gets its tag here.
+    /// Creates a snapshot and sets its tag.
     ///
     /// # Errors
     /// 409 when the name is taken.
@@ -211,7 +213,7 @@ impl ConfigurationStore {
         Ok(snapshot)
     }
 
-    /// Archives a snapshot, or recovers it.
+    /// Archives or recovers a snapshot.
     ///
     /// # Errors
     /// 404, then 412 for the condition, then 409 while it is provisioning or when it has failed.
@@ -242,21 +244,21 @@ impl ConfigurationStore {
         }
     }
 
-    /// Takes over a change that was made before this process started. It is visible everywhere and not recorded again.
-    /// [`ConfigurationStore::resume`] follows the last one.
+    /// Applies a change that was made before this process started. Every replica shows it, and it is not recorded
+    /// again. Call [`ConfigurationStore::resume`] after the last one.
     pub fn restore(&mut self, change: &Change) {
         self.apply(change);
         self.replicas.settle_all();
     }
 
-    /// Lets numbers go on above every one that was handed out before this process started.
+    /// Makes later numbers greater than every number that was sent before this process started.
     pub fn resume(&mut self, now: Timestamp) {
         if self.sequence_number > 0 {
             self.drift.resume(self.sequence_number, self.changed_at, now);
         }
     }
 
-    /// Takes over a key-value as a seed shows it: with its own tag, lock and date where it has them.
+    /// Adds a key-value of a seed. It keeps its tag, lock and date if it has them.
     ///
     /// # Errors
     /// 503 when it could not be recorded.
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_counts_and_a_no_op_does_not() {
+    fn a_change_raises_the_sequence_number_and_a_no_op_does_not() {
         let mut store = empty();
         let id = KeyValueId::new("k", None);
         let mut step = |write, expected| {
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_has_not_happened() {
+    fn a_write_that_is_not_recorded_has_no_effect() {
         let mut store = empty();
         store.set_recorder(Arc::new(Refusing));
         let id = KeyValueId::new("k", None);

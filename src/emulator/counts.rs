@@ -1,4 +1,4 @@
-//! How many requests of each kind were answered with each status: what lets a test say "1,000 client calls, 1 origin call".
+//! Counts of requests by kind and status. With them a test can assert "1,000 client calls, 1 origin call".
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,7 +23,7 @@ const STATUSES: [&str; 22] = [
     "415", "416", "429", "500", "503", "none", "other",
 ];
 
-/// Counters that any number of threads add to without waiting for each other.
+/// Counters that threads increase without a lock.
 #[derive(Debug)]
 pub struct Counts(Box<[AtomicU64]>);
 
@@ -34,7 +34,7 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// Counts one request; `status` is `None` when the connection ended without an answer.
+    /// Counts one request. `status` is `None` if the connection ended without an answer.
     pub fn add(&self, method: &Method, path: &str, status: Option<StatusCode>) {
         let method = position(&METHODS, method.as_str());
         let resource = resource_of(path);
@@ -45,13 +45,13 @@ impl Counts {
         }
     }
 
-    /// Starts counting anew. A request that is being answered meanwhile is counted before or after.
+    /// Sets every counter to zero. A concurrent request is counted before or after that.
     pub fn reset(&self) {
         self.0.iter().for_each(|counter| counter.store(0, Ordering::Relaxed));
     }
 
-    /// `{"total": 3, "requests": {"GET /kv/{key}": {"200": 2, "304": 1}}}`; what is zero is left out. `none` counts the
-    /// connections that ended without an answer.
+    /// `{"total": 3, "requests": {"GET /kv/{key}": {"200": 2, "304": 1}}}`; counters of zero are left out. `none`
+    /// counts the connections that ended without an answer.
     #[must_use]
     pub fn report(&self) -> Value {
         let mut total = 0;
@@ -75,12 +75,12 @@ impl Counts {
     }
 }
 
-/// The place of a name in a table, or the last one, which stands for the rest.
+/// The index of a name in a table, or the last index, which stands for all other names.
 fn position(names: &[&str], name: &str) -> usize {
     names.iter().position(|known| *known == name).unwrap_or(names.len() - 1)
 }
 
-/// Which resource a path, as sent, names.
+/// The resource that a path, as sent, names.
 fn resource_of(path: &str) -> usize {
     let (collection, name) = match path.get(1..).and_then(|rest| rest.split_once('/')) {
         Some((collection, name)) => (collection, (!name.is_empty()).then_some(name)),

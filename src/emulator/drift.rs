@@ -1,30 +1,32 @@
 //! Sequence numbers that rise without a write.
 //!
-//! The real service counts changes of a partition that many stores share, so the `sn` of its tokens rises by itself: up to
-//! 1.25 a second were recorded. What has risen is computed from the time; nothing runs in the background.
+//! The real service counts the changes of a partition that many stores share, so the `sn` of its tokens rises without a
+//! write to the store: recordings show up to 1.25 a second. The rise is computed from the time; no task runs in the
+//! background.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Timestamp;
 
-/// How much the `sn` of a real store was seen to rise in a second.
+/// The fastest rise of `sn` in a second that recordings of a real store show.
 pub const DEFAULT_RATE_PER_SECOND: f64 = 1.25;
 /// The fastest drift; numbers must stay below 2⁵³ for clients that hold them as doubles.
 pub const MAXIMUM_RATE_PER_SECOND: f64 = 1_000.0;
 
-/// The newest sequence number at any time.
+/// Computes the newest sequence number at a given time.
 #[derive(Debug)]
 pub struct Drift {
     rate_per_second: f64,
     since: Timestamp,
-    /// What was reached when this process started, and one for each change since.
+    /// The number at the start of this process, plus one for each change since.
     counted: u64,
-    /// The most that time has added so far: a clock that is set back takes nothing away.
+    /// The most that time has added so far. The number does not go down when the clock is set back.
     added: AtomicU64,
 }
 
 impl Drift {
-    /// Numbers that begin at 0 now and rise this often a second by themselves. What is no rate counts as 0.
+    /// Numbers that begin at 0 now and rise by this rate a second without a write. An invalid rate (negative, NaN)
+    /// counts as 0.
     #[must_use]
     pub fn new(rate_per_second: f64, now: Timestamp) -> Self {
         let rate_per_second =
@@ -32,7 +34,7 @@ impl Drift {
         Self { rate_per_second, since: now, counted: 0, added: AtomicU64::new(0) }
     }
 
-    /// Whether numbers rise by themselves.
+    /// Whether numbers rise without a write.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.rate_per_second > 0.0
@@ -56,9 +58,9 @@ impl Drift {
         self.counted += 1;
     }
 
-    /// Goes on after a restart, from the last change that was kept. Numbers that were handed out after that change are not
-    /// kept, so the time since then counts in full, and at the default rate at least: the store may have drifted then
-    /// although it does not now.
+    /// Continues after a restart from the last change that was kept. Numbers that were sent after that change are not
+    /// kept, so the time since then counts in full, at the default rate or a higher configured one: the earlier process
+    /// may have drifted although this one does not.
     pub fn resume(&mut self, last: u64, made_at: Timestamp, now: Timestamp) {
         let rate_per_second = self.rate_per_second.max(DEFAULT_RATE_PER_SECOND);
         let risen = now.since(made_at).mul_f64(rate_per_second);
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_that_come_often_do_not_slow_the_drift() {
+    fn frequent_writes_do_not_slow_the_drift() {
         let mut drift = Drift::new(1.25, START);
         for step in 0..800 {
             let next = drift.next(after(step * 100));
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_no_drift() {
+    fn a_rate_of_zero_does_not_drift() {
         for rate in [0.0, -1.0, f64::NAN] {
             let drift = Drift::new(rate, START);
             assert_eq!((drift.newest(after(1_000_000)), drift.is_on()), (0, false));
@@ -112,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_takes_nothing_away() {
+    fn a_clock_that_is_set_back_does_not_lower_the_number() {
         let drift = Drift::new(1.0, START);
         assert_eq!(drift.newest(after(5_000)), 5);
         assert_eq!(drift.newest(START.minus(Duration::from_secs(60))), 5);
     }
 
     #[test]
-    fn a_restart_never_goes_below_what_was_handed_out() {
+    fn a_restart_never_goes_below_a_number_that_was_sent() {
         for rate in [0.0, 0.3, 1.25, 7.7] {
             for (written, restarted) in [(0, 0), (700, 900), (1_300, 99_999), (12_345, 12_345)] {
                 let mut drift = Drift::new(rate, START);

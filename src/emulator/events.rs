@@ -1,6 +1,6 @@
-//! `--events URL`: change events as Event Grid delivers them to a webhook (protocol §12).
+//! `--events URL`: change events in the form in which Azure Event Grid delivers them to a webhook.
 //!
-//! What an event says is decided here; [`handshake`] lets the webhook consent first, [`delivery`] sends.
+//! This module makes the events. [`handshake`] asks the webhook for its consent, and [`delivery`] sends.
 
 pub mod delivery;
 pub mod handshake;
@@ -12,14 +12,14 @@ use uuid::Uuid;
 use super::change::{Change, ChangeKind};
 use crate::profile::app_configuration::key_value::{KeyValue, format_date_time};
 
-/// How an event is written.
+/// The schema of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventSchema {
-    /// Event Grid's own: an array of events.
+    /// The Event Grid schema: an array of events.
     #[default]
     EventGrid,
-    /// CloudEvents 1.0, structured mode: one event a request.
+    /// CloudEvents 1.0, structured mode: one event in each request.
     CloudEvents,
 }
 
@@ -34,17 +34,17 @@ impl EventSchema {
     }
 }
 
-/// Where events come from: what they name as their topic and subject.
+/// The origin of events, for their subject and id.
 #[derive(Debug, Clone)]
 pub struct EventSource {
-    /// The store's base URL without a slash at the end. Clients compare the subject's authority with their own endpoint
-    /// (protocol §12.3), so this is the address at which they reach the emulator.
+    /// The store's base URL without a slash at the end. The .NET provider compares the host and port of an event's
+    /// subject with its own endpoint, so this is the address at which clients reach the emulator.
     pub endpoint: String,
-    /// Distinguishes this emulator's event ids from those of others.
+    /// Makes the event ids of this emulator differ from those of others.
     pub seed: u64,
 }
 
-/// The resource that an emulator stands for; there is no subscription behind it.
+/// The resource id of the emulator. The subscription does not exist.
 const TOPIC: &str = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/tagalong/providers/\
                      microsoft.appconfiguration/configurationstores/emulator";
 
@@ -52,8 +52,8 @@ const TOPIC: &str = "/subscriptions/00000000-0000-0000-0000-000000000000/resourc
 const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl EventSource {
-    /// The event of a change. `sync_token` is the whole token that asks for the state after it. The id is the same whenever
-    /// the same change is told, so that a receiver can recognise repetitions.
+    /// Makes the event of a change. `sync_token` is the whole token that asks for the state after it. The same change
+    /// always gets the same id, so that a receiver recognises repeated deliveries.
     #[must_use]
     pub fn event(&self, change: &Change, sync_token: &str, schema: EventSchema) -> Value {
         let (event_type, subject, mut data) = match &change.kind {

@@ -1,8 +1,8 @@
-//! Faults on demand: what the emulator does wrong, to which requests, and how often.
+//! Planned faults: which fault, for which requests, and how often.
 //!
-//! [`FaultPlan::decide`] is pure: facts about a request, the time and a random source in, a [`Fault`] out. Acting on the
-//! fault is [`act`]'s. A request may meet several rules: their delays add up, every change to the head is made, and of
-//! interruptions and body faults the first in the plan's order happens.
+//! [`FaultPlan::decide`] is pure: it takes facts about a request, the time and a random source, and returns a
+//! [`Fault`]. [`act`] carries the fault out. If several rules match a request, their delays add up and every change to
+//! the head is made. Of interruptions and of body faults, only the first in the order of the plan takes effect.
 
 pub mod act;
 pub mod body;
@@ -23,7 +23,7 @@ use self::kind::{Delay, DropPoint, FaultKind, Framing, Policy, RetryAfter, Write
 use self::quota::Quota;
 use crate::clock::Timestamp;
 
-/// What a rule may look at.
+/// The facts about a request that a rule can match.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
     /// The method as sent.
@@ -32,28 +32,28 @@ pub struct RequestFacts<'a> {
     pub path: &'a str,
 }
 
-/// What goes wrong with one request. The default is nothing.
+/// The fault of one request. The default is no fault.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fault {
-    /// Waited before the request is looked at.
+    /// The delay before the request is processed.
     pub delay: Duration,
-    /// What happens in the place of an ordinary answer.
+    /// What replaces the normal answer.
     pub interruption: Option<Interruption>,
-    /// What is changed in the answer's head.
+    /// The faults of the answer's head.
     pub head: HeadFault,
-    /// What happens to the answer's body.
+    /// The fault of the answer's body.
     pub body: Option<BodyFault>,
 }
 
 impl Fault {
-    /// Whether the request is treated like any other.
+    /// Whether there is no fault.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What happens in the place of an ordinary answer.
+/// What replaces the normal answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Interruption {
     /// Answered with an error and not carried out.
@@ -65,38 +65,38 @@ pub enum Interruption {
         /// Bytes of the head that are still sent.
         after_bytes: u64,
     },
-    /// A write whose outcome its sender does not learn in time.
+    /// A write whose caller does not learn the outcome in time.
     Write {
-        /// What the sender gets.
+        /// The answer that the caller gets.
         answer: LostAnswer,
-        /// How long after that the write takes effect; `None`: before.
-        lands_after: Option<Duration>,
+        /// How long after the answer the write is applied; `None`: before the answer.
+        applied_after: Option<Duration>,
     },
 }
 
-/// What the sender of a write gets when the answer to it goes astray.
+/// What the caller of a write gets when the true answer is lost.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LostAnswer {
     /// A closed connection.
     Nothing,
-    /// The true answer, this late; the write has taken effect by then.
+    /// The true answer, late by this duration. The write is applied before it.
     Late(Duration),
-    /// An error, although the write takes effect.
+    /// An error, although the write is applied.
     Refused(Refusal),
 }
 
-/// An error that the origin's front end would give (protocol §3.3).
+/// An error of the origin's front end, which does not carry the request out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// 429 or 503, or what the plan says.
+    /// 429, 503, or the status in the plan.
     pub status: u16,
-    /// `retry-after-ms`; `None` sends none.
+    /// The value of `retry-after-ms`; `None` leaves the field out.
     pub retry_after: Option<Duration>,
     /// The exhausted quota that a 429's body names.
     pub policy: Policy,
 }
 
-/// What happens to the answer's body.
+/// A fault of the answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFault {
     /// Sent in pieces with pauses between them.
@@ -106,21 +106,21 @@ pub enum BodyFault {
         /// The pause before every piece but the first.
         interval: Duration,
     },
-    /// The connection is torn down after this many bytes.
+    /// The connection is cut after this many bytes.
     Drop {
         /// Bytes of the body that are still sent.
         after_bytes: usize,
     },
-    /// The body ends after this many bytes; the framing says so (`Content-Length` fits) or not.
+    /// The body ends after this many bytes. `Content-Length` is either correct for them or that of the whole body.
     Truncate {
         /// Bytes of the body that are still sent.
         after_bytes: usize,
-        /// Whether `Content-Length` names the bytes sent (true) or those that there should have been.
+        /// Whether `Content-Length` is that of the bytes sent (true) or that of the whole body (false).
         framed: bool,
     },
 }
 
-/// The rules in force, with how often each has been met.
+/// The rules in force, each with its counts.
 #[derive(Debug, Default)]
 pub struct FaultPlan {
     rules: Vec<Rule>,
@@ -129,7 +129,7 @@ pub struct FaultPlan {
 #[derive(Debug)]
 struct Rule {
     document: RuleDocument,
-    /// The rule as it was given, for showing it.
+    /// The written form of the rule, for reports.
     source: Value,
     quotas: Vec<Quota>,
     matched: u64,
@@ -137,7 +137,7 @@ struct Rule {
 }
 
 impl FaultPlan {
-    /// A plan in which nothing has happened yet.
+    /// A plan whose counts are zero.
     #[must_use]
     pub fn new(document: PlanDocument) -> Self {
         let rules = document.into_rules().map(|(document, source)| Rule::new(document, source)).collect();
@@ -150,7 +150,7 @@ impl FaultPlan {
         self.rules.is_empty()
     }
 
-    /// What goes wrong with this request. Counts it, so ask once a request.
+    /// The fault of this request. Counts the request, so call it once for each.
     pub fn decide(&mut self, request: RequestFacts<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Fault {
         let mut fault = Fault::default();
         for rule in &mut self.rules {
@@ -161,8 +161,8 @@ impl FaultPlan {
         fault
     }
 
-    /// The rules as they were given, each with `matched` (requests that its conditions fit) and `fired` (requests that it
-    /// spoiled).
+    /// The rules in their written form, each with `matched` (requests that its conditions match) and `fired` (requests
+    /// that got its fault).
     #[must_use]
     pub fn report(&self) -> Value {
         let rules = self.rules.iter().map(|rule| {
@@ -189,7 +189,7 @@ impl Rule {
         Self { document, source, quotas, matched: 0, fired: 0 }
     }
 
-    /// Whether the rule's conditions fit the request; counts the match.
+    /// Whether the rule's conditions match the request. Counts the match.
     fn is_met(&mut self, request: RequestFacts<'_>, rng: &mut fastrand::Rng) -> bool {
         let conditions = &self.document;
         if !conditions.method.is_empty()
@@ -206,7 +206,7 @@ impl Rule {
             && (conditions.probability >= 1.0 || rng.f64() < conditions.probability)
     }
 
-    /// Adds this rule's fault to the others'; false when it has nothing to spoil here.
+    /// Adds this rule's fault to `fault`. Returns false if the fault does not apply to this request.
     fn apply(
         &mut self,
         request: RequestFacts<'_>,
@@ -247,7 +247,7 @@ impl Rule {
                 let framed = *framing == Framing::Consistent;
                 return spoil(fault, BodyFault::Truncate { after_bytes: *after_bytes, framed });
             }
-            FaultKind::Write { answer, delay, retry_after, lands_after } => {
+            FaultKind::Write { answer, delay, retry_after, applied_after } => {
                 if request.method.is_safe() {
                     return false;
                 }
@@ -260,7 +260,7 @@ impl Rule {
                         policy: Policy::default(),
                     }),
                 };
-                return interrupt(fault, Interruption::Write { answer, lands_after: *lands_after });
+                return interrupt(fault, Interruption::Write { answer, applied_after: *applied_after });
             }
             FaultKind::NoLinkOn304 {} => fault.head.no_link_on_304 = true,
             FaultKind::WeakEtags {} => fault.head.weak_etags = true,
@@ -272,7 +272,7 @@ impl Rule {
     }
 }
 
-/// Puts an interruption in, unless an earlier rule did.
+/// Sets the interruption, unless an earlier rule set one.
 fn interrupt(fault: &mut Fault, interruption: Interruption) -> bool {
     let first = fault.interruption.is_none();
     if first {
@@ -281,7 +281,7 @@ fn interrupt(fault: &mut Fault, interruption: Interruption) -> bool {
     first
 }
 
-/// Puts a body fault in, unless an earlier rule did.
+/// Sets the body fault, unless an earlier rule set one.
 fn spoil(fault: &mut Fault, body: BodyFault) -> bool {
     let first = fault.body.is_none();
     if first {
@@ -290,8 +290,8 @@ fn spoil(fault: &mut Fault, body: BodyFault) -> bool {
     first
 }
 
-/// Takes from the quotas. `Some`: one is exhausted, and ends in that time; without any quota every request is too many,
-/// and a second is what the sender should wait.
+/// Uses the quotas. `Some` is the time until an exhausted quota is available again. Without any quota every request is
+/// refused, and the time is one second.
 fn exhausted(quotas: &mut [Quota], now: Timestamp) -> Option<Duration> {
     if quotas.is_empty() {
         return Some(Duration::from_secs(1));
@@ -305,7 +305,7 @@ fn exhausted(quotas: &mut [Quota], now: Timestamp) -> Option<Duration> {
     None
 }
 
-/// A delay as its distribution gives it.
+/// Draws a delay from its distribution.
 fn drawn(delay: &Delay, rng: &mut fastrand::Rng) -> Duration {
     match *delay {
         Delay::Fixed(fixed) => fixed,
@@ -315,7 +315,7 @@ fn drawn(delay: &Delay, rng: &mut fastrand::Rng) -> Duration {
     }
 }
 
-/// `*` at the end of a pattern stands for anything; without it the whole path must be equal.
+/// Whether a pattern matches a path. A final `*` matches any rest; without it the whole path must be equal.
 fn path_matches(pattern: &str, path: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => path.starts_with(prefix),

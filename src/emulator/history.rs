@@ -1,14 +1,14 @@
-//! All states of one thing in their order, and the view of a request that picks one of them.
+//! All states of one resource in their order, and the view of a request that selects one of them.
 
 use crate::clock::Timestamp;
 
-/// Which state a request sees: that after the change `sequence_number`, and, when it travels in time, strictly older than
-/// `before`.
+/// Selects the state that a request sees: the state after the change `sequence_number` and, for a request with
+/// `Accept-Datetime`, strictly older than `before`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
-    /// The last change that is seen.
+    /// The last change that the request sees.
     pub sequence_number: u64,
-    /// `Accept-Datetime`.
+    /// The time in `Accept-Datetime`.
     pub before: Option<Timestamp>,
 }
 
@@ -25,15 +25,15 @@ impl View {
 /// One state; `None` after a deletion.
 #[derive(Debug, Clone)]
 pub struct Revision<T> {
-    /// The change that made it.
+    /// The number of the change that made it.
     pub sequence_number: u64,
-    /// When that was.
+    /// The time of that change.
     pub at: Timestamp,
     /// The state.
     pub state: Option<T>,
 }
 
-/// The states of one thing, oldest first.
+/// The states of one resource, oldest first.
 #[derive(Debug, Clone)]
 pub struct History<T>(Vec<Revision<T>>);
 
@@ -44,14 +44,14 @@ impl<T> Default for History<T> {
 }
 
 impl<T> History<T> {
-    /// The state that a view shows.
+    /// The state that a view selects.
     #[must_use]
     pub fn at(&self, view: View) -> Option<&T> {
-        // Nearly every request sees the newest state: look from the end.
+        // Nearly every request sees the newest state, so the search starts at the end.
         self.0.iter().rev().find(|revision| view.shows(revision))?.state.as_ref()
     }
 
-    /// Every state that a view shows as past or present, newest first, deletions left out.
+    /// Every present or past state that a view shows, newest first, without deletions.
     pub fn revisions(&self, view: View) -> impl Iterator<Item = (u64, &T)> {
         self.0
             .iter()
@@ -65,7 +65,7 @@ impl<T> History<T> {
         self.0.push(revision);
     }
 
-    /// Forgets states that were replaced before `horizon`. The state that stood at the horizon stays.
+    /// Drops states that were replaced before `horizon`. The state at the horizon stays.
     pub fn forget_before(&mut self, horizon: Timestamp) {
         let standing = self.0.iter().rposition(|revision| revision.at <= horizon).unwrap_or(0);
         self.0.drain(..standing);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn forgetting_keeps_what_stood_at_the_horizon() {
+    fn dropping_old_states_keeps_the_state_at_the_horizon() {
         let mut short = history();
         short.forget_before(Timestamp::from_unix_seconds(60));
         assert_eq!(short.revisions(View::NEWEST).map(|(number, _)| number).collect::<Vec<_>>(), [9, 5]);

@@ -1,8 +1,8 @@
-//! `--data FILE`: keeps the emulator's state over restarts.
+//! `--data FILE`: keeps the emulator's state across restarts.
 //!
-//! Every change is appended to the file and synchronised before its writer is answered, so that no acknowledged write is
-//! lost, whatever ends the process. Changes that wait while the disk is busy are written together (group commit). The
-//! file is replaced by a shorter one, whole or not at all, when most of what it holds is no longer needed.
+//! Every change is appended to the file and synchronised before its writer is answered, so no crash loses an
+//! acknowledged write. Changes that wait while the disk is busy are written together (group commit). When most of its
+//! content is obsolete, an atomic rename replaces the file by a shorter one.
 
 pub mod compaction;
 pub mod frames;
@@ -22,7 +22,7 @@ use super::change::{Change, ChangeRecorder, Durable, RecordError};
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The system refuses.
+    /// The system returns an error.
     #[error("cannot use {} to keep data: {source}; check the path, its permissions and the space left", path.display())]
     File {
         /// The file.
@@ -31,20 +31,20 @@ pub enum JournalError {
         source: io::Error,
     },
     /// Another process has it open.
-    #[error("{} is used by another emulator; stop that one or name another file", path.display())]
+    #[error("{} is used by another emulator; stop that emulator or name another file", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
-    /// The content is not what was written.
+    /// The content is damaged.
     #[error("{} is refused: {damage}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what can be done.
+        /// The damage and the remedy.
         damage: Damage,
     },
-    /// A frame is whole, but what it says is not understood.
+    /// A frame is whole, but its content is not understood.
     #[error(
         "{} is refused: the record at byte {offset} is not understood ({reason}); open it with the release that wrote it, \
          or name another file", path.display()
@@ -52,49 +52,49 @@ pub enum JournalError {
     Content {
         /// The file.
         path: PathBuf,
-        /// Where the frame begins.
+        /// The byte at which the frame begins.
         offset: usize,
-        /// What is not understood.
+        /// The reason.
         reason: String,
     },
 }
 
-/// How a journal is kept.
+/// Options of a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalOptions {
-    /// How long states are kept after they were replaced.
+    /// How long the journal keeps states after they were replaced.
     pub retention: Duration,
     /// The file is not compacted below this size.
     pub compact_above_bytes: u64,
 }
 
 impl JournalOptions {
-    /// The usual size below which compacting is not worth its while.
+    /// The default size below which the file is not compacted.
     #[must_use]
     pub const fn new(retention: Duration) -> Self {
         Self { retention, compact_above_bytes: 4 * 1024 * 1024 }
     }
 }
 
-/// What [`Journal::open`] found.
+/// The result of [`Journal::open`].
 #[derive(Debug)]
 pub struct Opened {
-    /// The journal, ready for more.
+    /// The journal, ready for further changes.
     pub journal: Journal,
-    /// The changes that it held, in order.
+    /// The changes in the file, in order.
     pub changes: Vec<Change>,
-    /// Bytes of a record that was being written when the process ended; they are gone now, and no one was told that they
-    /// were kept.
+    /// The length in bytes of a torn last record, which is cut off. The process ended while writing it, so its changes
+    /// were never acknowledged.
     pub torn_bytes: u64,
 }
 
-/// A file that outlives the process, and the thread that writes it.
+/// The journal file and the thread that writes it.
 #[derive(Debug)]
 pub struct Journal {
     queue: Arc<Queue>,
     durable: watch::Receiver<Progress>,
     writer: Option<JoinHandle<()>>,
-    /// Locked for as long as the journal is open, so that no second process writes to it.
+    /// Locked while the journal is open, so that no second process writes to the file.
     _lock: Option<File>,
 }
 
@@ -112,7 +112,7 @@ struct Waiting {
     failed: Option<Failure>,
 }
 
-/// The first error of the writer. After it nothing is recorded any more: what the file holds is no longer known.
+/// The first error of the writer. After it nothing is recorded, because the content of the file is unknown.
 #[derive(Debug, Clone)]
 struct Failure {
     kind: io::ErrorKind,
@@ -134,7 +134,7 @@ enum Progress {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Every change of what waits is complete before anything can panic.
+        // No panic can leave the queue half changed, so the content of a poisoned lock is sound.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +157,7 @@ impl Queue {
 }
 
 impl Journal {
-    /// Opens a journal, or makes one, and reads what it holds.
+    /// Opens or creates a journal, and reads its changes.
     ///
     /// # Errors
     /// [`JournalError`]. A torn last record is no error.
@@ -200,10 +200,10 @@ impl Journal {
         Ok(Self { queue, durable, writer: Some(writer), _lock: lock })
     }
 
-    /// Waits until everything up to a change is on disk.
+    /// Waits until every change up to this one is on disk.
     ///
     /// # Errors
-    /// [`RecordError`] when it will never be.
+    /// [`RecordError`] if the change will never be on disk.
     pub async fn durable(&self, sequence_number: u64) -> Result<(), RecordError> {
         let mut durable = self.durable.clone();
         let settled = |progress: &Progress| match progress {
@@ -215,13 +215,13 @@ impl Journal {
                 Progress::Durable(_) => Ok(()),
                 Progress::Failed(failure) => Err(failure.to_error()),
             },
-            Err(_) => Err(RecordError(io::Error::other("the journal was closed"))),
+            Err(_) => Err(RecordError(io::Error::other("the journal was closed; start the emulator again"))),
         }
     }
 }
 
 impl ChangeRecorder for Journal {
-    /// Queues a change; [`Journal::durable`] tells when it is on disk.
+    /// Queues a change. [`Journal::durable`] waits until it is on disk.
     fn record(&self, change: &Change) -> Result<(), RecordError> {
         self.queue.push(change)
     }
@@ -232,18 +232,18 @@ impl ChangeRecorder for Journal {
 }
 
 impl Drop for Journal {
-    /// Writes what still waits, then ends the thread.
+    /// Writes the changes that wait, then ends the thread.
     fn drop(&mut self) {
         self.queue.lock().closing = true;
         self.queue.arrived.notify_one();
         if let Some(writer) = self.writer.take() {
-            // Its own errors have been told to those who waited; a panic there must not become one here.
+            // The callers of `durable` got the thread's errors. A panic of the thread must not become one in `drop`.
             let _ended = writer.join();
         }
     }
 }
 
-/// The thread's part.
+/// The state of the thread.
 #[derive(Debug)]
 struct Writer {
     path: PathBuf,
@@ -285,15 +285,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Compacts once the file has grown to twice what the last compaction left. A failure leaves the old file, which
-    /// holds everything, and is tried again at the next doubling.
+    /// Compacts when the file has grown to twice its size after the last compaction. A failure leaves the old file,
+    /// which has every change; the next attempt is at the next doubling.
     fn compact_if_worthwhile(&mut self) {
         let threshold = self.options.compact_above_bytes.max(self.compacted_bytes.saturating_mul(2));
         if self.length_bytes <= threshold {
             return;
         }
         if let Err(error) = self.compact() {
-            tracing::warn!(path = %self.path.display(), %error, "the journal could not be compacted; it goes on growing");
+            tracing::warn!(path = %self.path.display(), %error, "the journal could not be compacted and keeps growing; check the permissions of its directory and the space left");
         }
         self.compacted_bytes = self.length_bytes;
     }
@@ -323,7 +323,8 @@ impl Writer {
     }
 }
 
-/// Cuts a torn record off, or writes the heading of a new file; then the file is ready for appending. The bytes it has.
+/// Prepares the file for appending: cuts a torn record off, or writes the heading of a new file. Returns its length in
+/// bytes.
 fn made_ready(file: &mut File, path: &Path, sound_bytes: u64) -> io::Result<u64> {
     file.set_len(sound_bytes)?;
     file.seek(io::SeekFrom::End(0))?;
@@ -335,7 +336,7 @@ fn made_ready(file: &mut File, path: &Path, sound_bytes: u64) -> io::Result<u64>
     Ok(sound_bytes.max(frames::HEADING.len() as u64))
 }
 
-/// A file's name outlives a power cut only once its directory is on disk too.
+/// Synchronises the directory: without that a power failure can lose the name of a new file.
 fn synchronise_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()

@@ -1,4 +1,4 @@
-//! The key-values of the emulator with their histories, in the order of lists.
+//! The key-values of the emulator and their histories, in the order of lists.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -15,7 +15,8 @@ use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
 use crate::profile::app_configuration::select::Selection;
 
-/// One state of a key-value with its JSON and fields, made once when it was written: most requests only hand them out.
+/// One state of a key-value with its JSON and fields. They are made once, at the write, because most requests only copy
+/// them.
 #[derive(Debug)]
 pub struct StoredKeyValue {
     /// The state.
@@ -31,7 +32,7 @@ pub struct StoredKeyValue {
 impl StoredKeyValue {
     fn new(key_value: Arc<KeyValue>) -> Self {
         let json = |version| {
-            // Serialising texts, booleans and a map with text keys cannot fail.
+            // Serialising strings, booleans and a map with string keys cannot fail.
             Bytes::from(serde_json::to_vec(&key_value.view(Selection::ALL, version)).unwrap_or_default())
         };
         Self {
@@ -43,13 +44,13 @@ impl StoredKeyValue {
         }
     }
 
-    /// The JSON that a request sees.
+    /// The JSON in the form that a request asks for.
     #[must_use]
     pub fn json(&self, selection: Selection, version: ApiVersion) -> Bytes {
         match (selection == Selection::ALL, version.has_description()) {
             (true, false) => self.plain_json.clone(),
             (true, true) => self.described_json.clone(),
-            // Cannot fail, as above.
+            // Cannot fail, see `new`.
             (false, _) => {
                 serde_json::to_vec(&self.key_value.view(selection, version)).unwrap_or_default().into()
             }
@@ -57,14 +58,14 @@ impl StoredKeyValue {
     }
 }
 
-/// `"tag"`.
+/// The value of `ETag`: the tag in quotes.
 #[must_use]
 pub fn quoted_etag(etag: &str) -> HeaderValue {
-    // Tags are base64url, or checked when the seed was read.
+    // A tag is base64url, or was checked when the seed was read, so it is a valid field value.
     HeaderValue::try_from(format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
-/// Every key-value that is or was.
+/// Every present and past key-value.
 #[derive(Debug, Default)]
 pub struct KeyValues(BTreeMap<KeyValueId, History<Arc<StoredKeyValue>>>);
 
@@ -75,7 +76,8 @@ impl KeyValues {
         self.0.get(KeyValueId::text(key, label).as_str())?.at(view)
     }
 
-    /// Adds the newest state of a key-value, `None` when it was deleted, and forgets what was replaced before `horizon`.
+    /// Adds the newest state of a key-value (`None` for a deletion) and drops states that were replaced before
+    /// `horizon`.
     pub fn push(
         &mut self,
         id: &KeyValueId,
@@ -90,7 +92,8 @@ impl KeyValues {
         history.forget_before(horizon);
     }
 
-    /// The key-values that a filter and a view show, in order, from after a position. Looks only at keys that can match.
+    /// The key-values that match a filter and a view, in order, starting after a position. Visits only keys that can
+    /// match.
     pub fn list<'a>(
         &'a self,
         filter: &'a KeyValueFilter,
@@ -103,8 +106,8 @@ impl KeyValues {
             .filter(move |stored| matches_tags(filter, stored))
     }
 
-    /// The revisions that a filter and a view show, in order of key and label, newest first, each with the change that made
-    /// it; from after a position, given as identity and change.
+    /// The revisions that match a filter and a view, each with the number of its change. They are ordered by key and
+    /// label, newest first, and start after a position (identity and change).
     pub fn revisions<'a>(
         &'a self,
         filter: &'a KeyValueFilter,
@@ -120,14 +123,14 @@ impl KeyValues {
             .filter(move |(_, stored)| matches_tags(filter, stored))
     }
 
-    /// The keys that a filter and a view show, each once, in order, from after a key.
+    /// The keys that match a filter and a view, each once, in order, starting after a key.
     pub fn keys<'a>(
         &'a self,
         filter: &'a TextFilter,
         after: Option<&'a str>,
         view: View,
     ) -> impl Iterator<Item = &'a str> {
-        // No key goes on with a character below the space: this is after every label of the key, before every longer key.
+        // Keys have no control characters, so this bound is after every label of the key and before every longer key.
         let after = after.map(|key| KeyValueId::new(&format!("{key}\u{1}"), None));
         let mut last: Option<&str> = None;
         self.histories_from(filter, after)
@@ -136,7 +139,7 @@ impl KeyValues {
             .filter(move |key| last.replace(key) != Some(*key))
     }
 
-    /// The labels that a filter and a view show, each once, in order, no label first.
+    /// The labels that match a filter and a view, each once, in order; "no label" first.
     #[must_use]
     pub fn labels(&self, filter: &TextFilter, view: View) -> std::collections::BTreeSet<Option<&str>> {
         self.0
@@ -146,7 +149,7 @@ impl KeyValues {
             .collect()
     }
 
-    /// Every key-value that is.
+    /// Every present key-value.
     #[cfg(test)]
     pub fn newest(&self) -> impl Iterator<Item = &Arc<StoredKeyValue>> {
         self.0.values().filter_map(|history| history.at(View::NEWEST))
@@ -184,7 +187,7 @@ impl KeyValues {
     }
 }
 
-/// The beginnings of the identities whose keys can match, in order: all, those of one key each, or those of a prefix.
+/// The ranges of identities that can match, in order: all, one range for each key, or one for a prefix.
 fn prefixes(filter: &TextFilter) -> Vec<String> {
     match filter {
         TextFilter::Any => vec![String::new()],
@@ -243,7 +246,8 @@ mod tests {
             let filter = filter(&key, &label, tag.as_deref());
             let expected: Vec<&KeyValueId> = all.newest()
                 .map(|stored| &*stored.key_value)
-                .filter(|state| filter.matches(state.id.key(), state.id.label(), &state.content.tags))
+                .filter(|state| filter.may_match(state.id.key(), state.id.label()))
+                .filter(|state| filter.tags.iter().all(|tag| tag.matches(&state.content.tags)))
                 .map(|state| &state.id)
                 .collect();
             let listed: Vec<&KeyValueId> = all.list(&filter, None, View::NEWEST).map(|stored| &stored.key_value.id).collect();

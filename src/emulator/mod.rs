@@ -1,9 +1,10 @@
-//! An App Configuration origin in this binary: for trying the sidecar, for tests, and for developing without a
-//! subscription. It depends on nothing in the proxy's path.
+//! An App Configuration origin in this binary, for demos, for tests, and for development without a subscription. It is
+//! independent of the proxy's path.
 //!
-//! A request goes `serve` → `service` (`faults`, `counts`) → `origin` (sizes, `authentication`, path, api-version) → one of
-//! `endpoints`, which looks at or changes the `configuration_store` under one lock → `answer`. A change is recorded before it takes effect (`change`), and
-//! each of the `replicas` shows it a while later; `tokens` say which state an answer shows, and which one a request asks for.
+//! A request goes `serve` → `service` (`faults`, `counts`) → `origin` (sizes, `authentication`, method) → `routing`
+//! (path, query, api-version) → one of `endpoints`, which reads or changes the `configuration_store` under one lock →
+//! `answer`. A change is recorded before it takes effect (`change`), and each of the `replicas` shows it some time
+//! later. `tokens` name the state that an answer shows and the state that a request asks for.
 
 pub mod admin;
 pub mod answer;
@@ -25,6 +26,7 @@ pub mod precondition;
 pub mod presented;
 pub mod problem;
 pub mod replicas;
+mod routing;
 mod run;
 pub mod seed;
 pub mod seeded;
@@ -34,8 +36,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod tokens;
 
-pub use endpoints::snapshots::Provisioning;
 pub use options::Options;
-pub use origin::{Emulator, MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
+pub use origin::Emulator;
 pub use run::{EmulatorError, Running, run};
 pub use settings::Settings;

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use http::Uri;
 
+use super::Settings;
 use super::authentication::Permission;
 use super::drift::MAXIMUM_RATE_PER_SECOND;
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
-use super::settings::Settings;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
 use crate::headers::access_key::{AccessKey, Secret};
 
-/// The port that the vendor's emulator listens on, too.
+/// The port of the vendor's emulator.
 pub const DEFAULT_PORT: u16 = 8483;
-/// The port of counts and faults.
+/// The port of the admin endpoints.
 pub const DEFAULT_ADMIN_PORT: u16 = 8486;
 
 /// Runs an App Configuration store in memory.
@@ -31,11 +31,11 @@ pub struct Options {
     #[arg(long, value_name = "ADDR", env = "TAGALONG_EMULATOR__ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
 
-    /// JSON set of key-values to begin with, as the API or an export shows it
+    /// File with the first key-values, a JSON set as the API or an export gives it
     #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__SEED")]
     pub seed: Option<PathBuf>,
 
-    /// File to keep the state in over restarts; a seed is then loaded only into an empty one
+    /// File that keeps the state across restarts; a seed is then loaded only into an empty file
     #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__DATA")]
     pub data: Option<PathBuf>,
 
@@ -73,7 +73,7 @@ pub struct Options {
     )]
     pub bearer_read_only: Vec<Secret>,
 
-    /// Replicas that requests are routed over [default: 1]
+    /// Number of replicas that answer requests [default: 1]
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__REPLICAS", value_parser = parse_replicas)]
     pub replicas: Option<usize>,
 
@@ -89,8 +89,8 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__TOKEN_IDS", value_parser = parse_token_ids)]
     pub token_ids: Option<usize>,
 
-    /// How often a second the sequence number of tokens rises without a write; 0 for never. With --data, keep a rate above
-    /// 1.25 over restarts, or numbers may go down [default: 1.25]
+    /// How much the sequence number of tokens rises in a second without a write; 0 for no rise. With --data, keep a
+    /// rate above 1.25 across restarts, or numbers may go down [default: 1.25]
     #[arg(long, value_name = "RATE", env = "TAGALONG_EMULATOR__DRIFT", value_parser = parse_drift)]
     pub drift: Option<f64>,
 
@@ -98,11 +98,11 @@ pub struct Options {
     #[arg(long = "tagged-304", env = "TAGALONG_EMULATOR__TAGGED_304")]
     pub tagged_304: bool,
 
-    /// How long replaced revisions stay [default: 30d]
+    /// How long replaced revisions are kept [default: 30d]
     #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__RETENTION", value_parser = parse_duration_argument)]
     pub retention: Option<Duration>,
 
-    /// How long a snapshot is provisioned [default: 500ms]
+    /// How long the provisioning of a snapshot takes [default: 500ms]
     #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__SNAPSHOT_PROVISIONING", value_parser = parse_duration_argument)]
     pub snapshot_provisioning: Option<Duration>,
 
@@ -118,11 +118,11 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__PAGE_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
     pub page_size: Option<u16>,
 
-    /// Webhook on this machine that change events are delivered to, for example http://127.0.0.1:9000/events
+    /// Webhook on this machine that receives change events, for example http://127.0.0.1:9000/events
     #[arg(long, value_name = "URL", env = "TAGALONG_EMULATOR__EVENTS", value_parser = parse_webhook)]
     pub events: Option<Uri>,
 
-    /// How change events are written [default: event-grid]
+    /// Schema of change events [default: event-grid]
     #[arg(long, value_enum, value_name = "SCHEMA", env = "TAGALONG_EMULATOR__EVENTS_SCHEMA")]
     pub events_schema: Option<EventSchema>,
 
@@ -134,14 +134,14 @@ pub struct Options {
     #[arg(long, value_name = "WORDS", env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
     pub fault: Vec<String>,
 
-    /// Seed of everything random: jitter, routing, tags, faults [default: another one each time]
+    /// Seed of every random value: settle times, routing, tags, faults [default: a new one at each start]
     #[arg(long, value_name = "NUMBER", env = "TAGALONG_EMULATOR__RANDOM_SEED")]
     pub random_seed: Option<u64>,
 }
 
 impl Options {
-    /// Where to listen. By default on both loopbacks, since Node resolves `localhost` to the second first; `true` marks an
-    /// address that may be missing, as `[::1]` is on a machine without IPv6.
+    /// The addresses to listen on. The default is both loopbacks, because Node resolves `localhost` to `[::1]` first.
+    /// `true` marks an optional address: `[::1]` is missing on a machine without IPv6.
     #[must_use]
     pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
         if self.listen.is_empty() {
@@ -152,13 +152,13 @@ impl Options {
         }
     }
 
-    /// Where the admin port listens.
+    /// The address of the admin port.
     #[must_use]
     pub fn admin_listener(&self) -> SocketAddr {
         self.admin_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_ADMIN_PORT))
     }
 
-    /// How the emulator behaves.
+    /// The settings of the emulator.
     #[must_use]
     pub fn settings(&self) -> Settings {
         let with = |permission| move |key: &AccessKey| (key.clone(), permission);
@@ -194,12 +194,12 @@ fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.as_bytes().to_vec()))
 }
 
-/// Why a number on the command line is refused.
+/// A number on the command line is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("give a whole number from 1 to {0}")]
 struct OutOfRange(usize);
 
-/// Why a rate on the command line is refused.
+/// A rate on the command line is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("give a number from 0 to {MAXIMUM_RATE_PER_SECOND}, for example 1.25; 0 for no drift")]
 struct NoRate;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_spellings_are_understood() {
+    fn options_are_parsed_into_settings() {
         let options = parse(&[
             "--listen",
             "127.0.0.1:9000",

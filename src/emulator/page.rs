@@ -8,21 +8,21 @@ use sha2::{Digest as _, Sha256};
 use super::problem::Problem;
 use crate::profile::app_configuration::key_value::KeyValueId;
 
-/// How many items a page has at most, as at the real service.
+/// The maximum number of items of a page at the real service.
 pub const PAGE_SIZE: usize = 100;
 
 /// One page of items.
 #[derive(Debug)]
 pub struct Page<T> {
-    /// At most as many as a page has.
+    /// At most a page of items.
     pub items: Vec<T>,
     /// Whether there is a further page.
     pub continues: bool,
 }
 
 impl<T> Page<T> {
-    /// Takes a page from all further items. Unlike the vendor's emulator it looks one item ahead, so that no list ends
-    /// in an empty page.
+    /// Takes a page from the remaining items. It looks one item ahead, so that no list ends in an empty page, as it can
+    /// with the vendor's emulator.
     pub fn take(items: impl Iterator<Item = T>, size: usize) -> Self {
         let mut items: Vec<T> = items.take(size + 1).collect();
         let continues = items.len() > size;
@@ -31,8 +31,8 @@ impl<T> Page<T> {
     }
 }
 
-/// The entity tag of a page, without quotes, from the tags of its items and the continuation in plain: base64url of
-/// SHA-256 over UTF-16LE. Independent of `$select`; changes with any item, and when a further page appears.
+/// The entity tag of a page, without quotes: base64url of SHA-256 over the tags of its items and the plain continuation
+/// in UTF-16LE. It does not depend on `$select`. It changes with each item and when a further page appears.
 pub fn page_etag<'a>(items: impl Iterator<Item = &'a str>, continuation: Option<&str>) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {
@@ -54,7 +54,7 @@ pub fn page_etag<'a>(items: impl Iterator<Item = &'a str>, continuation: Option<
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
-/// Where a list goes on, in plain: `key LF label`, for revisions `key LF label LF change`, for names `name`.
+/// The plain form of a position: `key LF label`, for revisions `key LF label LF change`, for names `name`.
 pub mod continuation {
     use super::{KeyValueId, Problem, URL_SAFE_NO_PAD};
     use base64::Engine as _;
@@ -65,20 +65,20 @@ pub mod continuation {
         format!("{}\n{}", id.key(), id.label().unwrap_or_default())
     }
 
-    /// After a revision, given by the change that made it.
+    /// After a revision, which its change identifies.
     #[must_use]
     pub fn after_revision(id: &KeyValueId, sequence_number: u64) -> String {
         format!("{}\n{sequence_number}", after_key_value(id))
     }
 
-    /// The opaque form: base64url, which survives a client that decodes it once too often.
+    /// The opaque form: base64url, which stays intact when a client percent-decodes it twice.
     #[must_use]
     pub fn encode(plain: &str) -> String {
         URL_SAFE_NO_PAD.encode(plain)
     }
 
-    /// The plain form of an `after`. Starting again at page one, as the vendor's emulator does with a token that it cannot
-    /// read, would turn a client's mistake into an endless list: refuse.
+    /// The plain form of an `after`. An unreadable token is refused. The vendor's emulator starts again at page one,
+    /// which turns a client's mistake into an endless list.
     ///
     /// # Errors
     /// 400
@@ -90,7 +90,7 @@ pub mod continuation {
             .ok_or_else(invalid)
     }
 
-    /// Reads what [`after_key_value`] wrote.
+    /// Parses a position of [`after_key_value`].
     ///
     /// # Errors
     /// 400
@@ -103,7 +103,7 @@ pub mod continuation {
         Ok(KeyValueId::new(key, Some(label)))
     }
 
-    /// Reads what [`after_revision`] wrote.
+    /// Parses a position of [`after_revision`].
     ///
     /// # Errors
     /// 400
@@ -118,15 +118,15 @@ pub mod continuation {
         }
     }
 
-    /// 400 for a position that cannot be read.
+    /// 400 for an unreadable position.
     #[must_use]
     pub fn invalid() -> Problem {
         Problem::invalid("after", "Invalid continuation; follow the link of the page before unchanged")
     }
 }
 
-/// The target of the next page, relative: the same path and parameters as they were written, without `after`, which comes
-/// last. It must never come first, or the JavaScript client throws; `api-version` is always there to precede it.
+/// The relative target of the next page: the path and parameters of the request as sent, with the new `after` last.
+/// `after` must not be the first parameter, or the JavaScript client throws; `api-version` always precedes it.
 #[must_use]
 pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
     let mut link = format!("{}?", header_safe(path));
@@ -143,7 +143,7 @@ pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
     link
 }
 
-/// A target as it can stand between `<` and `>` in a field.
+/// A target in the form that is valid between `<` and `>` in a field.
 #[must_use]
 pub fn header_safe(text: &str) -> String {
     const UNSAFE: &percent_encoding::AsciiSet =
@@ -157,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_documented_tags() {
+    fn page_tags_equal_the_recorded_ones() {
         assert_eq!(page_etag([].into_iter(), None), "00wWELzclWef22f82qcUDI7FbJweVOoKWZDA_JoUeD0");
         assert_eq!(
             page_etag(["A".repeat(22).as_str()].into_iter(), None),

@@ -1,7 +1,7 @@
-//! `If-Match` and `If-None-Match` (RFC 9110 §13), as this service reads them.
+//! `If-Match` and `If-None-Match` (RFC 9110 §13) in the interpretation of this service.
 //!
-//! Tags are compared without regard to `W/` everywhere; `If-Match` wins when both fields are present; a field that cannot
-//! be read counts as absent; a star may be quoted, as the documentation prints it.
+//! Comparisons ignore `W/`. `If-Match` wins if both fields are present. A malformed field counts as absent. A star may
+//! be quoted, as in the service's documentation.
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName};
@@ -18,19 +18,19 @@ pub enum Precondition {
     IfNoneMatch(Tags),
 }
 
-/// What a condition names.
+/// The tags of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tags {
-    /// `*`: any state at all.
+    /// `*`: any state.
     Any,
-    /// States by their tags, without quotes.
+    /// Tags, without quotes.
     OneOf(Vec<String>),
 }
 
-/// What a condition says about a current state.
+/// The result of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on.
+    /// The condition holds.
     Holds,
     /// `If-None-Match` failed: 304 to a read, 412 to a write.
     Unchanged,
@@ -39,7 +39,7 @@ pub enum Verdict {
 }
 
 impl Precondition {
-    /// Reads the condition of a request.
+    /// Parses the condition of a request.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let tags = |name: HeaderName| {
@@ -57,7 +57,7 @@ impl Precondition {
         }
     }
 
-    /// Compares with the current tag; `None` when there is no current state.
+    /// Evaluates the condition against the current tag. `None` means that the resource is missing.
     #[must_use]
     pub fn evaluate(&self, current: Option<&str>) -> Verdict {
         match self {
@@ -77,7 +77,7 @@ impl Tags {
         }
     }
 
-    /// `*`, `"*"`, or a list of entity tags; an unquoted tag without blanks is taken as it stands.
+    /// Parses `*`, `"*"`, or a list of entity tags. An unquoted tag without blanks is accepted.
     fn parse(line: &[u8]) -> Option<Self> {
         let mut rest = std::str::from_utf8(line).ok()?.trim_matches([' ', '\t', ',']);
         if matches!(rest, "*" | "\"*\"") {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form_that_clients_send() {
+    fn every_form_that_clients_send_is_parsed() {
         for (text, expected) in [
             ("*", Some(Tags::Any)),
             ("\"*\"", Some(Tags::Any)),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn if_match_wins_and_the_unreadable_counts_as_absent() {
+    fn if_match_wins_and_a_malformed_field_counts_as_absent() {
         let both = headers(&[(IF_MATCH, "\"a\""), (IF_NONE_MATCH, "*")]);
         assert_eq!(Precondition::of(&both), Precondition::IfMatch(Tags::OneOf(vec!["a".into()])));
         let unreadable = headers(&[(IF_MATCH, "\"a"), (IF_NONE_MATCH, "*")]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix() {
+    fn each_condition_gives_its_verdict_for_each_state() {
         let tag = Tags::OneOf(vec!["e".into()]);
         for (condition, same, other, missing) in [
             (Precondition::None, Verdict::Holds, Verdict::Holds, Verdict::Holds),

@@ -1,4 +1,4 @@
-//! A request as its endpoint sees it, and the conditions of reads.
+//! The parsed request that endpoints get, and the conditions of reads.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -35,15 +35,15 @@ pub struct Presented<'a> {
     pub version: ApiVersion,
     /// `$select`
     pub selection: Selection,
-    /// Which state it sees.
+    /// The view of the state.
     pub view: View,
     /// `If-Match` or `If-None-Match`
     pub precondition: Precondition,
-    /// When it arrived.
+    /// The time of arrival.
     pub now: Timestamp,
-    /// How many items a page has.
+    /// The maximum number of items of a page.
     pub page_size: usize,
-    /// Whether a 304 names the tag.
+    /// Whether a 304 has the field `ETag`.
     pub tagged_304: bool,
 }
 
@@ -54,15 +54,15 @@ impl Presented<'_> {
         media_type.negotiate(self.headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
     }
 
-    /// The opaque position at which a page begins.
+    /// The opaque position in `after`.
     ///
     /// # Errors
-    /// 400 when there are two.
+    /// 400 when `after` occurs twice.
     pub fn after(&self) -> Result<Option<&str>, Problem> {
         Ok(self.query.single("after")?.filter(|after| !after.is_empty()))
     }
 
-    /// The filter as the api-version understands it: early ones ignore `tags`.
+    /// The filter in the given api-version: versions before `2023-11-01` ignore `tags`.
     #[must_use]
     pub fn understood(&self, mut filter: KeyValueFilter) -> KeyValueFilter {
         if !self.version.has_tag_filters() {
@@ -71,7 +71,8 @@ impl Presented<'_> {
         filter
     }
 
-    /// Evaluates the condition of a read against the current tag: 412, or 304 with nothing but at most the tag, or `full`.
+    /// Evaluates the condition of a read against the current tag. The answer is 412, a 304 (with `ETag` if
+    /// `tagged_304`), or `full`.
     ///
     /// # Errors
     /// 412
@@ -86,7 +87,7 @@ impl Presented<'_> {
         }
     }
 
-    /// Checks that the body is of a media type, or JSON.
+    /// Checks that the body has this media type, or JSON.
     ///
     /// # Errors
     /// 415

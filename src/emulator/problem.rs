@@ -1,4 +1,4 @@
-//! Why the emulator refuses a request, in the words of the wire. Many refusals have no body.
+//! The refusals of the emulator and their problem documents. Many refusals have no body.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,20 +15,20 @@ const ERRORS: &str = "https://azconfig.io/errors/";
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// 400: a parameter, or a field of the body.
+    /// 400: an invalid parameter or field of the body.
     InvalidArgument {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// Why it is refused.
         detail: String,
-        /// Where, for filters.
+        /// The position in a filter.
         position: Option<usize>,
     },
-    /// 400: `api-version`.
+    /// 400: an invalid `api-version`.
     ApiVersion(ApiVersionError),
     /// 400 without a body: the target cannot be decoded, or has `%25` in its path.
     MalformedTarget,
-    /// 400: `--require-if-match`, and the write names no concurrency strategy.
+    /// 400: the write names no concurrency strategy, under `--require-if-match`.
     PreconditionRequired,
     /// 401 with these challenges.
     Unauthorized(Vec<String>),
@@ -52,7 +52,7 @@ pub enum Problem {
     TargetTooLong,
     /// 415: neither the vendor's media type nor JSON.
     UnsupportedMediaType,
-    /// 416 with the number of items there are.
+    /// 416 with the number of items.
     RangeNotSatisfiable(usize),
     /// 431.
     HeadersTooLarge,
@@ -61,7 +61,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// A refused parameter or body field.
+    /// Refuses a parameter or a body field.
     pub fn invalid(name: impl Into<String>, detail: impl std::fmt::Display) -> Self {
         let name = name.into();
         Self::InvalidArgument { detail: format!("{name}: {detail}"), name, position: None }
@@ -118,7 +118,7 @@ impl Problem {
             Self::KeyLocked(key) => Document {
                 name: Some(key),
                 detail: Some("The key is read-only. To allow modification unlock it first.".to_owned()),
-                // The misspelling is on the wire.
+                // The service spells "Modifing" so.
                 ..self.document("key-locked", format!("Modifing key '{key}' is not allowed"))
             },
             Self::AlreadyExists => self.document("already-exists", "The resource already exists.".to_owned()),
@@ -129,7 +129,7 @@ impl Problem {
             },
             _ => return Bytes::new(),
         };
-        // Serialising texts and numbers cannot fail.
+        // Serialising strings and numbers cannot fail.
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_the_wire() {
+    fn documents_equal_those_of_the_service() {
         let filter = Problem::from(TextFilter::parse("key", Some("ab*c"), false).unwrap_err());
         assert_eq!(
             text(&filter),

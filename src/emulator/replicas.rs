@@ -1,7 +1,7 @@
-//! Replicas that settle: which changes each of them shows at a given time.
+//! Replicas with a settle time: which changes each of them shows at a given time.
 //!
-//! Every replica, even a single one, shows a change only some time after it was made, in the order of changes. The time
-//! is drawn for each replica and change between half of the settle time and all of it.
+//! Every replica, even a single one, shows changes in their order, each some time after it was made. That time is drawn
+//! for each replica and change, between half of the settle time and all of it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::seeded::Seeded;
 use crate::clock::Timestamp;
 
-/// What each replica shows.
+/// The replicas and the changes that they do not show yet.
 #[derive(Debug)]
 pub struct Replicas {
     settle: Duration,
@@ -19,24 +19,24 @@ pub struct Replicas {
 
 #[derive(Debug, Clone, Default)]
 struct Replica {
-    /// Changes that were not visible yet when one was last counted, with the time from which they are; both rising.
+    /// Changes that were hidden at the last count, each with the time at which it becomes visible. Both numbers rise.
     settling: VecDeque<(u64, Timestamp)>,
 }
 
 impl Replicas {
-    /// `count` replicas (at least one) that settle within `settle`, drawing times from `seeded`.
+    /// `count` replicas (at least one) that settle within `settle`. Times are drawn from `seeded`.
     #[must_use]
     pub fn new(count: usize, settle: Duration, seeded: Seeded) -> Self {
         Self { settle, seeded, replicas: vec![Replica::default(); count.max(1)] }
     }
 
-    /// How many there are.
+    /// The number of replicas.
     #[must_use]
     pub fn count(&self) -> usize {
         self.replicas.len()
     }
 
-    /// Notes a change. Changes come in order.
+    /// Adds a change. Add changes in order.
     pub fn commit(&mut self, sequence_number: u64, now: Timestamp) {
         for (index, replica) in self.replicas.iter_mut().enumerate() {
             while replica.settling.front().is_some_and(|(_, from)| *from <= now) {
@@ -47,25 +47,20 @@ impl Replicas {
             }
             let share = self.seeded.fraction(sequence_number, index);
             let visible = now.plus(self.settle.mul_f64(0.5 + share / 2.0));
-            // Changes become visible in their order, whatever was drawn.
+            // A change never becomes visible before an earlier one, so a smaller draw is raised.
             let visible = replica.settling.back().map_or(visible, |(_, last)| visible.max(*last));
             replica.settling.push_back((sequence_number, visible));
         }
     }
 
-    /// Makes every change so far visible everywhere, as after a restart.
+    /// Makes every change so far visible at every replica, as after a restart.
     pub fn settle_all(&mut self) {
         for replica in &mut self.replicas {
             replica.settling.clear();
         }
     }
 
-    /// Changes how long later changes take to settle.
-    pub fn set_settle(&mut self, settle: Duration) {
-        self.settle = settle;
-    }
-
-    /// The first change that a replica does not show yet; `None` when it shows every change.
+    /// The first change that a replica does not show yet; `None` if it shows every change.
     #[must_use]
     pub fn first_hidden(&self, replica: usize, now: Timestamp) -> Option<u64> {
         let replica = self.replicas.get(replica % self.replicas.len())?;
@@ -124,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn one_seed_is_one_behaviour() {
+    fn one_seed_gives_one_sequence_of_settle_times() {
         let visible = |seed| {
             let mut replicas = Replicas::new(1, Duration::from_secs(2), Seeded::new(seed));
             replicas.commit(1, START);

@@ -1,4 +1,4 @@
-//! `tagalong emulator`: puts the parts together and serves until told to stop.
+//! `tagalong emulator`: assembles the parts and serves until it is told to stop.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,7 +30,7 @@ use super::serve::serve;
 use super::service::Service;
 use crate::clock::Clock;
 
-/// Why the emulator does not start, or had to stop.
+/// The emulator does not start, or has to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
     /// `--seed`
@@ -46,22 +46,22 @@ pub enum EmulatorError {
     #[error(transparent)]
     FaultPlan(#[from] FaultPlanError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; stop what uses it, or choose another address")]
+    #[error("cannot listen on {address}: {source}; stop the process that uses it, or choose another address")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
     },
-    /// A listener broke.
+    /// Serving panicked.
     #[error("a listener of the emulator failed: {0}; start it again")]
-    Serve(#[source] io::Error),
+    Serve(#[from] tokio::task::JoinError),
 }
 
 /// Runs the emulator until `shutdown`.
 ///
 /// # Errors
-/// [`EmulatorError`]; everything that can be wrong with the options is found before the first connection.
+/// [`EmulatorError`]. Mistakes in the options are found before the first connection.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
     let running = Running::start(&options, Clock::System).await?;
     tracing::info!(
@@ -73,18 +73,19 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     running.until(shutdown).await
 }
 
-/// An emulator whose sockets are bound.
+/// An emulator with bound sockets.
 pub struct Running {
     service: Service,
     listeners: Vec<TcpListener>,
     admin: Admin,
     admin_listener: TcpListener,
-    // Dropped with the rest: what has not been told when the emulator stops is not told.
+    // Dropped with the emulator: events that are not delivered by then are lost.
     _delivery: Option<AbortOnDropHandle<()>>,
 }
 
 impl Running {
-    /// Binds the sockets and loads what is to be loaded; nothing is answered before [`Running::until`].
+    /// Loads the data, the seed and the faults, and binds the sockets. No request is answered before
+    /// [`Running::until`].
     ///
     /// # Errors
     /// [`EmulatorError`]
@@ -105,7 +106,7 @@ impl Running {
                 if opened.torn_bytes > 0 {
                     tracing::warn!(
                         bytes = opened.torn_bytes,
-                        "dropped a change that was never acknowledged from the data"
+                        "dropped the torn last record of the data; its changes were never acknowledged, so no action is needed"
                     );
                 }
                 emulator.restore(&opened.changes);
@@ -162,13 +163,13 @@ impl Running {
         })
     }
 
-    /// Where the API is served, with the ports that the system chose.
+    /// The addresses of the API, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Where counts are shown and faults are set.
+    /// The address of the admin port.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_listener.local_addr().ok()
@@ -177,7 +178,7 @@ impl Running {
     /// Serves until `shutdown`.
     ///
     /// # Errors
-    /// [`EmulatorError::Serve`] when a listener breaks.
+    /// [`EmulatorError::Serve`] when serving panics.
     pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
         let closing = CancellationToken::new();
         let admin = self.admin;
@@ -191,9 +192,9 @@ impl Running {
             async move { service.answer(request).await }
         };
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(self.admin_listener, closing.clone().cancelled_owned(), answer_admin));
+        serving.spawn(serve(self.admin_listener, closing.clone(), answer_admin));
         for listener in self.listeners {
-            serving.spawn(serve(listener, closing.clone().cancelled_owned(), answer.clone()));
+            serving.spawn(serve(listener, closing.clone(), answer.clone()));
         }
         let mut first = tokio::select! {
             () = shutdown => None,
@@ -205,9 +206,7 @@ impl Running {
             Some(ended) => Some(ended),
             None => serving.join_next().await,
         } {
-            if let Err(error) = ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
-                result = Err(EmulatorError::Serve(error));
-            }
+            result = result.and(ended.map_err(EmulatorError::from));
         }
         result
     }
@@ -218,7 +217,7 @@ fn deliver(delivery: Delivery, emulator: &Emulator, journal: Option<Arc<Journal>
     let token_of = move |change: Arc<Change>| {
         let (emulator, journal) = (emulator.clone(), journal.clone());
         async move {
-            // What a crash could still undo is not told.
+            // A change that a crash can still undo must not be announced.
             if let Some(journal) = journal
                 && journal.durable(change.sequence_number).await.is_err()
             {

@@ -1,4 +1,4 @@
-//! `--seed FILE`: a JSON set of key-values as the API itself returns it, so that an export of a real store loads as it is.
+//! `--seed FILE`: a JSON set of key-values as the API returns it, so that an export of a real store loads unchanged.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
 
-/// Why a seed is refused.
+/// A seed is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
     /// The file cannot be read.
@@ -22,13 +22,13 @@ pub enum SeedError {
         source: std::io::Error,
     },
     /// The content is not a set of key-values.
-    #[error("the seed is refused at line {line}, column {column}: {reason}; correct it there")]
+    #[error("the seed is refused at line {line}, column {column}: {reason}; correct that place")]
     Content {
         /// Counted from 1.
         line: usize,
         /// Counted from 1.
         column: usize,
-        /// What is wrong.
+        /// The mistake.
         reason: String,
     },
 }
@@ -42,13 +42,13 @@ pub fn read_seed(path: &Path) -> Result<Vec<KeyValue>, SeedError> {
     parse_seed(&content)
 }
 
-/// Reads the content of a seed: `{"items": [...]}`. Fields that the API shows beside the items are ignored, each key and
-/// label may stand there once.
+/// Parses the content of a seed: `{"items": [...]}`. Fields that the API adds beside the items are ignored. Each key
+/// and label must occur once.
 ///
 /// # Errors
 /// [`SeedError::Content`] with the line.
 pub fn parse_seed(content: &[u8]) -> Result<Vec<KeyValue>, SeedError> {
-    // Editors on Windows begin a file with a byte order mark.
+    // Editors on Windows put a byte order mark at the start of a file.
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     match serde_json::from_slice::<JsonObject<KeyValueSet>>(content) {
         Ok(JsonObject(set)) => Ok(set.items.0),
@@ -67,7 +67,7 @@ struct KeyValueSet {
     items: Items,
 }
 
-/// Checked while it is read, since only then the position is known.
+/// The items are checked while they are read, because serde knows the position only then.
 struct Items(Vec<KeyValue>);
 
 impl<'de> Deserialize<'de> for Items {
@@ -91,12 +91,12 @@ impl<'de> Visitor<'de> for ItemsVisitor {
         while let Some(item) = sequence.next_element::<KeyValue>()? {
             if !item.etag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"') {
                 return Err(A::Error::custom(format_args!(
-                    "etag {:?} cannot stand in an ETag field",
+                    "etag {:?} is invalid in an ETag field",
                     item.etag
                 )));
             }
             if !known.insert(item.id.clone()) {
-                return Err(A::Error::custom(format_args!("{:?} stands there twice", item.id)));
+                return Err(A::Error::custom(format_args!("{:?} occurs twice", item.id)));
             }
             items.push(item);
         }
@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_export_loads_as_it_is() {
+    fn an_export_loads_unchanged() {
         let export = "\u{feff}{\"etag\":\"page\",\"items\":[\n\
             {\"etag\":\"h73g\",\"key\":\"a\",\"label\":null,\"content_type\":null,\"value\":\"v1\",\"tags\":{},\
              \"locked\":true,\"last_modified\":\"2020-04-15T16:11:16+00:00\"},\n\
@@ -128,9 +128,9 @@ mod tests {
             ("[]", 1, "expected a JSON object"),
             ("{\n\"values\":[]}", 2, "missing field `items`"),
             ("{\"items\":[\n{\"value\":\"v\"}]}", 2, "missing field `key`"),
-            ("{\"items\":[\n{\"key\":\"a\"},\n{\"key\":\"a\",\"label\":\"\"}]}", 3, "stands there twice"),
+            ("{\"items\":[\n{\"key\":\"a\"},\n{\"key\":\"a\",\"label\":\"\"}]}", 3, "occurs twice"),
             ("{\"items\":[\n{\"key\":\"a\"},\n\n{\"key\":\"..\"}]}", 4, "must not be '.' or '..'"),
-            ("{\"items\":[\n{\"key\":\"a\",\"etag\":\"a\\\"b\"}]}", 2, "cannot stand in an ETag"),
+            ("{\"items\":[\n{\"key\":\"a\",\"etag\":\"a\\\"b\"}]}", 2, "invalid in an ETag"),
             ("{\"items\":[\n{\"key\":\"a\",\"locked\":\"false\"}]}", 2, "expected a boolean"),
             ("{\"items\":[]} trailing", 1, "trailing characters"),
         ] {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn a_missing_file_is_named() {
         let error = read_seed(Path::new("/nowhere/seed.json")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/seed.json"), "{error}");
     }

@@ -1,5 +1,5 @@
-//! Everything random in the emulator comes from one seed, by position and not by order of asking, so that a test with a
-//! seed sees the same whatever its threads do.
+//! Every random value of the emulator depends on one seed and a position, not on the order of calls, so that a test
+//! with a seed gets the same values with any interleaving of threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +40,7 @@ impl Seeded {
     }
 }
 
-/// Hands out the next draw to concurrent requests.
+/// Gives each of several concurrent requests the next draw.
 #[derive(Debug)]
 pub struct Sequence {
     seeded: Seeded,
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uuid_has_its_form() {
+    fn a_uuid_has_the_form_of_rfc_9562() {
         assert_eq!(uuid((u64::MAX, u64::MAX)), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(uuid((0, 0)), "00000000-0000-4000-8000-000000000000");
     }

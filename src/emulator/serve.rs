@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,15 +14,13 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::faults::severable::SeverableIo;
 use super::origin::{MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
+use crate::accept_loop::serve_until;
 
 /// How long a shutdown waits for answers that are under way.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// How long accepting pauses when the system has no file descriptor left: there is nothing to do but wait for one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What hyper reads of a head before it gives up: a little more than is answered, so that the refusal is the emulator's.
 const HEAD_BUFFER_BYTES: usize = 2 * (MAXIMUM_HEADER_BYTES + MAXIMUM_TARGET_BYTES);
 
@@ -32,49 +29,18 @@ pub trait EndsConnection: std::error::Error + Send + Sync + 'static {}
 impl EndsConnection for super::faults::body::Severed {}
 impl EndsConnection for Infallible {}
 
-/// Serves connections until `shutdown`, then lets those under way finish for at most five seconds.
-///
-/// # Errors
-/// Never for a single connection; when the listener itself is broken.
-pub async fn serve<A, F, B, E>(
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-    answer: A,
-) -> io::Result<()>
+/// Serves connections until `shutdown`, then lets answers that are under way finish for at most five seconds.
+pub async fn serve<A, F, B, E>(listener: TcpListener, shutdown: CancellationToken, answer: A)
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: Body<Data = Bytes, Error = E> + Send + 'static,
     E: EndsConnection,
 {
-    let (connections, closing) = (TaskTracker::new(), CancellationToken::new());
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Without this, small answers wait for the acknowledgement of the one before. It fails only where the client
-                // has gone already, which the connection will find out.
-                let _gone = stream.set_nodelay(true);
-                connections.spawn(serve_connection(stream, closing.clone(), answer.clone()));
-            }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "the emulator could not accept a connection; raise the limit of open files");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    closing.cancel();
-    connections.close();
-    if tokio::time::timeout(SHUTDOWN_GRACE, connections.wait()).await.is_err() {
+    let serve = |(stream, _)| serve_connection(stream, shutdown.clone(), answer.clone());
+    if serve_until(&shutdown, listener, "emulator", SHUTDOWN_GRACE, serve).await > 0 {
         tracing::warn!("the emulator leaves connections that did not end within their grace");
     }
-    Ok(())
 }
 
 /// Serves one connection over any transport until its client or `closing` ends it. HTTP/1.1 and, with prior knowledge, HTTP/2.
@@ -106,10 +72,4 @@ where
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-/// Errors of a connection that its client has given up before it was accepted (accept(2)).
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted)
 }

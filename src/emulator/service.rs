@@ -1,4 +1,4 @@
-//! What stands between a connection and the [`Emulator`]: faults and counts.
+//! Adds faults and counts to the [`Emulator`].
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use super::faults::{Fault, RequestFacts};
 use super::origin::REQUEST_ID;
 use crate::clock::Clock;
 
-/// More than any request of the API may have: what is longer is cut here and refused by the emulator as too large.
+/// More than the limit of a request body: a longer body is cut here, and the emulator refuses it as too large.
 const MAXIMUM_HELD_BODY_BYTES: usize = 64 * 1024;
 
-/// An emulator as its connections see it. Cheap to clone; clones are the same.
+/// The service of the emulator's connections. Clones are cheap and share the emulator.
 #[derive(Clone)]
 pub struct Service {
     emulator: Emulator,
@@ -30,19 +30,19 @@ pub struct Service {
 }
 
 impl Service {
-    /// Puts an emulator behind these faults.
+    /// A service that applies these faults to an emulator.
     #[must_use]
     pub fn new(emulator: Emulator, faults: Arc<Faults>, counts: Arc<Counts>, clock: Clock) -> Self {
         Self { emulator, faults, counts, clock }
     }
 
-    /// What it serves.
+    /// The emulator.
     #[must_use]
     pub fn emulator(&self) -> &Emulator {
         &self.emulator
     }
 
-    /// Answers one request. A [`Severance`] among its extensions is that of its connection.
+    /// Answers one request. A [`Severance`] in its extensions cuts its connection.
     ///
     /// # Errors
     /// [`Severed`] when a fault ends the connection without an answer.
@@ -75,7 +75,7 @@ impl Service {
         B::Error: std::fmt::Display,
     {
         let (head, body) = request.into_parts();
-        // Read now: a write that lands late must not depend on a connection that has gone by then.
+        // The body is read first, because the connection may be closed when a delayed write is applied.
         let body = held(body).await;
         let severance = head.extensions.get::<Severance>().cloned();
         let fields = head.headers.clone();
@@ -87,7 +87,7 @@ impl Service {
         Ok(answer)
     }
 
-    /// Gives an answer that is not the emulator's own the ids that each answer has.
+    /// Adds the ids of the request to an answer that a fault made.
     fn identify(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         if !answer.contains_key(REQUEST_ID) {
             self.emulator.identify(request, answer);
@@ -95,7 +95,7 @@ impl Service {
     }
 }
 
-/// A body in memory; one that breaks off counts as what came before.
+/// Reads a body into memory. A body that fails is cut at the failure.
 async fn held<B: Body>(body: B) -> Bytes {
     let mut body = std::pin::pin!(body);
     let mut content = BytesMut::new();
@@ -168,8 +168,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_lands_after_its_sender_was_told_that_it_failed() {
-        let service = service(&["write answer=unavailable lands_after=1s"], None);
+    async fn a_write_is_applied_after_its_caller_got_a_failure() {
+        let service = service(&["write answer=unavailable applied_after=1s"], None);
         assert_eq!(put(&service, "a").await.unwrap().status(), 503);
         assert_eq!(get(&service, "a").await, 404);
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -186,7 +186,7 @@ mod tests {
         for key in ["a", "b", "c"] {
             assert_eq!(put(&service, key).await.unwrap().status(), 200);
         }
-        // The copy is what a kill would have left.
+        // The copy has the content that a kill of the process would leave.
         let copy = directory.path().join("copy");
         std::fs::copy(&path, &copy).unwrap();
         let opened = Journal::open(&copy, options).unwrap();

@@ -1,4 +1,4 @@
-//! How an emulator behaves.
+//! The settings of an emulator.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use super::page::PAGE_SIZE;
 use super::tokens::TokenMode;
 use crate::headers::access_key::{AccessKey, Secret};
 
-/// How an emulator behaves. The default is a store that is consistent at once and open to everyone, whose
-/// sequence numbers rise by themselves as those of the real service do.
+/// The settings of an emulator. By default changes are visible at once, no credential is needed, and sequence numbers
+/// rise without a write, like those of the real service.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How many replicas requests are routed over.
+    /// The number of replicas that answer requests.
     pub replicas: usize,
-    /// Within which time a change settles on every replica; none makes changes visible at once.
+    /// The time within which every replica shows a change; zero makes changes visible at once.
     pub settle: Duration,
     /// Which `Sync-Token` answers carry.
     pub token_mode: TokenMode,
-    /// How many token ids are in use.
+    /// The number of token ids.
     pub token_ids: usize,
-    /// How often a second the `sn` of tokens rises without a write; 0 for never.
+    /// How much the `sn` of tokens rises in a second without a write; 0 for no rise.
     pub drift_per_second: f64,
     /// Whether 304s carry `ETag`; those of today's service do not.
     pub tagged_304: bool,
-    /// How long a revision stays once it was replaced: 30 days in the standard tier, 7 in the free one.
+    /// How long a replaced revision is kept: 30 days in the standard tier, 7 days in the free tier.
     pub retention: Duration,
-    /// How long a snapshot is provisioned.
+    /// How long the provisioning of a snapshot takes.
     pub snapshot_provisioning: Duration,
     /// Whether the provisioning of snapshots fails.
     pub snapshots_fail: bool,
     /// Whether every write must name its concurrency strategy.
     pub require_if_match: bool,
-    /// How many items a page has at most.
+    /// The maximum number of items of a page.
     pub page_size: usize,
-    /// The access keys that requests are signed with.
+    /// The access keys that are accepted.
     pub access_keys: Vec<(AccessKey, Permission)>,
-    /// Bearer tokens that are accepted. Without these and access keys everyone may do everything.
+    /// The bearer tokens that are accepted. Without these and access keys every request is allowed.
     pub bearer_tokens: Vec<(Secret, Permission)>,
 }
 

@@ -1,7 +1,8 @@
 //! A snapshot: its life cycle and its JSON.
 //!
-//! Born `provisioning`, `ready` (or `failed`) after a while, `archived` and back on request; an archived one expires after its
-//! retention period and frees its name. Status is a function of time, so nothing has to run for it to change.
+//! A new snapshot is `provisioning`, then `ready` or `failed`. A request archives a ready one or recovers an archived
+//! one. An archived snapshot expires after its retention period, and its name is free again. The status is a function
+//! of the time, so no task runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::profile::app_configuration::filter::Tags;
 use crate::profile::app_configuration::key_value::{KeyValue, format_date_time};
 use crate::profile::app_configuration::select::Selection;
 
-/// Where a snapshot is in its life.
+/// The status of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotStatus {
@@ -24,7 +25,7 @@ pub enum SnapshotStatus {
     Provisioning,
     /// Complete; its content never changes.
     Ready,
-    /// Complete, and going to expire.
+    /// Complete; expires after the retention period.
     Archived,
     /// Could not be filled; its list is empty.
     Failed,
@@ -34,7 +35,7 @@ impl SnapshotStatus {
     /// Every status.
     pub const ALL: [Self; 4] = [Self::Provisioning, Self::Ready, Self::Archived, Self::Failed];
 
-    /// The word on the wire.
+    /// The value on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,11 +47,11 @@ impl SnapshotStatus {
     }
 }
 
-/// What makes two key-values of a snapshot the same one.
+/// Which key-values of a snapshot have the same identity.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompositionType {
-    /// The key: of several labels the last filter that applies wins.
+    /// The key. Of several labels the label of the last matching filter wins.
     #[default]
     Key,
     /// Key and label.
@@ -70,34 +71,34 @@ pub struct SnapshotFilter {
     pub tags: Option<Vec<String>>,
 }
 
-/// A snapshot with everything it holds.
+/// A snapshot and its items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Its name.
     pub name: String,
-    /// Tag of its state at creation, or after it was last archived or recovered.
+    /// The tag at creation or after the last archiving or recovery.
     pub etag: String,
-    /// The filters it was made from.
+    /// Its filters.
     pub filters: Vec<SnapshotFilter>,
-    /// What made two key-values the same one.
+    /// The identity of its key-values.
     pub composition_type: CompositionType,
-    /// When it was created.
+    /// The time of its creation.
     #[serde(with = "unix_micros")]
     pub created: Timestamp,
-    /// When provisioning ends.
+    /// The time at which provisioning ends.
     #[serde(with = "unix_micros")]
     pub provisioned: Timestamp,
-    /// Whether provisioning ends in failure.
+    /// Whether provisioning fails.
     pub fails: bool,
-    /// When it was archived, if it is, in microseconds since the Unix epoch.
+    /// The time at which it was archived, if it is, in microseconds since the Unix epoch.
     pub archived_micros: Option<i64>,
-    /// How long it stays once archived.
+    /// How long it is kept after it was archived.
     pub retention_period: Duration,
     /// Its tags.
     pub tags: Tags,
-    /// What it is for.
+    /// Its description.
     pub description: Option<String>,
-    /// What it holds, in the order of lists.
+    /// Its items, in the order of lists.
     #[serde(with = "shared_items")]
     pub items: Vec<Arc<KeyValue>>,
     /// Bytes of its items.
@@ -105,7 +106,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Where it is in its life at a time.
+    /// The status at a time.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> SnapshotStatus {
         match (now < self.provisioned, self.fails, self.archived_micros) {
@@ -116,25 +117,25 @@ impl Snapshot {
         }
     }
 
-    /// The tag of its state at a time: another one when provisioning has ended, since its JSON is another one then.
+    /// The tag at a time. It changes when provisioning ends, because the JSON changes then.
     #[must_use]
     pub fn etag_at(&self, now: Timestamp) -> String {
         if now < self.provisioned { format!("{}p", self.etag) } else { self.etag.clone() }
     }
 
-    /// When it ceases to exist: its retention period after it was archived.
+    /// The time at which it expires: its retention period after it was archived.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         self.archived_micros.map(|archived| Timestamp::from_unix_micros(archived).plus(self.retention_period))
     }
 
-    /// Whether it has ceased to exist.
+    /// Whether it has expired.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|expires| expires <= now)
     }
 
-    /// What its list shows: nothing until it is complete.
+    /// The items that its list shows: none until it is complete.
     #[must_use]
     pub fn shown_items(&self, now: Timestamp) -> &[Arc<KeyValue>] {
         match self.status(now) {
@@ -150,7 +151,7 @@ impl Snapshot {
     }
 }
 
-/// A snapshot as one request sees it; serialises to its JSON.
+/// The JSON of a snapshot in the form that a request asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotView<'a> {
     snapshot: &'a Snapshot,
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn its_json_is_the_documented_one() {
+    fn the_json_is_the_documented_one() {
         let snapshot = snapshot();
         let ready = snapshot.view(Selection::ALL, ApiVersion::V2023_11_01, snapshot.provisioned);
         assert_eq!(
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life() {
+    fn the_status_follows_provisioning_archiving_and_retention() {
         let mut snapshot = snapshot();
         let (created, ready) = (snapshot.created, snapshot.provisioned);
         assert_eq!(snapshot.status(created), SnapshotStatus::Provisioning);
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back() {
+    fn a_recorded_snapshot_is_read_back() {
         let snapshot = snapshot();
         let json = serde_json::to_string(&snapshot).unwrap();
         assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);

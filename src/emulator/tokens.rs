@@ -1,7 +1,7 @@
-//! Which `Sync-Token` an answer carries, and which state one that comes back asks for.
+//! The `Sync-Token` of an answer, and the state that a returned token asks for.
 //!
-//! The value of a token is base64 of `0:<index of the id>#<change>`, shaped like those of the real service. With several
-//! ids each change belongs to one of them by its key, and the token of an id names the last change that belongs to it.
+//! The value of a token is base64 of `0:<index of the id>#<change>`, the form of the real service. With several ids,
+//! the key of a change determines its id, and the token of an id names the last change of that id.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,25 +10,25 @@ use serde::Deserialize;
 
 use crate::sync_token::token::{PresentedToken, SyncToken, print_response};
 
-/// The ids, in the order in which they are switched on. The first is the one that real stores use.
+/// The ids, in the order in which they are used. The first one is that of real stores.
 const IDS: [&str; 8] =
     ["zAJw6V16", "jtqGc1I4", "q7RdM2xK", "w3HnVb9T", "Yc5PfL0s", "u8EgXa4J", "Ko1DtZ6i", "mS9vWr2B"];
 
-/// The most token ids that can be switched on.
+/// The maximum number of token ids.
 pub const MAXIMUM_IDS: usize = IDS.len();
 
-/// Which token an answer carries. The contract allows the first three.
+/// Which token an answer carries. The contract of the service allows the first three.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenMode {
-    /// That of the state that the answer shows.
+    /// The token of the state that the answer shows.
     #[default]
     Shown,
-    /// That of the newest state, which the front end knows although a lagging replica answered.
+    /// The token of the newest state, as from a front end that knows more than the lagging replica that answers.
     Newest,
     /// The constant `kv=MA==;sn=1` of the vendor's emulator.
     Constant,
-    /// None at all, as from an origin without tokens.
+    /// No token, as from an origin without tokens.
     None,
 }
 
@@ -36,33 +36,28 @@ pub enum TokenMode {
 #[derive(Debug)]
 pub struct Tokens {
     mode: TokenMode,
-    /// For each id its changes, rising.
+    /// The changes of each id, rising.
     changes: Vec<Vec<u64>>,
     drifts: bool,
 }
 
 impl Tokens {
-    /// Tokens with `ids` ids, of which there is at least one and at most [`MAXIMUM_IDS`].
+    /// Tokens with `ids` ids, from one to [`MAXIMUM_IDS`].
     #[must_use]
     pub fn new(mode: TokenMode, ids: usize) -> Self {
         Self { mode, changes: vec![Vec::new(); ids.clamp(1, MAXIMUM_IDS)], drifts: false }
     }
 
-    /// With several ids, every number that is no change belongs to one of them in turn: each id drifts.
+    /// Makes every id drift: with several ids, each number without a change belongs to one of them in turn.
     #[must_use]
     pub fn drifting(self) -> Self {
         Self { drifts: true, ..self }
     }
 
-    /// Changes which token later answers carry.
-    pub fn set_mode(&mut self, mode: TokenMode) {
-        self.mode = mode;
-    }
-
-    /// Notes a change. Changes come in order; `name` is what changed, and decides the id.
+    /// Adds a change. Add changes in order. `name`, the key of the change, determines the id.
     pub fn commit(&mut self, sequence_number: u64, name: &str) {
         if self.changes.len() < 2 {
-            // A single id names every change; there is nothing to look up.
+            // A single id names every change, so no list is needed.
             return;
         }
         let sum =
@@ -73,7 +68,7 @@ impl Tokens {
         }
     }
 
-    /// The `Sync-Token` of an answer that shows the state after the change `shown`, when the newest is `newest`.
+    /// The `Sync-Token` of an answer that shows the state after the change `shown` while the newest number is `newest`.
     #[must_use]
     pub fn field(&self, shown: u64, newest: u64) -> Option<HeaderValue> {
         let sequence_number = match self.mode {
@@ -107,14 +102,14 @@ impl Tokens {
         print_response(&tokens)
     }
 
-    /// The last number up to this one that belongs to an id whether or not it is a change.
+    /// The last number up to this one that belongs to an id, with or without a change.
     fn tick(&self, index: usize, sequence_number: u64) -> u64 {
         let (ids, index) = (self.changes.len() as u64, index as u64);
         sequence_number.checked_sub(index).map_or(0, |above| index + above / ids * ids)
     }
 
-    /// The change that an answer to a request with these tokens must show at least. What is no token of this emulator asks
-    /// for nothing.
+    /// The oldest state that an answer to a request with these tokens may show. A token of another origin asks for
+    /// nothing.
     #[must_use]
     pub fn required(presented: &[PresentedToken]) -> u64 {
         presented.iter().filter_map(required).max().unwrap_or(0)
@@ -182,13 +177,13 @@ mod tests {
             assert!(Tokens::required(&presented(&line)) <= at, "{line}");
             parse_response([line.as_bytes()]).iter().map(SyncToken::sequence_number).collect::<Vec<_>>()
         };
-        assert_eq!(numbers(7).iter().max(), Some(&7), "a change is always named");
+        assert_eq!(numbers(7).iter().max(), Some(&7), "a token names the change");
         let (before, after) = (numbers(10), numbers(13));
         assert!(before.iter().zip(&after).all(|(before, after)| before < after), "{before:?} {after:?}");
     }
 
     #[test]
-    fn the_mode_chooses() {
+    fn the_mode_determines_the_token() {
         let field = |mode| Tokens::new(mode, 1).field(4, 9).map(|value| value.to_str().unwrap().to_owned());
         assert!(field(TokenMode::Shown).unwrap().ends_with(";sn=4"));
         assert!(field(TokenMode::Newest).unwrap().ends_with(";sn=9"));

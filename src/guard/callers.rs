@@ -1,4 +1,4 @@
-//! Who is calling: the access keys and the bearer token with which callers of one listener prove themselves.
+//! Authentication of callers: the access keys and the bearer token of one listener.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::local_keys::{Access, LocalKeys};
+use super::local_keys::{KeyPermissions, LocalKeys};
 use crate::clock::Timestamp;
 use crate::config::{self, Secret};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
@@ -17,7 +17,7 @@ use crate::headers::hmac_authorization::{
     AuthorizationError, SCHEME, SignedContent, SignedRequest, X_MS_CONTENT_SHA256, X_MS_DATE, verify,
 };
 
-/// Why callers could not be told apart, at start.
+/// Why authentication of callers cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
     /// The file of access keys.
@@ -28,7 +28,7 @@ pub enum CallersError {
     Token(#[from] TokenFileError),
 }
 
-/// How callers of one listener prove themselves.
+/// The credentials that one listener accepts.
 #[derive(Debug)]
 pub struct Callers {
     keys: Option<WatchedFile<LocalKeys>>,
@@ -41,22 +41,23 @@ struct Bearer {
     field: HeaderName,
 }
 
-/// A caller that proved itself.
+/// An authenticated caller.
 #[derive(Debug)]
-pub struct KnownCaller {
-    /// By which it is told from others in limits and logs; nothing secret.
+pub struct AuthenticatedCaller {
+    /// Its name in limits and logs. It contains no secret.
     pub name: Arc<str>,
-    /// What it may do.
-    pub access: Arc<Access>,
-    /// What its body must be, if it signed it.
+    /// Its permissions.
+    pub access: Arc<KeyPermissions>,
+    /// The hash that its body must have, if it signed one.
     pub content: Option<SignedContent>,
 }
 
 impl Callers {
-    /// The rules of a listener; `None` if it is open. `absent_token` says what becomes of a token file that is named and not there.
+    /// The credentials of a listener; `None` if it accepts every caller. `absent_token` says what to do if the
+    /// configured token file is missing.
     ///
     /// # Errors
-    /// [`CallersError`] when a file cannot be used.
+    /// [`CallersError`] if a file cannot be used.
     pub fn new(listener: &config::Listener, absent_token: Absent) -> Result<Option<Self>, CallersError> {
         if !listener.requires_credential() {
             return Ok(None);
@@ -82,11 +83,15 @@ impl Callers {
         }))
     }
 
-    /// Finds out who sent a request, and takes what proves it out of the head: it is for the sidecar alone.
+    /// Authenticates the sender of a request, and removes the credential from the head: it is for the sidecar alone.
     ///
     /// # Errors
-    /// 401 with one challenge a scheme, as the service answers.
-    pub async fn authenticate(&self, head: &mut Parts, now: Timestamp) -> Result<KnownCaller, Refused> {
+    /// 401 with one challenge for each scheme, as the service answers.
+    pub async fn authenticate(
+        &self,
+        head: &mut Parts,
+        now: Timestamp,
+    ) -> Result<AuthenticatedCaller, Refused> {
         if head.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
             return Err(self.refused(None, "Authorization stands on several lines. Send one"));
         }
@@ -97,7 +102,11 @@ impl Callers {
             let token = token.map_err(|error| self.refused(None, error.to_string()))?;
             if !token.is_empty() && presented == *token {
                 head.headers.remove(&bearer.field);
-                return Ok(KnownCaller { name: "bearer".into(), access: Arc::default(), content: None });
+                return Ok(AuthenticatedCaller {
+                    name: "bearer".into(),
+                    access: Arc::default(),
+                    content: None,
+                });
             }
             return Err(self.refused(
                 None,
@@ -118,15 +127,12 @@ impl Callers {
         for field in [AUTHORIZATION, X_MS_DATE, X_MS_CONTENT_SHA256] {
             head.headers.remove(field);
         }
-        // The key was just found; without it nothing would be allowed.
+        // The key was just found. If it were missing, the request would be refused.
         let access = access.ok_or_else(|| self.refused(Some(&AuthorizationError::CredentialUnknown), ""))?;
-        Ok(KnownCaller { name, access, content: Some(content) })
+        Ok(AuthenticatedCaller { name, access, content: Some(content) })
     }
 
-    /// Refuses a body that is not the one that was signed.
-    ///
-    /// # Errors
-    /// 401
+    /// Refuses a body that is not the signed one.
     pub fn check_content(&self, content: &SignedContent, body: &[u8]) -> Result<(), Refused> {
         content.check(body).map_err(|error| self.refused(Some(&error), error.to_string()))
     }
@@ -150,7 +156,7 @@ impl Callers {
     }
 }
 
-/// The request as its sender signed it: method and target as received.
+/// The request as its sender signed it, with method and target as received.
 fn signed(head: &Parts) -> SignedRequest<'_> {
     SignedRequest {
         method: head.method.as_str(),
@@ -161,7 +167,7 @@ fn signed(head: &Parts) -> SignedRequest<'_> {
 }
 
 impl Bearer {
-    /// What was presented as the token, if anything was.
+    /// The presented token, if there is one.
     fn presented(&self, fields: &HeaderMap) -> Option<Secret> {
         let value = fields.get(&self.field)?.to_str().ok()?;
         let token = if self.field == AUTHORIZATION {

@@ -1,4 +1,5 @@
-//! How many requests are being answered, in all and for one caller: what is too many is told so at once and never waits.
+//! Limits of the requests in flight, in total and for each caller. A request over a limit is refused at once and never
+//! waits.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,23 +11,23 @@ use crate::error::ProxyError;
 /// Counts requests from the end of their header section to the head of their answer.
 #[derive(Debug)]
 pub struct InFlight {
-    /// Zero: as many as there are connections.
+    /// Zero: no limit beside that of connections.
     limit: usize,
-    /// Zero: callers are not told apart.
+    /// Zero: no limit for each caller.
     limit_per_caller: usize,
     all: AtomicUsize,
     by_caller: Mutex<HashMap<Arc<str>, usize, ahash::RandomState>>,
 }
 
-/// The place of one request; given back when dropped.
+/// The permit of one request; released when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct RequestPermit {
     counts: Arc<InFlight>,
     caller: Option<Arc<str>>,
 }
 
 impl InFlight {
-    /// Counts with the limits of the configuration.
+    /// A counter with the limits of the configuration.
     #[must_use]
     pub fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
@@ -37,13 +38,13 @@ impl InFlight {
         })
     }
 
-    /// A place for one more request of whomever.
+    /// A permit for one more request of any caller.
     ///
     /// # Errors
-    /// [`ProxyError::Overloaded`] when there is none.
-    pub fn enter(self: &Arc<Self>) -> Result<Place, ProxyError> {
-        // The place is made first: dropping it takes the count back.
-        let place = Place { counts: Arc::clone(self), caller: None };
+    /// [`ProxyError::Overloaded`] at the limit.
+    pub fn enter(self: &Arc<Self>) -> Result<RequestPermit, ProxyError> {
+        // The permit is made first: dropping it decrements the count.
+        let place = RequestPermit { counts: Arc::clone(self), caller: None };
         let before = self.all.fetch_add(1, Ordering::Relaxed);
         if self.limit > 0 && before >= self.limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests" });
@@ -52,16 +53,16 @@ impl InFlight {
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize, ahash::RandomState>> {
-        // A panic under the lock leaves the map whole.
+        // No panic under the lock leaves the map half changed.
         self.by_caller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// Makes the place one of that caller's.
+impl RequestPermit {
+    /// Counts the permit for this caller as well.
     ///
     /// # Errors
-    /// [`ProxyError::Overloaded`] when it has too many.
+    /// [`ProxyError::Overloaded`] if the caller is at its limit.
     pub fn of(mut self, caller: &Arc<str>) -> Result<Self, ProxyError> {
         let limit = self.counts.limit_per_caller;
         if limit == 0 {
@@ -80,7 +81,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         self.counts.all.fetch_sub(1, Ordering::Relaxed);
         if let Some(caller) = &self.caller {
@@ -88,7 +89,7 @@ impl Drop for Place {
             if let Some(count) = callers.get_mut(caller) {
                 *count -= 1;
                 if *count == 0 {
-                    // Callers come and go; the map holds those that are here.
+                    // The map holds only callers with requests in flight, so that it stays bounded.
                     callers.remove(caller);
                 }
             }
@@ -135,7 +136,7 @@ mod tests {
         assert!(counts.enter().unwrap().of(&b).is_ok());
         drop(held);
         assert!(counts.enter().unwrap().of(&a).is_ok());
-        assert!(counts.callers().is_empty(), "nobody is remembered");
+        assert!(counts.callers().is_empty(), "callers without requests are forgotten");
         assert_eq!(counts.all.load(Ordering::Relaxed), 0);
     }
 }

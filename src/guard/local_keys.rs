@@ -1,14 +1,16 @@
-//! The access keys of local callers, in a file with one line a key, written like the connection string that the caller gets:
+//! The access keys of local callers, in a file with one line for each key. A line is written like the connection string
+//! that the caller gets:
 //!
 //! ```text
-//! # What is behind `Id` and `Secret` is optional.
+//! # Everything after `Id` and `Secret` is optional.
 //! Id=app-a;Secret=MTIzNDU2Nzg5MDEyMzQ1Ng==
 //! Id=dashboard;Secret=…;Access=read-only
 //! Id=app-b;Secret=…;Prefix=app-b/;Prefix=shared/
 //! ```
 //!
-//! `Access` is `read-write` (default) or `read-only`. `Prefix`, as often as needed, says what the key may touch: the beginnings
-//! of key names for App Configuration, paths for other APIs. An `Endpoint` may stand there and is not looked at.
+//! `Access` is `read-write` (default) or `read-only`. `Prefix`, once or several times, restricts what the key may
+//! touch: the beginnings of key names for App Configuration, paths for other APIs. An `Endpoint` is allowed and
+//! ignored.
 
 use std::sync::Arc;
 
@@ -21,19 +23,16 @@ use crate::error::{RefusalReason, Refused};
 use crate::headers::access_key::AccessKey;
 use crate::profile::Profile;
 
-/// What the holder of a key may do.
+/// The permissions of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+pub struct KeyPermissions {
     read_only: bool,
     /// Empty means everything.
     prefixes: Vec<String>,
 }
 
-impl Access {
-    /// Lets a request pass or says why not. `target` is as it goes upstream.
-    ///
-    /// # Errors
-    /// 403
+impl KeyPermissions {
+    /// Permits a request or says why not. `target` is as it goes upstream.
     pub fn check(
         &self,
         method: &Method,
@@ -61,21 +60,21 @@ impl Access {
 pub struct LocalKey {
     /// Id and secret.
     pub key: AccessKey,
-    /// What its holder may do.
-    pub access: Arc<Access>,
+    /// Its permissions.
+    pub access: Arc<KeyPermissions>,
 }
 
 /// All keys of the file.
 #[derive(Clone, Debug)]
 pub struct LocalKeys(Vec<LocalKey>);
 
-/// Why a file holds no usable keys. Never holds a part of it.
+/// Why a file has no usable keys. It never contains a part of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocalKeysError {
-    /// There is no key in it.
+    /// The file has no key.
     #[error("it holds no key; write one line a caller: Id=NAME;Secret=BASE64")]
     Empty,
-    /// One line is no key.
+    /// One line is not a key.
     #[error("line {number}: {source}")]
     Line {
         /// Which line, counted from one.
@@ -83,7 +82,7 @@ pub enum LocalKeysError {
         /// What is wrong with it.
         source: ConnectionStringError,
     },
-    /// One line says something that has no meaning.
+    /// One line has an unknown part.
     #[error(
         "line {number}: only Id, Secret, Endpoint, Prefix and Access=read-only or Access=read-write have a meaning; correct it"
     )]
@@ -100,10 +99,8 @@ pub enum LocalKeysError {
 }
 
 impl LocalKeys {
-    /// Reads the text of such a file.
-    ///
-    /// # Errors
-    /// [`LocalKeysError`] names the line. One bad line spoils the file: what it was to say cannot be known.
+    /// [`LocalKeysError`] names the line. One malformed line makes the file unusable: it may have been meant as a
+    /// restriction.
     pub fn parse(text: &str) -> Result<Self, LocalKeysError> {
         let mut keys: Vec<LocalKey> = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -129,9 +126,9 @@ impl LocalKeys {
     }
 }
 
-/// What a line says beside id and secret; `None` if a part of it has no meaning, since a misspelt restriction must not be none.
-fn access(line: &str) -> Option<Access> {
-    let mut access = Access::default();
+/// The permissions that a line grants. `None` if it has an unknown part: a misspelt restriction must not count as none.
+fn access(line: &str) -> Option<KeyPermissions> {
+    let mut access = KeyPermissions::default();
     for part in line.split(';').filter(|part| !part.trim().is_empty()) {
         let (name, value) = part.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
@@ -167,7 +164,7 @@ mod tests {
              Id=c;Secret=c2VjcmV0;prefix=app/;Prefix=shared/;Access=read-write\n",
         )
         .unwrap();
-        assert_eq!(*keys.find("a").unwrap().access, Access::default());
+        assert_eq!(*keys.find("a").unwrap().access, KeyPermissions::default());
         assert!(keys.find("b").unwrap().access.read_only);
         assert_eq!(keys.find("c").unwrap().access.prefixes, ["app/", "shared/"]);
         assert!(keys.find("d").is_none());

@@ -1,4 +1,4 @@
-//! What may be asked of one upstream at all, whoever asks: methods, paths, and whether anything may be written.
+//! Which requests one upstream accepts from any caller: methods, paths, and whether writes are allowed.
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method};
@@ -7,7 +7,7 @@ use crate::config;
 use crate::error::{RefusalReason, Refused};
 use crate::profile::path::lies_below;
 
-/// The methods that change nothing at the origin, for `read_only`. `TRACE` is never let through.
+/// The methods that change nothing at the origin, for `read_only`. `TRACE` is always refused.
 pub(super) const READING: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
 
 /// The allow-lists of one upstream.
@@ -16,12 +16,12 @@ pub struct Permissions {
     read_only: bool,
     /// Empty means all.
     methods: Vec<Method>,
-    /// Each with all below it; empty means all.
+    /// Each path includes all paths below it; empty means all.
     paths: Vec<String>,
 }
 
 impl Permissions {
-    /// Those of the configuration.
+    /// The allow-lists of the configuration.
     #[must_use]
     pub fn new(upstream: &config::Upstream) -> Self {
         Self {
@@ -31,10 +31,7 @@ impl Permissions {
         }
     }
 
-    /// Lets a request pass or says why not. `path` is that of the target as it goes upstream, still encoded.
-    ///
-    /// # Errors
-    /// 405 for a method that is not on the list, 403 for a write where only reading is allowed and for a path off the list.
+    /// Permits a request or says why not. `path` is that of the target as it goes upstream, still encoded.
     pub fn check(&self, method: &Method, path: &str) -> Result<(), Refused> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             let allowed = self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// Why a text is no access key.
+/// Why a text is not an access key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AccessKeyError {
     /// No `:` between id and secret.
@@ -91,7 +91,7 @@ impl AccessKey {
         STANDARD.encode(self.mac(string_to_sign).finalize().into_bytes())
     }
 
-    /// Whether `signature` is that of `string_to_sign`, compared in constant time.
+    /// Whether `signature` is the signature of `string_to_sign`. The comparison takes constant time.
     #[must_use]
     pub fn verify(&self, string_to_sign: &[u8], signature: &str) -> bool {
         STANDARD
@@ -110,7 +110,8 @@ impl AccessKey {
 impl std::str::FromStr for AccessKey {
     type Err = AccessKeyError;
 
-    /// `ID:BASE64SECRET`. Ids of real stores contain colons (`a1b2-l0-s0:AbC`), base64 does not: the last colon splits.
+    /// `ID:BASE64SECRET`. Ids of real stores contain colons (`a1b2-l0-s0:AbC`) and base64 does not: the last colon
+    /// separates.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (id, secret) = text.trim_ascii().rsplit_once(':').ok_or(AccessKeyError::NoSeparator)?;
         Self::new(id, Secret::from_base64(secret)?)

@@ -8,8 +8,8 @@ use http::header::AGE;
 use super::cache_control::parse_delta_seconds;
 use super::list;
 
-/// Reads `Age`: the first member of the first field line. What is not digits is ignored (`None`); too great a number counts
-/// as the greatest, which makes the response old (RFC 9111 §1.2.2).
+/// Reads `Age`: the first member of the first field line. A value that is not all digits is ignored (`None`). Too great
+/// a number counts as the greatest one, which makes the response old (RFC 9111 §1.2.2).
 #[must_use]
 pub fn parse(fields: &HeaderMap) -> Option<Duration> {
     let line = fields.get(AGE)?;

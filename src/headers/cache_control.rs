@@ -1,8 +1,9 @@
 //! `Cache-Control` and `Pragma` (RFC 9111 §5.2, §5.4): directives of requests and of responses, parsed once.
 //!
-//! What restricts reuse is understood generously and what permits it strictly: a directive whose argument cannot be read
-//! still forbids, but never lengthens a lifetime (RFC 9111 §4.2.1 "encouraged to consider responses that have invalid
-//! freshness information to be stale").
+//! A directive that restricts reuse counts even if its argument is malformed. A directive that permits reuse counts
+//! only if it is well-formed: a malformed argument never lengthens a lifetime (RFC 9111 §4.2.1 "encouraged to consider
+//! responses that have invalid freshness information to be stale"). Arguments in quotes are opaque: `x="max-age=1"` is
+//! one unknown directive.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use http::{HeaderMap, HeaderName};
 
 use super::list;
 
-/// The greatest number of seconds that is told apart: 2³¹, about 68 years (RFC 9111 §1.2.2). Greater values count as this
-/// one, so that sums of them cannot overflow; a response with such an `Age` is stale under such a lifetime.
+/// The greatest number of seconds: 2³¹, about 68 years (RFC 9111 §1.2.2). Greater values count as this one, so sums
+/// cannot overflow. A response with such an `Age` is stale under such a lifetime.
 pub const GREATEST_DELTA_SECONDS: u64 = 1 << 31;
 
 /// Reads `delta-seconds` (RFC 9111 §1.2.2): digits only, leading zeros allowed, saturating at [`GREATEST_DELTA_SECONDS`].
@@ -30,22 +31,22 @@ pub fn parse_delta_seconds(text: &[u8]) -> Option<Duration> {
 /// What a caller demands of a stored response (RFC 9111 §5.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestDirectives {
-    /// Not without validation.
+    /// `no-cache`, or `Pragma: no-cache`: no stored response without validation.
     pub no_cache: bool,
-    /// Nothing of this exchange is to be stored; nothing stored is to answer it.
+    /// `no-store`: neither store this exchange nor answer it from the store.
     pub no_store: bool,
-    /// From the store or not at all.
+    /// `only-if-cached`: a stored response or 504.
     pub only_if_cached: bool,
-    /// No older than this.
+    /// `max-age`: the greatest age of a stored response.
     pub max_age: Option<Duration>,
-    /// Fresh for at least this long from now.
+    /// `min-fresh`: how long the response must still be fresh.
     pub min_fresh: Option<Duration>,
-    /// Stale by no more than this; [`Duration::MAX`] when the caller named no limit.
+    /// `max-stale`: the accepted staleness; [`Duration::MAX`] if the caller named no limit.
     pub max_stale: Option<Duration>,
 }
 
 impl RequestDirectives {
-    /// Reads the request's `Cache-Control`, or `Pragma` when there is no `Cache-Control` at all (RFC 9111 §5.4).
+    /// Reads the request's `Cache-Control`, or `Pragma` if there is no `Cache-Control` (RFC 9111 §5.4).
     #[must_use]
     pub fn from_fields(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
@@ -67,7 +68,7 @@ impl RequestDirectives {
             b"no-cache" => self.no_cache = true,
             b"no-store" => self.no_store = true,
             b"only-if-cached" => self.only_if_cached = true,
-            // An unreadable demand is taken as the strictest one; the first of several counts (RFC 9111 §4.2.1).
+            // A malformed demand counts as the strictest one. The first of several counts (RFC 9111 §4.2.1).
             b"max-age" => _ = self.max_age.get_or_insert(member.seconds().unwrap_or_default()),
             b"min-fresh" => _ = self.min_fresh.get_or_insert(member.seconds().unwrap_or(Duration::MAX)),
             b"max-stale" => {
@@ -85,27 +86,27 @@ impl RequestDirectives {
 /// What an origin allows and forbids (RFC 9111 §5.2.2, RFC 5861), for a shared cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseDirectives {
-    /// `max-age`; zero when it was there and could not be read.
+    /// `max-age`; zero if it is malformed.
     pub max_age: Option<Duration>,
-    /// `s-maxage`; zero when it was there and could not be read.
+    /// `s-maxage`; zero if it is malformed.
     pub s_maxage: Option<Duration>,
-    /// Not to be stored.
+    /// `no-store`.
     pub no_store: bool,
     /// `no-cache` without field names: validate on each use.
     pub no_cache: bool,
-    /// The fields that `no-cache="…"` names: not to be reused without validation.
+    /// The fields that `no-cache="…"` names: they need validation before reuse.
     pub no_cache_fields: Vec<HeaderName>,
     /// `private` without field names: not for a shared cache.
     pub private: bool,
     /// The fields that `private="…"` names: not for a shared cache.
     pub private_fields: Vec<HeaderName>,
-    /// Storable and reusable where the request would forbid it.
+    /// `public`: storable and reusable even where the request forbids it (RFC 9111 §5.2.2.9).
     pub public: bool,
-    /// Never stale without validation.
+    /// `must-revalidate`: never stale without validation.
     pub must_revalidate: bool,
-    /// The same, addressed to shared caches.
+    /// `proxy-revalidate`: the same for shared caches.
     pub proxy_revalidate: bool,
-    /// Storable by those who understand the status, whatever `no-store` says (RFC 9111 §5.2.2.3).
+    /// `must-understand`: a cache that implements the status ignores `no-store` (RFC 9111 §5.2.2.3).
     pub must_understand: bool,
     /// `stale-while-revalidate` (RFC 5861 §3).
     pub stale_while_revalidate: Option<Duration>,
@@ -126,19 +127,14 @@ impl ResponseDirectives {
         directives
     }
 
-    /// Whether the origin named a lifetime in a directive.
-    #[must_use]
-    pub const fn has_lifetime(&self) -> bool {
-        self.max_age.is_some() || self.s_maxage.is_some()
-    }
-
     /// Whether the response may never be served stale to callers of a shared cache (RFC 9111 §4.2.4).
     #[must_use]
     pub const fn forbids_stale(&self) -> bool {
         self.must_revalidate || self.proxy_revalidate || self.no_cache || self.s_maxage.is_some()
     }
 
-    /// Takes one directive in. Shared with `headers::targeted_cache_control`, whose directives mean the same in another syntax.
+    /// Applies one directive. [`targeted_cache_control`](super::targeted_cache_control) uses it too: its directives
+    /// mean the same in another syntax.
     pub(crate) fn apply(&mut self, member: &Member<'_>) {
         match member.lowercase_name(&mut [0; LONGEST_NAME_BYTES]) {
             b"no-store" => self.no_store = true,
@@ -173,25 +169,25 @@ pub(crate) struct Member<'a> {
     pub(crate) argument: Argument<'a>,
 }
 
-/// What follows a directive's name.
+/// The argument of a directive.
 #[derive(Debug)]
 pub(crate) enum Argument<'a> {
-    /// Nothing.
+    /// No argument.
     Absent,
     /// `=` and a token.
     Token(&'a [u8]),
-    /// `=` and a quoted string, as it stands between the quotes.
+    /// `=` and a quoted string, without its quotes.
     Quoted(&'a [u8]),
-    /// Something that the grammar does not know.
+    /// Text that the grammar does not allow.
     Malformed,
 }
 
-/// The longest name that means anything here: `stale-while-revalidate`.
+/// The length of the longest known name: `stale-while-revalidate`.
 const LONGEST_NAME_BYTES: usize = 22;
 
 impl Member<'_> {
-    /// The name in lower case, without allocating: requests with directives are on the hot path. Empty when it is longer than
-    /// any that is known.
+    /// The name in lower case; empty if it is longer than any known one. It does not allocate, because requests with
+    /// directives are on the hot path.
     fn lowercase_name<'b>(&self, buffer: &'b mut [u8; LONGEST_NAME_BYTES]) -> &'b [u8] {
         let Some(lowercase) = buffer.get_mut(..self.name.len()) else { return &[] };
         lowercase.copy_from_slice(self.name);
@@ -210,8 +206,8 @@ impl Member<'_> {
         }
     }
 
-    /// The field names of `private="…"` and `no-cache="…"`; `None` when there are none or one of them cannot be read, which
-    /// leaves the directive without the exception that they make.
+    /// The field names of `private="…"` and `no-cache="…"`. `None` if there are none or one is malformed: then the
+    /// directive applies to the whole response.
     fn field_names(&self) -> Option<Vec<HeaderName>> {
         let (Argument::Token(text) | Argument::Quoted(text)) = self.argument else { return None };
         let names = text.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
@@ -220,7 +216,7 @@ impl Member<'_> {
     }
 }
 
-/// The directives of one field line. What starts with no token is none.
+/// The directives of one field line. A member that does not start with a token is ignored.
 fn members(line: &[u8]) -> impl Iterator<Item = Member<'_>> {
     list::members(line).filter_map(parse_member)
 }
@@ -276,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_read_as_rule_4_and_5_say() {
+    fn lifetimes_are_read_generously_and_saturate() {
         for (line, max_age, s_maxage) in [
             ("max-age=60", seconds(60), None),
             ("MAX-AGE=60", seconds(60), None),

@@ -1,4 +1,4 @@
-//! `Cache-Status` (RFC 9211): what happened to a request, said on every answer.
+//! `Cache-Status` (RFC 9211): what the cache did with a request. Every answer carries it.
 
 use std::sync::OnceLock;
 
@@ -8,37 +8,36 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// A cache key longer than this is cut in the field, which must not outgrow what callers accept.
+/// A cache key longer than this is truncated: the field must not exceed what callers accept.
 const MAX_KEY_BYTES: usize = 1_024;
 
-/// Our member of the list: `tagalong` and its parameters.
+/// This cache's member of the list: `tagalong` and its parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStatus<'a> {
-    /// Answered from the store without going forward; excludes `fwd`.
+    /// The answer came from the store without a request upstream; excludes `fwd`.
     pub hit: bool,
     /// Why the request went forward: a token of RFC 9211 §2.2.
     pub fwd: Option<&'static str>,
-    /// The status that came back, where the caller gets another one.
+    /// The status that the origin answered, if the caller gets another one.
     pub fwd_status: Option<StatusCode>,
     /// Remaining freshness lifetime in seconds, negative when stale.
     pub ttl_seconds: Option<i64>,
     /// The forwarded response was stored.
     pub stored: bool,
-    /// Whether it shared another request's forward request; `Some(false)` if it tried and could not.
+    /// Whether the request shared the exchange of another one; `Some(false)` if it tried and could not.
     pub collapsed: Option<bool>,
-    /// The cache key, only where the operator switched it on.
+    /// The cache key, if the operator has switched it on.
     pub key: Option<&'a [u8]>,
-    /// Our reason, in one of the words of the decisions.
+    /// The reason, as one of the words of the decisions.
     pub detail: Option<&'static str>,
 }
 
-/// The members of plain hits by their `ttl`, made when first used: the commonest answers cost no allocation here.
+/// The members of plain hits by `ttl`, made at first use: the most frequent answers allocate nothing here.
 static PLAIN_HITS: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 601];
 
 impl CacheStatus<'_> {
     /// Our member, as a field value.
-    #[must_use]
-    pub fn to_header_value(&self) -> HeaderValue {
+    fn header_value(&self) -> HeaderValue {
         let slot = self.ttl_seconds.and_then(|seconds| PLAIN_HITS.get(usize::try_from(seconds).ok()?));
         let plain = CacheStatus { hit: true, ttl_seconds: self.ttl_seconds, ..CacheStatus::default() };
         match slot {
@@ -89,9 +88,9 @@ impl CacheStatus<'_> {
         HeaderValue::from_maybe_shared(Bytes::from(text)).expect("a valid field value")
     }
 
-    /// Adds our member behind those of the caches nearer to the origin, which stay as they are.
+    /// Adds the member behind those of the caches nearer to the origin (RFC 9211 §2), which stay unchanged.
     pub fn append_to(&self, fields: &mut HeaderMap) {
-        fields.append(CACHE_STATUS, self.to_header_value());
+        fields.append(CACHE_STATUS, self.header_value());
     }
 }
 
@@ -133,7 +132,7 @@ fn push_string(text: &mut Vec<u8>, content: &[u8]) {
     text.push(b'"');
 }
 
-/// A token of RFC 9651 §3.3.4, as far as our words need one.
+/// Whether a word is a token of RFC 9651 §3.3.4; the words used here need only a part of its grammar.
 fn is_token(word: &str) -> bool {
     word.starts_with(|first: char| first.is_ascii_alphabetic())
         && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/'))
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     fn written(status: CacheStatus<'_>) -> String {
-        status.to_header_value().to_str().expect("visible").to_owned()
+        status.header_value().to_str().expect("visible").to_owned()
     }
 
     #[test]

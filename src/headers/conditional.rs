@@ -15,15 +15,15 @@ pub const CONDITIONAL_FIELDS: [HeaderName; 5] =
 /// The conditions of one request. Without any, nothing is allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preconditions {
-    /// `If-Match`: for the origin to judge.
+    /// `If-Match`: only the origin can evaluate it.
     pub if_match: Option<EntityTagCondition>,
-    /// `If-None-Match`: beats `If-Modified-Since`, even when no tag in it is well-formed.
+    /// `If-None-Match`: wins over `If-Modified-Since`, even if none of its tags is well-formed (RFC 9110 §13.1.3).
     pub if_none_match: Option<EntityTagCondition>,
-    /// `If-Modified-Since`; absent when it is no valid date or stands on several lines (RFC 9110 §13.1.3).
+    /// `If-Modified-Since`; absent if it is not a valid date or has several lines (RFC 9110 §13.1.3).
     pub if_modified_since: Option<Timestamp>,
-    /// `If-Unmodified-Since`, for the origin to judge; absent when invalid.
+    /// `If-Unmodified-Since`: only the origin can evaluate it. Absent if it is invalid.
     pub if_unmodified_since: Option<Timestamp>,
-    /// `If-Range`: what a `Range` depends on.
+    /// `If-Range`: the condition of a `Range`.
     pub if_range: Option<IfRange>,
 }
 
@@ -42,8 +42,8 @@ impl Preconditions {
         }
     }
 
-    /// No condition at all: such a caller never sees a 304 (`caching.md` rule 14). `If-Range` does not count, it cannot
-    /// bring one about.
+    /// Whether the request has no condition, `If-Range` aside: its caller never gets a 304 (RFC 9110 §15.4.5).
+    /// `If-Range` cannot cause one.
     #[must_use]
     pub const fn is_unconditional(&self) -> bool {
         self.if_match.is_none()
@@ -52,13 +52,13 @@ impl Preconditions {
             && self.if_unmodified_since.is_none()
     }
 
-    /// Whether the caller asks for a 304 when it already has the current version.
+    /// Whether the caller asks for a 304 if it already has the current version.
     #[must_use]
     pub const fn is_validating(&self) -> bool {
         self.if_none_match.is_some() || self.if_modified_since.is_some()
     }
 
-    /// Whether it holds a condition that only the origin may judge, since a cache does not know the current state:
+    /// Whether it has a condition that only the origin can evaluate, because a cache does not know the current state:
     /// `If-Match`, `If-Unmodified-Since` (RFC 9111 §4.3.2).
     #[must_use]
     pub const fn is_for_origin(&self) -> bool {
@@ -71,7 +71,7 @@ impl Preconditions {
 pub enum EntityTagCondition {
     /// `*`: any current representation.
     Any,
-    /// The lines as received. Read lazily: most are compared once and dropped.
+    /// The lines as received. They are parsed at each comparison: most are compared once.
     Listed(Vec<HeaderValue>),
 }
 
@@ -79,8 +79,8 @@ impl EntityTagCondition {
     fn from_fields(fields: &HeaderMap, name: &HeaderName) -> Option<Self> {
         let mut lines = fields.get_all(name).iter().peekable();
         lines.peek()?;
-        // A quoted `"*"` is an entity tag that reads `*`: taken for a star it could answer 304 to a caller that holds
-        // nothing.
+        // A quoted `"*"` is an entity tag, not the asterisk: taken for one it could answer 304 to a caller that has no
+        // representation.
         let lines: Vec<HeaderValue> = lines.cloned().collect();
         let is_any = lines.iter().any(|line| line.as_bytes().trim_ascii() == b"*");
         Some(if is_any { Self::Any } else { Self::Listed(lines) })
@@ -125,7 +125,7 @@ pub enum IfRange {
     Tag(HeaderValue),
     /// The date of last modification.
     Date(Timestamp),
-    /// Neither, or several lines: the condition is false, so the range is to be ignored.
+    /// Neither, or several lines: the condition is false, so the range is ignored.
     Invalid,
 }
 
@@ -141,7 +141,7 @@ impl IfRange {
     }
 }
 
-/// The value of a field that stands on exactly one line.
+/// The value of a field that has exactly one line.
 fn sole_line<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = fields.get_all(name).iter();
     let only_line = lines.next()?;

@@ -1,8 +1,8 @@
 //! Entity tags (RFC 9110 §8.8.3): exact bytes, weak and strong comparison, lists of them.
 
-/// A well-formed entity tag, as received: a view of the bytes that carried it.
+/// A well-formed entity tag, as received: a view of the bytes of the field.
 ///
-/// Equality is that of the bytes; for what HTTP calls a match see [`EntityTag::matches_strongly`] and
+/// Equality compares the bytes. For a match in the sense of HTTP see [`EntityTag::matches_strongly`] and
 /// [`EntityTag::matches_weakly`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EntityTag<'a> {
@@ -10,8 +10,8 @@ pub struct EntityTag<'a> {
 }
 
 impl<'a> EntityTag<'a> {
-    /// Reads a field value that must be one entity tag and nothing else. `None` when it is not well-formed: no quotes,
-    /// `w/` in lower case, a space or a quote inside. Such a value is no validator (`caching.md` rule 14).
+    /// Reads a field value that must be one entity tag. `None` if it is not well-formed: no quotes, `w/` in lower case,
+    /// a space or a quote inside. Such a value is not a validator (RFC 9110 §8.8.3).
     #[must_use]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let quoted = value.strip_prefix(b"W/").unwrap_or(value);
@@ -19,8 +19,8 @@ impl<'a> EntityTag<'a> {
         opaque.iter().all(|byte| is_tag_byte(*byte)).then_some(Self { bytes: value })
     }
 
-    /// The tag of a message that carries these `ETag` lines: `None` unless there is exactly one and it is well-formed,
-    /// because two lines name no version (`caching.md` rule 26).
+    /// The entity tag of a message with these `ETag` lines. `None` unless there is exactly one line and it is
+    /// well-formed: two lines contradict each other and name no version.
     #[must_use]
     pub fn of_message(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut lines = lines.into_iter();
@@ -34,7 +34,7 @@ impl<'a> EntityTag<'a> {
         self.bytes
     }
 
-    /// Whether it only promises equivalence, not equal bytes (`W/` in front).
+    /// Whether it is weak (`W/`): it promises equivalence, not equal bytes.
     #[must_use]
     pub fn is_weak(self) -> bool {
         self.bytes.starts_with(b"W")
@@ -63,8 +63,8 @@ const fn is_tag_byte(byte: u8) -> bool {
     matches!(byte, 0x21 | 0x23..=0x7e | 0x80..=0xff)
 }
 
-/// The well-formed entity tags of one line of `If-Match` or `If-None-Match`. What is malformed is passed over up to the
-/// next comma: it can match nothing.
+/// The well-formed entity tags of one line of `If-Match` or `If-None-Match`. A malformed member is skipped up to the
+/// next comma: it can match no tag.
 #[must_use]
 pub const fn entity_tags(line: &[u8]) -> EntityTags<'_> {
     EntityTags { rest: line }
@@ -92,7 +92,7 @@ impl<'a> Iterator for EntityTags<'a> {
     }
 }
 
-/// Where the first member of a list ends: at the first comma outside quotes. A comma may stand inside an entity tag.
+/// The end of the first member of a list: the first comma outside quotes. An entity tag may contain commas.
 fn member_end(list: &[u8]) -> usize {
     let mut quoted = false;
     for (at, byte) in list.iter().enumerate() {

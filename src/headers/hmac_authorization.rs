@@ -22,7 +22,7 @@ pub const SCHEME: &str = "HMAC-SHA256";
 pub const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 /// The field with the base64 SHA-256 of the request body.
 pub const X_MS_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-ms-content-sha256");
-/// How far the date of a signed request may lie from the verifier's clock, either way.
+/// The greatest difference between the date of a signed request and the verifier's clock, in either direction.
 pub const MAXIMUM_CLOCK_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Why a request is not authenticated. [`AuthorizationError::description`] is the text on the wire.
@@ -34,13 +34,13 @@ pub enum AuthorizationError {
     /// No `SignedHeaders` parameter.
     #[error("Authorization has no SignedHeaders; list x-ms-date;host;x-ms-content-sha256")]
     SignedHeadersMissing,
-    /// `SignedHeaders` contains something that is no field name.
+    /// `SignedHeaders` contains an invalid field name.
     #[error("SignedHeaders has an empty or invalid name; separate names with single semicolons")]
     SignedHeadersInvalid,
     /// A field that is listed, or must be listed, is absent.
     #[error("the signed header '{0}' is missing; sign and send it")]
     HeaderNotFound(String),
-    /// The signed date is no date.
+    /// The signed date is not a valid date.
     #[error("the signed date cannot be read; send x-ms-date as an HTTP date in GMT")]
     DateInvalid,
     /// The signed date is more than [`MAXIMUM_CLOCK_DIFFERENCE`] away.
@@ -53,33 +53,21 @@ pub enum AuthorizationError {
     #[error("Authorization has no Signature; sign the request")]
     SignatureMissing,
     /// The signature is not that of this request under this key.
-    #[error("the signature does not fit the request; check the Secret of the connection string{}", .0.map_or("", SignatureHint::advice))]
-    SignatureInvalid(Option<SignatureHint>),
+    #[error("the signature does not fit the request; check the Secret of the connection string")]
+    SignatureInvalid,
+    /// The signature is that of the target without its leading `/`: the client joins paths to an endpoint that ends in one.
+    #[error(
+        "the signature fits the target without its leading slash; remove the slash at the end of Endpoint in the \
+         connection string"
+    )]
+    SlashNotSigned,
     /// The body does not hash to `x-ms-content-sha256`.
     #[error("the body does not hash to x-ms-content-sha256; sign the bytes that are sent")]
     ContentHashInvalid,
 }
 
-/// What is known about a signature that does not fit: a client built its string to sign from something else than it sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignatureHint {
-    /// The target was signed without its leading `/`: the endpoint of the connection string ends in a slash.
-    TrailingSlash,
-    /// The host was signed in capitals but sent in lower case.
-    HostCase,
-}
-
-impl SignatureHint {
-    fn advice(self) -> &'static str {
-        match self {
-            Self::TrailingSlash => "; remove the slash at the end of Endpoint in the connection string",
-            Self::HostCase => "; write the host of Endpoint in lower case",
-        }
-    }
-}
-
 impl AuthorizationError {
-    /// The `error_description` on the wire; `None` when the challenge is sent without one.
+    /// The `error_description` on the wire; `None` if the challenge is sent without one.
     #[must_use]
     pub fn description(&self) -> Option<String> {
         let text = match self {
@@ -93,7 +81,7 @@ impl AuthorizationError {
             Self::Expired => "The access token has expired",
             Self::CredentialUnknown => "Invalid Credential",
             Self::SignatureMissing => "Signature is required",
-            Self::SignatureInvalid(_) => "Invalid Signature",
+            Self::SignatureInvalid | Self::SlashNotSigned => "Invalid Signature",
             Self::ContentHashInvalid => "Invalid request content hash",
         };
         Some(text.to_owned())
@@ -105,7 +93,8 @@ impl AuthorizationError {
         self.description().map_or_else(
             || SCHEME.to_owned(),
             |text| {
-                // A listed header name may hold any token character, but neither quote nor backslash (RFC 9110 §5.6.2).
+                // A field name holds token characters only, so it contains neither quote nor backslash (RFC 9110
+                // §5.6.2).
                 format!("{SCHEME} error=\"invalid_token\", error_description=\"{text}\"")
             },
         )
@@ -125,14 +114,12 @@ pub struct SignedRequest<'a> {
     pub authority: Option<&'a str>,
 }
 
-/// A request whose signature fits. Its body is still to be compared: [`Verified::check_content`].
+/// A request with a valid signature. Its body must still be compared: [`Verified::check_content`].
 #[derive(Debug)]
 #[must_use = "the body is not covered until check_content has seen it"]
 pub struct Verified<'k> {
     /// The key that signed the request.
     pub key: &'k AccessKey,
-    /// Set when the signature fits only with the host in capitals.
-    pub hint: Option<SignatureHint>,
     content: SignedContent,
 }
 
@@ -145,7 +132,7 @@ impl Verified<'_> {
         self.content.check(body)
     }
 
-    /// What is left to compare once the body is there.
+    /// The signed hash that the body must be compared with when it has arrived.
     #[must_use = "the body is not covered until it has been compared"]
     pub fn into_content(self) -> SignedContent {
         self.content
@@ -173,7 +160,7 @@ impl SignedContent {
     }
 }
 
-/// The parameters of an `Authorization` of this scheme, as they stand in the field.
+/// The parameters of an `Authorization` of this scheme, as received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HmacAuthorization<'a> {
     /// The id of the access key.
@@ -185,8 +172,8 @@ pub struct HmacAuthorization<'a> {
 }
 
 impl<'a> HmacAuthorization<'a> {
-    /// Reads a field value; `None` when it is of another scheme. Parameters are separated by `&` or, as in some published
-    /// samples, by `,`; each is split at its first `=`, because signatures end in one; the first of a name counts.
+    /// Reads a field value; `None` if it has another scheme. Parameters are separated by `&` or, as in some published
+    /// samples, by `,`. Each is split at its first `=`, because signatures end in one. The first of a name counts.
     #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
         let value = value.trim_ascii();
@@ -226,8 +213,8 @@ pub fn string_to_sign<'v>(method: &str, target: &str, values: impl IntoIterator<
     text
 }
 
-/// The value of `Authorization` that signs a request with `x-ms-date`, `Host` and `x-ms-content-sha256`, which must be sent
-/// as given here.
+/// The value of `Authorization` for a request that signs `x-ms-date`, `Host` and `x-ms-content-sha256`, which must be
+/// sent as given here.
 #[must_use]
 pub fn authorization(
     key: &AccessKey,
@@ -242,11 +229,11 @@ pub fn authorization(
     format!("{SCHEME} Credential={id}&SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature={signature}")
 }
 
-/// Verifies the signature of a request, in the order in which the service checks: signed headers, date, clock, credential,
-/// signature. The caller then compares the body with [`Verified::check_content`].
+/// Verifies the signature of a request in the order of the service: signed headers, date, clock, credential, signature.
+/// The caller then compares the body with [`Verified::check_content`].
 ///
-/// A signature made over the host in capitals, or over `localhost` as people write it, is accepted (and marked), since one SDK
-/// signs what its user wrote but sends lower case; no other deviation is.
+/// A signature over the host in capitals, or over a spelling of `localhost` with capitals, is accepted and marked: one
+/// SDK signs the host as its user wrote it but sends it in lower case. No other deviation is accepted.
 ///
 /// # Errors
 /// [`AuthorizationError`] with the text that the service answers.
@@ -288,18 +275,15 @@ pub fn verify<'k>(
         key.verify(&string_to_sign(request.method, target, signed), signature)
     };
     let content = SignedContent { sha256: String::from_utf8_lossy(content_sha256).into_owned() };
-    if signs(request.target, host) {
-        return Ok(Verified { key, hint: None, content });
-    }
-    let as_written = spellings(host);
-    if as_written.iter().any(|spelling| spelling != host && signs(request.target, spelling)) {
-        return Ok(Verified { key, hint: Some(SignatureHint::HostCase), content });
+    let as_written = |spelling: &Vec<u8>| spelling != host && signs(request.target, spelling);
+    if signs(request.target, host) || spellings(host).iter().any(as_written) {
+        return Ok(Verified { key, content });
     }
     let without_slash = request.target.strip_prefix('/').is_some_and(|target| signs(target, host));
-    Err(Error::SignatureInvalid(without_slash.then_some(SignatureHint::TrailingSlash)))
+    Err(if without_slash { Error::SlashNotSigned } else { Error::SignatureInvalid })
 }
 
-/// How a user may have written a host that its client sends in lower case.
+/// The spellings of a host that a user may have written and its client sends in lower case.
 fn spellings(host: &[u8]) -> Vec<Vec<u8>> {
     let mut spellings = vec![host.to_ascii_uppercase()];
     let name = b"localhost";

@@ -1,11 +1,11 @@
-//! Fields that end at the next hop (RFC 9110 §7.6.1; `caching.md` rule 15).
+//! Hop-by-hop fields (RFC 9110 §7.6.1). They belong to one connection, so they are neither forwarded nor stored.
 
 use http::header::{
     CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 
-/// What is removed from every message, named in `Connection` or not.
+/// The fields that are removed from every message, named in `Connection` or not.
 pub const HOP_BY_HOP_FIELDS: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,8 +19,8 @@ pub const HOP_BY_HOP_FIELDS: [HeaderName; 10] = [
     UPGRADE,
 ];
 
-/// What `Connection` cannot remove: fields meant for all recipients, which RFC 9110 §7.6.1 forbids as connection options. A
-/// caller could otherwise strip a condition or a token, an origin its own `no-store`.
+/// Fields that `Connection` cannot remove: they are for all recipients, and RFC 9110 §7.6.1 forbids them as connection
+/// options. A caller could otherwise strip a condition or a token, and an origin its own `no-store`.
 const PROTECTED_FIELDS: [&str; 32] = [
     "accept",
     "age",

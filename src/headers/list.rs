@@ -2,7 +2,7 @@
 
 /// The members of one field line, without white space around them; empty ones are left out.
 ///
-/// A quote that is never closed is no quote, so that nothing can hide behind it.
+/// A quote that is never closed does not start a quoted string: otherwise it could hide the members behind it.
 pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -18,7 +18,7 @@ pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The length of the quoted string at the start of `text`, both quotes included; `None` when it does not end.
+/// The length of the quoted string at the start of `text`, both quotes included; `None` if it is not closed.
 pub(crate) fn quoted_string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -30,7 +30,7 @@ pub(crate) fn quoted_string_length(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the first member ends: at the next comma outside quotes, or with the text.
+/// The length of the first member: up to the next comma outside quotes, or the whole text.
 fn member_length(text: &[u8]) -> usize {
     let mut at = 0;
     while at < text.len() {

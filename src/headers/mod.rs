@@ -15,5 +15,6 @@ pub mod request_date;
 pub mod retry_after;
 pub mod survey;
 pub mod targeted_cache_control;
+pub mod uri_reference;
 pub mod vary;
 pub mod via;

@@ -1,11 +1,12 @@
-//! `Range` and `Content-Range` (RFC 9110 §14): single byte ranges. Other units and several ranges are for the origin.
+//! `Range` and `Content-Range` (RFC 9110 §14): single byte ranges. Only the origin answers other units and several
+//! ranges.
 
 use std::fmt;
 
 use http::header::RANGE;
 use http::{HeaderMap, HeaderValue};
 
-/// One byte range, as a caller asks for it.
+/// One byte range as requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeRequest {
     /// `bytes=FIRST-` or `bytes=FIRST-LAST`: positions, both inclusive.
@@ -22,16 +23,16 @@ pub enum RangeRequest {
     },
 }
 
-/// What a request's `Range` field amounts to.
+/// The meaning of a request's `Range` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeField {
     /// There is none.
     Absent,
-    /// One byte range, which a cache may act on.
+    /// One byte range, which a cache may answer.
     Single(RangeRequest),
-    /// Well-formed as far as can be told, but of another unit or with several ranges: only the origin can answer it.
+    /// Of another unit or with several ranges: only the origin can answer it.
     Unsupported,
-    /// Malformed: a server may ignore it (RFC 9110 §14.2), and so it is neither acted on nor sent on.
+    /// Malformed. A server may ignore it (RFC 9110 §14.2): it is neither evaluated nor forwarded.
     Malformed,
 }
 
@@ -47,7 +48,7 @@ impl RangeField {
         }
     }
 
-    /// Reads one value. Positions past the largest number are the largest number: past the end of anything.
+    /// Reads one value. Positions saturate at the largest number, which is past the end of every representation.
     #[must_use]
     pub fn parse(value: &[u8]) -> Self {
         let Some(equals) = value.iter().position(|byte| *byte == b'=') else { return Self::Malformed };
@@ -91,8 +92,8 @@ fn digits(text: &[u8]) -> Option<u64> {
 }
 
 impl RangeRequest {
-    /// Which positions of a representation of that length it means: first and last, inclusive. `None` when it cannot be
-    /// satisfied (RFC 9110 §14.1.2).
+    /// The first and last position, inclusive, of the range in a representation of this length. `None` if it is
+    /// unsatisfiable (RFC 9110 §14.1.2).
     #[must_use]
     pub fn positions(self, complete_length_bytes: u64) -> Option<(u64, u64)> {
         let end = complete_length_bytes.checked_sub(1)?;
@@ -136,8 +137,8 @@ pub enum ContentRange {
 }
 
 impl ContentRange {
-    /// Reads a field value; `None` when malformed, of another unit, contradictory, or past the largest number. Numbers are
-    /// exact here: what describes stored bytes is never guessed.
+    /// Reads a field value. `None` if it is malformed, of another unit, contradictory, or too large. Numbers are exact:
+    /// they describe stored bytes.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let space = value.iter().position(|byte| *byte == b' ')?;

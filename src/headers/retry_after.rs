@@ -10,10 +10,10 @@ use crate::clock::Timestamp;
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const X_MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
 
-/// How long a 429 or 503 asks its clients to wait; `None` for other answers and for those without a readable hint.
+/// How long a 429 or 503 asks its clients to wait. `None` for other answers and for a malformed or absent hint.
 ///
-/// `retry-after-ms` wins over `x-ms-retry-after-ms`, both over `Retry-After` (seconds or date, RFC 9110 §10.2.3): the order
-/// in which Azure's SDKs look for them.
+/// `retry-after-ms` wins over `x-ms-retry-after-ms`, and both win over `Retry-After` (seconds or date, RFC 9110
+/// §10.2.3): the order of Azure's SDKs.
 #[must_use]
 pub fn retry_after(status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {

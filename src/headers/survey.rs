@@ -1,6 +1,6 @@
 //! One pass over the header section of a request, so that the stages behind it look up only what is there.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 bitflags::bitflags! {
     /// A set of the request fields that the path of a request asks about.
@@ -14,7 +14,7 @@ bitflags::bitflags! {
         const TRANSFER_ENCODING = 1 << 2;
         /// `Connection`
         const CONNECTION = 1 << 3;
-        /// Any of the hop-by-hop fields besides `Connection` and `Transfer-Encoding`.
+        /// Any of the hop-by-hop fields besides `Connection` and `Transfer-Encoding`, or a `Connection` that names fields.
         const HOP_BY_HOP = 1 << 4;
         /// `Via`
         const VIA = 1 << 5;
@@ -38,6 +38,11 @@ bitflags::bitflags! {
         const CACHE_DIRECTIVES = 1 << 14;
         /// `Sync-Token`
         const SYNC_TOKEN = 1 << 15;
+        /// `Accept-Datetime` (RFC 7089), or `X-Accept-Datetime` as it was called before
+        const ACCEPT_DATETIME = 1 << 16;
+        /// The fields that name ids which an answer of App Configuration repeats: `x-ms-correlation-request-id`,
+        /// `x-ms-return-client-request-id`
+        const REQUEST_IDS = 1 << 17;
 
         /// What cannot be left to chance when it stands on more than one line.
         const FRAMING = Self::HOST.bits() | Self::CONTENT_LENGTH.bits() | Self::TRANSFER_ENCODING.bits();
@@ -81,11 +86,16 @@ impl FieldSet {
                 "sec-fetch-site" => Self::SEC_FETCH_SITE,
                 _ => Self::default(),
             },
-            15 if name == "x-forwarded-for" => Self::FORWARDED,
+            15 => match name {
+                "x-forwarded-for" => Self::FORWARDED,
+                "accept-datetime" => Self::ACCEPT_DATETIME,
+                _ => Self::default(),
+            },
             16 if name == "proxy-connection" => Self::HOP_BY_HOP,
             17 => match name {
                 "transfer-encoding" => Self::TRANSFER_ENCODING,
                 "if-modified-since" => Self::CONDITIONAL,
+                "x-accept-datetime" => Self::ACCEPT_DATETIME,
                 _ => Self::default(),
             },
             18 if name == "proxy-authenticate" => Self::HOP_BY_HOP,
@@ -95,6 +105,8 @@ impl FieldSet {
                 _ => Self::default(),
             },
             25 if name == "proxy-authentication-info" => Self::HOP_BY_HOP,
+            27 if name == "x-ms-correlation-request-id" => Self::REQUEST_IDS,
+            29 if name == "x-ms-return-client-request-id" => Self::REQUEST_IDS,
             _ => Self::default(),
         }
     }
@@ -119,7 +131,10 @@ impl Survey {
     pub fn of(fields: &HeaderMap) -> Self {
         let mut survey = Self::default();
         for (name, value) in fields {
-            let set = FieldSet::of(name);
+            let mut set = FieldSet::of(name);
+            if set == FieldSet::CONNECTION && names_fields(value) {
+                set |= FieldSet::HOP_BY_HOP;
+            }
             survey.repeated |= survey.present & set & FieldSet::FRAMING;
             survey.present |= set;
             survey.lines += 1;
@@ -136,10 +151,14 @@ impl Survey {
     }
 }
 
+/// Whether a `Connection` line says more than most do.
+fn names_fields(connection: &HeaderValue) -> bool {
+    let option = connection.as_bytes();
+    !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
     use crate::headers::conditional::CONDITIONAL_FIELDS;
     use crate::headers::hop_by_hop::HOP_BY_HOP_FIELDS;
@@ -171,13 +190,27 @@ mod tests {
             ("cache-control", FieldSet::CACHE_DIRECTIVES),
             ("pragma", FieldSet::CACHE_DIRECTIVES),
             ("sync-token", FieldSet::SYNC_TOKEN),
+            ("x-ms-correlation-request-id", FieldSet::REQUEST_IDS),
+            ("x-ms-return-client-request-id", FieldSet::REQUEST_IDS),
+            ("accept-datetime", FieldSet::ACCEPT_DATETIME),
+            ("x-accept-datetime", FieldSet::ACCEPT_DATETIME),
             ("accept", FieldSet::default()),
             ("x-forwarded-host", FieldSet::default()),
             ("user-agent", FieldSet::default()),
             ("hosts", FieldSet::default()),
         ] {
-            assert_eq!(survey(&[(name, "x")]).present, set, "{name}");
+            assert_eq!(survey(&[(name, "close")]).present, set, "{name}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_names_fields_is_told_from_one_that_does_not() {
+        for (value, names_fields) in
+            [("keep-alive", false), ("Close", false), ("x-a", true), ("close, x-a", true), ("", true)]
+        {
+            assert_eq!(survey(&[("connection", value)]).has(FieldSet::HOP_BY_HOP), names_fields, "{value}");
+        }
+        assert!(survey(&[("connection", "close"), ("connection", "x-a")]).has(FieldSet::HOP_BY_HOP));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::cache_control::{Argument, Member, ResponseDirectives};
 /// The name of the field.
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// Reads the field. `None` when it is absent, empty or no valid dictionary: then it is as if absent (RFC 9213 §2.2).
+/// Reads the field. `None` if it is absent, empty or not a valid dictionary: all three are treated as absent (RFC 9213
+/// §2.2).
 #[must_use]
 pub fn from_fields(fields: &HeaderMap) -> Option<ResponseDirectives> {
     let mut lines = fields.get_all(CDN_CACHE_CONTROL).iter();
@@ -28,7 +29,7 @@ pub fn from_fields(fields: &HeaderMap) -> Option<ResponseDirectives> {
     Some(directives)
 }
 
-/// Takes one member in. A value of a type that the directive does not have is a malformed argument: what forbids still does.
+/// Applies one member. A value of the wrong type is a malformed argument: a directive that forbids still counts.
 fn apply(directives: &mut ResponseDirectives, name: &[u8], entry: &ListEntry) {
     let ListEntry::Item(item) = entry else {
         return directives.apply(&Member { name, argument: Argument::Malformed });

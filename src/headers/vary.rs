@@ -1,7 +1,11 @@
 //! `Vary` (RFC 9110 §12.5.5) and the matching of selecting header fields (RFC 9111 §4.1).
 //!
-//! A selecting key is a sequence of records, one for each field that `Vary` names, in the order of their names: length and
-//! bytes of the name, whether the request had the field, and if so length and bytes of its normalised value.
+//! A `*` in any member of any line selects no request. An absent field differs from a present one, and an empty one
+//! equals an empty one. White space and the division into lines separate no variants. For `Accept-Language` and similar
+//! fields neither do the order and case of members.
+//!
+//! A selecting key is a sequence of records, one for each field that `Vary` names, in the order of their names: length
+//! and bytes of the name, whether the request had the field, and if so length and bytes of its normalised value.
 
 use std::borrow::Cow;
 
@@ -11,13 +15,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::list;
 
-/// The selecting header fields of a stored response (RFC 9111 §4.1), names and normalised values packed into one byte string.
-/// Empty when the response had no `Vary`. Made and compared here; opaque to the store.
+/// The selecting header fields of a stored response (RFC 9111 §4.1): names and normalised values in one byte string.
+/// Empty if the response had no `Vary`. Only this module makes and reads it; the store compares it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SelectingKey(pub Bytes);
 
-/// The selecting header fields of `request` under the `Vary` of `response`. Empty when there is no `Vary`; `None` when one of
-/// its members is `*` or no field name, so that nobody can tell which requests the response may answer.
+/// The selecting header fields of `request` under the `Vary` of `response`. Empty if there is no `Vary`. `None` if a
+/// member is `*` or not a field name: then it is not known which requests the response may answer.
 #[must_use]
 pub fn selecting_key(response: &HeaderMap, request: &HeaderMap) -> Option<SelectingKey> {
     if !response.contains_key(VARY) {
@@ -48,7 +52,7 @@ pub fn selecting_key(response: &HeaderMap, request: &HeaderMap) -> Option<Select
     Some(SelectingKey(key.into()))
 }
 
-/// Whether a stored response with this selecting key may answer a request with these fields, as far as `Vary` goes.
+/// Whether `Vary` lets a stored response with this selecting key answer a request with these fields.
 #[must_use]
 pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
     let mut rest: &[u8] = &key.0;
@@ -60,7 +64,7 @@ pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
     true
 }
 
-/// The selecting key that a request would have if its response named the same fields as `key` does; `None` if it names none.
+/// The selecting key of a request for a response that names the same fields as `key` does; `None` if `key` names none.
 #[must_use]
 pub fn same_fields(key: &SelectingKey, request: &HeaderMap) -> Option<SelectingKey> {
     let mut response = HeaderMap::new();
@@ -82,7 +86,7 @@ pub fn selecting_names(key: &SelectingKey) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Takes one record off a key and says whether the request agrees with it; `None` for a key that this module did not make.
+/// Reads one record of a key and says whether the request matches it; `None` if the key is malformed.
 fn take_record(rest: &mut &[u8], request: &HeaderMap) -> Option<bool> {
     let name = HeaderName::from_lowercase(take_with_length(rest)?).ok()?;
     if take_byte(rest)? == 0 {
@@ -92,16 +96,17 @@ fn take_record(rest: &mut &[u8], request: &HeaderMap) -> Option<bool> {
     Some(normalised(&name, request).is_some_and(|value| value == stored_value))
 }
 
-/// What a normalised value leaves out because it carries no meaning in that field.
+/// How the value of a field is normalised: what carries no meaning in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// Members may be trimmed and lines joined; all else counts.
+    /// Members are trimmed and lines are joined. All other bytes count.
     List,
-    /// White space inside members means nothing (`;q=1` and `; q=1`).
+    /// As `List`, without the white space around parameters (`;q=1` and `; q=1`) and with weights in one form (RFC 9110
+    /// §12.4.2).
     Weighted,
-    /// Nor does the case of letters.
+    /// As `Weighted`, in lower case.
     CaselessWeighted,
-    /// Nor the order of members: their weights say what is preferred.
+    /// As `CaselessWeighted`, with sorted members: their weights give the preference.
     Unordered,
 }
 
@@ -114,8 +119,8 @@ fn meaning_of(name: &HeaderName) -> Meaning {
     }
 }
 
-/// The value of one request field with everything removed that separates no variants: white space around members, empty
-/// members, the division into lines, and for fields whose syntax is known what [`Meaning`] says. `None` when absent.
+/// The normalised value of one request field: without white space around members, empty members and the division into
+/// lines, and as [`Meaning`] says for fields with a known syntax. `None` if it is absent.
 fn normalised<'a>(name: &HeaderName, request: &'a HeaderMap) -> Option<Cow<'a, [u8]>> {
     let mut lines = request.get_all(name).iter();
     let first_line = lines.next()?.as_bytes();
@@ -135,9 +140,14 @@ fn normalised<'a>(name: &HeaderName, request: &'a HeaderMap) -> Option<Cow<'a, [
     Some(Cow::Owned(members.join(&b',')))
 }
 
-/// Whether a single line surely is its own normalised value: the common case, decided without allocating.
+/// Whether a single line is certainly its own normalised value: the common case, decided without allocating.
 fn is_normal(line: &[u8], meaning: Meaning) -> bool {
-    let plain = |byte: &u8| !matches!(byte, b',' | b' ' | b'\t' | b'"');
+    let plain = |byte: &u8| match byte {
+        b',' | b' ' | b'\t' | b'"' => false,
+        // A weight may follow.
+        b';' => meaning == Meaning::List,
+        _ => true,
+    };
     let lower =
         matches!(meaning, Meaning::List | Meaning::Weighted) || !line.iter().any(u8::is_ascii_uppercase);
     lower && line.iter().all(plain)
@@ -147,11 +157,38 @@ fn normalised_member(member: &[u8], meaning: Meaning) -> Cow<'_, [u8]> {
     if meaning == Meaning::List || member.contains(&b'"') {
         return Cow::Borrowed(member);
     }
-    let mut value: Vec<u8> = member.iter().copied().filter(|byte| !matches!(byte, b' ' | b'\t')).collect();
+    let mut parameters: Vec<&[u8]> = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).collect();
+    // The weight is the last one; a member without it weighs 1.
+    if parameters.len() > 1
+        && let Some(weight) = parameters.pop()
+    {
+        parameters.extend(shortest_weight(weight));
+    }
+    let mut value = parameters.join(&b';');
     if meaning != Meaning::Weighted {
         value.make_ascii_lowercase();
     }
     Cow::Owned(value)
+}
+
+/// A weight in its shortest form; `None` for 1, the default (RFC 9110 §12.4.2). A parameter that is not a weight stays
+/// as it is.
+fn shortest_weight(parameter: &[u8]) -> Option<&[u8]> {
+    let [b'q' | b'Q', b'=', digits @ ..] = parameter else { return Some(parameter) };
+    let (whole, decimals) = match digits {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        _ => return Some(parameter),
+    };
+    let nonzero = decimals.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    match (*whole, nonzero) {
+        (b'1', 0) => None,
+        (b'0', 0) => Some(b"q=0"),
+        (b'0', _) if decimals.iter().all(u8::is_ascii_digit) => {
+            Some(&parameter[..parameter.len() - decimals.len() + nonzero])
+        }
+        _ => Some(parameter),
+    }
 }
 
 fn push_with_length(key: &mut Vec<u8>, bytes: &[u8]) {
@@ -241,6 +278,25 @@ mod tests {
             ("accept-language", &[("accept-language", "en")], &[("accept-language", "de")]),
             ("accept-language", &[("accept-language", "en, de")], &[("accept-language", "en")]),
             ("accept-language", &[("accept-language", "en;q=0.1")], &[("accept-language", "en;q=0.2")]),
+            ("accept-language", &[("accept-language", "en;q=0.01")], &[("accept-language", "en;q=0.1")]),
+            ("accept-language", &[("accept-language", "en;q=0")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=0")], &[("accept-language", "")]),
+            (
+                "accept-language",
+                &[("accept-language", "en;q=0.5, de")],
+                &[("accept-language", "en, de;q=0.5")],
+            ),
+            ("accept-language", &[("accept-language", "e n")], &[("accept-language", "en")]),
+            // A malformed weight is compared byte by byte: each origin may read it differently.
+            ("accept-language", &[("accept-language", "en;q=1.1")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=1.0000")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=0.8x")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=.8")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.x0")], &[("accept-language", "en;q=0.x")]),
+            ("accept-language", &[("accept-language", "en;q=")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;")], &[("accept-language", "en")]),
+            ("accept", &[("accept", "text/html;q=1;x=1")], &[("accept", "text/html;x=1")]),
+            ("foo", &[("foo", "a;q=1")], &[("foo", "a")]),
         ] {
             assert!(!same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
         }
@@ -266,6 +322,18 @@ mod tests {
                 &[("accept-language", "en;q=0.5, de")],
                 &[("accept-language", "de, en; q=0.5")],
             ),
+            ("accept-language", &[("accept-language", "en;q=1")], &[("accept-language", "en")]),
+            ("accept-language", &[("accept-language", "en;q=1.000")], &[("accept-language", "EN;Q=1.")]),
+            ("accept-language", &[("accept-language", "en;q=0.80")], &[("accept-language", "en;q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.800")], &[("accept-language", "en ; q=0.8")]),
+            ("accept-language", &[("accept-language", "en;q=0.")], &[("accept-language", "en;q=0.000")]),
+            (
+                "accept-language",
+                &[("accept-language", "de;q=0.50, en-GB;q=1.0,*;q=0.1")],
+                &[("accept-language", "EN-gb"), ("accept-language", "*; q=0.100, de;q=0.5")],
+            ),
+            ("accept-encoding", &[("accept-encoding", "gzip;q=1.0")], &[("accept-encoding", "GZIP")]),
+            ("accept", &[("accept", "text/html;level=1;q=0.80")], &[("accept", "text/html; level=1; q=0.8")]),
         ] {
             assert!(same_variant(vary, one, other), "{vary}: {one:?} {other:?}");
         }

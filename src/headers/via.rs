@@ -1,11 +1,11 @@
-//! `Via` (RFC 9110 §7.6.3): who passed a message on, and whether it has come back to us.
+//! `Via` (RFC 9110 §7.6.3): which intermediaries have forwarded a message, and whether this one is among them.
 
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Version};
 
-/// The name under which this sidecar adds itself to `Via`.
+/// The name of this sidecar in `Via`.
 ///
-/// It must differ between instances that may be chained, because a request that carries it is taken for a loop.
+/// It must differ between instances that may be chained: a request that carries it is treated as a loop.
 #[derive(Clone, Debug)]
 pub struct Pseudonym {
     name: Box<str>,
@@ -15,7 +15,7 @@ pub struct Pseudonym {
 }
 
 impl Pseudonym {
-    /// A pseudonym; `None` when `name` is no token of RFC 9110 §5.6.2.
+    /// A pseudonym; `None` if `name` is not a token of RFC 9110 §5.6.2.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
@@ -31,13 +31,7 @@ impl Pseudonym {
         })
     }
 
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.name
-    }
-
-    /// Our member of `Via`, for a message that was received in that version.
+    /// The member of `Via` for a message that was received in this version.
     #[must_use]
     pub fn value(&self, received: Version) -> HeaderValue {
         match received {
@@ -47,12 +41,7 @@ impl Pseudonym {
         }
     }
 
-    /// Adds us behind those who passed the message on before.
-    pub fn append_to(&self, fields: &mut HeaderMap, received: Version) {
-        fields.append(VIA, self.value(received));
-    }
-
-    /// Whether the message has passed through here before.
+    /// Whether this sidecar has forwarded the message before.
     #[must_use]
     pub fn is_in(&self, fields: &HeaderMap) -> bool {
         fields
@@ -69,7 +58,7 @@ fn received_by(member: &[u8]) -> Option<&[u8]> {
     member.split(|byte| matches!(byte, b' ' | b'\t' | b'(')).filter(|word| !word.is_empty()).nth(1)
 }
 
-/// The members of a list of which members may hold comments, and comments commas.
+/// The members of a list whose members may contain comments, which may contain commas.
 struct Members<'a> {
     rest: &'a [u8],
 }
@@ -143,7 +132,7 @@ mod tests {
             (Version::HTTP_2, "2 tagalong-1"),
         ] {
             let mut fields = fields.clone();
-            pseudonym().append_to(&mut fields, version);
+            fields.append(VIA, pseudonym().value(version));
             let lines: Vec<_> = fields.get_all(VIA).iter().collect();
             assert_eq!(lines, ["1.0 fred", expected]);
             assert!(pseudonym().is_in(&fields));
@@ -186,7 +175,7 @@ mod tests {
             assert!(Pseudonym::new(name).is_none(), "{name}");
         }
         for name in ["a", "tagalong", "tagalong-7f.3_x~"] {
-            assert_eq!(Pseudonym::new(name).expect("a token").as_str(), name);
+            assert!(Pseudonym::new(name).is_some(), "{name}");
         }
     }
 

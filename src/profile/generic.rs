@@ -1,4 +1,11 @@
-//! Any HTTP API: nothing is known but what RFC 9110 and RFC 9111 say.
+//! Any HTTP API: nothing is assumed beyond RFC 9110 and RFC 9111.
+//!
+//! - Targets whose paths are equivalent by RFC 9110 §4.2.3 share a canonical target. Different queries never do.
+//! - A write touches its own target, and `Location` and `Content-Location` of its answer at the same origin (RFC 9111
+//!   §4.4), beside what the operator configures (`outdates`).
+//! - Under `sharing = "guarded"` request fields that steer an origin without being part of the key are not forwarded.
+//!   An origin that obeys one and forgets `Vary` would otherwise let one caller choose what others are answered (cache
+//!   poisoning).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,10 +15,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use crate::config::caching::Sharing;
-use crate::profile::{BypassReason, Footprint, Profile};
+use crate::headers::survey::FieldSet;
+use crate::headers::uri_reference::{canonical, target_at_origin};
+use crate::profile::{Footprint, Profile, UnkeyedReason};
 
-/// Request fields that steer an origin without being part of the key, besides those that begin with `x-forwarded-` or
-/// `x-http-method` (`caching.md`, introduction).
+/// Request fields that steer an origin without being part of the cache key, besides those that begin with
+/// `x-forwarded-` or `x-http-method`. Sorted for binary search.
 const STEERING_FIELDS: [&str; 19] = [
     "client-ip",
     "fastly-client-ip",
@@ -45,7 +54,7 @@ pub struct Generic {
 }
 
 impl Generic {
-    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants upstream all the same.
+    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants to be forwarded.
     #[must_use]
     pub fn new(upstream: &Uri, sharing: Sharing, forwarded_anyway: Vec<HeaderName>) -> Self {
         Self {
@@ -57,8 +66,8 @@ impl Generic {
         }
     }
 
-    /// Adds what only the operator knows: a write to a path that begins so, as those of a route do, outdates everything at and
-    /// below the others (configuration: `outdates`).
+    /// Adds a dependency that only the operator knows: a write to a path that begins with `written` outdates everything
+    /// at and below the paths in `outdated` (configuration: `outdates`).
     #[must_use]
     pub fn with_outdates(mut self, written: String, outdated: Vec<String>) -> Self {
         self.outdates.push((written, outdated));
@@ -71,43 +80,6 @@ impl Generic {
                 && outdated.iter().any(|path| is_at_or_below(canonical_target, path))
         })
     }
-
-    /// The canonical target that a `Location` or `Content-Location` names, if it lies at this origin.
-    fn same_origin_target(&self, base: &str, reference: &str) -> Option<Box<str>> {
-        let reference = reference.split('#').next().unwrap_or_default();
-        let target = match reference_kind(reference) {
-            ReferenceKind::Absolute { scheme, rest } => {
-                if !scheme.eq_ignore_ascii_case(self.scheme.as_str()) {
-                    return None;
-                }
-                self.strip_authority(rest.strip_prefix("//")?)?
-            }
-            ReferenceKind::Network(rest) => self.strip_authority(rest)?,
-            ReferenceKind::AbsolutePath => reference.to_owned(),
-            ReferenceKind::RelativePath => {
-                let path = base.split('?').next().unwrap_or_default();
-                let directory = path.rfind('/').map_or("/", |at| &path[..=at]);
-                format!("{directory}{reference}")
-            }
-            ReferenceKind::Query => format!("{}{reference}", base.split('?').next().unwrap_or_default()),
-            ReferenceKind::Empty => base.to_owned(),
-        };
-        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        let target = format!("{}{query}", without_dot_segments(path));
-        Some(canonical(&target).into())
-    }
-
-    /// What follows an authority that is this origin's, as path and query.
-    fn strip_authority(&self, rest: &str) -> Option<String> {
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let authority: Authority = rest[..end].parse().ok()?;
-        let own = self.authority.as_ref()?;
-        let default_port = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
-        let same = authority.host().eq_ignore_ascii_case(own.host())
-            && authority.port_u16().unwrap_or(default_port) == own.port_u16().unwrap_or(default_port);
-        let slash = if rest[end..].starts_with('/') { "" } else { "/" };
-        same.then(|| format!("{slash}{}", &rest[end..]))
-    }
 }
 
 impl Profile for Generic {
@@ -119,8 +91,8 @@ impl Profile for Generic {
         &self,
         _method: &Method,
         target: &'a PathAndQuery,
-        _fields: &HeaderMap,
-    ) -> Result<Cow<'a, str>, BypassReason> {
+        _fields: FieldSet,
+    ) -> Result<Cow<'a, str>, UnkeyedReason> {
         Ok(canonical(target.as_str()))
     }
 
@@ -132,8 +104,8 @@ impl Profile for Generic {
         Footprint::Targets(Arc::new([canonical(target.as_str()).into()]))
     }
 
-    /// Adds `Location` and `Content-Location` where they lie at this origin (RFC 9111 §4.4): elsewhere they could be used to
-    /// invalidate what is not this origin's to speak about.
+    /// Adds `Location` and `Content-Location` if they are at this origin (RFC 9111 §4.4). An origin must not invalidate
+    /// the resources of another one.
     fn footprint_of_answer(
         &self,
         footprint: Footprint,
@@ -145,7 +117,11 @@ impl Profile for Generic {
         let also: Vec<Box<str>> = [LOCATION, CONTENT_LOCATION]
             .iter()
             .flat_map(|name| fields.get_all(name))
-            .filter_map(|value| self.same_origin_target(base, std::str::from_utf8(value.as_bytes()).ok()?))
+            .filter_map(|value| {
+                let reference = std::str::from_utf8(value.as_bytes()).ok()?;
+                target_at_origin(&self.scheme, self.authority.as_ref()?, base, reference)
+            })
+            .map(String::into_boxed_str)
             .filter(|target| !targets.contains(target))
             .collect();
         if also.is_empty() {
@@ -177,128 +153,16 @@ fn is_at_or_below(target: &str, path: &str) -> bool {
 #[must_use]
 pub fn is_steering(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // All of them begin with one of few letters; most fields are told apart by the first.
+    // All of them begin with one of four letters: this comparison excludes most fields.
     matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't'))
         && (name.starts_with("x-forwarded-")
             || name.starts_with("x-http-method")
             || STEERING_FIELDS.binary_search(&name).is_ok())
 }
 
-/// The target with the equivalences of RFC 9110 §4.2.3 taken out, in its path only: percent-encoded unreserved characters are
-/// decoded and the digits of other percent sequences are upper-case. The query stays as it is: different queries never
-/// share (`caching.md` rule 21), and an origin may well tell `%41` from `A` there. Dot segments stay, since the bytes that
-/// go upstream hold them too. A path with an invalid percent sequence stays as it is altogether: decoded, `%%411` would become
-/// the different `%A1`.
-fn canonical(target: &str) -> Cow<'_, str> {
-    let path = path_of(target.as_bytes());
-    let mut changes = false;
-    let mut at = 0;
-    while at < path.len() {
-        if path[at] != b'%' {
-            at += 1;
-            continue;
-        }
-        let Some(byte) = escaped_byte(&path[at..]) else { return Cow::Borrowed(target) };
-        changes |= is_unreserved(byte) || path[at + 1..at + 3].iter().any(u8::is_ascii_lowercase);
-        at += 3;
-    }
-    if changes { Cow::Owned(canonical_copy(target, path.len())) } else { Cow::Borrowed(target) }
-}
-
-/// What precedes the query.
-fn path_of(target: &[u8]) -> &[u8] {
-    target.split(|byte| *byte == b'?').next().unwrap_or_default()
-}
-
-/// The byte that a percent sequence at the beginning of `text` stands for.
-fn escaped_byte(text: &[u8]) -> Option<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match text {
-        [b'%', high, low, ..] => Some((digit(high)? << 4) | digit(low)?),
-        _ => None,
-    }
-}
-
-/// Writes a target of which every percent sequence in the path is valid.
-fn canonical_copy(target: &str, path_length: usize) -> String {
-    let (mut rest, query) = target.split_at(path_length);
-    let mut written = String::with_capacity(target.len());
-    while let Some(at) = rest.find('%') {
-        let (before, escape) = rest.split_at(at);
-        written.push_str(before);
-        let (escape, after) = escape.split_at(escape.len().min(3));
-        match escaped_byte(escape.as_bytes()) {
-            Some(byte) if is_unreserved(byte) => written.push(char::from(byte)),
-            _ => written.push_str(&escape.to_ascii_uppercase()),
-        }
-        rest = after;
-    }
-    written.push_str(rest);
-    written.push_str(query);
-    written
-}
-
-/// RFC 3986 §2.3.
-const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-/// The forms of a URI reference (RFC 3986 §4.2).
-enum ReferenceKind<'a> {
-    Absolute { scheme: &'a str, rest: &'a str },
-    Network(&'a str),
-    AbsolutePath,
-    RelativePath,
-    Query,
-    Empty,
-}
-
-fn reference_kind(reference: &str) -> ReferenceKind<'_> {
-    if reference.is_empty() {
-        return ReferenceKind::Empty;
-    }
-    if let Some(rest) = reference.strip_prefix("//") {
-        return ReferenceKind::Network(rest);
-    }
-    if reference.starts_with('/') {
-        return ReferenceKind::AbsolutePath;
-    }
-    if reference.starts_with('?') {
-        return ReferenceKind::Query;
-    }
-    match reference.split_once(':') {
-        Some((scheme, rest)) if !scheme.contains(['/', '?']) => ReferenceKind::Absolute { scheme, rest },
-        _ => ReferenceKind::RelativePath,
-    }
-}
-
-/// RFC 3986 §5.2.4, for a path that begins with a slash.
-fn without_dot_segments(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." => {}
-            ".." => {
-                kept.pop();
-            }
-            _ => {
-                kept.push(segment);
-                continue;
-            }
-        }
-        if is_last {
-            kept.push("");
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -308,7 +172,10 @@ mod tests {
 
     fn canonical_of(target: &str) -> String {
         let target: PathAndQuery = target.parse().expect("a target");
-        profile().canonical_target(&Method::GET, &target, &HeaderMap::new()).expect("cacheable").into_owned()
+        profile()
+            .canonical_target(&Method::GET, &target, FieldSet::default())
+            .expect("cacheable")
+            .into_owned()
     }
 
     #[test]
@@ -366,7 +233,7 @@ mod tests {
     #[test]
     fn a_plain_target_is_not_copied() {
         let target = PathAndQuery::from_static("/kv/a?label=b%20c");
-        let canonical = profile().canonical_target(&Method::GET, &target, &HeaderMap::new());
+        let canonical = profile().canonical_target(&Method::GET, &target, FieldSet::default());
         assert!(matches!(canonical, Ok(Cow::Borrowed(_))));
     }
 
@@ -498,24 +365,5 @@ mod tests {
             touched_by(&[(&LOCATION, "/b"), (&CONTENT_LOCATION, "/c")]),
             ["/things/1?v=1", "/b", "/c"]
         );
-    }
-
-    proptest! {
-        #[test]
-        fn what_shares_a_canonical_target_means_the_same(target in "/[a-c%0-9A-F.~/?&=+-]{0,24}") {
-            let canonical_target = canonical(&target);
-            prop_assert_eq!(canonical(&canonical_target), canonical_target.clone());
-            let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
-            prop_assert_eq!(decoded(&canonical_target), decoded(&target));
-            let delimiters = |text: &str| text.matches(['/', '?', '&', '=', '+']).count();
-            prop_assert_eq!(delimiters(&canonical_target), delimiters(&target));
-            let query = |text: &str| text.split_once('?').map(|(_, query)| query.to_owned());
-            prop_assert_eq!(query(&canonical_target), query(&target));
-        }
-
-        #[test]
-        fn no_reference_makes_it_panic(reference in "\\PC{0,40}") {
-            let _ = profile().same_origin_target("/things/1", &reference);
-        }
     }
 }

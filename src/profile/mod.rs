@@ -1,4 +1,39 @@
-//! What one kind of API knows about itself.
+//! What the cache must know about one kind of API beyond HTTP: one [`Profile`] for each kind.
+//!
+//! # Where a profile is asked
+//!
+//! ```text
+//! request ──canonical_target──► cache key, or UnkeyedReason       two targets with one canonical form get the same answer
+//!         ──forwards, accept_encoding, fetches_head_as_get──►     the request that goes upstream
+//!         ──lies_within──►                                        whether a caller's prefix permits it
+//!         ──immutable_for──►                                      lifetime of content that cannot change any more
+//!
+//! answer  ──list_items──► state of each item                      a list validates the responses for its items
+//!         ──is_dated──►                                           whether Last-Modified dates the state
+//!         ──observe_answer──►                                     what it says about other resources
+//!         ──describe_answer, absolute_fields──►                   the answer that the caller gets
+//!
+//! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
+//!         ──touches──►                                            which stored responses it outdates
+//!         ──observe_write──►                                      what the profile forgets
+//! ```
+//!
+//! # The rules
+//!
+//! | file | rule | source |
+//! |---|---|---|
+//! | [`generic`] | Nothing is assumed beyond HTTP: equivalent paths share a key, and a write touches its target, `Location` and `Content-Location`. | RFC 9110 §4.2.3; RFC 9111 §4.4 |
+//! | [`app_configuration`] | Filters, labels and `$select` have one canonical spelling. A write touches each list whose filter it may satisfy. | Azure App Configuration REST API |
+//! | [`path`] | A path with dot segments, at any depth of encoding, lies below no prefix. | RFC 3986 §5.2.4 |
+//! | [`recognition`] | An answer with App Configuration's media type or tokens shows that the generic profile is the wrong one. | |
+//!
+//! # Invariants
+//!
+//! - If the meaning of a target is uncertain, it has no canonical form: the request bypasses the cache.
+//! - If the meaning of a write is uncertain, it touches everything ([`Footprint::Everything`]).
+//! - A field that is neither part of the cache key nor named by `Vary` must not steer the origin: the profile does not
+//!   forward it.
+//! - A profile does no I/O and reads no clock. What it learns is bounded in size, and forgetting it is safe.
 
 pub mod app_configuration;
 pub mod generic;
@@ -14,152 +49,158 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-/// What the cache must know about an API beyond HTTP: which targets are one, what goes upstream, what a write touches.
+use crate::headers::survey::FieldSet;
+
+/// What the cache must know about an API beyond HTTP. The module documentation says where each method is asked.
 pub trait Profile: Send + Sync + fmt::Debug {
     /// Its name in the configuration.
     fn name(&self) -> &'static str;
 
-    /// The target as it stands in the cache key, or why this request bypasses the cache. Two targets may share a canonical
-    /// form only if the API answers both alike. `fields` are the end-to-end request fields.
+    /// The target as part of the cache key, or why this request bypasses the cache. Two targets may share a canonical
+    /// form only if the API answers both alike. `fields` says which of the fields that bear on
+    /// it the request has.
     ///
     /// # Errors
     ///
-    /// The reason for which neither the store may answer nor the answer may be stored.
+    /// The reason why the store may not answer and the answer may not be stored.
     fn canonical_target<'a>(
         &self,
         method: &Method,
         target: &'a PathAndQuery,
-        fields: &HeaderMap,
-    ) -> Result<Cow<'a, str>, BypassReason>;
+        fields: FieldSet,
+    ) -> Result<Cow<'a, str>, UnkeyedReason>;
 
-    /// Whether a request field may go upstream. Asked about end-to-end fields only; framing and `Host` are rebuilt and
-    /// conditions belong to `decide::validation`.
+    /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
+    /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.
     fn forwards(&self, name: &HeaderName) -> bool;
 
-    /// What `Accept-Encoding` says upstream whatever the caller sent; `None` passes on what it sent.
+    /// The value of `Accept-Encoding` for every request upstream; `None` passes on the caller's.
     fn accept_encoding(&self) -> Option<HeaderValue> {
         None
     }
 
-    /// Whether a `HEAD` that the store cannot answer is fetched as a `GET`, so that the answer can be stored: right where
-    /// bodies are small and clients poll with `HEAD`.
+    /// Whether a `HEAD` that the store cannot answer is sent as a `GET`, so that the answer can be stored. It pays
+    /// where bodies are small and clients poll with `HEAD`.
     fn fetches_head_as_get(&self) -> bool {
         false
     }
 
-    /// Puts in what describes this one answer and is not stored: request ids. `request` holds the caller's fields.
+    /// Adds the fields that describe this one answer and are never stored: request ids. `request` holds the caller's
+    /// fields.
     fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
         let _plain_http_has_none = (request, answer);
     }
 
-    /// Renews it on an answer that was described before, for the same request.
-    fn describe_again(&self, answer: &mut HeaderMap) {
-        let _plain_http_has_none = answer;
+    /// Renews those fields on a copy of an answer that [`Profile::describe_answer`] has described before. `request` holds
+    /// the fields of the caller if they name ids.
+    fn describe_again(&self, request: Option<&HeaderMap>, answer: &mut HeaderMap) {
+        let _plain_http_has_none = (request, answer);
     }
 
-    /// Response fields with absolute URLs of the API itself, which are to lead callers through the sidecar.
+    /// Response fields with absolute URLs of the API. They are rewritten to lead callers through the sidecar.
     fn absolute_fields(&self) -> &'static [HeaderName] {
         &[]
     }
 
-    /// A name for the resource that a write to this target writes and a `GET` of it shows, whatever else the target says;
-    /// `None` when the target names no single one.
+    /// The name of the resource that a write to this target changes and a `GET` of it shows, without the parameters
+    /// that only select a representation. `None` if the target names no single resource.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
-        self.canonical_target(&Method::GET, target, &HeaderMap::new()).ok().map(Cow::into_owned)
+        self.canonical_target(&Method::GET, target, FieldSet::default()).ok().map(Cow::into_owned)
     }
 
-    /// Looks at a successful answer to a retrieval, for what it says of other resources.
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    /// Reads from a successful answer to a retrieval what it says about other resources.
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         let _http_says_nothing = (canonical_target, body);
     }
 
-    /// What a list consists of: the state of each item as a response of its own would show it. `None` where the target is no
-    /// list, or does not show the tags of its items.
+    /// The state of each item of a list, as a response for that item would show it. `None` if the target is no list, or
+    /// if the list does not show the tags of its items.
     fn list_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
         let _http_knows_no_lists = (canonical_target, body);
         None
     }
 
-    /// Whether `Last-Modified` of a 200 says when the state that it shows came to be: true of one key-value, never of a list,
-    /// since nothing dates a deletion.
+    /// Whether `Last-Modified` of a 200 says when the shown state came to be. It does for one key-value, and never for
+    /// a list: no field dates a deletion.
     fn is_dated(&self, canonical_target: &str) -> bool {
         let _http_dates_nothing = canonical_target;
         false
     }
 
-    /// How long a resource is fresh whose content cannot change any more; `None` for all others. Asked before the request is
-    /// sent: what is fixed then covers everything that can come.
+    /// The lifetime of a resource whose content cannot change any more; `None` for others. It is asked before the
+    /// request is sent, so the coverage of the answer includes all later changes.
     fn immutable_for(&self, canonical_target: &str) -> Option<Duration> {
         let _http_knows_none = canonical_target;
         None
     }
 
-    /// Hears of every write that may have happened, before its caller does.
-    fn wrote(&self, footprint: &Footprint) {
+    /// Takes note of a write that may have happened, before its caller is answered.
+    fn observe_write(&self, footprint: &Footprint) {
         let _nothing_was_learned = footprint;
     }
 
-    /// What a write may change, as kept in the write log.
+    /// What a write may change: its entry in the write log.
     fn footprint(&self, method: &Method, target: &PathAndQuery) -> Footprint;
 
-    /// The same, once the answer is there: an answer may name more of what has changed.
+    /// The same after the answer has arrived: it may name more resources that have changed.
     fn footprint_of_answer(&self, footprint: Footprint, status: StatusCode, fields: &HeaderMap) -> Footprint;
 
-    /// Whether all that a request to this target can show or change lies within a prefix: of the path, segment by segment, unless
-    /// the API has names of its own. What is not understood lies nowhere.
+    /// Whether everything that a request to this target can show or change lies within a prefix. The prefix is one of
+    /// the path, by whole segments, unless the API has names of its own. A target that is not understood lies in no
+    /// prefix.
     fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
         path::lies_below(target.path(), prefix)
     }
 
-    /// Whether that write can have touched the stored response with this canonical target.
+    /// Whether the write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
 }
 
 /// The state of one item of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemState {
-    /// The canonical target of the item by itself.
+    /// The canonical target of the item.
     pub canonical_target: String,
-    /// Its entity tag, as its own answer would carry it.
+    /// Its entity tag, as the answer for the item alone would carry it.
     pub entity_tag: String,
 }
 
-/// What a write may have changed. Cheap to clone: the write log and the tasks that watch it share it.
+/// What a write may have changed. Cheap to clone: the write log and the tasks of the writes share it.
 #[derive(Clone, Debug)]
 pub enum Footprint {
     /// Canonical targets, the target of the write first (RFC 9111 §4.4).
     Targets(Arc<[Box<str>]>),
-    /// What only the profile that made it can read.
+    /// A value that only the profile that made it can read.
     Resource(Arc<dyn Any + Send + Sync>),
-    /// Everything: the write is not understood.
+    /// Everything, because the meaning of the write is not known.
     Everything,
 }
 
-/// Why a request bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
+/// Why a request has no cache key and bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BypassReason {
-    /// A method that the cache does not answer: `fwd=method`.
+pub enum UnkeyedReason {
+    /// A method that is not answered from the store: `fwd=method`.
     Method,
     /// A path that the profile does not know.
     UnknownPath,
-    /// A path of which the profile knows that answers must not be stored.
+    /// A path whose answers the profile does not allow to be stored.
     UncachedPath,
-    /// A percent sequence that has no meaning.
+    /// An invalid percent-encoding.
     InvalidEscape,
-    /// A parameter that occurs in a way of which the meaning is not known.
+    /// A parameter whose meaning is not certain: malformed, or repeated with other values.
     AmbiguousParameter,
-    /// `Accept-Datetime`: an answer about another time.
+    /// `Accept-Datetime`: the answer is about another time (RFC 7089).
     AcceptDatetime,
     /// A `Range` of another unit, or of several ranges.
     Range,
-    /// A body on a retrieval: it may change what is asked for.
+    /// A body on a retrieval: the origin may let it select the answer.
     Body,
-    /// The operator switched caching off for it.
+    /// The operator has switched caching off for the target.
     Configured,
 }
 
-impl BypassReason {
-    /// Every reason, for metrics that want each label value from the start.
+impl UnkeyedReason {
+    /// Every reason: metrics export each label value from the start.
     pub const ALL: [Self; 9] = [
         Self::Method,
         Self::UnknownPath,

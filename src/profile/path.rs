@@ -1,29 +1,30 @@
-//! Where a path leads, for rules that let some through and others not.
+//! Whether a path lies below another one: for permissions by path prefix.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// How often a path is decoded in search of what hides in it: an origin behind another proxy may decode more than once.
+/// How often a path is decoded in search of dot segments: an origin behind another proxy may decode more than once.
 const MOST_DECODINGS: usize = 4;
 
-/// Whether a path (still encoded) lies below another one, or is it: segment by segment, since an encoded slash ends no segment.
-/// A path that climbs lies nowhere.
+/// Whether a path (still encoded) is another one or lies below it. Whole segments are compared: an encoded slash ends
+/// no segment. A path with dot segments lies below no other.
 #[must_use]
 pub fn lies_below(path: &str, above: &str) -> bool {
     let mut found = segments(path);
     let mut above = segments(above.trim_end_matches('/'));
-    !climbs(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
+    !has_dot_segments(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
 }
 
 fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
     path.split('/').map(|segment| percent_decode_str(segment).decode_utf8_lossy())
 }
 
-/// Whether a path, decoded as often as anybody might, has a segment that leads upwards or nowhere: origins resolve those
-/// before they choose what to show, so what the path begins with says nothing. A path parameter (`..;x`) hides none.
+/// Whether a path has a dot segment (RFC 3986 §3.3) after any number of decodings. An origin resolves dot segments
+/// before it selects the resource, so the beginning of such a path says nothing about what it names. A path parameter
+/// (`..;x`) hides no dot segment.
 #[must_use]
-pub fn climbs(path: &str) -> bool {
+pub fn has_dot_segments(path: &str) -> bool {
     let mut path = Cow::Borrowed(path);
     for _ in 0..MOST_DECODINGS {
         let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
@@ -36,7 +37,7 @@ pub fn climbs(path: &str) -> bool {
         }
         path = Cow::Owned(decoded);
     }
-    // Encoded so often, it is meant to be misunderstood.
+    // No honest client encodes a path so often: treat it as an attempt to hide dot segments.
     true
 }
 
@@ -56,10 +57,10 @@ mod tests {
             "/a/%252e%252e",
             "/./a",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(has_dot_segments(path), "{path}");
         }
         for path in ["/", "/a/b", "/a..b/...", "/a/.b", "/a%20b", "/100%", "/%zz"] {
-            assert!(!climbs(path), "{path}");
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Knowing Azure App Configuration by its answers, where its name does not tell: an emulator on this machine, a private name.
+//! Recognizing Azure App Configuration by its answers, where the host name does not tell: a local emulator, or a
+//! private name.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,11 +8,11 @@ use http::header::CONTENT_TYPE;
 
 use crate::sync_token::token::{FIELD_NAME, parse_response};
 
-/// What the media types of its bodies begin with.
+/// The common beginning of its media types.
 const MEDIA_TYPE: &str = "application/vnd.microsoft.appconfig.";
 
-/// Whether the head of an answer is one of App Configuration: a media type of its own, or a token as only it hands them out, which
-/// its 304s and 404s carry as well.
+/// Whether an answer is from App Configuration: it has one of its media types, or a sync token in its syntax. Its 304s
+/// and 404s carry a token as well.
 #[must_use]
 pub fn is_app_configuration(fields: &HeaderMap) -> bool {
     let text =
@@ -20,20 +21,20 @@ pub fn is_app_configuration(fields: &HeaderMap) -> bool {
         || fields.get_all(FIELD_NAME).iter().any(|value| !parse_response([value.as_bytes()]).is_empty())
 }
 
-/// Looks at answers under a profile that nobody chose, until one of them shows that it is the wrong one.
+/// Examines the answers under a guessed profile until one shows that the guess is wrong.
 #[derive(Debug)]
 pub struct Recognition {
     looking: AtomicBool,
 }
 
 impl Recognition {
-    /// Looks only where the profile was not chosen.
+    /// `looking` is false if the operator has named the profile.
     #[must_use]
     pub const fn new(looking: bool) -> Self {
         Self { looking: AtomicBool::new(looking) }
     }
 
-    /// Whether this answer shows App Configuration for the first time.
+    /// Whether this answer is the first one that shows App Configuration.
     pub fn shows_app_configuration(&self, fields: &HeaderMap) -> bool {
         self.looking.load(Ordering::Relaxed)
             && is_app_configuration(fields)
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_and_only_where_nobody_chose() {
+    fn it_is_reported_once_and_only_for_a_guessed_profile() {
         let (ours, other) = (fields(&[("sync-token", "a=b;sn=1")]), fields(&[]));
         let recognition = Recognition::new(true);
         let told = [&other, &ours, &ours].map(|it| recognition.shows_app_configuration(it));

@@ -18,11 +18,11 @@ use crate::config::Config;
 use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::guard::Guard;
-use crate::guard::callers::{Callers, KnownCaller};
-use crate::guard::in_flight::{InFlight, Place};
+use crate::guard::callers::{AuthenticatedCaller, Callers};
+use crate::guard::in_flight::{InFlight, RequestPermit};
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
-use crate::transport::caller_body::{CallerBodyLimits, take_in};
+use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
 
 /// Everything that lets requests in or keeps them out.
 pub(super) struct Admission {
@@ -41,8 +41,6 @@ pub(super) struct Admitted {
     pub(super) survey: Survey,
     /// Its body: checked and in memory if it was signed.
     pub(super) body: FlowingBody,
-    /// Its place among those being answered, until the head of its answer is there.
-    pub(super) place: Place,
 }
 
 impl Admission {
@@ -82,54 +80,53 @@ impl Admission {
         self.callers.iter().any(|(listener, _)| **listener == *caller.listener)
     }
 
-    /// Lets a request in or says why not. `target` is as it goes upstream; signatures are checked over the one received.
+    /// A permit among the requests in flight, until the head of the answer is there. A hit needs none: it waits for nothing.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`]
+    pub(super) fn permit(&self, peer: &Arc<str>) -> Result<RequestPermit, ProxyError> {
+        self.in_flight.enter()?.of(peer)
+    }
+
+    /// Lets a request in on a listener that asks no caller who it is, or says why not.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn admit(
+        &self,
+        to: &Destination,
+        head: &Parts,
+        target: &PathAndQuery,
+    ) -> Result<Survey, ProxyError> {
+        let survey = Survey::of(&head.headers);
+        self.guard.admit(head, &survey)?;
+        to.permissions.check(&head.method, target.path())?;
+        Ok(survey)
+    }
+
+    /// Lets a request in whose caller proves who it is. `target` is as it goes upstream; signatures are checked over the one
+    /// received.
     ///
     /// # Errors
     /// The refusal, or what is wrong with a signed body.
-    pub(super) async fn admit<B>(
+    pub(super) async fn admit_proven(
         &self,
         caller: &Caller,
         to: &Destination,
-        head: Parts,
-        target: &PathAndQuery,
-        body: B,
-        now: Timestamp,
-    ) -> Result<Admitted, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let place = self.in_flight.enter()?;
-        let survey = Survey::of(&head.headers);
-        self.guard.admit(&head, &survey)?;
-        let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
-        let Some((_, rules)) = rules else {
-            to.permissions.check(&head.method, target.path())?;
-            let place = place.of(&caller.peer)?;
-            return Ok(Admitted { head, survey, body: flowing(body), place });
-        };
-        // Boxed: callers of open listeners do not carry the room for it.
-        Box::pin(self.admit_proven(rules, to, head, target, body, now, place)).await
-    }
-
-    /// Lets a request in whose sender proves who he is.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
-    async fn admit_proven<B>(
-        &self,
-        rules: &Callers,
-        to: &Destination,
         mut head: Parts,
         target: &PathAndQuery,
-        body: B,
+        body: FlowingBody,
         now: Timestamp,
-        place: Place,
-    ) -> Result<Admitted, ProxyError>
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Display,
-    {
-        let KnownCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
-        let place = place.of(&name)?;
+    ) -> Result<(Admitted, RequestPermit), ProxyError> {
+        let permit = self.in_flight.enter()?;
+        self.guard.admit(&head, &Survey::of(&head.headers))?;
+        let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
+        let Some((_, rules)) = rules else {
+            let survey = self.admit(to, &head, target)?;
+            return Ok((Admitted { head, survey, body }, permit.of(&caller.peer)?));
+        };
+        let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
+        let permit = permit.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
         access.check(&head.method, target, &*to.upstream.profile)?;
         let survey = Survey::of(&head.headers);
@@ -138,7 +135,7 @@ impl Admission {
                 // Nothing of it may go anywhere before all of it has been compared.
                 let whole =
                     CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
-                let body = take_in(body, whole).await?.body;
+                let body = read_or_stream(body, whole).await?.body;
                 match &body {
                     FlowingBody::Empty => rules.check_content(&content, b"")?,
                     FlowingBody::Full(bytes) => rules.check_content(&content, bytes)?,
@@ -148,13 +145,14 @@ impl Admission {
                 }
                 body
             }
-            None => flowing(body),
+            None => body,
         };
-        Ok(Admitted { head, survey, body, place })
+        Ok((Admitted { head, survey, body }, permit))
     }
 }
 
-fn flowing<B>(body: B) -> FlowingBody
+/// A body as it comes from a caller's connection.
+pub(super) fn flowing<B>(body: B) -> FlowingBody
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Display,

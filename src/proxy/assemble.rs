@@ -164,6 +164,7 @@ fn destination(
         credential,
         session: Arc::new(Session::new(environment.clauses)),
         last_shown: LastShown::default(),
+        appearances: crate::upstream::appearances::Appearances::default(),
         lists: StoredLists::default(),
         collapsing: Arc::new(Collapsing::default()),
         hit_for_miss: HitForMiss::default(),

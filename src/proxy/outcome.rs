@@ -1,50 +1,41 @@
-//! What came of a request, and how it is told: to its caller in `Cache-Status`, to the operator in metrics and the access log.
+//! The outcome of a request: the reply, and what `Cache-Status` says of it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use http::header::HOST;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::destination::Destination;
-use super::rewrite::{CallersView, rewritten};
 use crate::body::FlowingBody;
-use crate::clock::{Clock, Timestamp};
-use crate::credentials::unauthorized::Proof;
-use crate::decide::age::current_age;
+use crate::credentials::unauthorized::SentCredential;
 use crate::decide::precondition::{Evaluation, evaluate_unstored};
 use crate::decide::storable::NotStored;
 use crate::decide::{ForwardReason, Reuse};
 use crate::error::ProxyError;
 use crate::headers::cache_status::CacheStatus;
-use crate::headers::via::Pseudonym;
-use crate::logging::Access;
-use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::presented_request::PresentedRequest;
-use crate::respond::{self, OwnFields};
-use crate::stored_response::{CacheKey, StoredResponse};
+use crate::respond;
+use crate::stored_response::StoredResponse;
 use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::retrieval::{SharedResponse, UnsharedAnswer};
 
 /// What came of a request.
 pub(super) struct Outcome {
-    status: CacheStatus<'static>,
-    reply: Reply,
+    pub(super) status: CacheStatus<'static>,
+    pub(super) reply: Reply,
     /// Fields for this caller alone.
-    withheld: HeaderMap,
+    pub(super) withheld: HeaderMap,
     /// The `Sync-Token` line of the answer to the caller's own write, in the place of everyone's.
-    own_sync_token: Option<HeaderValue>,
+    pub(super) own_sync_token: Option<HeaderValue>,
 }
 
-enum Reply {
+pub(super) enum Reply {
     /// From a stored response, or from one that would be stored.
     Stored {
         request: Arc<PresentedRequest>,
         response: Arc<StoredResponse>,
         came_from_origin: bool,
-        /// From when on, and until when, this reply stays the same if nothing changes.
-        same_during: Option<Range<Timestamp>>,
+        /// What was decided with; `None`: as old as it is when it is told.
+        age_seconds: Option<u64>,
     },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
@@ -54,12 +45,7 @@ enum Reply {
 
 impl Outcome {
     /// From the store, without asking the origin.
-    pub(super) fn hit(
-        request: Arc<PresentedRequest>,
-        response: Arc<StoredResponse>,
-        reuse: Reuse,
-        same_during: Option<Range<Timestamp>>,
-    ) -> Self {
+    pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
         let status = CacheStatus {
             hit: true,
             ttl_seconds: Some(reuse.ttl_seconds),
@@ -70,7 +56,12 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response, came_from_origin: false, same_during },
+            reply: Reply::Stored {
+                request,
+                response,
+                came_from_origin: false,
+                age_seconds: Some(reuse.age_seconds),
+            },
         }
     }
 
@@ -81,7 +72,7 @@ impl Outcome {
         reuse: Reuse,
         reason: Option<ForwardReason>,
     ) -> Self {
-        let mut outcome = Self::hit(request, response, reuse, None);
+        let mut outcome = Self::hit(request, response, reuse);
         if let Some(reason) = reason {
             outcome.status.hit = false;
             outcome.status.fwd = Some(reason.fwd());
@@ -108,7 +99,7 @@ impl Outcome {
             withheld: HeaderMap::new(),
             own_sync_token: None,
             status,
-            reply: Reply::Stored { request, response: shared.response, came_from_origin, same_during: None },
+            reply: Reply::Stored { request, response: shared.response, came_from_origin, age_seconds: None },
         }
     }
 
@@ -133,24 +124,24 @@ impl Outcome {
                 request,
                 response: response.into(),
                 came_from_origin: false,
-                same_during: None,
+                age_seconds: None,
             },
         }
     }
 
-    pub(super) fn alone(
+    pub(super) fn unshared(
         request: &PresentedRequest,
-        alone: UnsharedAnswer,
+        unshared: UnsharedAnswer,
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Self {
         let mut status = CacheStatus {
             fwd: Some(reason.fwd()),
             collapsed,
-            detail: Some(reason.detail().unwrap_or(alone.not_stored.as_str())),
+            detail: Some(reason.detail().unwrap_or(unshared.not_stored.as_str())),
             ..CacheStatus::default()
         };
-        let UnsharedAnswer { head, body, .. } = alone;
+        let UnsharedAnswer { head, body, .. } = unshared;
         if evaluate_unstored(request, &head) == Evaluation::NotModified {
             status.fwd_status = Some(head.status);
             let mut fields = head.fields;
@@ -193,9 +184,9 @@ impl Outcome {
         Self { withheld, ..self }
     }
 
-    /// With what a caller understands in the place of a 401 that it does not.
-    fn explained(self, proof: Proof, to: &Destination) -> Self {
-        let error = match &self.reply {
+    /// What a caller is told in the place of a 401 that it would not understand.
+    pub(super) fn explanation(&self, proof: SentCredential, to: &Destination) -> Option<ProxyError> {
+        match &self.reply {
             Reply::Upstream { status, fields, .. } => {
                 proof.explains(*status, fields, to.upstream.client.authority())
             }
@@ -204,14 +195,7 @@ impl Outcome {
                 proof.explains(response.status, &fields, to.upstream.client.authority())
             }
             Reply::Stored { .. } | Reply::Failed(_) => None,
-        };
-        let Some(error) = error else { return self };
-        let status = CacheStatus {
-            detail: Some(error.reason()),
-            fwd_status: Some(StatusCode::UNAUTHORIZED),
-            ..self.status
-        };
-        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+        }
     }
 
     /// The status of an answer that came as it is from upstream.
@@ -227,173 +211,4 @@ fn upstream(method: &Method, status: StatusCode, fields: HeaderMap, body: Flowin
     // A `HEAD` may have been fetched as a `GET`.
     let body = if method == Method::HEAD { FlowingBody::Empty } else { body };
     Reply::Upstream { status, fields, body }
-}
-
-/// Who is told, and what is known from the start.
-pub(super) struct Told<'a> {
-    to: &'a Destination,
-    metrics: &'a UpstreamMetrics,
-    via: HeaderValue,
-    clock: &'a Clock,
-    view: Option<CallersView>,
-    proof: Proof,
-    access: Option<Box<AccessFacts>>,
-}
-
-/// Kept only if somebody reads the access log.
-struct AccessFacts {
-    started: Timestamp,
-    method: Method,
-    path: String,
-    traceparent: Option<HeaderValue>,
-}
-
-impl<'a> Told<'a> {
-    pub(super) fn new(
-        head: &Parts,
-        is_encrypted: bool,
-        to: &'a Destination,
-        metrics: &'a UpstreamMetrics,
-        pseudonym: &Pseudonym,
-        clock: &'a Clock,
-    ) -> Self {
-        let access = Access::is_wanted().then(|| {
-            Box::new(AccessFacts {
-                started: clock.now(),
-                method: head.method.clone(),
-                path: head.uri.path().to_owned(),
-                traceparent: head.headers.get("traceparent").cloned(),
-            })
-        });
-        // Retrievals name no new places.
-        let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
-            CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
-        });
-        let upstream = &to.upstream;
-        let proof = Proof::of(&*upstream.credential, &head.headers, upstream.client.authority());
-        Self { to, metrics, via: pseudonym.value(head.version), clock, view, proof, access }
-    }
-
-    /// The answer. `repeatable` sees it if it will stay the same for a while.
-    pub(super) fn respond(
-        self,
-        outcome: Result<Outcome, ProxyError>,
-        metrics: &Metrics,
-        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
-    ) -> Response<FlowingBody> {
-        let sync_token = self.to.upstream.session.response_line();
-        let (response, word) = match outcome.map(|it| it.explained(self.proof, self.to)) {
-            Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
-                self.fail(&error, status, sync_token, metrics)
-            }
-            Ok(Outcome { status, reply, withheld, own_sync_token }) => {
-                self.count(&status, &reply);
-                let word = status.fwd.unwrap_or("hit");
-                let key = match &reply {
-                    Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
-                    _ => None,
-                };
-                let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
-                let sync_token = own_sync_token.or(sync_token);
-                let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-                let mut answer = self.reply(reply, own, repeatable);
-                respond::add_withheld(answer.headers_mut(), withheld);
-                (answer, word)
-            }
-            Err(error) => {
-                let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                self.fail(&error, status, sync_token, metrics)
-            }
-        };
-        if let Some(facts) = &self.access {
-            self.log(facts, response.status(), word);
-        }
-        response
-    }
-
-    fn fail(
-        &self,
-        error: &ProxyError,
-        cache_status: CacheStatus<'_>,
-        sync_token: Option<HeaderValue>,
-        metrics: &Metrics,
-    ) -> (Response<FlowingBody>, &'static str) {
-        metrics.refused(error.reason());
-        tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
-        let own = OwnFields { cache_status, sync_token, via: self.via.clone() };
-        let mut answer = respond::from_error(error, own);
-        self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
-        (answer, error.reason())
-    }
-
-    fn reply(
-        &self,
-        reply: Reply,
-        own: OwnFields<'_>,
-        repeatable: impl FnOnce(&Response<FlowingBody>, &Arc<StoredResponse>, Range<Timestamp>),
-    ) -> Response<FlowingBody> {
-        let profile = &self.to.upstream.profile;
-        match reply {
-            Reply::Stored { request, response, same_during, .. } => {
-                let now = same_during.as_ref().map_or_else(|| self.clock.now(), |during| during.start);
-                let age = current_age(&response, now);
-                let mut answer = respond::from_stored(&request, &response, age.as_secs(), own);
-                profile.describe_answer(&request.fields, answer.headers_mut());
-                if let Some(during) = same_during {
-                    repeatable(&answer, &response, during);
-                }
-                answer
-            }
-            Reply::Upstream { status, mut fields, body } => {
-                for name in profile.absolute_fields() {
-                    if let (Some(value), Some(view)) = (fields.get(name), &self.view)
-                        && let Some(through_here) = rewritten(value, &self.to.origin, view)
-                    {
-                        fields.insert(name, through_here);
-                    }
-                }
-                respond::from_upstream(status, fields, body, own)
-            }
-            Reply::Failed(error) => respond::from_error(&error, own),
-        }
-    }
-
-    fn count(&self, status: &CacheStatus<'_>, reply: &Reply) {
-        let requests = &self.metrics.requests;
-        match status.fwd {
-            None => requests.hit.inc(),
-            Some(word) => requests.forwarded(word),
-        }
-        if status.collapsed == Some(true) {
-            requests.collapsed.inc();
-        } else if status.stored {
-            requests.stored.inc();
-        }
-        if let Some(detail) = status.detail {
-            requests.detail(detail);
-        }
-        if let Reply::Stored { response, came_from_origin: false, .. } = reply {
-            requests.body_bytes_saved.inc_by(response.body.len() as u64);
-        }
-    }
-
-    fn log(&self, facts: &AccessFacts, status: StatusCode, word: &str) {
-        Access {
-            upstream: &self.to.upstream.name,
-            method: &facts.method,
-            path: &facts.path,
-            status,
-            cache_status: word,
-            took: self.clock.now().since(facts.started),
-            traceparent: facts.traceparent.as_ref().and_then(|value| value.to_str().ok()),
-        }
-        .log();
-    }
-}
-
-/// A configuration always has an upstream; this answers all the same if it has none.
-pub(super) fn without_destination() -> Response<FlowingBody> {
-    let mut response = Response::new(FlowingBody::Empty);
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
-    response
 }

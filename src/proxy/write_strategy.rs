@@ -28,8 +28,10 @@ pub(super) fn condition(
     fields: &HeaderMap,
     known_tag: impl FnOnce() -> Option<HeaderValue>,
 ) -> Result<Option<HeaderValue>, Refused> {
-    let names_its_own = fields.contains_key(IF_MATCH) || fields.contains_key(IF_NONE_MATCH);
-    if strategy == WriteStrategy::Pass || !writes_target(method) || names_its_own {
+    if strategy == WriteStrategy::Pass || !writes_target(method) {
+        return Ok(None);
+    }
+    if fields.contains_key(IF_MATCH) || fields.contains_key(IF_NONE_MATCH) {
         return Ok(None);
     }
     match strategy {

@@ -36,6 +36,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> PresentedR
             _ => None,
         },
         carries_cookie: false,
+        names_ids: false,
         authorized: false,
         private_partition: false,
         fields,

@@ -1,4 +1,4 @@
-//! The store in memory. What bounds memory: the weigher below, and the capacity that the operator sets.
+//! The store in memory. The weigher in this file and the operator's capacity bound the memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,23 +11,23 @@ use super::variants::{Variants, allocation_bytes};
 use super::{Store, StoreChange};
 use crate::stored_response::CacheKey;
 
-/// What moka and its queues keep for one key beside key and value, in bytes; measured by `benches/store.rs`.
+/// The bytes that moka and its queues keep for one key beside key and value; measured by `benches/store.rs`.
 const MAP_ENTRY_BYTES: u64 = 300;
 
-/// Locks that changes of keys take; more than workers, so that two seldom meet.
+/// The number of locks for changes of keys: more than workers, so that two changes seldom wait for each other.
 const CHANGE_LOCKS: usize = 64;
 
 type Map = Cache<CacheKey, Variants, ahash::RandomState>;
 
-/// Stored responses in memory, bounded in bytes, the least recently used evicted first.
+/// Stored responses in memory, bounded in bytes. The least recently used key is evicted first.
 ///
-/// moka is the map, not the policy: no time to live, no `get_with`, and LRU because its default policy throws new entries
-/// away once full. Reads take no lock; changes of a key take one of `CHANGE_LOCKS`, so that a removal can never
-/// fall between the reading and the writing of an update.
+/// moka is the map, not the policy. It has no time to live. `get_with` is not used, because its initialiser starts anew
+/// if its first caller is cancelled. The policy is LRU, because the default (TinyLFU) rejects new entries once the map
+/// is full. Reads take no lock. Changes of a key take one of `CHANGE_LOCKS`, so that no removal falls between the
+/// reading and the writing of an update.
 pub struct MemoryStore {
     map: Map,
     change_locks: Box<[Mutex<()>]>,
-    changes: AtomicU64,
     evictions: Arc<AtomicU64>,
     capacity_bytes: u64,
     variants_limit: usize,
@@ -51,7 +51,7 @@ impl MemoryStore {
             })
             .build_with_hasher(ahash::RandomState::new());
         let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
-        Self { map, change_locks, changes: AtomicU64::new(0), evictions, capacity_bytes, variants_limit }
+        Self { map, change_locks, evictions, capacity_bytes, variants_limit }
     }
 
     fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
@@ -63,12 +63,7 @@ impl MemoryStore {
         self.change_locks[sum % CHANGE_LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After the map and before anybody is told: see [`Store::changes`].
-    fn has_changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Lets moka evict now. Left to itself it waits for dozens of writes: with bodies of some MiB that is a multiple of the
+    /// Makes moka evict now. By itself it waits for dozens of writes, which for bodies of some MiB is a multiple of the
     /// capacity.
     fn evict_down_to_capacity(&self) {
         loop {
@@ -90,10 +85,6 @@ impl Store for MemoryStore {
         self.map.get(key)
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
     fn update(&self, key: &CacheKey, change: &mut dyn FnMut(Option<&Variants>) -> StoreChange) {
         {
             let _changing = self.lock_changes(key);
@@ -102,24 +93,19 @@ impl Store for MemoryStore {
                 StoreChange::Put(variants) => self.map.insert(key.detached(), variants),
                 StoreChange::Remove => self.map.invalidate(key),
             }
-            self.has_changed();
         }
         self.evict_down_to_capacity();
     }
 
     fn remove(&self, key: &CacheKey) -> bool {
         let _changing = self.lock_changes(key);
-        let was_stored = self.map.remove(key).is_some();
-        // What was evicted before is to be gone for good as well.
-        self.has_changed();
-        was_stored
+        self.map.remove(key).is_some()
     }
 
-    fn remove_where(&self, outgoing: &dyn Fn(&CacheKey) -> bool) -> usize {
+    fn remove_where(&self, matches: &dyn Fn(&CacheKey) -> bool) -> usize {
         let keys: Vec<Arc<CacheKey>> =
-            self.map.iter().map(|(key, _)| key).filter(|key| outgoing(key)).collect();
+            self.map.iter().map(|(key, _)| key).filter(|key| matches(key)).collect();
         let removed = keys.iter().filter(|key| self.remove(key)).count();
-        self.has_changed();
         self.map.run_pending_tasks();
         removed
     }
@@ -153,7 +139,7 @@ impl std::fmt::Debug for MemoryStore {
     }
 }
 
-/// What one key really occupies; saturates at 4 GiB, moka's bound for one entry.
+/// The bytes that one key occupies; saturates at 4 GiB, moka's bound for one entry.
 fn weight_bytes(key: &CacheKey, variants: &Variants) -> u32 {
     let key_bytes = allocation_bytes(size_of::<CacheKey>()) + allocation_bytes(key.as_bytes().len());
     u32::try_from(MAP_ENTRY_BYTES + key_bytes + variants.occupied_bytes()).unwrap_or(u32::MAX)
@@ -168,8 +154,8 @@ mod tests {
 
     #[test]
     fn replaced_and_removed_bodies_are_freed_soon() {
-        // moka frees through epochs; with bodies of some MiB a long queue of outgoing ones would be a second store. Other
-        // threads of this process can hold an epoch back for a moment, hence the rounds.
+        // moka frees memory in epochs. With bodies of some MiB a long queue of removed entries would occupy as much as
+        // a second store. Other threads of this process can delay an epoch, hence the rounds.
         let store = MemoryStore::new(1 << 30, 32);
         let mut seen = Vec::new();
         let mut alive = usize::MAX;

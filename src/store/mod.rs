@@ -1,7 +1,7 @@
-//! Where stored responses live: a map from cache key to the variants of one target, bounded in bytes.
+//! The store of responses: a map from cache key to the variants of one target, bounded in bytes.
 //!
-//! The store knows no HTTP: a variant is told from another by its opaque `SelectingKey`, and of the rest of a response
-//! the store needs the size and the coverage. What may be stored or reused is decided in `decide`.
+//! The store knows no HTTP. It tells variants apart by their opaque `SelectingKey`, and reads only the size and the
+//! coverage of a response. [`decide`](crate::decide) says what may be stored and reused.
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -13,32 +13,30 @@ pub use variants::Variants;
 
 use crate::stored_response::{CacheKey, StoredResponse};
 
-/// What shall be stored under a key from now on.
+/// What an update does to the variants of a key.
 #[derive(Clone, Debug)]
 pub enum StoreChange {
-    /// What is there stays.
+    /// Keep the stored variants.
     Keep,
-    /// These variants take the place of all that is there.
+    /// Replace all stored variants with these.
     Put(Variants),
-    /// Nothing is stored any more.
+    /// Remove all of them.
     Remove,
 }
 
-/// A map from cache keys to variants, bounded in bytes. Every implementation passes the suite in `store/conformance.rs`.
+/// A map from cache keys to variants, bounded in bytes. Every implementation passes the suite in
+/// `store/conformance.rs`.
 ///
-/// Changes of one key are atomic and happen one after the other; what a change has put is visible to every later
-/// [`Store::variants`] on any thread (`caching.md` rule 2), unless capacity has evicted it since.
+/// Changes of one key are atomic and happen one after the other. A response is visible to [`Store::variants`] on any
+/// thread as soon as the change that put it has returned, unless capacity has evicted it since. A response is put
+/// before its caller gets the last byte of its body, so that a request sent after that finds it.
 pub trait Store: Send + Sync {
-    /// The variants stored under `key`, most recent first. The hot path: responses are shared, not copied; counts as a use of the
-    /// key, and the least recently used keys are evicted first.
+    /// The variants stored under `key`, most recent first. This is the hot path: responses are shared, not copied. It
+    /// counts as a use of the key; the least recently used keys are evicted first.
     fn variants(&self, key: &CacheKey) -> Option<Variants>;
 
-    /// A number that every change, removal and purge has raised before it returns, whatever key it is about: who finds the same
-    /// number before and after holds what [`Store::variants`] would give still. Evictions do not count.
-    fn changes(&self) -> u64;
-
-    /// Changes what is stored under `key` atomically: `change` sees what is there now and says what shall be. No other
-    /// change of that key happens meanwhile, removal and purging included.
+    /// Changes the variants of `key` atomically: `change` gets the stored variants and returns the change. No other
+    /// change of the key, removal and purge included, happens meanwhile.
     ///
     /// `change` is called once, must be quick, and must not call the store.
     fn update(&self, key: &CacheKey, change: &mut dyn FnMut(Option<&Variants>) -> StoreChange);
@@ -46,19 +44,20 @@ pub trait Store: Send + Sync {
     /// Removes what is stored under `key`; false when there was nothing.
     fn remove(&self, key: &CacheKey) -> bool;
 
-    /// Removes every key that `outgoing` accepts and returns how many those were. Keys stored while this runs may be missed.
-    fn remove_where(&self, outgoing: &dyn Fn(&CacheKey) -> bool) -> usize;
+    /// Removes every key that `matches` accepts and returns their number. Keys that are stored while this runs may be
+    /// missed.
+    fn remove_where(&self, matches: &dyn Fn(&CacheKey) -> bool) -> usize;
 
     /// Number of keys.
     fn len(&self) -> usize;
 
-    /// What the stored responses really occupy, keys, packed heads and bookkeeping included, in bytes.
+    /// The bytes that the stored responses occupy, with keys, packed heads and bookkeeping.
     fn weight_bytes(&self) -> u64;
 
     /// The bound of [`Store::weight_bytes`].
     fn capacity_bytes(&self) -> u64;
 
-    /// How many variants of one key are kept side by side; pass it to [`Variants::with`].
+    /// The most variants of one key; pass it to [`Variants::with`].
     fn variants_limit(&self) -> usize;
 
     /// Number of keys that capacity has evicted so far; replaced, removed and purged ones do not count.
@@ -75,14 +74,14 @@ pub trait Store: Send + Sync {
     }
 
     /// Stores a response beside the other variants of its key, in place of the one with an equal selecting key. False when
-    /// that one covers more and therefore stays (design, section 3: what comes back late replaces nothing greater).
+    /// that one is the newer ([`crate::decide::newer`]) and so stays.
     fn put(&self, key: &CacheKey, response: StoredResponse) -> bool {
         let mut incoming = Some(response);
         let mut stored = false;
         self.update(key, &mut |current| {
             let put = incoming.take().and_then(|response| match current {
                 None => Some(Variants::of(response)),
-                Some(variants) => variants.with(response, self.variants_limit()),
+                Some(variants) => variants.with_newer(response, self.variants_limit()),
             });
             stored = put.is_some();
             put.map_or(StoreChange::Keep, StoreChange::Put)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::decide::newer::replaces;
 use crate::stored_response::{SelectingKey, StoredFields, StoredResponse};
 
 /// The variants stored under one cache key, most recent first; never empty. Immutable and cheap to clone: a
@@ -11,7 +12,7 @@ use crate::stored_response::{SelectingKey, StoredFields, StoredResponse};
 #[derive(Clone, Debug)]
 pub struct Variants(Few);
 
-/// Most targets have one variant: that case needs no allocation beside the response's own.
+/// Most targets have one variant: that case needs no allocation beside that of the response.
 #[derive(Clone, Debug)]
 enum Few {
     One(Arc<StoredResponse>),
@@ -34,7 +35,7 @@ impl Variants {
         }
     }
 
-    /// The variant stored under that selecting key.
+    /// The variant with this selecting key.
     #[must_use]
     pub fn selected_by(&self, selecting: &SelectingKey) -> Option<&Arc<StoredResponse>> {
         self.as_slice().iter().find(|response| response.selecting == *selecting)
@@ -42,29 +43,29 @@ impl Variants {
 
     /// These variants with `response` in front, in place of the one with an equal selecting key; of more than `limit`
     /// variants the oldest go.
-    ///
-    /// `None` when the one with an equal selecting key has the greater coverage: what comes back late never replaces it; on
-    /// a tie the later-sent stays (design, section 3).
     #[must_use]
-    pub fn with(&self, response: StoredResponse, limit: usize) -> Option<Self> {
-        let replaced = self.selected_by(&response.selecting);
-        // Of two coverages of one upstream the later is at least as great in every component, so that the derived order
-        // (component by component, `sent_order` last) agrees with the componentwise one.
-        if replaced.is_some_and(|stored| stored.covers > response.covers) {
-            return None;
-        }
+    pub fn with(&self, response: StoredResponse, limit: usize) -> Self {
         let others =
             self.as_slice().iter().filter(|stored| stored.selecting != response.selecting).map(Arc::clone);
         let others: Vec<_> = others.take(limit.saturating_sub(1)).collect();
         let response = Arc::new(compact(response, self.as_slice()));
-        Some(if others.is_empty() {
+        if others.is_empty() {
             Self(Few::One(response))
         } else {
             Self(Few::Many(std::iter::once(response).chain(others).collect()))
-        })
+        }
     }
 
-    /// These variants without the one stored under that selecting key; `None` when no other is left.
+    /// The same, unless the one with an equal selecting key is the newer.
+    #[must_use]
+    pub fn with_newer(&self, response: StoredResponse, limit: usize) -> Option<Self> {
+        let stored = self.selected_by(&response.selecting);
+        stored
+            .is_none_or(|stored| replaces(stored.covers, response.covers))
+            .then(|| self.with(response, limit))
+    }
+
+    /// These variants without the one with this selecting key; `None` if no other is left.
     #[must_use]
     pub fn without(&self, selecting: &SelectingKey) -> Option<Self> {
         let mut others =
@@ -78,8 +79,8 @@ impl Variants {
         })
     }
 
-    /// What these variants occupy in memory, in bytes: every allocation, rounded as the allocator does. A body that two
-    /// variants share counts twice.
+    /// The bytes that these variants occupy: every allocation, rounded as the allocator does. A body that two variants
+    /// share counts twice.
     #[must_use]
     pub fn occupied_bytes(&self) -> u64 {
         let list = match &self.0 {
@@ -91,10 +92,10 @@ impl Variants {
     }
 }
 
-/// The two counts in front of what an `Arc` holds.
+/// The size of the two counts in front of the value of an `Arc`.
 const ARC_COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
-/// What the first clone of a `Bytes` allocates for the count that the clones share.
+/// The size of the count that the clones of a `Bytes` share, allocated by the first clone.
 const SHARED_BYTES_COUNT_BYTES: usize = 24;
 
 fn response_bytes(response: &StoredResponse) -> u64 {
@@ -106,7 +107,7 @@ fn response_bytes(response: &StoredResponse) -> u64 {
         + shared_bytes(response.selecting.0.len())
 }
 
-/// What a `Bytes` of that length occupies on the heap.
+/// The bytes that a `Bytes` of this length occupies on the heap.
 fn shared_bytes(length_bytes: usize) -> u64 {
     if length_bytes == 0 {
         return 0;
@@ -114,21 +115,22 @@ fn shared_bytes(length_bytes: usize) -> u64 {
     allocation_bytes(length_bytes) + allocation_bytes(SHARED_BYTES_COUNT_BYTES)
 }
 
-/// What the allocator really takes: a word of its own, rounded up to sixteen bytes, at least 32 (glibc; others are close).
+/// The bytes that the allocator takes: one word more, rounded up to sixteen bytes, at least 32 (glibc; others are
+/// similar).
 pub(super) fn allocation_bytes(size_bytes: usize) -> u64 {
     (size_bytes as u64 + 8).next_multiple_of(16).max(32)
 }
 
-/// Up to this size head and body share one allocation; copying them costs less than a second one.
+/// Up to this size head and body share one allocation: copying the body costs less than a second allocation.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 
 fn is_small(response: &StoredResponse) -> bool {
     response.body.len() <= SMALL_BODY_BYTES
 }
 
-/// The response in memory of exactly its own size. What came from the network is a slice that keeps the whole read buffer
-/// alive, many times larger than the body, and no weigher could see that. A large body that a stored variant already has
-/// (freshening shares it) is not copied again.
+/// The response in memory of exactly its own size. A received body is a slice that keeps the whole read buffer alive:
+/// many times larger than the body, and invisible to the weigher. So it is copied. A large body that a stored variant
+/// already shares, as after freshening, is not copied again.
 fn compact(mut response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
     if is_small(&response) {
         let head = response.fields.as_packed();
@@ -159,9 +161,9 @@ mod tests {
     #[test]
     fn a_new_variant_stands_in_front_of_the_others() {
         let variants = Variants::of(response("en", b"hello"));
-        let variants = variants.with(response("de", b"hallo"), 32).expect("stored");
+        let variants = variants.with(response("de", b"hallo"), 32);
         assert_eq!(bodies(&variants), [b"hallo", b"hello"]);
-        let variants = variants.with(response("en", b"howdy"), 32).expect("stored");
+        let variants = variants.with(response("en", b"howdy"), 32);
         assert_eq!(bodies(&variants), [b"howdy", b"hallo"]);
     }
 
@@ -169,35 +171,32 @@ mod tests {
     fn the_oldest_variants_go_at_the_limit() {
         let mut variants = Variants::of(response("0", b"0"));
         for n in 1..40_u8 {
-            variants = variants.with(response(&n.to_string(), &[n]), 32).expect("stored");
+            variants = variants.with(response(&n.to_string(), &[n]), 32);
         }
         assert_eq!(variants.as_slice().len(), 32);
         assert_eq!(variants.as_slice()[0].body[..], [39]);
         assert_eq!(variants.as_slice()[31].body[..], [8]);
-        let alone = variants.with(response("x", b"x"), 1).expect("stored");
+        let alone = variants.with(response("x", b"x"), 1);
         assert_eq!(bodies(&alone), [b"x"]);
     }
 
     #[test]
-    fn what_comes_back_late_replaces_nothing_that_covers_more() {
+    fn only_a_newer_response_takes_the_place_of_its_own_variant() {
         let with_coverage = |covers, body: &[u8]| StoredResponse { covers, ..response("", body) };
         let stored = Variants::of(with_coverage(coverage(3, 5, 9), b"stored"));
-        for late in [coverage(2, 5, 8), coverage(3, 4, 8), coverage(3, 5, 8)] {
-            assert!(stored.with(with_coverage(late, b"late"), 32).is_none(), "{late:?}");
-        }
-        for later in [coverage(3, 5, 9), coverage(3, 5, 10), coverage(4, 5, 10), coverage(3, 6, 10)] {
-            let variants = stored.with(with_coverage(later, b"later"), 32).expect("stored");
-            assert_eq!(bodies(&variants), [b"later"], "{later:?}");
-        }
+        assert!(stored.with_newer(with_coverage(coverage(2, 5, 8), b"late"), 32).is_none());
+        let later = stored.with_newer(with_coverage(coverage(3, 5, 10), b"later"), 32).expect("newer");
+        assert_eq!(bodies(&later), [b"later"]);
         let other = StoredResponse { covers: coverage(1, 1, 1), ..response("other", b"other") };
-        assert_eq!(stored.with(other, 32).expect("another variant is not in its way").as_slice().len(), 2);
+        let both = stored.with_newer(other, 32).expect("another variant is not in its way");
+        assert_eq!(both.as_slice().len(), 2);
     }
 
     #[test]
     fn without_leaves_the_others_or_nothing() {
         let one = Variants::of(response("en", b"hello"));
         assert!(one.without(&response("en", b"").selecting).is_none());
-        let two = one.with(response("de", b"hallo"), 32).expect("stored");
+        let two = one.with(response("de", b"hallo"), 32);
         let left = two.without(&response("de", b"").selecting).expect("one left");
         assert_eq!(bodies(&left), [b"hello"]);
         assert_eq!(
@@ -218,7 +217,7 @@ mod tests {
             assert!(elsewhere(held));
 
             let freshened = StoredResponse { covers: coverage(1, 1, 1), ..(*variants.as_slice()[0]).clone() };
-            let again = variants.with(freshened, 32).expect("stored");
+            let again = variants.with(freshened, 32);
             let shared = again.as_slice()[0].body.as_ptr() == held.as_ptr();
             assert_eq!(shared, length > SMALL_BODY_BYTES, "{length}");
         }
@@ -241,7 +240,7 @@ mod tests {
         let small = Variants::of(response("", b"")).occupied_bytes();
         assert!(Variants::of(response("", &[0; 1_000])).occupied_bytes() >= small + 1_000);
         assert!(Variants::of(response("a", b"")).occupied_bytes() > small);
-        let two = Variants::of(response("a", b"1")).with(response("b", b"2"), 32).expect("stored");
+        let two = Variants::of(response("a", b"1")).with(response("b", b"2"), 32);
         assert!(two.occupied_bytes() > 2 * small - 100);
     }
 }

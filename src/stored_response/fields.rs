@@ -1,21 +1,21 @@
 //! The packed head of a stored response: every field line in one allocation.
 //!
-//! A `HeaderMap` costs about 1,900 bytes an entry; packed, a typical head costs its values and two bytes a field. Unpacking
-//! shares the values: no byte of them is copied on a hit.
+//! A `HeaderMap` costs about 1,900 bytes for each stored response. Packed, a typical head costs its values and two
+//! bytes for each field. Unpacking shares the values, so a hit copies no byte of them.
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::well_known;
 
-/// Stands in place of a code when the name is spelled out.
+/// Replaces the code of a name that is spelled out.
 pub(super) const LITERAL_NAME: u8 = 0xff;
 
 /// The header fields of a stored response, packed into one allocation instead of a `HeaderMap`.
 ///
-/// A sequence of records: the code of a well-known name, or `LITERAL_NAME` and length and bytes of the name; then length
-/// and bytes of the value. Lengths are in LEB128. Lines of one name keep their order; values may hold any byte that
-/// RFC 9110 §5.5 allows, obs-text included.
+/// A sequence of records. Each record has the code of a well-known name, or `LITERAL_NAME` with the length and the
+/// bytes of the name; then the length and the bytes of the value. Lengths are in LEB128. Lines of one name keep their
+/// order. Values may contain any byte that RFC 9110 §5.5 allows, obs-text included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredFields {
     packed: Bytes,
@@ -56,7 +56,7 @@ impl StoredFields {
         self.get(name).is_some()
     }
 
-    /// All lines, grouped by name as the packed `HeaderMap` had them.
+    /// All lines, grouped by name in the order of the packed `HeaderMap`.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, &[u8])> {
         self.records().filter_map(|record| Some((record.name.to_header_name()?, record.value)))
     }
@@ -69,7 +69,7 @@ impl StoredFields {
     /// Appends to `fields` the lines whose name `wanted` accepts; the values are slices of the packed head, not copies.
     pub fn write_those_into(&self, fields: &mut HeaderMap, mut wanted: impl FnMut(&HeaderName) -> bool) {
         for record in self.records() {
-            // Both conversions hold for whatever came out of a `HeaderMap`, and nothing else is ever packed.
+            // Both conversions succeed, because every packed line comes from a `HeaderMap`.
             if let Some(name) = record.name.to_header_name()
                 && wanted(&name)
                 && let Ok(value) = HeaderValue::from_maybe_shared(self.packed.slice_ref(record.value))
@@ -80,7 +80,7 @@ impl StoredFields {
         }
     }
 
-    /// All lines as a `HeaderMap`, for rules that change them; pack the result again.
+    /// All lines as a `HeaderMap`, for rules that change them. Pack the result again.
     #[must_use]
     pub fn to_header_map(&self) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(self.len());
@@ -94,7 +94,7 @@ impl StoredFields {
         self.records().count()
     }
 
-    /// Whether there is no line at all.
+    /// Whether there is no line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty()
@@ -106,12 +106,12 @@ impl StoredFields {
         self.packed.len()
     }
 
-    /// The packed head itself, for whoever lays it out in memory anew.
+    /// The packed bytes, for a caller that moves them to another allocation.
     pub(crate) const fn as_packed(&self) -> &Bytes {
         &self.packed
     }
 
-    /// A head from what [`Self::as_packed`] gave, possibly moved.
+    /// A head from the bytes of [`Self::as_packed`].
     pub(crate) const fn from_packed(packed: Bytes) -> Self {
         Self { packed }
     }
@@ -127,7 +127,7 @@ impl From<&HeaderMap> for StoredFields {
     }
 }
 
-/// A field name as it stands in a record.
+/// The field name of a record.
 #[derive(Clone, Copy)]
 enum PackedName<'a> {
     WellKnown(&'static HeaderName),
@@ -175,7 +175,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// Exact size of a record, so that packing allocates once and no capacity is left over.
+/// The exact size of a record, so that packing allocates once and leaves no spare capacity.
 fn record_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
     let name_bytes = match well_known::code_of(name) {
         Some(_) => 0,
@@ -184,7 +184,7 @@ fn record_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
     1 + name_bytes + length_bytes(value.len()) + value.len()
 }
 
-/// Size of a length in LEB128: seven bits a byte.
+/// The size of a length in LEB128: seven bits in each byte.
 const fn length_bytes(length: usize) -> usize {
     let bits = usize::BITS - length.leading_zeros();
     if bits == 0 { 1 } else { bits.div_ceil(7) as usize }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_names_are_absent() {
+    fn an_absent_name_has_no_value() {
         let packed = StoredFields::pack(&map(&[("etag", b"\"1\""), ("x-strange", b"etag")]));
         assert!(packed.contains(&header::ETAG));
         assert!(!packed.contains(&header::DATE));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_as_long_as_said() {
+    fn encoded_lengths_have_the_computed_size() {
         for length in [0, 1, 127, 128, 16_383, 16_384, 70_000] {
             let fields = map(&[("x-long", &vec![b'a'; length])]);
             let packed = StoredFields::pack(&fields);
@@ -311,14 +311,14 @@ mod tests {
     }
 
     fn value() -> impl Strategy<Value = Vec<u8>> {
-        // Whatever a HeaderValue may hold: HTAB, visible ASCII, space, obs-text (RFC 9110 §5.5).
+        // Every byte that a `HeaderValue` may contain: HTAB, visible ASCII, space, obs-text (RFC 9110 §5.5).
         let byte = prop_oneof![Just(b'\t'), 0x20_u8..=0x7e, 0x80_u8..=0xff];
         proptest::collection::vec(byte, 0..300)
     }
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_out_again(lines in proptest::collection::vec((name(), value()), 0..40)) {
+        fn packed_fields_unpack_unchanged(lines in proptest::collection::vec((name(), value()), 0..40)) {
             let lines: Vec<(&str, &[u8])> = lines.iter().map(|(name, value)| (name.as_str(), &value[..])).collect();
             let fields = map(&lines);
             let packed = StoredFields::pack(&fields);

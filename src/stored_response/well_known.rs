@@ -1,11 +1,11 @@
-//! Names of response header fields that take one byte in a packed head and no allocation when it is unpacked.
+//! Names of response header fields that take one byte in a packed head and need no allocation when it is unpacked.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use http::header::{self, HeaderName};
 
-/// The names, by code. Codes live in memory only (nothing that outlives the process holds one), so the order is free.
+/// The names, by code. Codes exist only in memory and are never persisted, so the order may change.
 static NAMES: [HeaderName; 71] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -83,12 +83,12 @@ static NAMES: [HeaderName; 71] = [
 static CODES: LazyLock<HashMap<HeaderName, u8, ahash::RandomState>> =
     LazyLock::new(|| NAMES.iter().zip(0_u8..).map(|(name, code)| (name.clone(), code)).collect());
 
-/// The code of a name, if it has one.
+/// The code of a name, if there is one.
 pub(super) fn code_of(name: &HeaderName) -> Option<u8> {
     CODES.get(name).copied()
 }
 
-/// The name that a code stands for.
+/// The name of a code.
 pub(super) fn name_of(code: u8) -> Option<&'static HeaderName> {
     NAMES.get(usize::from(code))
 }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_has_a_code_of_its_own() {
+    fn every_name_has_its_own_code() {
         assert_eq!(CODES.len(), NAMES.len());
         for (name, code) in NAMES.iter().zip(0_u8..) {
             assert_eq!(code_of(name), Some(code), "{name}");

@@ -34,6 +34,11 @@ pub enum Presented {
     Unknown(Vec<PresentedToken>),
 }
 
+impl Presented {
+    /// No value was presented.
+    pub const NOTHING: Self = Self::Known { required_version: 0 };
+}
+
 /// `newest` and `required`, their versions, and the values whose sequence numbers are known.
 #[derive(Debug, Default)]
 pub struct Aggregate {

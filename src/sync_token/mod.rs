@@ -38,19 +38,26 @@
 //! 3. every write that can have touched it was closed in its snapshot (`covers_writes`).
 //!
 //! *The latest revelation.* A response that itself showed a change need not cover the token of its answer while no later
-//! answer has shown a change, provided that no other revelation came between its sending and its arrival
-//! (`revelation_needs_quiet`) and that what was sent covered `required`. The counter is compared, never the token: two answers
-//! can carry the same one (`latest_revelation_by_counter`).
+//! answer has shown a change, provided that what was sent covered `required` as it was on arrival. The counter is compared, never
+//! the token: two answers can carry the same one (`latest_revelation_by_counter`). Other revelations between its sending and its
+//! arrival do no harm: all that they showed is included in `required` on arrival (those that raise put their token there, which is
+//! as new as what they show, and those that do not are exempted because it is there), hence in what was sent, and the answer is
+//! at least as new as that.
 //!
 //! *The order of sending* stands in where tokens do not tell states apart: an answer that shows a change then outdates
 //! everything that was sent before it arrived (`order_stands_in_for_tokens`). For an API whose resources are not known to
-//! belong together this holds only where the operator says so (`related = true`).
+//! belong together it does so only for the resource that it is about ([`resource_order`]), unless the operator says that they do
+//! belong together (`related = true`).
 //!
 //! *Lists validate keys.* A list answered 200 or 304 does for each stored single key-value that it contains with the same tag
 //! what a 304 for that key would do (`list_validation_needs_equal_tag`); one with another tag is outdated.
 //!
 //! *Own writes* do not raise `required`, nor does a read that shows only states of which the answer to an own write told:
 //! rule 3 takes care of what they touch. The answer to a write carries its own token to its caller, who may hand it on.
+//!
+//! *What comes back late* does not replace a stored response with a greater coverage. That is no clause: the rules judge
+//! whatever is stored by its own coverage, and one that was sent earlier covers less. It saves validations, and keeps the newer
+//! response for when the origin cannot be reached.
 //!
 //! *Presented tokens* come without `sn`. A value that passed through here is known with the `sn` that it came with. For an
 //! unknown one nothing stored counts: the origin is asked with it, and the `sn` that comes back is what the value demands from
@@ -59,6 +66,7 @@
 pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
+pub mod resource_order;
 mod rises;
 pub mod session;
 pub mod token;

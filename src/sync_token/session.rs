@@ -7,8 +7,11 @@
 //! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
 //! the reset tells of the store as it was before, and nothing of it is recorded.
 
+mod lines;
+mod rules;
+mod writes;
+
 use std::collections::VecDeque;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,11 +19,16 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
-use super::aggregate::{Aggregate, Presented};
+use lines::Lines;
+pub use rules::Revelation;
+pub use writes::{WriteClosed, WriteOutcome};
+
+use super::aggregate::Aggregate;
 use super::clauses::Clauses;
-use super::coverage::{Coverage, CoverageVerdict, UncoveredReason, WrittenCoverage};
+use super::coverage::{Coverage, WrittenCoverage};
+use super::resource_order::ResourceOrders;
 use super::token::{self, PresentedToken, SyncToken};
-use super::write_log::{WriteId, WriteLog};
+use super::write_log::WriteLog;
 use crate::clock::Timestamp;
 
 /// The field that carries tokens both ways.
@@ -36,8 +44,6 @@ pub struct Snapshot {
     pub covers: Coverage,
     /// The one `Sync-Token` line to send; `None` while the origin has never sent a token.
     pub sync_token: Option<HeaderValue>,
-    /// How many revelations there had been.
-    pub revelations: u64,
     /// The tokens were those of `newest`, none of a caller's in their place.
     pub sent_newest: bool,
 }
@@ -51,26 +57,6 @@ pub struct Received {
     pub origin_time: Option<Timestamp>,
 }
 
-/// How an answer that shows a change counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Revelation {
-    /// `required` rises to its token.
-    Raises,
-    /// What it shows is known to be included in `required`: it counts, and raises nothing.
-    Included,
-}
-
-/// How a write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteOutcome {
-    /// The origin said so, or said something from which it follows (2xx, 3xx; 409 and 412 for App Configuration).
-    Happened,
-    /// The origin refused it, or it never left.
-    DidNotHappen,
-    /// Nobody knows: no answer, 5xx, 408.
-    Unknown,
-}
-
 /// The state shared by all callers of one upstream endpoint. `F` is the profile's footprint of a write.
 #[derive(Debug)]
 pub struct Session<F> {
@@ -79,13 +65,14 @@ pub struct Session<F> {
     required_version: AtomicU64,
     /// Everything sent at or before this position lacks a change that tokens do not tell of.
     required_order: AtomicU64,
+    /// The same for each resource by itself.
+    resource_orders: ResourceOrders,
     /// The number that the latest revelation bears in its coverage.
     latest_revelation: AtomicU64,
     closed_position: AtomicU64,
     open_writes: AtomicU64,
     /// The least `sent_order` of this epoch. Written under the lock.
     epoch_begins: AtomicU64,
-    revision: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
 }
@@ -95,20 +82,13 @@ struct State<F> {
     aggregate: Aggregate,
     writes: WriteLog<F>,
     sent_order: u64,
+    /// How many answers have shown a change.
     revelations: u64,
+    /// The number of the last of them that bears upon every resource.
+    latest_revelation: u64,
     /// The origin's time in the answer to which `required` last rose.
     raised_at: Option<Timestamp>,
     own_tags: VecDeque<Box<[u8]>>,
-}
-
-/// The printed forms of the aggregate, made when it changes and not when it is used.
-#[derive(Debug, Default)]
-struct Lines {
-    /// What the response line demands of who presents it.
-    response_version: u64,
-    request: Option<HeaderValue>,
-    response: Option<HeaderValue>,
-    response_as_presented: Option<HeaderValue>,
 }
 
 impl<F> Default for Session<F> {
@@ -128,16 +108,17 @@ impl<F> Session<F> {
                 writes: WriteLog::default(),
                 sent_order: 0,
                 revelations: 0,
+                latest_revelation: 0,
                 raised_at: None,
                 own_tags: VecDeque::new(),
             }),
             required_version: AtomicU64::new(0),
             required_order: AtomicU64::new(0),
+            resource_orders: ResourceOrders::default(),
             latest_revelation: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
             open_writes: AtomicU64::new(0),
             epoch_begins: AtomicU64::new(0),
-            revision: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
         }
@@ -189,62 +170,37 @@ impl<F> Session<F> {
         true
     }
 
-    /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
-    /// stand in for the token of its answer. To be called before anyone sees the answer.
-    #[must_use]
-    pub fn reveal(&self, snapshot: &Snapshot, received: &Received, revelation: Revelation) -> Coverage {
-        let covers = snapshot.covers;
-        let mut state = self.lock();
-        if self.is_of_an_earlier_epoch(covers) {
-            return covers;
-        }
-        let quiet = state.revelations == snapshot.revelations;
-        let covered = snapshot.sent_newest
-            && covers.newest_version >= state.aggregate.required_version()
-            && covers.sent_order > self.required_order.load(Ordering::SeqCst);
-        match revelation {
-            Revelation::Included if !self.clauses.exempted_are_revelations => return covers,
-            Revelation::Included => {}
-            Revelation::Raises => {
-                state.aggregate.require(&received.tokens);
-                state.raised_at = state.raised_at.max(received.origin_time);
-                if received.tokens.is_empty() || !state.aggregate.moved() {
-                    self.required_order.store(state.sent_order, Ordering::SeqCst);
-                }
-            }
-        }
-        state.revelations += 1;
-        self.publish(&state);
-        let stands_in = covered && (quiet || !self.clauses.revelation_needs_quiet);
-        let number = self.number_of_latest(&state);
-        Coverage { revelation: if stands_in { number } else { 0 }, ..covers }
-    }
-
     /// Whether the answer to an own write told of the state with this entity tag.
     #[must_use]
     pub fn wrote(&self, tag: &[u8]) -> bool {
-        self.state().own_tags.iter().any(|own| **own == *tag)
+        self.lock().own_tags.iter().any(|own| **own == *tag)
     }
 
     /// Remembers the entity tag that the answer to an own write told.
     pub fn remember_own_tag(&self, tag: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.lock();
         if state.own_tags.len() >= MAX_OWN_TAGS {
             state.own_tags.pop_front();
         }
         state.own_tags.push_back(tag.into());
     }
 
+    /// How many requests have been sent.
+    #[must_use]
+    pub fn sent_order(&self) -> u64 {
+        self.lock().sent_order
+    }
+
     /// The origin's time in the answer to which `required` last rose.
     #[must_use]
     pub fn raised_at(&self) -> Option<Timestamp> {
-        self.state().raised_at
+        self.lock().raised_at
     }
 
     /// Whether `newest` has a token of the id of one of these values.
     #[must_use]
     pub fn keeps_id_of(&self, values: &[PresentedToken]) -> bool {
-        let state = self.state();
+        let state = self.lock();
         values.iter().any(|value| state.aggregate.newest().any(|held| held.id() == value.id()))
     }
 
@@ -264,49 +220,15 @@ impl<F> Session<F> {
     /// The coverage as another process can understand it. What is known of writes stays here.
     #[must_use]
     pub fn written(&self, covers: Coverage) -> WrittenCoverage {
-        self.state().aggregate.written(covers.newest_version)
+        self.lock().aggregate.written(covers.newest_version)
     }
 
     /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
     /// that is nothing.
     #[must_use]
     pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
-        let newest_version = self.state().aggregate.version_within(written);
+        let newest_version = self.lock().aggregate.version_within(written);
         (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
-    }
-
-    /// The mistake of merging what a caller presents, for the test that shows why it is one.
-    pub fn merge_callers_tokens(&self, presented: &[PresentedToken]) {
-        let forged: Vec<_> = presented
-            .iter()
-            .filter_map(|token| SyncToken::new(token.id(), token.value(), u64::MAX >> 12).ok())
-            .collect();
-        let mut state = self.lock();
-        if state.aggregate.observe(&forged, Timestamp::default()) {
-            self.publish(&state);
-        }
-    }
-
-    /// What the `Sync-Token` lines of a caller's request demand (rule 2).
-    #[must_use]
-    pub fn requirement(&self, fields: &HeaderMap) -> Presented {
-        let mut lines = fields.get_all(SYNC_TOKEN).iter();
-        let demands_nothing = Presented::Known { required_version: 0 };
-        let Some(first) = lines.next().filter(|_| self.clauses.covers_presented) else {
-            return demands_nothing;
-        };
-        let published = self.lines.load();
-        if published.response_as_presented.as_ref() == Some(first) && lines.next().is_none() {
-            // The usual case: the caller returns exactly what the last answer carried.
-            return Presented::Known { required_version: published.response_version };
-        }
-        drop(published);
-        let presented = token::parse_request(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
-        if !self.clauses.callers_never_merged {
-            self.merge_callers_tokens(&presented);
-        }
-        // Nothing is found out here: the revision stays, or a single caller with an old token would void every repeated answer.
-        self.state().aggregate.requirement(presented)
     }
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
@@ -325,124 +247,9 @@ impl<F> Session<F> {
         let sync_token = if sent_newest {
             self.lines.load().request.clone()
         } else {
-            HeaderValue::from_maybe_shared(state.aggregate.request_line(in_place_of_ours)).ok()
+            lines::line(state.aggregate.request_line(in_place_of_ours))
         };
-        Snapshot { covers, sync_token, revelations: state.revelations, sent_newest }
-    }
-
-    /// The mistake of counting what was received as covered, for the test that shows why it is one.
-    #[must_use]
-    pub fn covers_as_received(&self, covers: Coverage) -> Coverage {
-        if self.clauses.sent_not_received {
-            return covers;
-        }
-        Coverage { newest_version: self.state().aggregate.version(), ..covers }
-    }
-
-    /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `related`: the
-    /// resources belong together, so that the order of sending counts where tokens do not tell.
-    #[must_use]
-    pub fn verdict(
-        &self,
-        covers: Coverage,
-        presented: &Presented,
-        related: bool,
-        touches: impl Fn(&F) -> bool,
-    ) -> CoverageVerdict {
-        // `open_writes` first: a write that closes in between has set the position before it left this count.
-        let quiet = self.open_writes.load(Ordering::SeqCst) == 0
-            && self.closed_position.load(Ordering::SeqCst) == covers.closed_position;
-        if !quiet
-            && self.clauses.covers_writes
-            && let Some(reason) = self.lock().writes.outdates(covers, self.clauses, touches)
-        {
-            return CoverageVerdict::Outdated(reason);
-        }
-        match presented {
-            Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
-            _ if self.clauses.covers_required && !self.covers_required(covers, related) => {
-                CoverageVerdict::Unverified(UncoveredReason::Change)
-            }
-            Presented::Known { required_version } if covers.newest_version < *required_version => {
-                CoverageVerdict::Unverified(UncoveredReason::SyncToken)
-            }
-            Presented::Known { .. } => CoverageVerdict::Covered,
-        }
-    }
-
-    /// The `Sync-Token` line of every answer to a caller, if the origin has ever sent a token.
-    #[must_use]
-    pub fn response_line(&self) -> Option<HeaderValue> {
-        self.lines.load().response.clone()
-    }
-
-    /// The line of the answer to a caller's own write: what it demands of later reads includes that write.
-    #[must_use]
-    pub fn response_line_after_write(&self, received: &[SyncToken]) -> Option<HeaderValue> {
-        line(self.state().aggregate.response_line(received))
-    }
-
-    /// A number that grows whenever anything here is changed or found out under the lock, before anybody hears of it (what tokens
-    /// demand depends on nothing that changes without it). While it stays the same, every verdict and every line that was found without the lock stays the same too.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision.load(Ordering::SeqCst)
-    }
-
-    /// Opens a write, before its first byte is sent.
-    pub fn open_write(&self, footprint: F) -> WriteId {
-        let mut state = self.lock();
-        let id = state.writes.open(footprint);
-        self.mirror_writes(&state);
-        id
-    }
-
-    /// Closes a write; says whether it stays open for the settle time instead: without tokens, or with a constant one, an unknown
-    /// write may land late and nothing would tell. Then the caller of this function closes it again, as happened, when that time
-    /// has passed.
-    pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
-        let mut state = self.lock();
-        match outcome {
-            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
-            WriteOutcome::Unknown if self.clauses.unknown_stays_open && !state.aggregate.moved() => {
-                return WriteClosed::StaysOpen;
-            }
-            WriteOutcome::Happened | WriteOutcome::Unknown => state.writes.close(id, widen),
-            WriteOutcome::DidNotHappen => state.writes.forget(id),
-        }
-        self.mirror_writes(&state);
-        let position = state.writes.closed_position();
-        drop(state);
-        self.write_closed.notify_waiters();
-        WriteClosed::Closed { position }
-    }
-
-    /// Closes a write that stayed open for the settle time.
-    pub fn settle_write(&self, id: WriteId) {
-        let mut state = self.lock();
-        state.writes.close(id, |footprint| footprint);
-        self.mirror_writes(&state);
-        drop(state);
-        self.write_closed.notify_waiters();
-    }
-
-    /// Outdates everything that this footprint touches and that was sent before now.
-    pub fn outdate_what_was_sent(&self, footprint: F) {
-        let write = self.open_write(footprint);
-        self.settle_write(write);
-    }
-
-    /// Waits until no open write other than `own` satisfies `touches`. The caller bounds the wait.
-    pub async fn others_closed(&self, own: Option<WriteId>, touches: impl Fn(&F) -> bool) {
-        loop {
-            // Registered before looking, so that a close in between is not missed.
-            let mut closed = std::pin::pin!(self.write_closed.notified());
-            closed.as_mut().enable();
-            if !self.lock().writes.another_is_open(own, &touches) {
-                return;
-            }
-            closed.await;
-        }
+        Snapshot { covers, sync_token, sent_newest }
     }
 
     /// Forgets everything that tokens told: a store restored from a backup may count lower. Coverage taken before never
@@ -455,43 +262,19 @@ impl<F> Session<F> {
         state.aggregate.reset();
         state.raised_at = None;
         state.revelations += 1;
+        state.latest_revelation = state.revelations;
         self.publish(&state);
-    }
-
-    fn covers_required(&self, covers: Coverage, related: bool) -> bool {
-        // An overflowed aggregate publishes numbers that no coverage can have.
-        let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst)
-            && (!related
-                || !self.clauses.order_stands_in_for_tokens
-                || covers.sent_order > self.required_order.load(Ordering::SeqCst));
-        includes
-            || (covers.revelation != 0
-                && covers.revelation == self.latest_revelation.load(Ordering::SeqCst))
-            // What was fixed in one epoch may be otherwise in the next.
-            || (covers.is_immutable() && !self.is_of_an_earlier_epoch(covers))
-    }
-
-    /// The number by which the latest revelation is known. Off the clause it is the mistake of knowing it by the token of its
-    /// answer.
-    fn number_of_latest(&self, state: &State<F>) -> u64 {
-        if self.clauses.latest_revelation_by_counter {
-            state.revelations
-        } else {
-            state.aggregate.required_version()
-        }
     }
 
     fn publish(&self, state: &State<F>) {
         let aggregate = &state.aggregate;
-        self.lines.store(std::sync::Arc::new(Lines {
-            response_version: aggregate.response_line_version(),
-            request: line(aggregate.request_line(&[])),
-            response: line(aggregate.response_line(&[])),
-            response_as_presented: line(aggregate.response_line_as_presented()),
-        }));
+        self.lines.store(std::sync::Arc::new(Lines::of(aggregate)));
         let overflowed = aggregate.overflowed();
         let (required, latest) = if overflowed {
             (u64::MAX, u64::MAX)
+        } else if !self.clauses.required_apart_from_newest {
+            // The rule of old, to be compared with.
+            (aggregate.version(), u64::MAX)
         } else {
             (aggregate.required_version(), self.number_of_latest(state))
         };
@@ -499,67 +282,14 @@ impl<F> Session<F> {
         self.latest_revelation.store(latest, Ordering::SeqCst);
     }
 
-    fn mirror_writes(&self, state: &State<F>) {
-        self.closed_position.store(state.writes.closed_position(), Ordering::SeqCst);
-        self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
-    }
-
-    fn lock(&self) -> Locked<'_, F> {
-        Locked { state: self.state(), revision: &self.revision }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<F>> {
+    fn lock(&self) -> MutexGuard<'_, State<F>> {
         // Nothing under this lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The state under its lock. What was found out with it is another revision from before the lock is given back: by then the
-/// mirrors have been set, and nobody has been told yet.
-struct Locked<'a, F> {
-    state: MutexGuard<'a, State<F>>,
-    revision: &'a AtomicU64,
-}
-
-impl<F> Deref for Locked<'_, F> {
-    type Target = State<F>;
-
-    fn deref(&self) -> &State<F> {
-        &self.state
-    }
-}
-
-impl<F> DerefMut for Locked<'_, F> {
-    fn deref_mut(&mut self) -> &mut State<F> {
-        &mut self.state
-    }
-}
-
-impl<F> Drop for Locked<'_, F> {
-    fn drop(&mut self) {
-        self.revision.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Whether a write has closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum WriteClosed {
-    /// It has, and the log reached this position.
-    Closed {
-        /// The position of the last closed write, this one if it happened.
-        position: u64,
-    },
-    /// Its outcome is unknown and no tokens would tell that it landed late: call [`Session::settle_write`] after the settle time.
-    StaysOpen,
-}
-
 fn tokens_of(fields: &HeaderMap) -> Vec<SyncToken> {
     token::parse_response(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes))
-}
-
-fn line(text: String) -> Option<HeaderValue> {
-    if text.is_empty() { None } else { HeaderValue::from_maybe_shared(text).ok() }
 }
 
 #[cfg(test)]

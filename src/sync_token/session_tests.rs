@@ -1,4 +1,7 @@
 use super::*;
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::sync_token::resource_order::OrderScope;
 
 fn fields(line: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
@@ -7,7 +10,7 @@ fn fields(line: &str) -> HeaderMap {
 }
 
 fn verdict(session: &Session<&'static str>, covers: Coverage, caller: &HeaderMap) -> CoverageVerdict {
-    session.verdict(covers, &session.requirement(caller), true, |footprint| *footprint == "k")
+    session.verdict(covers, &session.requirement(caller), OrderScope::Upstream, |footprint| *footprint == "k")
 }
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
@@ -29,7 +32,7 @@ fn observe(session: &Session<&'static str>, line: &str) {
 fn reveal(session: &Session<&'static str>, line: &str) -> Coverage {
     let snapshot = session.snapshot(&[]);
     let received = receive(session, &snapshot, line);
-    session.reveal(&snapshot, &received, Revelation::Raises)
+    session.reveal(&snapshot, &received, Revelation::Raises, OrderScope::Upstream)
 }
 
 fn alone(session: &Session<&'static str>, covers: Coverage) -> CoverageVerdict {
@@ -73,9 +76,9 @@ fn the_latest_revelation_is_told_by_its_number_even_where_tokens_are_equal() {
     let second = session.snapshot(&[]);
     let third = session.snapshot(&[]);
     let received = receive(&session, &second, "a=three;sn=4");
-    let second = session.reveal(&second, &received, Revelation::Raises);
+    let second = session.reveal(&second, &received, Revelation::Raises, OrderScope::Upstream);
     let received = receive(&session, &third, "a=three;sn=4");
-    let third = session.reveal(&third, &received, Revelation::Raises);
+    let third = session.reveal(&third, &received, Revelation::Raises, OrderScope::Upstream);
     assert_eq!((alone(&session, first), alone(&session, second)), (CHANGED, CHANGED));
     assert_eq!(
         alone(&session, third),
@@ -90,7 +93,7 @@ fn what_was_sent_without_newest_never_stands_in_for_its_token() {
     let values = [PresentedToken::new("a", "elsewhere").expect("well-formed")];
     let snapshot = session.snapshot(&values);
     let received = receive(&session, &snapshot, "a=two;sn=3");
-    assert_eq!(session.reveal(&snapshot, &received, Revelation::Raises).revelation, 0);
+    assert_eq!(session.reveal(&snapshot, &received, Revelation::Raises, OrderScope::Upstream).revelation, 0);
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn an_included_change_raises_nothing_and_counts_as_revelation() {
     let covers = session.snapshot(&[]).covers;
     let snapshot = session.snapshot(&[]);
     let received = receive(&session, &snapshot, "a=three;sn=4");
-    let included = session.reveal(&snapshot, &received, Revelation::Included);
+    let included = session.reveal(&snapshot, &received, Revelation::Included, OrderScope::Upstream);
     assert_eq!(alone(&session, covers), COVERED, "required is what it was");
     assert_eq!((alone(&session, first), alone(&session, included)), (CHANGED, COVERED));
 }
@@ -114,13 +117,40 @@ fn where_tokens_do_not_tell_the_order_of_sending_does() {
         let snapshot = session.snapshot(&[]);
         let under_way = session.snapshot(&[]).covers;
         let tokens = session.observe(snapshot.covers, &fields, NOW);
-        let revealed = session.reveal(&snapshot, &Received { tokens, origin_time: None }, Revelation::Raises);
+        let revealed = session.reveal(
+            &snapshot,
+            &Received { tokens, origin_time: None },
+            Revelation::Raises,
+            OrderScope::Upstream,
+        );
         assert_eq!((alone(&session, stored), alone(&session, under_way)), (CHANGED, CHANGED), "{line}");
         assert_eq!(alone(&session, revealed), COVERED, "{line}");
         assert_eq!(alone(&session, session.snapshot(&[]).covers), COVERED, "{line}");
-        let demands_nothing = Presented::Known { required_version: 0 };
-        let unrelated = session.verdict(stored, &demands_nothing, false, |_| false);
-        assert_eq!(unrelated == COVERED, line.is_empty(), "{line}: resources that do not belong together");
+    }
+}
+
+#[test]
+fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_for_it() {
+    for line in ["", "a=constant;sn=1"] {
+        let session = Session::<&str>::default();
+        let fields = if line.is_empty() { HeaderMap::new() } else { fields(line) };
+        session.observe(session.snapshot(&[]).covers, &fields, NOW);
+        let one = |covers| session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(1), |_| false);
+        let other = |covers| session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(2), |_| false);
+        let reveal = |snapshot: &Snapshot| {
+            let received = Received { tokens: tokens_of(&fields), origin_time: None };
+            session.reveal(snapshot, &received, Revelation::Raises, OrderScope::Resource(1))
+        };
+        let stored = session.snapshot(&[]).covers;
+        let snapshot = session.snapshot(&[]);
+        let under_way = session.snapshot(&[]);
+        let revealed = reveal(&snapshot);
+        assert_eq!((one(stored), one(under_way.covers)), (CHANGED, CHANGED), "{line}");
+        assert_eq!((other(stored), other(under_way.covers)), (COVERED, COVERED), "{line}");
+        assert_eq!(one(revealed), COVERED, "{line}: it showed the change itself");
+        assert_eq!(one(session.snapshot(&[]).covers), COVERED, "{line}");
+        assert_eq!(one(reveal(&under_way)), CHANGED, "{line}: which of the two is newer, nobody knows");
+        assert_eq!(one(revealed), CHANGED, "{line}");
     }
 }
 
@@ -158,38 +188,6 @@ fn the_answer_to_a_write_demands_that_write_of_who_presents_its_token() {
     assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=two;sn=3")), "nobody else is told");
     assert_eq!(alone(&session, covers), COVERED);
     assert_eq!(verdict(&session, covers, &fields("a=own")), UNVERIFIED);
-}
-
-#[test]
-fn whatever_changes_a_verdict_or_a_line_is_another_revision() {
-    let session = Session::<&str>::default();
-    let changed_by = |change: &dyn Fn()| {
-        let before = session.revision();
-        change();
-        session.revision() > before
-    };
-    assert!(changed_by(&|| observe(&session, "id=a;sn=1")));
-    assert!(changed_by(&|| {
-        let write = session.open_write("k");
-        let closes = || {
-            let _closed = session.close_write(write, WriteOutcome::Happened, |footprint| footprint);
-        };
-        assert!(changed_by(&closes));
-    }));
-    let snapshot = session.snapshot(&[]);
-    let caller = fields("id=a");
-    assert!(!changed_by(&|| assert_eq!(
-        verdict(&session, snapshot.covers, &caller),
-        CoverageVerdict::Covered
-    )));
-    session.outdate_what_was_sent("other");
-    let looks_into_the_log =
-        || assert_eq!(verdict(&session, snapshot.covers, &caller), CoverageVerdict::Covered);
-    assert!(
-        changed_by(&looks_into_the_log),
-        "what profiles make of a footprint may change: not to be repeated"
-    );
-    assert!(changed_by(&|| session.reset()));
 }
 
 #[test]

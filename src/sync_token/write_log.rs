@@ -101,6 +101,18 @@ impl<F> WriteLog<F> {
         self.open.iter().any(|(other, footprint)| Some(*other) != own && touches(footprint))
     }
 
+    /// Whether a write other than `own` that satisfies `touches` may have closed after this snapshot.
+    #[must_use]
+    pub fn another_closed_since(&self, own: WriteId, covers: Coverage, touches: impl Fn(&F) -> bool) -> bool {
+        covers.closed_position < self.evicted_position
+            || self
+                .closed
+                .iter()
+                .rev()
+                .take_while(|write| write.position > covers.closed_position)
+                .any(|write| write.id != own && touches(&write.footprint))
+    }
+
     /// Why rule 3 fails for what has this coverage, if it does.
     #[must_use]
     pub fn outdates(
@@ -191,6 +203,31 @@ mod tests {
         log.close(write, |footprint| footprint);
         assert_eq!(reason(&log, before, "other"), Some(UncoveredReason::OwnWrite));
         assert_eq!(reason(&log, first_closed, "other"), None);
+    }
+
+    #[test]
+    fn what_closed_beside_an_own_write_counts_if_it_touches_the_same() {
+        let mut log = WriteLog::default();
+        let (own, earlier) = (log.open("k"), log.open("k"));
+        log.close(earlier, |footprint| footprint);
+        let snapshot = taken_now(&log);
+        let other = |log: &WriteLog<&str>, key| {
+            log.another_closed_since(own, snapshot, |footprint| *footprint == key)
+        };
+        let unrelated = log.open("other");
+        log.close(unrelated, |footprint| footprint);
+        log.close(own, |footprint| footprint);
+        assert!(!other(&log, "k"), "its own close and what was closed before do not count");
+        assert!(other(&log, "other"));
+        let late = log.open("k");
+        assert!(!other(&log, "k"));
+        log.close(late, |footprint| footprint);
+        assert!(other(&log, "k"));
+        for _ in 0..MAX_CLOSED {
+            let write = log.open("x");
+            log.close(write, |footprint| footprint);
+        }
+        assert!(other(&log, "nobody knows any more"));
     }
 
     #[test]

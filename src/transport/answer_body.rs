@@ -1,4 +1,4 @@
-//! The body of an upstream answer: read whole when it is to be stored, else streamed through; never without a deadline.
+//! The body of an upstream answer: read whole if it is to be stored, else streamed. Both have a deadline.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -15,15 +15,15 @@ use tokio::time::Sleep;
 
 use crate::body::{BodyError, FlowingBody, StreamingBody};
 
-/// An upstream body that fails when no piece of it arrives for too long. Trailers are dropped: nothing that is stored or
-/// answered from the store could repeat them (RFC 9110 §6.5.1 permits it).
+/// An upstream body that fails if no piece of it arrives within the deadline. Trailers are dropped: an answer from the
+/// store could not repeat them, and RFC 9110 §6.5.1 permits it.
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
     stall_deadline: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     received_bytes: IntCounter,
-    /// What was read before anybody asked for it, the end or a failure excepted.
+    /// The pieces that [`AnswerBody::read_ahead`] has read, a failure included.
     ahead: VecDeque<Result<Bytes, BodyError>>,
 }
 
@@ -34,8 +34,8 @@ impl AnswerBody {
         Self { incoming, stall_deadline, stalled: None, received_bytes, ahead: VecDeque::new() }
     }
 
-    /// The whole content, if it is no longer than that; whoever reads the body gets every byte of it all the same. To be dropped
-    /// at any time.
+    /// The whole content, if it is not longer than `limit_bytes`. The body still yields every byte afterwards. The
+    /// future may be dropped at any time.
     pub async fn read_ahead(&mut self, limit_bytes: usize) -> Option<Vec<u8>> {
         if self.size_hint().lower() > limit_bytes as u64 {
             return None;
@@ -102,27 +102,27 @@ impl Body for AnswerBody {
     }
 }
 
-/// The body for whoever it is passed on to.
+/// The body as a stream for the caller.
 #[must_use]
 pub fn streaming(body: AnswerBody) -> FlowingBody {
     if body.is_end_stream() { FlowingBody::Empty } else { FlowingBody::Streaming(body.boxed_unsync()) }
 }
 
-/// What reading a body whole brought.
+/// The result of reading a body whole.
 #[derive(Debug)]
 pub enum WholeBody {
     /// All of it.
     Complete(Bytes),
-    /// More than the limit, or too slow to wait for: what was read so far and the rest, to stream through.
+    /// It is over the limit or too slow: the part that was read and the rest, as a stream.
     Streams(FlowingBody),
-    /// It broke off; nothing of it may be used (`caching.md` rule 25).
+    /// It broke off: no part of it may be stored (RFC 9111 §3.3).
     Broken(BodyError),
-    /// Nobody waits for it any more.
+    /// No request waits for it any more.
     Abandoned,
 }
 
-/// Reads a body up to a limit of bytes and of time: a body that trickles is streamed, so that its reader sees it move and
-/// nothing waits behind it. `given_up` resolves when nobody wants it any more.
+/// Reads a body up to a limit of bytes and of time. A slow body becomes a stream, so that its reader gets each piece at
+/// once and no request waits for the end. `given_up` resolves if no request waits any more.
 pub async fn read_whole(
     mut body: FlowingBody,
     limit_bytes: u64,
@@ -160,7 +160,7 @@ pub async fn read_whole(
     }
 }
 
-/// Bytes that are at hand, and the body that follows them.
+/// Bytes in memory, and the body that follows them.
 #[derive(Debug)]
 pub struct Chained {
     first: Option<Bytes>,
@@ -168,7 +168,7 @@ pub struct Chained {
 }
 
 impl Chained {
-    /// One body of both.
+    /// Makes one body of both.
     #[must_use]
     pub fn of(first: Bytes, rest: FlowingBody) -> StreamingBody {
         Self { first: Some(first).filter(|bytes| !bytes.is_empty()), rest }.boxed_unsync()
@@ -195,7 +195,7 @@ impl Body for Chained {
     }
 }
 
-/// The size of what is at hand and what follows it.
+/// The size of the bytes in memory and of the body that follows them.
 fn behind(held_bytes: u64, rest: &SizeHint) -> SizeHint {
     let mut hint = SizeHint::new();
     hint.set_lower(rest.lower() + held_bytes);

@@ -1,5 +1,6 @@
-//! A caller's request body: small ones are read and checked whole before anything leaves, so that a malformed upload can never
-//! become a complete, shorter one at the origin; larger ones stream, and the upstream request is aborted when one breaks.
+//! The body of a caller's request. A small one is read and checked whole before the request goes upstream, so that a
+//! malformed body can never become a complete, shorter one at the origin. A larger one streams, and its upstream
+//! request is aborted if it breaks off.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use super::answer_body::Chained;
 use crate::body::{BodyError, FlowingBody};
 use crate::error::ProxyError;
 
-/// What a caller's body may cost.
+/// The limits of a caller's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallerBodyLimits {
     /// Most bytes of a body (413).
@@ -27,10 +28,10 @@ pub struct CallerBodyLimits {
     pub deadline: Duration,
 }
 
-/// A body on its way, and what went wrong with it once something has.
+/// A body under way, and the failure that stopped it.
 #[derive(Debug)]
 pub struct CallerBody {
-    /// For the upstream request.
+    /// The body for the upstream request.
     pub body: FlowingBody,
     /// Why the upstream request was aborted, if the body was the reason.
     pub failure: Arc<OnceLock<ProxyError>>,
@@ -44,11 +45,12 @@ impl CallerBody {
     }
 }
 
-/// Takes a caller's body in.
+/// Reads a caller's body, or prepares it to stream.
 ///
 /// # Errors
-/// [`ProxyError::BodyTooLarge`] and [`ProxyError::BodyBroken`] when that shows before the upstream request starts.
-pub async fn take_in<B>(body: B, limits: CallerBodyLimits) -> Result<CallerBody, ProxyError>
+/// [`ProxyError::BodyTooLarge`] and [`ProxyError::BodyBroken`] if the failure is known before the upstream request
+/// starts.
+pub async fn read_or_stream<B>(body: B, limits: CallerBodyLimits) -> Result<CallerBody, ProxyError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Display,
@@ -70,7 +72,7 @@ where
     };
     let exact = body.size_hint().exact();
     let mut read = BytesMut::new();
-    // A length that is announced and too large to hold streams from the first byte.
+    // A body with an announced length over the buffer limit streams from the first byte.
     while exact.is_none_or(|length_bytes| length_bytes <= limits.buffered_bytes) {
         match body.frame().await {
             None => return Ok(CallerBody { body: read.freeze().into(), failure }),
@@ -88,7 +90,7 @@ where
     Ok(CallerBody { body: FlowingBody::Streaming(Chained::of(read.freeze(), rest)), failure })
 }
 
-/// A body that fails when it is too large, too slow or malformed, and says so where the exchange can find it.
+/// A body that fails if it is too large, too slow or malformed, and records why for the exchange.
 struct Measured<B> {
     body: B,
     passed_bytes: u64,
@@ -119,7 +121,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(None) => Poll::Ready(None),
-            // Trailers of a request are not forwarded: nothing is known that would need them.
+            // Trailers of a request are not forwarded: RFC 9110 §6.5.1 permits it, and no origin is known to need them.
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => Poll::Ready(None),
             Poll::Ready(Some(Ok(frame))) => {
                 self.passed_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -174,7 +176,7 @@ mod tests {
         send(&mut sender, b"ab").await;
         send(&mut sender, b"cd").await;
         drop(sender);
-        let taken = take_in(body, LIMITS).await.expect("a body within the limits");
+        let taken = read_or_stream(body, LIMITS).await.expect("a body within the limits");
         assert!(matches!(taken.body, FlowingBody::Full(bytes) if bytes == "abcd"));
     }
 
@@ -183,7 +185,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"ab").await;
         sender.abort(std::io::Error::other("chunk without end"));
-        let error = take_in(body, LIMITS).await.expect_err("a broken body");
+        let error = read_or_stream(body, LIMITS).await.expect_err("a broken body");
         assert!(matches!(error, ProxyError::BodyBroken { too_slow: false, .. }), "{error:?}");
     }
 
@@ -192,7 +194,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"abc").await;
         send(&mut sender, b"def").await;
-        let taken = take_in(body, LIMITS).await.expect("it starts well");
+        let taken = read_or_stream(body, LIMITS).await.expect("it starts well");
         assert!(matches!(taken.body, FlowingBody::Streaming(_)));
         send(&mut sender, b"ghijk").await;
         drop(sender);
@@ -203,7 +205,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_is_given_up_in_all() {
         let (mut sender, body) = channel();
-        let slow = tokio::spawn(take_in(body, LIMITS));
+        let slow = tokio::spawn(read_or_stream(body, LIMITS));
         tokio::time::advance(Duration::from_secs(59)).await;
         send(&mut sender, b"a").await;
         tokio::time::advance(Duration::from_secs(2)).await;

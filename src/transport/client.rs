@@ -1,4 +1,8 @@
-//! One exchange with the upstream: pool, deadlines, and the one retry that `caching.md` rule 1 permits.
+//! One exchange with the upstream: pool, deadlines, and one retry.
+//!
+//! A request is never sent twice on the sidecar's own account, with one exception (RFC 9110 §9.2.2): a safe request is
+//! sent once more if its connection was refused, or was a reused one that closed before a byte of the answer. An unsafe
+//! request may have been executed: sent twice it could undo a write of another client in between.
 
 use std::error::Error as _;
 use std::io;
@@ -32,18 +36,19 @@ pub struct ExchangeLimits {
     pub header_section_limit_bytes: usize,
 }
 
-/// A request as it goes upstream: rebuilt from what was understood, never passed through.
+/// A request to the upstream. It is built from the parsed request, so that no byte of the caller's framing is passed
+/// through.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method as received.
     pub method: Method,
     /// The target: scheme and authority of the upstream, path and query verbatim.
     pub uri: Uri,
-    /// End-to-end fields only; framing and `Host` are the client's business.
+    /// End-to-end fields only: the client writes framing and `Host`.
     pub fields: HeaderMap,
     /// The body.
     pub body: FlowingBody,
-    /// How long sending the body may take beyond the deadline for the answer's head: zero unless it streams.
+    /// How much longer than the header deadline sending the body may take: zero unless it streams.
     pub body_deadline: Duration,
 }
 
@@ -57,7 +62,8 @@ pub struct PooledClient {
 }
 
 impl PooledClient {
-    /// A client for one scheme and authority. Opens nothing yet, so a sidecar starts although its origin is away.
+    /// A client for one scheme and authority. It opens no connection yet, so a sidecar starts without a reachable
+    /// origin.
     #[must_use]
     pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: ExchangeLimits) -> Self {
         let client = Client::builder(TokioExecutor::new())
@@ -69,7 +75,7 @@ impl PooledClient {
         Self { client, scheme, authority, limits }
     }
 
-    /// The limits that were configured.
+    /// The configured limits.
     #[must_use]
     pub const fn limits(&self) -> ExchangeLimits {
         self.limits
@@ -81,7 +87,7 @@ impl PooledClient {
         &self.authority
     }
 
-    /// The absolute URI for a target; its bytes stay as they are.
+    /// The absolute URI of a target. The bytes of the target stay unchanged.
     #[must_use]
     pub fn uri(&self, target: &http::uri::PathAndQuery) -> Uri {
         let mut parts = http::uri::Parts::default();
@@ -91,12 +97,10 @@ impl PooledClient {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// Sends a request and waits for the head of its answer. A safe one is sent a second time if its connection was refused,
-    /// or was reused and closed without a byte of an answer (`caching.md` rule 1); an unsafe one never, because it may have
-    /// happened and a second time could undo somebody else's write.
+    /// Sends a request and waits for the head of its answer. The module documentation says which requests are retried.
     ///
     /// # Errors
-    /// When no complete head came back; [`ProxyError::may_have_reached_origin`] tells whether the request may have arrived.
+    /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
     pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
         let repeatable = outgoing.method.is_safe() && !matches!(outgoing.body, FlowingBody::Streaming(_));
         if !repeatable {
@@ -118,7 +122,7 @@ impl PooledClient {
         }
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, Failure> {
+    async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, AttemptFailure> {
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
         *request.uri_mut() = outgoing.uri;
@@ -138,12 +142,12 @@ impl PooledClient {
         let upstream = || self.authority.to_string();
         match outcome {
             Ok(Ok(response)) if response.status().is_informational() => {
-                let cause = "it switches protocols, which nobody asked for".into();
-                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+                let cause = "it switches protocols, which the request did not ask for".into();
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
             Ok(Ok(response)) if !has_plain_body(response.headers()) => {
                 let cause = "its body has a transfer coding other than chunked".into();
-                Err(Failure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
             }
             Ok(Ok(response))
                 if header_section_bytes(response.headers()) > self.limits.header_section_limit_bytes =>
@@ -152,14 +156,14 @@ impl PooledClient {
                     "its header section is larger than {} bytes (upstream.header_section_limit)",
                     self.limits.header_section_limit_bytes
                 );
-                Err(Failure::final_one(ProxyError::BrokenAnswer {
+                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer {
                     upstream: upstream(),
                     cause: cause.into(),
                 }))
             }
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
-                let cause = Cause::of(&error);
+                let cause = RootCause::of(&error);
                 if error.is_connect() || usage().is_none() {
                     let connect_deadline = self.limits.connect_deadline;
                     let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
@@ -167,7 +171,7 @@ impl PooledClient {
                     } else {
                         ProxyError::Connect { upstream: upstream(), cause: cause.message }
                     };
-                    return Err(Failure {
+                    return Err(AttemptFailure {
                         error,
                         retry: cause.kind == Some(io::ErrorKind::ConnectionRefused),
                     });
@@ -178,18 +182,20 @@ impl PooledClient {
                 } else {
                     ProxyError::NoAnswer { upstream: upstream(), cause: cause.message }
                 };
-                Err(Failure { error, retry })
+                Err(AttemptFailure { error, retry })
             }
             Err(_) if usage().is_some() => {
-                Err(Failure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
+                Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
             }
-            Err(_) => Err(Failure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline })),
+            Err(_) => {
+                Err(AttemptFailure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline }))
+            }
         }
     }
 }
 
-/// Whether the body, once hyper has taken `chunked` off, is what the origin meant: any other coding would be left on it, and
-/// the field that names it is taken away (RFC 9112 §6.1; nobody was told that we understand another one).
+/// Whether the body without `chunked`, which hyper removes, is the content. Another transfer coding would remain on it
+/// while the field that names it is removed (RFC 9112 §6.1). No request asks for one.
 fn has_plain_body(fields: &HeaderMap) -> bool {
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -199,31 +205,31 @@ fn has_plain_body(fields: &HeaderMap) -> bool {
     }
 }
 
-/// What a header section takes on the wire, its first line aside. The reader's own bound is one of its buffer and lets some
-/// more through.
+/// The bytes of a header section on the wire, without its first line. The reader's own bound is that of its buffer,
+/// which lets through more.
 fn header_section_bytes(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
-struct Failure {
+struct AttemptFailure {
     error: ProxyError,
     retry: bool,
 }
 
-impl Failure {
+impl AttemptFailure {
     const fn final_one(error: ProxyError) -> Self {
         Self { error, retry: false }
     }
 }
 
-/// What an operator needs to know of an error, without the chain of "client error (Connect)" around it.
-struct Cause {
+/// The innermost cause of an error, without the chain of "client error (Connect)" around it.
+struct RootCause {
     message: String,
     kind: Option<io::ErrorKind>,
     broken: bool,
 }
 
-impl Cause {
+impl RootCause {
     fn of(error: &hyper_util::client::legacy::Error) -> Self {
         let mut found = Self { message: error.to_string(), kind: None, broken: false };
         let mut cause = error.source();

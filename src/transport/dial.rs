@@ -1,4 +1,4 @@
-//! Connections to the upstream: how they are opened, and what is known about each when something breaks.
+//! Connections to the upstream: how they are opened, and what is known about one when it fails.
 
 use std::future::Future;
 use std::io;
@@ -39,21 +39,22 @@ where
     }
 }
 
-/// What happened on one connection: decides whether a failed request may be sent again (`caching.md` rule 1).
+/// What happened on one connection: it decides whether a failed request may be sent again (see
+/// [`client`](super::client)).
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionUse {
-    shared: Arc<ConnectionCounts>,
+    shared: Arc<UseCounts>,
 }
 
 #[derive(Debug, Default)]
-struct ConnectionCounts {
+struct UseCounts {
     requests: AtomicU64,
     answer_bytes: AtomicU64,
     reading: AtomicBool,
 }
 
 impl ConnectionUse {
-    /// Whether the connection was reused and broke before it gave one byte of the answer to its last request.
+    /// Whether the connection was reused and failed before the first byte of the answer to its last request.
     #[must_use]
     pub fn broke_on_reuse_without_answer(&self) -> bool {
         self.shared.requests.load(Ordering::Relaxed) > 1

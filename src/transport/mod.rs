@@ -1,4 +1,4 @@
-//! One exchange on the wire: dialling, TLS, the pooled client, and bodies on their way. It knows nothing of caching.
+//! Exchanges on the wire: dialling, TLS, the pooled client, and bodies under way. This module knows nothing of caching.
 
 pub mod answer_body;
 pub mod caller_body;

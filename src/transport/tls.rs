@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tower_service::Service;
 
 use super::dial::{Dial, UpstreamIo};
@@ -23,7 +24,7 @@ use crate::config::{UpstreamProxy, UpstreamTls};
 /// Why the upstream's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A PEM file cannot be read or holds no such thing.
+    /// A PEM file cannot be read, or does not contain what was looked for.
     #[error("cannot read {what} from {path}: {source}; check the path, the permissions and that it is PEM", path = path.display())]
     Pem {
         /// What was looked for.
@@ -56,19 +57,23 @@ pub enum TlsError {
 /// Dials over the network.
 #[derive(Clone, Debug)]
 pub struct NetworkDial {
-    direct: HttpsConnector<HttpConnector>,
+    tcp: HttpConnector,
     proxies: Arc<Matcher>,
-    tls: Arc<ClientConfig>,
+    settings: Arc<UpstreamTls>,
+    /// Made for the first connection that needs it: to read all roots of the system takes longer than the rest of the start, and
+    /// their memory is wasted on an upstream without TLS.
+    tls: Arc<OnceCell<Arc<ClientConfig>>>,
     http2: bool,
 }
 
 impl NetworkDial {
-    /// A dialler with the roots of the system, the bundled ones and the configured one.
+    /// A dialler that trusts the roots of the system, the bundled ones and the configured one. What is configured is read now, so
+    /// that a mistake in it shows at start.
     ///
     /// # Errors
     /// [`TlsError`] names the file that cannot be used.
     pub fn new(tls: &UpstreamTls, proxy: &UpstreamProxy, http2: bool) -> Result<Self, TlsError> {
-        let tls = Arc::new(client_config(tls)?);
+        let _checked = client_config(tls, RootCertStore::empty())?;
         let proxies = match proxy {
             UpstreamProxy::Environment => Matcher::from_env(),
             UpstreamProxy::None => Matcher::builder().build(),
@@ -77,28 +82,32 @@ impl NetworkDial {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        Ok(Self { direct: https(&tls, http2, tcp), proxies: Arc::new(proxies), tls, http2 })
+        let (settings, tls) = (Arc::new(tls.clone()), Arc::default());
+        Ok(Self { tcp, proxies: Arc::new(proxies), settings, tls, http2 })
+    }
+
+    async fn dial(self, uri: Uri) -> io::Result<Box<dyn UpstreamIo>> {
+        if uri.scheme_str() != Some("https") {
+            // A proxy is asked for a tunnel only: plain HTTP goes straight to the upstream, which is on this machine or its
+            // network, and never through a proxy that could read the credential.
+            let connected = self.tcp.clone().call(uri).await;
+            return boxed(connected.map(MaybeHttpsStream::Http));
+        }
+        let tls = self.tls.get_or_try_init(|| client_config_with_roots(Arc::clone(&self.settings))).await?;
+        let Some(proxy) = self.proxies.intercept(&uri) else {
+            return boxed(https(tls, self.http2, self.tcp).call(uri).await);
+        };
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.tcp);
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        boxed(https(tls, self.http2, tunnel).call(uri).await)
     }
 }
 
 impl Dial for NetworkDial {
     fn dial(&self, uri: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
-        // A proxy is asked for a tunnel only: plain HTTP goes straight to the upstream, which is on this machine or its
-        // network, and never through a proxy that could read the credential.
-        let proxy = (uri.scheme_str() == Some("https")).then(|| self.proxies.intercept(&uri)).flatten();
-        if let Some(proxy) = proxy {
-            let mut tcp = HttpConnector::new();
-            tcp.enforce_http(false);
-            tcp.set_nodelay(true);
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
-            if let Some(authorization) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(authorization.clone());
-            }
-            let connecting = https(&self.tls, self.http2, tunnel).call(uri);
-            return Box::pin(async move { boxed(connecting.await) });
-        }
-        let connecting = self.direct.clone().call(uri);
-        Box::pin(async move { boxed(connecting.await) })
+        Box::pin(self.clone().dial(uri))
     }
 }
 
@@ -131,10 +140,19 @@ fn https<C>(tls: &Arc<ClientConfig>, http2: bool, connector: C) -> HttpsConnecto
     }
 }
 
-fn client_config(tls: &UpstreamTls) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // Roots of the system that cannot be read are left out: the bundled ones remain.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+/// The same with the roots that are there without being configured.
+async fn client_config_with_roots(tls: Arc<UpstreamTls>) -> io::Result<Arc<ClientConfig>> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        // Roots of the system that cannot be read are left out: the bundled ones remain.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        client_config(&tls, roots)
+    });
+    let config = reading.await.map_err(io::Error::other)?;
+    config.map(Arc::new).map_err(io::Error::other)
+}
+
+fn client_config(tls: &UpstreamTls, mut roots: RootCertStore) -> Result<ClientConfig, TlsError> {
     if let Some(path) = &tls.ca_file {
         for certificate in certificates("certificate authorities", path)? {
             roots.add(certificate).map_err(|source| TlsError::Certificate {

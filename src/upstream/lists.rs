@@ -93,6 +93,7 @@ impl Upstream {
     }
 
     fn validate_item(&self, key: &CacheKey, tag: &str, list: &StoredResponse, needs_equal_tag: bool) {
+        self.last_shown.heed_item(key, tag);
         if self.store.variants(key).is_none() {
             return;
         }
@@ -109,7 +110,7 @@ impl Upstream {
                         changed = true;
                     }
                     ItemChange::Freshened(response) => {
-                        if let Some(freshened) = others.with(*response, self.store.variants_limit()) {
+                        if let Some(freshened) = others.with_newer(*response, self.store.variants_limit()) {
                             left = Some(freshened);
                             changed = true;
                         }

@@ -1,4 +1,4 @@
-//! The request as it goes upstream: rebuilt from what was understood, never passed through (design, section 4).
+//! The request as it goes upstream: rebuilt from what was understood, never passed through.
 
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, RANGE, VIA,
@@ -8,7 +8,7 @@ use crate::headers::conditional::CONDITIONAL_FIELDS;
 use crate::profile::Profile;
 use crate::sync_token::session::SYNC_TOKEN;
 
-/// What belongs to a caller's HMAC signature (fact sheet, section 8.1).
+/// What App Configuration's HMAC scheme signs beside the target and `Host`.
 const SIGNED: [HeaderName; 2] =
     [HeaderName::from_static("x-ms-date"), HeaderName::from_static("x-ms-content-sha256")];
 
@@ -54,8 +54,8 @@ pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: OwnFields
 }
 
 fn passes(name: &HeaderName, profile: &dyn Profile, own: &OwnFields) -> bool {
-    // Framing and Host are the client's business; a caller's token never goes upstream under its own name, because the
-    // aggregate takes its place (design, section 3).
+    // Framing and Host are the client's business; a caller's token does not go upstream as it is: a local caller could
+    // poison the state of all others. The aggregate of all answers takes its place.
     if name == HOST || name == CONTENT_LENGTH || name == SYNC_TOKEN {
         return false;
     }

@@ -17,6 +17,8 @@ use crate::decide::ResponseHead;
 use crate::decide::invalidate::write_outcome;
 use crate::decide::storable::storable;
 use crate::error::ProxyError;
+use crate::headers::conditional::Preconditions;
+use crate::headers::survey::FieldSet;
 use crate::presented_request::PresentedRequest;
 use crate::profile::Footprint;
 use crate::stored_response::CacheKey;
@@ -60,8 +62,8 @@ pub struct PassedAnswer {
     pub sync_token: Option<HeaderValue>,
 }
 
-/// An answer with what it tells the session.
-struct Told {
+/// An answer with what it says to the session.
+struct Exchanged {
     answer: PassedAnswer,
     snapshot: Snapshot,
     received: Received,
@@ -78,15 +80,17 @@ impl Upstream {
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
-        let Told { answer, snapshot, received } = self.exchange(forwarded).await?;
+        let Exchanged { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
-            let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields);
+            let condition = Preconditions::from_fields(&request_fields).if_none_match;
+            let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields)
+                .to_who_had(condition.as_ref());
             self.record_shown(shown, &snapshot, &received, rules);
         }
         Ok(answer)
     }
 
-    async fn exchange(&self, forwarded: PassedRequest) -> Result<Told, Failure> {
+    async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, Failure> {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
         let own = OwnFields {
             conditions: None,
@@ -119,10 +123,10 @@ impl Upstream {
         };
         let body = streaming(response.into_body());
         let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
-        Ok(Told { answer, snapshot, received })
+        Ok(Exchanged { answer, snapshot, received })
     }
 
-    /// Passes a safe request on, and its answer back once whoever sees it will not be shown an older state afterwards: a 412
+    /// Passes a safe request on, and its answer back once its caller cannot be shown an older state afterwards: a 412
     /// without a token may tell of a write that is still open.
     ///
     /// # Errors
@@ -132,7 +136,7 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
-        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, &HeaderMap::new());
+        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
@@ -147,7 +151,8 @@ impl Upstream {
     /// # Errors
     /// [`Failure`] when there is no answer.
     ///
-    /// `post` is the request as the cache sees it where its answer may feed later retrievals (`caching.md` rule 20).
+    /// `post` is the request as the cache sees it, where its answer may answer later retrievals: a 200 with explicit freshness and
+    /// a `Content-Location` that names the target (RFC 9110 §9.3.3).
     pub async fn write(
         self: Arc<Self>,
         forwarded: PassedRequest,
@@ -176,29 +181,29 @@ impl Upstream {
     ) -> Result<PassedAnswer, Failure> {
         let method = forwarded.method.clone();
         let footprint = self.profile.footprint(&method, &forwarded.target);
-        let own_target = self.profile.canonical_target(&method, &forwarded.target, &HeaderMap::new());
+        let own_target = self.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
         let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
-        self.profile.wrote(&footprint);
+        self.profile.observe_write(&footprint);
         let write = self.session.open_write(footprint);
         let shows = forwarded.shows.clone();
-        let told = self.exchange(forwarded).await;
-        let outcome = match &told {
-            Ok(told) => write_outcome(told.answer.head.status, rules),
+        let exchanged = self.exchange(forwarded).await;
+        let outcome = match &exchanged {
+            Ok(exchanged) => write_outcome(exchanged.answer.head.status, rules),
             Err(failure) if failure.error.may_have_reached_origin() || streams => WriteOutcome::Unknown,
             Err(_) => WriteOutcome::DidNotHappen,
         };
-        if let Ok(told) = &told {
-            self.heed_own_write(&method, shows.as_ref(), told, rules);
+        if let Ok(exchanged) = &exchanged {
+            self.heed_own_write(&method, shows.as_ref(), exchanged, rules);
         }
-        let closed = self.session.close_write(write, outcome, |footprint| match &told {
-            Ok(Told { answer, .. }) => {
+        let closed = self.session.close_write(write, outcome, |footprint| match &exchanged {
+            Ok(Exchanged { answer, .. }) => {
                 self.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
             }
             Err(_) => footprint,
         });
-        let answered = told.map(|Told { answer, received, .. }| PassedAnswer {
+        let answered = exchanged.map(|Exchanged { answer, received, .. }| PassedAnswer {
             sync_token: self.session.response_line_after_write(&received.tokens),
             ..answer
         });
@@ -216,39 +221,50 @@ impl Upstream {
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
-                self.feed(&post, answer, position, rules).await
+                self.feed(&post, answer, write, position, rules).await
             }
             (answered, ..) => answered,
         }
     }
 
     /// Remembers the state of which the answer to an own write tells. A `DELETE` tells of the state before it, which may be the
-    /// news of somebody else's write.
-    fn heed_own_write(&self, method: &Method, shows: Option<&CacheKey>, told: &Told, rules: &CachingRules) {
-        let head = &told.answer.head;
+    /// news of another caller's write.
+    fn heed_own_write(
+        &self,
+        method: &Method,
+        shows: Option<&CacheKey>,
+        exchanged: &Exchanged,
+        rules: &CachingRules,
+    ) {
+        let head = &exchanged.answer.head;
         let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
         if *method != Method::DELETE {
             self.session.remember_own_tag(tag);
+            if let Some(key) = shows {
+                self.appearances.note(self.session.sent_order(), key.canonical_target());
+            }
         } else if let Some(key) = shows {
             let no_fields = HeaderMap::new();
             let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);
-            self.record_shown(deleted, &told.snapshot, &told.received, rules);
+            self.record_shown(deleted, &exchanged.snapshot, &exchanged.received, rules);
         }
     }
 
-    /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to
-    /// it; if another write closed meanwhile, nobody can tell in which order they happened.
+    /// Stores the answer to a `POST` that describes its own target. It includes that very write, and so covers the log up to it; if
+    /// another write that can have touched the same closed meanwhile, it is not known in which order they happened.
     async fn feed(
         &self,
         post: &PresentedRequest,
         answer: PassedAnswer,
+        write: WriteId,
         position: u64,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
         let PassedAnswer { head, body, covers, sync_token } = answer;
-        let (Ok(storable), true) = (storable(post, &head, rules), position == covers.closed_position + 1)
-        else {
-            return Ok(PassedAnswer { head, body, covers, sync_token });
+        let touches_same = |other: &Footprint| self.profile.touches(other, post.key.canonical_target());
+        let storable = match storable(post, &head, rules) {
+            Ok(storable) if !self.session.another_closed_since(write, covers, touches_same) => storable,
+            _ => return Ok(PassedAnswer { head, body, covers, sync_token }),
         };
         match read_whole(body, rules.max_stored_body_bytes, STORING_TIME_LIMIT, std::future::pending()).await
         {
@@ -270,7 +286,7 @@ impl Upstream {
         }
     }
 
-    /// An answer that was made because of somebody else's write, and carries no token of it: whoever sees it must not read an
+    /// Waits after an answer that another caller's write caused and that carries no token of it: who is given it must not read an
     /// older state afterwards.
     async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
         let touches_same =
@@ -282,7 +298,7 @@ impl Upstream {
     fn tells_of_others(&self, head: &ResponseHead) -> bool {
         self.session.clauses().tokenless_answer_waits
             && !head.fields.contains_key(SYNC_TOKEN)
-            // An origin without tokens is consistent by itself: there a success tells of nobody else's write.
+            // An origin without tokens is consistent by itself: there a success tells of no other write.
             && (!head.status.is_success() || self.session.response_line().is_some())
     }
 }

@@ -1,6 +1,6 @@
 //! One fetch, from its snapshot to its result. It only acts: [`absorb`] decides what an answer means.
 //!
-//! The order is the promise: the snapshot is taken before the first byte leaves; news (`Sync-Token`, throttling) is recorded
+//! The order is the promise: the snapshot is taken before the first byte leaves; what its head says (`Sync-Token`, throttling) is recorded
 //! before anything is handed on; a response is in the store before the last byte of it can have reached a caller.
 
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::collapse::Leader;
+use super::collapse::{Leader, Role};
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
 use crate::body::{BodyError, FlowingBody};
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
+use crate::decide::hit_for_miss::is_hit_for_miss;
+use crate::decide::shows_change::ShownState;
 use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
-use crate::decide::validation::{Sent, callers_own, validation};
-use crate::decide::{Asked, ResponseHead, Unreachable};
+use crate::decide::validation::{ConditionalFields, callers_own, validation};
+use crate::decide::{ResponseHead, SentRequest, Unreachable};
 use crate::error::ProxyError;
-use crate::headers::conditional::EntityTagCondition;
 use crate::presented_request::PresentedRequest;
-use crate::stored_response::StoredResponse;
+use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
-use crate::sync_token::coverage::CoverageVerdict;
+use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::session::{Received, Snapshot};
 use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 use crate::transport::client::Outgoing;
@@ -39,13 +40,13 @@ const QUEUE_WAIT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a body may take to be read whole before it is streamed through instead of stored.
 pub(super) const STORING_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long an answer that nobody waits for any more is still read: small ones are worth storing.
+/// How long an answer without a waiting caller is still read: small ones are worth storing.
 const ABANDONED_GRACE: Duration = Duration::from_millis(500);
 
 /// The result of a fetch for all its followers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum SharedResult {
-    /// A response that is stored, or would be if there were room: everyone may be answered from it.
+    /// A response that is stored, or would be if there were room: every follower may be answered from it.
     Response(SharedResponse),
     /// The answer is for the leader alone: ask for yourself.
     NotShared {
@@ -137,7 +138,7 @@ pub struct Retrieval {
 
 /// What came back, before its body.
 struct Answered {
-    sent: Sent,
+    sent: ConditionalFields,
     head: ResponseHead,
     received: Received,
     response: Response<AnswerBody>,
@@ -145,9 +146,38 @@ struct Answered {
 
 /// What an answer tells the session, with the snapshot of its request.
 #[derive(Clone, Copy)]
-struct News<'a> {
+struct Observation<'a> {
     snapshot: &'a Snapshot,
     received: &'a Received,
+}
+
+impl Upstream {
+    /// Joins the fetch for a key if `satisfies` its coverage, or leads one. The snapshot is there if it has started.
+    pub fn join(
+        &self,
+        collapse_key: &CacheKey,
+        satisfies: impl FnOnce(Coverage) -> bool,
+    ) -> (Role<SharedResult>, Option<Snapshot>) {
+        let mut snapshot = None;
+        let role = self.collapsing.join(collapse_key, satisfies, || {
+            let taken = self.session.snapshot(&[]);
+            let covers = taken.covers;
+            snapshot = Some(taken);
+            covers
+        });
+        (role, snapshot)
+    }
+
+    /// Remembers whether the key of a request is hit-for-miss after this result.
+    pub fn remember_hit_for_miss(&self, request: &PresentedRequest, result: &LeaderResult) {
+        match result {
+            LeaderResult::Stored { .. } => self.hit_for_miss.remove(&request.sharing_key()),
+            LeaderResult::Alone(unshared) if is_hit_for_miss(unshared.not_stored, unshared.may_pass()) => {
+                self.hit_for_miss.insert(&request.sharing_key());
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Retrieval {
@@ -192,7 +222,7 @@ impl Retrieval {
         }
     }
 
-    /// Asks upstream and absorbs the answer. `given_up` resolves when nobody wants the body any more.
+    /// Asks upstream and absorbs the answer. `given_up` resolves when no caller wants the body any more.
     pub async fn ask(&self, mut snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeaderResult {
         if self.upstream.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
@@ -224,7 +254,7 @@ impl Retrieval {
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
         let sent = match in_hand {
-            None if upstream.hit_for_miss.contains(&self.request.key) => callers_own(&self.request),
+            None if upstream.hit_for_miss.contains(&self.request.sharing_key()) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {
@@ -262,7 +292,7 @@ impl Retrieval {
         let upstream = &self.upstream;
         let Answered { sent, head, .. } = answered;
         let covers = upstream.session.covers_as_received(snapshot.covers);
-        let asked = Asked {
+        let asked = SentRequest {
             request: &self.request,
             method: self.method(),
             in_hand,
@@ -271,8 +301,7 @@ impl Retrieval {
             covers,
         };
         let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
-            let demands_nothing = Presented::Known { required_version: 0 };
-            upstream.verdict(&self.request, stored.covers, &demands_nothing, &self.rules)
+            upstream.verdict(&self.request, stored.covers, &Presented::NOTHING, &self.rules)
         });
         absorb(&asked, head, verdict, &self.rules, upstream.clock.now())
     }
@@ -287,39 +316,37 @@ impl Retrieval {
     ) -> LeaderResult {
         let Answered { head, received, response, .. } = answered;
         let body = response.into_body();
-        let news = News { snapshot, received: &received };
+        let observation = Observation { snapshot, received: &received };
         match change {
-            Change::Store(storable) => self.store(*storable, None, head, body, news, given_up).await,
+            Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
-                        self.store(storable, Some(first), completion.head, body, news, given_up).await
+                        self.store(storable, Some(first), completion.head, body, observation, given_up).await
                     }
-                    Err(reason) => self.alone(completion.head, joined(first, body), reason, news),
+                    Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
                 }
             }
             Change::Freshened(freshened) => {
                 let freshened = self.of_what_the_store_holds(*freshened);
-                self.put(freshened, &head, news)
+                self.put(freshened, &head, observation)
             }
             Change::AnswerOnly(response, not_stored) => {
-                self.record(Shown::whole(&self.request.key, &self.request.fields, &response), news);
+                self.record(Shown::whole(&self.request.key, &self.request.fields, &response), observation);
                 self.outdate(in_hand);
                 LeaderResult::Only { response, status: head.status, not_stored }
             }
             Change::NotModifiedForCaller => {
                 self.outdate(in_hand);
-                self.alone(head, FlowingBody::Empty, NotStored::Status, news)
+                self.alone(head, FlowingBody::Empty, NotStored::Status, observation)
             }
             Change::Outdate(not_stored) => {
                 self.outdate(in_hand);
-                self.alone(head, streaming(body), not_stored, news)
+                self.alone(head, streaming(body), not_stored, observation)
             }
-            Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, news),
-            Change::ServeStale(_, why) => {
-                LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head)))
-            }
+            Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, observation),
+            Change::ServeStale(why) => LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head))),
             Change::AskAgain(reason) => self.broken(reason.as_str().into()),
             Change::Reject(reason) => self.broken(reason.as_str().into()),
         }
@@ -332,7 +359,7 @@ impl Retrieval {
         first: Option<Bytes>,
         head: ResponseHead,
         body: AnswerBody,
-        news: News<'_>,
+        observation: Observation<'_>,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
         let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
@@ -343,13 +370,13 @@ impl Retrieval {
                     None => rest,
                     Some(first) => [first, rest].concat().into(),
                 };
-                let covers = self.upstream.session.covers_as_received(news.snapshot.covers);
+                let covers = self.upstream.session.covers_as_received(observation.snapshot.covers);
                 match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
-                    Ok(response) => self.put(response, &head, news),
+                    Ok(response) => self.put(response, &head, observation),
                     Err(NotStored::BodyBroken) => {
                         self.broken("its body has another length than it said".into())
                     }
-                    Err(reason) => self.alone(head, bytes.into(), reason, news),
+                    Err(reason) => self.alone(head, bytes.into(), reason, observation),
                 }
             }
             WholeBody::Streams(rest) => {
@@ -357,7 +384,7 @@ impl Retrieval {
                     None => rest,
                     Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
                 };
-                self.alone(head, body, NotStored::BodyTooLarge, news)
+                self.alone(head, body, NotStored::BodyTooLarge, observation)
             }
             WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
                 let upstream = self.upstream.client.authority().to_string();
@@ -370,31 +397,26 @@ impl Retrieval {
         }
     }
 
-    /// An answer for the caller alone, of which everyone else is to know what it shows.
+    /// An answer for the caller alone. What it shows is recorded for all.
     fn alone(
         &self,
         head: ResponseHead,
         body: FlowingBody,
         not_stored: NotStored,
-        news: News<'_>,
+        observation: Observation<'_>,
     ) -> LeaderResult {
         let request = &self.request;
-        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields);
-        if head.status == StatusCode::NOT_MODIFIED {
-            // It shows its caller that what he has is current.
-            shown.status = StatusCode::OK;
-            shown.entity_tag =
-                shown.entity_tag.or_else(|| only_tag(request.preconditions.if_none_match.as_ref()));
-        }
+        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields)
+            .to_who_had(request.preconditions.if_none_match.as_ref());
         if let FlowingBody::Full(bytes) = &body {
-            shown.body = Some(bytes);
+            shown.state.body = Some(bytes);
         }
-        self.record(shown, news);
+        self.record(shown, observation);
         LeaderResult::Alone(UnsharedAnswer { head, body, not_stored })
     }
 
-    fn record(&self, shown: Shown<'_>, news: News<'_>) -> u64 {
-        self.upstream.record_shown(shown, news.snapshot, news.received, &self.rules)
+    fn record(&self, shown: Shown<'_>, observation: Observation<'_>) -> u64 {
+        self.upstream.record_shown(shown, observation.snapshot, observation.received, &self.rules)
     }
 
     /// A 304 freshens the response in hand. The mistake under test freshens whatever the store holds by now.
@@ -430,11 +452,16 @@ impl Retrieval {
         Failure { why, error }
     }
 
-    fn put(&self, mut response: StoredResponse, head: &ResponseHead, news: News<'_>) -> LeaderResult {
+    fn put(
+        &self,
+        mut response: StoredResponse,
+        head: &ResponseHead,
+        observation: Observation<'_>,
+    ) -> LeaderResult {
         let target = self.request.key.canonical_target();
         let mut items = None;
         if response.status == StatusCode::OK && response.range.is_none() {
-            self.upstream.profile.learn(target, &response.body);
+            self.upstream.profile.observe_answer(target, &response.body);
             items = self.upstream.profile.list_items(target, &response.body);
             if response.covers.is_immutable()
                 && let Some(lifetime) = self.upstream.profile.immutable_for(target)
@@ -442,12 +469,10 @@ impl Retrieval {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
-        let shown = Shown {
-            items: items.as_deref(),
-            is_stored: true,
-            ..Shown::whole(&self.request.key, &self.request.fields, &response)
-        };
-        let revelation = self.record(shown, news);
+        let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
+        let (key, request_fields) = (&self.request.key, &self.request.fields);
+        let shown = Shown { key, request_fields, state, is_stored: true };
+        let revelation = self.record(shown, observation);
         response.covers.revelation = response.covers.revelation.max(revelation);
         let stored = self.upstream.put(&self.request.key, response.clone());
         if let Some(items) = items {
@@ -467,11 +492,4 @@ impl Retrieval {
 
 fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
     FlowingBody::Streaming(Chained::of(first, streaming(rest)))
-}
-
-/// The tag of a condition that names one only.
-fn only_tag(condition: Option<&EntityTagCondition>) -> Option<&[u8]> {
-    let mut tags = condition?.tags();
-    let tag = tags.next()?;
-    if tags.next().is_some() { None } else { Some(tag.as_bytes()) }
 }

@@ -1,21 +1,23 @@
 //! What an answer shows is recorded before anyone sees it: a change raises `required`, and outdates what is stored.
 //! [`shows_change`] decides; this gathers what it needs, and acts.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::header::{DATE, ETAG, LAST_MODIFIED};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{DATE, ETAG};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::Upstream;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
 use crate::decide::shows_change::{
-    Known, ShownBefore, ShownState, is_same_state, shows_a_state, shows_change,
+    ChangeContext, ShownBefore, ShownState, is_same_state, outdates, shows_a_state, shows_change,
 };
+use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
-use crate::profile::ItemState;
 use crate::stored_response::{CacheKey, StoredResponse};
+use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::{Received, Revelation, Snapshot};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
@@ -27,16 +29,8 @@ pub struct Shown<'a> {
     pub key: &'a CacheKey,
     /// The end-to-end fields of the request: they select a variant.
     pub request_fields: &'a HeaderMap,
-    /// The status. For a 304 that of the response which it is about.
-    pub status: StatusCode,
-    /// Its one well-formed entity tag.
-    pub entity_tag: Option<&'a [u8]>,
-    /// `Last-Modified`.
-    pub last_modified: Option<&'a [u8]>,
-    /// The body, where it was read whole.
-    pub body: Option<&'a [u8]>,
-    /// The states of a list's items, where they are known.
-    pub items: Option<&'a [ItemState]>,
+    /// The state that it shows. For a 304 that of the response which it is about.
+    pub state: ShownState<'a>,
     /// It is about to be stored.
     pub is_stored: bool,
 }
@@ -50,35 +44,26 @@ impl<'a> Shown<'a> {
         status: StatusCode,
         fields: &'a HeaderMap,
     ) -> Self {
-        Self {
-            key,
-            request_fields,
-            status,
-            entity_tag: tag_of(fields),
-            last_modified: fields.get(LAST_MODIFIED).map(HeaderValue::as_bytes),
-            body: None,
-            items: None,
-            is_stored: false,
+        Self { key, request_fields, state: ShownState::of_head(status, fields), is_stored: false }
+    }
+
+    /// The same to a request that said which versions its caller has: a 304 shows him that what he has is current.
+    #[must_use]
+    pub fn to_who_had(self, condition: Option<&'a EntityTagCondition>) -> Self {
+        if self.state.status != StatusCode::NOT_MODIFIED {
+            return self;
         }
+        let mut tags = condition.into_iter().flat_map(EntityTagCondition::tags);
+        // Of several it may be any.
+        let only_tag = tags.next().filter(|_| tags.next().is_none());
+        let entity_tag = self.state.entity_tag.or(only_tag.map(EntityTag::as_bytes));
+        Self { state: ShownState { status: StatusCode::OK, entity_tag, ..self.state }, ..self }
     }
 
     /// A whole response.
     #[must_use]
     pub fn whole(key: &'a CacheKey, request_fields: &'a HeaderMap, response: &'a StoredResponse) -> Self {
-        Self {
-            key,
-            request_fields,
-            status: response.status,
-            entity_tag: EntityTag::of_message(response.fields.get_all(&ETAG)).map(EntityTag::as_bytes),
-            last_modified: response.fields.get(&LAST_MODIFIED),
-            body: Some(&response.body),
-            items: None,
-            is_stored: false,
-        }
-    }
-
-    const fn state(&self) -> ShownState<'a> {
-        ShownState { status: self.status, entity_tag: self.entity_tag, body: self.body, items: self.items }
+        Self { key, request_fields, state: ShownState::of_response(response), is_stored: false }
     }
 }
 
@@ -106,24 +91,34 @@ impl Upstream {
         rules: &CachingRules,
     ) -> u64 {
         let clauses = self.session.clauses();
-        if !shows_a_state(shown.status) || (!shown.is_stored && !clauses.unstored_answers_show_change) {
+        if !shows_a_state(shown.state.status) || (!shown.is_stored && !clauses.unstored_answers_show_change) {
             return 0;
         }
         let stored = self.stored_for(shown.key, shown.request_fields);
         let target = shown.key.canonical_target();
-        let stored_items = match (shown.items, &stored) {
+        let stored_items = match (shown.state.items, &stored) {
             (Some(_), Some(stored)) => self.profile.list_items(target, &stored.body),
             _ => None,
         };
-        let held = stored.as_ref().map(|stored| ShownState {
-            items: stored_items.as_deref(),
-            ..Shown::whole(shown.key, shown.request_fields, stored).state()
-        });
-        let state = shown.state();
+        let held = stored
+            .as_ref()
+            .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
+        let state = shown.state;
         let was_last = self.last_shown.replace(shown.key, &state);
+        let is_dated = self.profile.is_dated(target);
+        self.note_appearances(target, &state, held.as_ref());
         let before = match held {
+            Some(held)
+                if stored
+                    .as_ref()
+                    .is_some_and(|stored| self.lacks_what_was_shown(target, &state, stored, &held)) =>
+            {
+                ShownBefore::Nothing
+            }
             Some(held) => ShownBefore::Stored(held),
             None if was_last || !clauses.first_answers_show_change => ShownBefore::Same,
+            // The first answer of another variant says nothing of those that are stored.
+            None if !rules.related && self.store.variants(shown.key).is_some() => ShownBefore::Same,
             None => ShownBefore::Nothing,
         };
         if !shown.is_stored
@@ -131,53 +126,78 @@ impl Upstream {
             && (stored.covers.sent_order < snapshot.covers.sent_order
                 // What was sent earlier may have been answered later.
                 || !self.session.tokens_tell_states_apart())
-            && outdates(&shown, stored, held)
+            && outdates(&state, held, false)
         {
             self.outdate(shown.key, stored);
         }
-        let is_dated = self.profile.is_dated(target);
-        let known = Known {
+        let known = ChangeContext {
             is_own: &|tag| self.session.wrote(tag),
             raised_at: self.session.raised_at(),
             settle_time: self.settle_time,
-            dated: shown.last_modified.filter(|_| is_dated).and_then(http_date::parse),
+            dated: state.last_modified.filter(|_| is_dated).and_then(http_date::parse),
         };
         let Some(mut revelation) = shows_change(&state, before, &known) else { return 0 };
         if !clauses.exempts_only_dated_singles && !is_dated && known.raised_at.is_some() {
             // The mistake under test.
             revelation = Revelation::Included;
         }
-        if !rules.related && received.tokens.is_empty() {
-            // Nothing else is known to belong together with it.
-            return 0;
-        }
+        let scope = self.order_scope(shown.key, rules);
         if clauses.news_before_answer {
-            return self.session.reveal(snapshot, received, revelation).revelation;
+            return self.session.reveal(snapshot, received, revelation, scope).revelation;
         }
-        self.reveal_late(snapshot.clone(), received.clone(), revelation);
+        self.reveal_late(snapshot.clone(), received.clone(), revelation, scope);
         0
     }
 
+    fn note_appearances(&self, target: &str, state: &ShownState<'_>, held: Option<&ShownState<'_>>) {
+        if !state.status.is_success() || held.is_some_and(|held| is_same_state(state, held)) {
+            return;
+        }
+        let sent_order = self.session.sent_order();
+        if self.profile.is_dated(target) {
+            self.appearances.note(sent_order, target);
+        }
+        let before = held.and_then(|held| held.items).unwrap_or_default();
+        for item in state.items.unwrap_or_default() {
+            if !before.contains(item) {
+                self.appearances.note(sent_order, &item.canonical_target);
+            }
+        }
+    }
+
+    /// Whether a list that is as it was stored lacks something that was shown to exist since: then that has been deleted.
+    fn lacks_what_was_shown(
+        &self,
+        target: &str,
+        state: &ShownState<'_>,
+        stored: &StoredResponse,
+        held: &ShownState<'_>,
+    ) -> bool {
+        if !state.status.is_success() || self.profile.is_dated(target) || !is_same_state(state, held) {
+            return false;
+        }
+        let shown = self.appearances.since(stored.covers.sent_order);
+        if shown.as_ref().is_some_and(Vec::is_empty) {
+            return false;
+        }
+        let Some(items) = self.profile.list_items(target, &stored.body) else { return false };
+        let Some(shown) = shown else { return true };
+        shown.iter().any(|shown| {
+            items.iter().all(|item| *item.canonical_target != **shown)
+                && PathAndQuery::try_from(&**shown).is_ok_and(|shown| {
+                    self.profile.touches(&self.profile.footprint(&Method::PUT, &shown), target)
+                })
+        })
+    }
+
     /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
-    fn reveal_late(&self, snapshot: Snapshot, received: Received, revelation: Revelation) {
+    fn reveal_late(&self, snapshot: Snapshot, received: Received, revelation: Revelation, scope: OrderScope) {
         let session = std::sync::Arc::clone(&self.session);
         tokio::spawn(async move {
-            tokio::time::sleep(super::LATE).await;
-            let _covers = session.reveal(&snapshot, &received, revelation);
+            tokio::time::sleep(super::exchange::LATE).await;
+            let _covers = session.reveal(&snapshot, &received, revelation, scope);
         });
     }
-}
-
-/// Whether an answer that is not stored shows that the stored response is no longer current. One that names neither a version nor
-/// an absence shows nothing about what others get: its origin may keep it for one caller.
-fn outdates(shown: &Shown<'_>, stored: &StoredResponse, held: &ShownState<'_>) -> bool {
-    let is_absent = matches!(shown.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let names_version = shown.entity_tag.is_some() || shown.last_modified.is_some();
-    let same_date = shown.entity_tag.is_none()
-        && held.entity_tag.is_none()
-        && shown.last_modified.is_some()
-        && shown.last_modified == stored.fields.get(&LAST_MODIFIED);
-    (is_absent || names_version) && !same_date && !is_same_state(&shown.state(), held)
 }
 
 const SLOTS: usize = 4_096;
@@ -200,23 +220,49 @@ impl Default for LastShown {
 }
 
 impl LastShown {
+    /// What tells one resource from another.
+    pub(super) fn hash_of(&self, key: &CacheKey) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// Notes the state, and says whether it was the last before as well.
     fn replace(&self, key: &CacheKey, state: &ShownState<'_>) -> bool {
+        let (slot, request) = self.slot_of(key);
+        let state = self.fingerprint(state);
+        let before = std::mem::replace(&mut self.lock()[slot], (request, state));
+        state != 0 && before == (request, state)
+    }
+
+    /// A list has shown the resource with this tag: if it was shown otherwise before, what comes next is not the same again.
+    pub(super) fn heed_item(&self, key: &CacheKey, entity_tag: &str) {
+        let (slot, request) = self.slot_of(key);
+        let entity_tag = Some(entity_tag.as_bytes());
+        let state = self.fingerprint(&ShownState { entity_tag, ..ShownState::default() });
+        let last = &mut self.lock()[slot];
+        if *last != (request, state) && last.0 == request {
+            *last = (0, 0);
+        }
+    }
+
+    fn slot_of(&self, key: &CacheKey) -> (usize, u64) {
         let request = self.hasher.hash_one(key) | 1;
+        (usize::try_from(request >> 1).unwrap_or_default() % SLOTS, request)
+    }
+
+    /// Zero for a state that nothing tells from another, which is never the same.
+    fn fingerprint(&self, state: &ShownState<'_>) -> u64 {
         let tells = state.entity_tag.is_some_and(|tag| !tag.starts_with(b"W"))
             || state.body.is_some()
             || !(state.status.is_success() || state.status.is_redirection());
-        // A state that nothing tells from another is never the same.
-        let state = if tells {
-            let body = state.body.filter(|_| state.entity_tag.is_none_or(|tag| tag.starts_with(b"W")));
-            self.hasher.hash_one((state.status.as_u16(), state.entity_tag, body)) | 1
-        } else {
-            0
-        };
-        let slot = usize::try_from(request >> 1).unwrap_or_default() % SLOTS;
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut slots[slot], (request, state));
-        state != 0 && before == (request, state)
+        if !tells {
+            return 0;
+        }
+        let body = state.body.filter(|_| state.entity_tag.is_none_or(|tag| tag.starts_with(b"W")));
+        self.hasher.hash_one((state.status.as_u16(), state.entity_tag, body)) | 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<[Fingerprints]>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -229,7 +275,34 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             entity_tag: tag.map(str::as_bytes),
             body,
-            items: None,
+            ..ShownState::default()
+        }
+    }
+
+    #[test]
+    fn a_304_shows_its_caller_that_the_one_version_that_he_has_is_current() {
+        let key = CacheKey::new("main", "", "/a");
+        let (request_fields, none) = (HeaderMap::new(), HeaderMap::new());
+        let mut tagged = HeaderMap::new();
+        tagged.insert(ETAG, HeaderValue::from_static("\"b\""));
+        for (status, fields, condition, expected) in [
+            (304, &none, Some("\"a\""), (200, Some("\"a\""))),
+            (304, &tagged, Some("\"a\", \"b\""), (200, Some("\"b\""))),
+            (304, &none, Some("\"a\", \"b\""), (200, None)),
+            (304, &none, None, (200, None)),
+            (200, &tagged, Some("\"a\""), (200, Some("\"b\""))),
+            (404, &none, Some("\"a\""), (404, None)),
+        ] {
+            let condition =
+                condition.map(|tags| EntityTagCondition::Listed(vec![HeaderValue::from_static(tags)]));
+            let status = StatusCode::from_u16(status).expect("a status");
+            let shown = Shown::by_head(&key, &request_fields, status, fields).to_who_had(condition.as_ref());
+            let expected = (expected.0, expected.1.map(str::as_bytes));
+            assert_eq!(
+                (shown.state.status.as_u16(), shown.state.entity_tag),
+                expected,
+                "{status} {condition:?}"
+            );
         }
     }
 
@@ -252,5 +325,13 @@ mod tests {
         last.replace(&key, &tagged);
         assert!(!last.replace(&CacheKey::new("main", "", "/b"), &tagged), "another request");
         assert!(last.replace(&key, &state(200, Some("\"a\""), Some(b"y"))), "a strong tag needs no body");
+        last.heed_item(&key, "\"a\"");
+        assert!(last.replace(&key, &tagged), "a list showed the same");
+        last.heed_item(&key, "\"b\"");
+        assert!(!last.replace(&key, &tagged), "a list showed another");
+        let absent = state(404, None, None);
+        last.replace(&key, &absent);
+        last.heed_item(&key, "\"a\"");
+        assert!(!last.replace(&key, &absent), "it existed in between");
     }
 }

@@ -44,12 +44,6 @@ impl SlotTable {
         }
     }
 
-    /// A number for a state, by the hasher of this table: it means nothing outside.
-    #[must_use]
-    pub fn fingerprint(&self, state: impl Hash) -> u64 {
-        self.hasher.hash_one(state)
-    }
-
     fn slot_of(&self, key: impl Hash) -> (usize, u64) {
         // Zero stands for no key.
         let fingerprint = self.hasher.hash_one(key) | 1;

@@ -51,7 +51,7 @@ fn may_name_policy(status: StatusCode, fields: &HeaderMap) -> bool {
 }
 
 /// Until when one upstream is left alone, and by whom: where callers' own credentials go upstream, each identity has a quota of
-/// its own there, and its pause is nobody else's.
+/// its own there, and its pause is for itself alone.
 #[derive(Debug)]
 pub struct Throttle {
     limit: Duration,
@@ -86,7 +86,7 @@ pub struct Pause {
 
 /// In whose name something was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asker(Cow<'static, str>);
+pub struct ThrottledIdentity(Cow<'static, str>);
 
 impl Throttle {
     /// Nothing is throttled. `limit` caps every hint; `partitions` tells callers apart where their own credentials go upstream.
@@ -97,23 +97,31 @@ impl Throttle {
 
     /// In whose name a request with these fields of its caller goes upstream.
     #[must_use]
-    pub fn asker(&self, fields: &HeaderMap) -> Asker {
+    pub fn identity(&self, fields: &HeaderMap) -> ThrottledIdentity {
         let partitions = self.partitions.as_ref();
-        Asker(partitions.map_or(Identity::SHARED.partition, |it| it.identity(fields).partition))
+        ThrottledIdentity(partitions.map_or(Identity::SHARED.partition, |it| it.identity(fields).partition))
     }
 
     /// Obeys the hint of an answer with this status, as [`retry_after`] found it; a shorter hint never shortens a longer one.
-    pub fn obey(&self, asker: &Asker, held: Held, status: StatusCode, hint: Duration, now: Timestamp) {
+    pub fn obey(
+        &self,
+        identity: &ThrottledIdentity,
+        held: Held,
+        status: StatusCode,
+        hint: Duration,
+        now: Timestamp,
+    ) {
         let until = Until { time: now.plus(hint.min(self.limit)), status };
         let mut paused = self.lock();
-        if paused.len() >= MAX_IDENTITIES && !paused.contains_key(&asker.0) {
+        if paused.len() >= MAX_IDENTITIES && !paused.contains_key(&identity.0) {
             paused.retain(|_, it| it.ends() > now);
-            let first_to_end = paused.iter().min_by_key(|(_, it)| it.ends()).map(|(asker, _)| asker.clone());
+            let first_to_end =
+                paused.iter().min_by_key(|(_, it)| it.ends()).map(|(identity, _)| identity.clone());
             if let Some(first_to_end) = first_to_end.filter(|_| paused.len() >= MAX_IDENTITIES) {
                 paused.remove(&first_to_end);
             }
         }
-        let paused = paused.entry(asker.0.clone()).or_default();
+        let paused = paused.entry(identity.0.clone()).or_default();
         let slot = match held {
             Held::Reads => &mut paused.reads,
             Held::Writes => &mut paused.writes,
@@ -126,15 +134,15 @@ impl Throttle {
     /// What is left of the pause for a request with these fields of its caller; `None` when the upstream may be asked.
     #[must_use]
     pub fn pause(&self, fields: &HeaderMap, held: Held, now: Timestamp) -> Option<Pause> {
-        // Mostly nobody is paused, and nobody needs to be told apart.
+        // Mostly there is no pause, and identities need not be told apart.
         if self.lock().is_empty() {
             return None;
         }
-        let Asker(asker) = self.asker(fields);
+        let ThrottledIdentity(identity) = self.identity(fields);
         let mut all = self.lock();
-        let paused = *all.get(&asker)?;
+        let paused = *all.get(&identity)?;
         if paused.ends() <= now {
-            all.remove(&asker);
+            all.remove(&identity);
             return None;
         }
         drop(all);
@@ -170,7 +178,12 @@ impl Upstream {
     }
 
     /// Obeys the hint of an answer, if there is one. A problem body is read before, within bounds, and stays readable.
-    pub(super) async fn obey(&self, asker: &Asker, response: &mut Response<AnswerBody>, now: Timestamp) {
+    pub(super) async fn obey(
+        &self,
+        identity: &ThrottledIdentity,
+        response: &mut Response<AnswerBody>,
+        now: Timestamp,
+    ) {
         let status = response.status();
         let Some(hint) = retry_after(status, response.headers(), now) else { return };
         let mut held = Held::Reads;
@@ -180,7 +193,7 @@ impl Upstream {
                 held = held_back(&body);
             }
         }
-        self.throttle.obey(asker, held, status, hint, now);
+        self.throttle.obey(identity, held, status, hint, now);
     }
 }
 
@@ -222,13 +235,13 @@ mod tests {
     #[test]
     fn pauses_of_reads_and_of_writes_end_each_in_its_time() {
         let throttle = throttle();
-        let nobody = HeaderMap::new();
-        let asker = throttle.asker(&nobody);
-        throttle.obey(&asker, Held::Writes, TOO_MANY, Duration::from_secs(9), NOW);
-        assert_eq!(throttle.pause(&nobody, Held::Reads, NOW), None);
-        throttle.obey(&asker, Held::Reads, TOO_MANY, Duration::from_secs(3), NOW);
+        let anonymous = HeaderMap::new();
+        let identity = throttle.identity(&anonymous);
+        throttle.obey(&identity, Held::Writes, TOO_MANY, Duration::from_secs(9), NOW);
+        assert_eq!(throttle.pause(&anonymous, Held::Reads, NOW), None);
+        throttle.obey(&identity, Held::Reads, TOO_MANY, Duration::from_secs(3), NOW);
         let is_paused =
-            |held, after| throttle.pause(&nobody, held, NOW.plus(Duration::from_secs(after))).is_some();
+            |held, after| throttle.pause(&anonymous, held, NOW.plus(Duration::from_secs(after))).is_some();
         assert!(is_paused(Held::Reads, 2) && !is_paused(Held::Reads, 3));
         assert!(is_paused(Held::Writes, 8) && !is_paused(Held::Writes, 9));
     }
@@ -238,7 +251,7 @@ mod tests {
         let throttle = throttle();
         for number in 0..=MAX_IDENTITIES {
             let lasts = Duration::from_secs(if number == 1 { 1 } else { 50 });
-            throttle.obey(&throttle.asker(&bearer(number)), Held::Reads, TOO_MANY, lasts, NOW);
+            throttle.obey(&throttle.identity(&bearer(number)), Held::Reads, TOO_MANY, lasts, NOW);
         }
         let is_paused = |fields: &HeaderMap| throttle.pause(fields, Held::Reads, NOW).is_some();
         assert!(is_paused(&bearer(0)) && is_paused(&bearer(MAX_IDENTITIES)));
@@ -246,7 +259,7 @@ mod tests {
         assert!(!is_paused(&bearer(MAX_IDENTITIES + 1)) && !is_paused(&HeaderMap::new()));
         assert_eq!(throttle.lock().len(), MAX_IDENTITIES);
         let one = Throttle::new(Duration::from_secs(60), None);
-        one.obey(&one.asker(&bearer(0)), Held::Reads, TOO_MANY, Duration::from_secs(5), NOW);
+        one.obey(&one.identity(&bearer(0)), Held::Reads, TOO_MANY, Duration::from_secs(5), NOW);
         assert!(
             one.pause(&bearer(1), Held::Reads, NOW).is_some(),
             "the sidecar's own credential is one identity"
@@ -263,14 +276,14 @@ mod tests {
         };
         assert_eq!(remaining(0), None);
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::TOO_MANY_REQUESTS,
             Duration::from_secs(10),
             NOW,
         );
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::TOO_MANY_REQUESTS,
             Duration::from_secs(2),
@@ -279,7 +292,7 @@ mod tests {
         assert_eq!(remaining(4), Some(Duration::from_secs(6)));
         assert_eq!(remaining(10), None);
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::TOO_MANY_REQUESTS,
             Duration::MAX,
@@ -294,7 +307,7 @@ mod tests {
         let status =
             || throttle.pause(&HeaderMap::new(), Held::Reads, NOW).map(|pause| pause.status.as_u16());
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::SERVICE_UNAVAILABLE,
             Duration::from_secs(5),
@@ -302,7 +315,7 @@ mod tests {
         );
         assert_eq!(status(), Some(503));
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::TOO_MANY_REQUESTS,
             Duration::from_secs(2),
@@ -310,7 +323,7 @@ mod tests {
         );
         assert_eq!(status(), Some(503), "the longer one still");
         throttle.obey(
-            &throttle.asker(&HeaderMap::new()),
+            &throttle.identity(&HeaderMap::new()),
             Held::Reads,
             StatusCode::TOO_MANY_REQUESTS,
             Duration::from_secs(9),

@@ -22,7 +22,7 @@ use crate::transport::caller_body::CallerBody;
 
 /// What became of the tokens that a caller presented.
 #[derive(Debug)]
-pub enum Learned {
+pub enum ResolvedTokens {
     /// All of them are known, as what a stored response must include.
     Demands(Presented),
     /// The origin refuses the request, whatever the state: that is the answer.
@@ -40,7 +40,7 @@ pub enum Learned {
 
 /// Why asking about values told nothing of what they demand.
 #[derive(Debug)]
-enum Unlearned {
+enum Unresolved {
     Refused(PassedAnswer),
     Failed(Failure),
 }
@@ -48,30 +48,31 @@ enum Unlearned {
 impl Upstream {
     /// What the tokens in `fields` demand. Asks the origin if some never passed through here: with the caller's values in the
     /// place of ours, and without conditions, so that the answer shows a state and brings its token.
-    pub async fn learn(
+    pub async fn resolve_tokens(
         &self,
         fields: &HeaderMap,
         method: &Method,
         target: &PathAndQuery,
         shows: Option<&CacheKey>,
         rules: &CachingRules,
-    ) -> Learned {
+    ) -> ResolvedTokens {
         loop {
             let presented = self.session.requirement(fields);
-            let Presented::Unknown(values) = &presented else { return Learned::Demands(presented) };
+            let Presented::Unknown(values) = &presented else { return ResolvedTokens::Demands(presented) };
             match self.ask_about(values, fields, method, target, shows, rules).await {
                 Ok(answer) if self.learn_from(&answer, values) => {
                     return match self.session.requirement(fields) {
-                        Presented::Unknown(values) => {
-                            Learned::StillUnknown { answer, replaced_ours: self.session.keeps_id_of(&values) }
-                        }
-                        known => Learned::Demands(known),
+                        Presented::Unknown(values) => ResolvedTokens::StillUnknown {
+                            answer,
+                            replaced_ours: self.session.keeps_id_of(&values),
+                        },
+                        known => ResolvedTokens::Demands(known),
                     };
                 }
                 // A reset came in between: what they demand now is a question of its own.
                 Ok(_) => {}
-                Err(Unlearned::Refused(answer)) => return Learned::Refused(answer),
-                Err(Unlearned::Failed(failure)) => return Learned::Unknown(presented, failure),
+                Err(Unresolved::Refused(answer)) => return ResolvedTokens::Refused(answer),
+                Err(Unresolved::Failed(failure)) => return ResolvedTokens::Unknown(presented, failure),
             }
         }
     }
@@ -89,9 +90,9 @@ impl Upstream {
         target: &PathAndQuery,
         shows: Option<&CacheKey>,
         rules: &CachingRules,
-    ) -> Result<PassedAnswer, Unlearned> {
+    ) -> Result<PassedAnswer, Unresolved> {
         if let Some(failure) = self.throttled(fields, self.clock.now()) {
-            return Err(Unlearned::Failed(failure));
+            return Err(Unresolved::Failed(failure));
         }
         let mut unconditional = fields.clone();
         for name in CONDITIONAL_FIELDS.iter().chain([&RANGE]) {
@@ -106,15 +107,15 @@ impl Upstream {
             unknown_tokens: values.to_vec(),
             shows: shows.cloned(),
         };
-        let answer = self.forward(asked, rules).await.map_err(Unlearned::Failed)?;
+        let answer = self.forward(asked, rules).await.map_err(Unresolved::Failed)?;
         match answer.head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),
             status if status.is_success() || status.is_redirection() => Ok(answer),
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
-                Err(Unlearned::Failed(self.no_state(status, fields)))
+                Err(Unresolved::Failed(self.no_state(status, fields)))
             }
-            status if status.is_server_error() => Err(Unlearned::Failed(self.no_state(status, fields))),
-            _ => Err(Unlearned::Refused(answer)),
+            status if status.is_server_error() => Err(Unresolved::Failed(self.no_state(status, fields))),
+            _ => Err(Unresolved::Refused(answer)),
         }
     }
 

@@ -1,5 +1,5 @@
-//! What must hold for any input: no panic, no hang, and the round trip of each grammar. Called by the fuzz targets beside this
-//! file, and by the suite.
+//! The properties of every input: no panic, no hang, and the round trip of each grammar. The fuzz targets in this
+//! directory and the suite call these functions.
 
 use std::time::Duration;
 
@@ -17,13 +17,16 @@ use tagalong::internals::decide::disconnected::disconnected;
 use tagalong::internals::decide::freshen::freshen;
 use tagalong::internals::decide::reuse::reuse;
 use tagalong::internals::decide::storable::storable;
-use tagalong::internals::decide::{Asked, Decision, ResponseHead, SentConditions, Staleness, Unreachable};
+use tagalong::internals::decide::{
+    Decision, ResponseHead, SentConditions, SentRequest, Staleness, Unreachable,
+};
 use tagalong::internals::headers::access_key::{AccessKey, EMPTY_CONTENT_SHA256, Secret};
 use tagalong::internals::headers::cache_control::{RequestDirectives, ResponseDirectives};
 use tagalong::internals::headers::conditional::Preconditions;
 use tagalong::internals::headers::entity_tag::{self, EntityTag};
 use tagalong::internals::headers::hmac_authorization::{self, HmacAuthorization, SignedRequest};
 use tagalong::internals::headers::range::{ContentRange, RangeField};
+use tagalong::internals::headers::survey::FieldSet;
 use tagalong::internals::headers::{http_date, request_date, vary as vary_field};
 use tagalong::internals::presented_request::PresentedRequest;
 use tagalong::internals::profile::Profile;
@@ -37,15 +40,15 @@ use tagalong::internals::sync_token::aggregate::Aggregate;
 use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
 use tagalong::internals::sync_token::token;
 
-/// Some whole second in 2026.
+/// A whole second in 2026.
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
 
-/// The value of every line that can be one.
+/// The field value of every line that is a valid one.
 fn values(data: &[u8]) -> impl Iterator<Item = HeaderValue> {
     data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok())
 }
 
-/// `Name: value`, line by line; what is none is left out.
+/// The fields of lines of the form `Name: value`. Other lines are left out.
 fn fields(data: &[u8]) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n') {
@@ -58,7 +61,7 @@ fn fields(data: &[u8]) -> HeaderMap {
     fields
 }
 
-/// What stands before and after the first line that says `---`.
+/// The parts before and after the first line `---`.
 fn halves(data: &[u8]) -> (&[u8], &[u8]) {
     let mark = b"\n---\n";
     match data.windows(mark.len()).position(|window| window == mark) {
@@ -67,22 +70,22 @@ fn halves(data: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Request target to cache key: one canonical form, which is its own and names the same resource.
+/// Request target to cache key: the canonical form is a fixed point and names the same resource.
 pub(crate) fn cache_key(data: &[u8]) {
     let Ok(target) = PathAndQuery::try_from(data) else { return };
     let origin = Uri::from_static("http://origin.example");
-    let none = HeaderMap::new();
+    let none = FieldSet::default();
     let app_configuration = AppConfiguration::new(Vec::new());
     let generic = Generic::new(&origin, Sharing::Guarded, Vec::new());
     let profiles: [&dyn Profile; 2] = [&app_configuration, &generic];
     for profile in profiles {
-        let Ok(canonical) = profile.canonical_target(&Method::GET, &target, &none) else { continue };
+        let Ok(canonical) = profile.canonical_target(&Method::GET, &target, none) else { continue };
         let again: PathAndQuery = canonical.parse().expect("a canonical target is a target");
-        let twice = profile.canonical_target(&Method::GET, &again, &none).expect("and has a canonical form");
+        let twice = profile.canonical_target(&Method::GET, &again, none).expect("and has a canonical form");
         assert_eq!(canonical, twice, "{} of {target}", profile.name());
         let key = CacheKey::new("upstream", "partition", &canonical);
         assert_eq!(key.canonical_target(), canonical);
-        // A write to it touches what is stored for it.
+        // A write to the target outdates its stored response.
         let write = profile.footprint(&Method::PUT, &target);
         let is_list = profile.resource_name(&target).is_none();
         assert!(is_list || profile.touches(&write, &canonical), "{} of {target}", profile.name());
@@ -90,12 +93,13 @@ pub(crate) fn cache_key(data: &[u8]) {
     }
     if let Some(canonical) = canonicalize(target.path(), target.query()) {
         let (path, query) = canonical.text.split_once('?').unwrap_or((&canonical.text, ""));
-        let again = canonicalize(path, Some(query)).expect("a canonical text has a canonical form");
+        let again = canonicalize(path, Some(query)).expect("a canonical target has a canonical form");
         assert_eq!(again.resource, canonical.resource, "{target}");
     }
 }
 
-/// `Cache-Control` of requests and responses: lines mean what their list means; nothing is read that is not there.
+/// `Cache-Control` of requests and responses: several lines mean the same as one list, and every parsed directive is in
+/// the input.
 pub(crate) fn cache_control(data: &[u8]) {
     let (mut lines, mut joined) = (HeaderMap::new(), HeaderMap::new());
     for value in values(data) {
@@ -108,7 +112,7 @@ pub(crate) fn cache_control(data: &[u8]) {
     }
     let (request, response) =
         (RequestDirectives::from_fields(&lines), ResponseDirectives::from_fields(&lines));
-    // A quotation mark that is left open takes what follows on its line, and no more.
+    // An open quotation mark takes the rest of its line, and no other line.
     if !data.contains(&b'"') {
         assert_eq!(request, RequestDirectives::from_fields(&joined));
         assert_eq!(response, ResponseDirectives::from_fields(&joined));
@@ -120,7 +124,7 @@ pub(crate) fn cache_control(data: &[u8]) {
     assert!(says(b"only-if-cached") || !request.only_if_cached);
 }
 
-/// Entity tags and the conditional fields: what was read reads the same again, alone and in a list.
+/// Entity tags and the conditional fields: a parsed tag, printed, parses to the same tag, alone and in a list.
 pub(crate) fn entity_tags(data: &[u8]) {
     let mut presented = HeaderMap::new();
     for value in values(data) {
@@ -146,7 +150,7 @@ pub(crate) fn entity_tags(data: &[u8]) {
     }
 }
 
-/// Dates in every form: what is read is written as IMF-fixdate and read the same.
+/// Dates in every form: a parsed date, printed as IMF-fixdate, parses to the same date.
 pub(crate) fn http_dates(data: &[u8]) {
     if let Some(time) = http_date::parse(data) {
         assert_eq!(http_date::parse(http_date::format(time).as_bytes()), Some(time));
@@ -162,7 +166,8 @@ pub(crate) fn http_dates(data: &[u8]) {
     }
 }
 
-/// `Sync-Token`: what is read is printed in the strict form and read the same; the aggregate is always a field value.
+/// `Sync-Token`: a parsed token, printed in the strict form, parses to the same token. The aggregate is always a valid
+/// field value.
 pub(crate) fn sync_tokens(data: &[u8]) {
     let lines = || data.split(|byte| *byte == b'\n');
     let received = token::parse_response(lines());
@@ -175,7 +180,7 @@ pub(crate) fn sync_tokens(data: &[u8]) {
 
     let mut aggregate = Aggregate::default();
     let _asked = aggregate.requirement(presented.clone());
-    assert_eq!(aggregate.newest().count(), 0, "what callers present is never observed");
+    assert_eq!(aggregate.newest().count(), 0, "tokens that callers present do not enter the aggregate");
     aggregate.observe(&received, Timestamp::default());
     let line = aggregate.response_line(&[]);
     assert!(token::parse_response([line.as_bytes()]).iter().eq(aggregate.newest()));
@@ -197,8 +202,8 @@ pub(crate) fn sync_tokens(data: &[u8]) {
     assert!(line.is_empty() || HeaderValue::from_bytes(line.as_bytes()).is_ok());
 }
 
-/// `Authorization` of the HMAC scheme: parameters read the same when printed; nothing made up is verified; what the key signs
-/// is, for any target and body.
+/// `Authorization` of the HMAC scheme: printed parameters parse to the same parameters. No made-up signature is valid.
+/// A signature of the key is valid for any target and body.
 pub(crate) fn authorization(data: &[u8]) {
     let key = AccessKey::new("id", Secret::new(b"fuzzed secret".to_vec())).expect("an access key");
     let (authority, date) = ("127.0.0.1:8484", http_date::format(NOW));
@@ -250,12 +255,13 @@ fn presented_request(data: &[u8]) -> PresentedRequest {
         range,
         carries_cookie: fields.contains_key("cookie"),
         authorized: fields.contains_key(AUTHORIZATION),
+        names_ids: false,
         private_partition: false,
         fields,
     }
 }
 
-/// A first line with a status, and fields.
+/// A response head: a first line with a status, and fields.
 fn response_head(data: &[u8], time: Timestamp) -> ResponseHead {
     let status =
         data.get(..3).and_then(|digits| StatusCode::from_bytes(digits).ok()).unwrap_or(StatusCode::OK);
@@ -264,14 +270,14 @@ fn response_head(data: &[u8], time: Timestamp) -> ResponseHead {
 
 fn check_stored(stored: &StoredResponse, rules: &CachingRules) {
     let fields = stored.fields.to_header_map();
-    assert_eq!(StoredFields::pack(&fields), stored.fields, "packing is its own inverse");
+    assert_eq!(StoredFields::pack(&fields), stored.fields, "packing an unpacked head gives the same head");
     assert!(!fields.contains_key(CONNECTION) && !fields.contains_key(TRANSFER_ENCODING));
     assert!(rules.sharing == Sharing::Rfc9111 || !fields.contains_key(SET_COOKIE));
     assert!(!stored.status.is_informational() && stored.status != StatusCode::NOT_MODIFIED);
 }
 
-/// Whole heads: request fields, the head that is stored, and the head that answers its validation, each behind a line `---`.
-/// Storing, reusing, freshening and absorbing hold their promises whatever stands there.
+/// Whole heads, separated by lines `---`: request fields, the head that is stored, and the head that answers its
+/// validation. Storing, reusing, freshening and absorbing keep their invariants for any content.
 pub(crate) fn response_heads(data: &[u8]) {
     let (request, heads) = halves(data);
     let (first, second) = halves(heads);
@@ -287,7 +293,7 @@ pub(crate) fn response_heads(data: &[u8]) {
         for conditions in
             [SentConditions { own: true, callers: false }, SentConditions { own: false, callers: true }]
         {
-            let asked = Asked {
+            let asked = SentRequest {
                 request: &request,
                 method: &request.method,
                 in_hand,
@@ -321,7 +327,7 @@ pub(crate) fn response_heads(data: &[u8]) {
             );
             assert!(away.is_err() || !stored.policy.no_cache);
         }
-        let asked = Asked {
+        let asked = SentRequest {
             request: &request,
             method: &request.method,
             in_hand,
@@ -344,7 +350,7 @@ pub(crate) fn response_heads(data: &[u8]) {
     }
 }
 
-/// `Range` and `Content-Range`: what is read prints the same, and positions lie within.
+/// `Range` and `Content-Range`: a parsed value prints the same, and its positions are inside the representation.
 pub(crate) fn ranges(data: &[u8]) {
     if let RangeField::Single(range) = RangeField::parse(data) {
         let printed = range.to_string();
@@ -361,8 +367,8 @@ pub(crate) fn ranges(data: &[u8]) {
     }
 }
 
-/// `Vary`: response fields, and behind a line `---` those of the request. Who fetched a variant is shown it; its key names the
-/// fields that it depends on, and survives a second making.
+/// `Vary`: response fields and, after a line `---`, the fields of the request. A variant answers the request that
+/// fetched it. Its key names the fields that it depends on, and making the key again gives the same key.
 pub(crate) fn vary(data: &[u8]) {
     let (response, request) = halves(data);
     let (response, request) = (fields(response), fields(request));
@@ -375,10 +381,10 @@ pub(crate) fn vary(data: &[u8]) {
     for name in vary_field::selecting_names(&key) {
         let name = HeaderName::from_bytes(name).expect("a field name");
         assert!(response.contains_key(VARY));
-        // Somebody who sends something else there is not shown it.
+        // A request with another value does not get the variant.
         let mut other = request.clone();
-        other.insert(&name, HeaderValue::from_static("something-nobody-sends"));
-        let sends_that = request.get_all(&name).iter().any(|value| value == "something-nobody-sends");
+        other.insert(&name, HeaderValue::from_static("another-value"));
+        let sends_that = request.get_all(&name).iter().any(|value| value == "another-value");
         assert!(sends_that || !vary_field::selects(&key, &other), "{name}");
     }
 }
@@ -387,7 +393,8 @@ fn escaped(text: &str, reserved: &[char]) -> String {
     text.chars().flat_map(|next| reserved.contains(&next).then_some('\\').into_iter().chain([next])).collect()
 }
 
-/// App Configuration filters and queries: what is read prints and reads the same, and a filter matches what it names.
+/// App Configuration filters and queries: a parsed filter, printed, parses to the same filter, and it matches the names
+/// in it.
 pub(crate) fn filters(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(filter) = TextFilter::parse("key", Some(text), true) {
@@ -417,7 +424,7 @@ pub(crate) fn filters(data: &[u8]) {
         let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
         let parameters = query.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
         let printed = parameters.collect::<Vec<_>>().join("&");
-        let again = Query::parse(&printed).expect("a query that was printed");
+        let again = Query::parse(&printed).expect("a printed query is a query");
         assert!(again.iter().eq(query.iter()), "{printed}");
     }
 }

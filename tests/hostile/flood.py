@@ -3,9 +3,9 @@
 
     ulimit -n 20000; tests/hostile/flood.py [--binary PATH] [--idle N] [--slow N] [--seconds N]
 
-Takes the latencies of hits first in the quiet, then during the flood, and the sidecar's resident memory and open files before,
-during and after. Needs Linux and Python 3.10, no packages; by hand, on a quiet machine (the suite runs a small form). Exits 0
-only if every hit was answered, the 99th percentile stayed within three times the quiet one, and all files were closed after.
+Measures the latencies of hits without and with the flood, and the sidecar's resident memory and open files before, during and
+after it. Needs Linux and Python 3.10, no packages. Run it by hand on a quiet machine; the suite runs a small form. Exits 0 only
+if every hit was answered, the 99th percentile stayed within three times the quiet one, and all files were closed afterwards.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=100000\r\nETag: \"a\"\r\nCo
 
 
 def origin():
-    """Answers one request a connection, for as long as this process runs."""
+    """Answers one request on each connection, until this process ends."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
@@ -40,7 +40,7 @@ def origin():
 
 
 async def idle(port):
-    """Holds a connection, and takes another one when it is cut."""
+    """Holds a connection open, and opens another one when it is cut."""
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -51,7 +51,7 @@ async def idle(port):
 
 
 async def slow(port):
-    """Sends a request a byte a second, and begins anew when it is cut."""
+    """Sends a request at one byte a second, and starts again when it is cut."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

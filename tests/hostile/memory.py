@@ -3,10 +3,10 @@
 
     tests/hostile/memory.py [--binary PATH] [--copies N] [--only REGEX] [--all]
 
-Each request is sent to a fresh sidecar on N connections at once (default 200); the peak of its resident memory, less what it
-had when it was ready and warm, divided by N, is what one costs, connection included. No request may cost more than 64 KiB and
-16 times its own size. Needs Linux and Python 3.10, no packages. The collection is looked for as run.py does; --binary as there.
---all lists every request, not only the ten dearest and those over the bound.
+Each request is sent to a fresh sidecar on N connections at once (default 200). The cost of one request, connection included, is
+the peak of resident memory minus the memory of the warm sidecar, divided by N. No request may cost more than 64 KiB plus 16
+times its own size. Needs Linux and Python 3.10, no packages. --binary and the place of the collection are those of run.py.
+--all lists every request, not only the ten most expensive ones and those over the bound.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from run import COLLECTION, built_binary, free_ports
 
 WARM = b"GET /kv/warm?api-version=1.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"a\"\r\nContent-Length: 4\r\n\r\nbody"
-# For answers, or for the sidecar to have taken in what it takes in of a request that is never finished.
+# The time for answers, or for the sidecar to read an incomplete request.
 PATIENCE_SECONDS = 1.0
 
 
@@ -45,7 +45,7 @@ async def origin(reader, writer):
 
 
 async def exchange(port, raw, barrier):
-    """Sends one request when all can, and reads until the connection closes or nothing more comes."""
+    """Sends one request together with the others, and reads until the connection closes or is silent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await barrier.wait()
     try:
@@ -58,7 +58,7 @@ async def exchange(port, raw, barrier):
 
 
 class Barrier:
-    """asyncio.Barrier came with Python 3.11."""
+    """A barrier: asyncio.Barrier needs Python 3.11."""
 
     def __init__(self, count):
         self.missing, self.open = count, asyncio.Event()
@@ -76,7 +76,7 @@ def resident_bytes(pid, name):
 
 
 async def cost(binary, upstream, raw, copies):
-    """Bytes that one of so many copies costs at the peak."""
+    """The cost of one copy at the peak, in bytes."""
     listen, admin = free_ports(2)
     run = [binary, "run", "--listen", f"127.0.0.1:{listen}", "--admin-listen", f"127.0.0.1:{admin}"]
     run += ["--upstream", f"http://127.0.0.1:{upstream}", "--profile", "app-configuration", "--credential", "none"]
@@ -119,7 +119,7 @@ async def main():
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     if not (COLLECTION / "bad_requests.jsonl").is_file():
-        sys.exit(f"there is no hostile collection in {COLLECTION}: name its directory in TAGALONG_HOSTILE")
+        sys.exit(f"the hostile collection is not in {COLLECTION}; set TAGALONG_HOSTILE to its directory")
     binary = (options.binary or built_binary()).resolve()
     server = await asyncio.start_server(origin, "127.0.0.1", 0, limit=4 << 20)
     upstream = server.sockets[0].getsockname()[1]

@@ -3,13 +3,13 @@
 
     tests/hostile/run.py [--binary PATH] [--core] [--no-slow] [--only REGEX]
 
-The collection is not part of this project: it is looked for in $TAGALONG_HOSTILE, else in ../shared/hostile beside the
-project. It starts `tagalong run` on free loopback ports before the collection's own origin, with an access key that the cases
-look for upstream, and exits as hostile.py does: 0 only if every case in scope passes.
+The collection is not part of this project. It is in $TAGALONG_HOSTILE, or in ../shared/hostile beside the project. This script
+starts `tagalong run` on free loopback ports in front of the collection's own origin, with an access key that the cases expect
+upstream. Its exit code is that of hostile.py: 0 only if every case in scope passes.
 
 --binary PATH   the tagalong binary; built with cargo unless given
---core          without a credential: leaves out the cases about credential, guard and tokens
---no-slow       leaves out the cases that wait for deadlines
+--core          runs without a credential: skips the cases about credential, guard and tokens
+--no-slow       skips the cases that wait for deadlines
 --only REGEX    runs only cases whose line matches
 """
 
@@ -24,12 +24,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 COLLECTION = pathlib.Path(os.environ.get("TAGALONG_HOSTILE", ROOT.parent / "shared" / "hostile"))
-# 32 ASCII bytes that say what they are.
+# 32 ASCII bytes.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
 
 
 def free_ports(count):
-    """Free ports of five digits: the cases count on the length of the proxy's address."""
+    """Free ports of five digits: the cases depend on the length of the proxy's address."""
     sockets, ports = [], []
     while len(ports) < count:
         taken = socket.socket()
@@ -50,7 +50,7 @@ def built_binary():
         message = json.loads(line)
         if message.get("executable"):
             return pathlib.Path(message["executable"])
-    sys.exit("cargo built no binary")
+    sys.exit("cargo built no binary; run cargo build to see the error")
 
 
 def main():
@@ -61,7 +61,7 @@ def main():
     parser.add_argument("--only")
     options = parser.parse_args()
     if not (COLLECTION / "hostile.py").is_file():
-        sys.exit(f"there is no hostile collection in {COLLECTION}: name its directory in TAGALONG_HOSTILE")
+        sys.exit(f"the hostile collection is not in {COLLECTION}; set TAGALONG_HOSTILE to its directory")
     binary = (options.binary or built_binary()).resolve()
     listen, admin, origin = free_ports(3)
     run = [binary, "run", "--listen", f"127.0.0.1:{listen}", "--admin-listen", f"127.0.0.1:{admin}"]

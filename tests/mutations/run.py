@@ -2,6 +2,7 @@
 """Seeds security bugs into a copy of this project, one at a time, and tells which of them the tests catch.
 
     tests/mutations/run.py [--target-dir DIR] [--jobs N] [--separately] [NAME...]
+    tests/mutations/run.py --check
 
 mutations.toml lists them. The copy and its build lie in a temporary directory. All of them are put into one build, each behind
 a switch that an environment variable turns on for one run of the tests: a build takes longer than the tests. The tests beside
@@ -11,6 +12,7 @@ it takes as long as some dozens of test runs. Exits 0 only if at least 95 % were
 --target-dir DIR  build there instead, to keep what is built for the next time
 --jobs N          so many mutations at once (default 2)
 --separately      seed and build each by itself, as the line would be written; for what does not fit behind a switch
+--check           build nothing: say whether each stands in exactly one place of the code as it is, and exit 1 if one does not
 """
 
 import argparse
@@ -37,11 +39,25 @@ pub fn is_mutated(name: &str) -> bool {{
 """
 
 
+def without_tests(text):
+    """The code of a file before its tests."""
+    return text.partition("#[cfg(test)]\nmod tests")[0]
+
+
+def misplaced(mutations):
+    """One line for each mutation that does not stand in exactly one place."""
+    lines = []
+    for name, mutation in mutations.items():
+        path = ROOT / mutation["file"]
+        found = without_tests(path.read_text()).count(mutation["old"]) if path.exists() else 0
+        if found != 1:
+            lines.append(f"{name}: `{mutation['old']}` must stand once in {mutation['file']}, not {found} times; correct mutations.toml")
+    return lines
+
+
 def seeded(text, name, mutation, behind_switch):
     """The text of a file with a mutation in it."""
-    code, _, tests = text.partition("#[cfg(test)]\nmod tests")
-    if code.count(mutation["old"]) != 1:
-        sys.exit(f"{name}: `{mutation['old']}` must stand once in {mutation['file']}, not {code.count(mutation['old'])} times")
+    code = without_tests(text)
     new = mutation["new"]
     if behind_switch:
         new = f'(if crate::is_mutated("{name}") {{ {new} }} else {{ {mutation["old"]} }})'
@@ -111,8 +127,14 @@ def main():
     parser.add_argument("--target-dir", type=pathlib.Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--separately", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     mutations = tomllib.loads((ROOT / "tests/mutations/mutations.toml").read_text())
+    if lines := misplaced(mutations):
+        sys.exit("\n".join(lines))
+    if options.check:
+        print(f"{len(mutations)} mutations, each in one place")
+        return
     if unknown := set(options.names) - set(mutations):
         sys.exit(f"mutations.toml has no {', '.join(sorted(unknown))}")
     chosen = {name: mutation for name, mutation in mutations.items() if not options.names or name in options.names}

@@ -19,6 +19,9 @@ exits 0 only if nothing failed.
 --only NAME         run only scripts whose path contains NAME
 --rounds N          how often python/session.py has one client write and two others read at once; by hand, the full form:
                         tests/sdk/run.py --target sidecar --only session --rounds 1000
+--seconds N         how long python/refreshing.py lets providers refresh; by hand, the full form, with the defaults of both sides:
+                        tests/sdk/run.py --target sidecar --only refreshing --seconds 600
+--refresh-seconds N how often they refresh there (default: a twentieth of the seconds, which is the sidecar's freshness)
 --skip-install      take the installed clients as they are
 
 The environment's proxy settings are withheld from the clients: everything here stays on loopback.
@@ -50,11 +53,15 @@ SCRIPTS = {
     "python/provider.py": "0s",
     "python/consistency.py": "30s",
     "python/session.py": "3s",
+    "python/refreshing.py": "3s",
     "javascript/client.js": "0s",
     "javascript/hazards.js": "0s",
     "javascript/provider.js": "0s",
     "javascript/consistency.js": "30s",
 }
+# It needs a sidecar, with a freshness of its own: see --seconds.
+REFRESHING = "python/refreshing.py"
+DIRECT = [script for script in SCRIPTS if script != REFRESHING]
 # What shows that a way of access works: every operation of each client.
 OPERATIONS = [script for script in SCRIPTS if "client" in script or "provider" in script]
 ACCESSES = {"static-key": list(SCRIPTS), "local-keys": OPERATIONS, "token": OPERATIONS}
@@ -151,12 +158,14 @@ def start_emulator(binary, settle, directory, stack):
     return f"http://127.0.0.1:{port}", admin
 
 
-def start_sidecar(binary, origin, access, directory, stack):
-    """Starts a sidecar that lets callers in so; returns what the clients need to know."""
+def start_sidecar(binary, origin, access, freshness, directory, stack):
+    """Starts a sidecar that lets callers in so, with this freshness unless None; returns what the clients need to know."""
     port, admin_port = free_ports(2)
     directory.mkdir()
     command = [binary, "run", "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
     command += ["--upstream", origin, "--profile", "app-configuration", "--credential", "hmac"]
+    if freshness:
+        command += ["--freshness", freshness]
     connection_string = f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}"
     command += ["--connection-string-file", secret_file(directory / "connection-string", connection_string)]
     scheme, known = "http", {"TAGALONG_ID": TRIVIAL_ID, "TAGALONG_SECRET": TRIVIAL_SECRET}
@@ -175,7 +184,11 @@ def start_sidecar(binary, origin, access, directory, stack):
         known["TAGALONG_TOKEN"] = LOCAL_TOKEN
     log = stack.enter_context(open(directory / "sidecar.log", "wb"))
     stack.enter_context(server(command, f"http://127.0.0.1:{admin_port}/readyz", log))
-    return known | {"TAGALONG_ENDPOINT": f"{scheme}://127.0.0.1:{port}"}
+    return known | {
+        "TAGALONG_ENDPOINT": f"{scheme}://127.0.0.1:{port}",
+        "TAGALONG_METRICS": f"http://127.0.0.1:{admin_port}/metrics",
+        "TAGALONG_ORIGIN": connection_string,
+    }
 
 
 def secret_file(path, text):
@@ -185,17 +198,17 @@ def secret_file(path, text):
     return path
 
 
-def run(script, environment):
+def run(script, environment, limit_seconds):
     """Runs one script and passes its lines on; returns (passed, failed)."""
     interpreter = PYTHON if script.startswith("python/") else "node"
     command = [interpreter, HERE / script]
     try:
         ended = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SCRIPT_LIMIT_SECONDS
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_seconds
         )
         output, code = ended.stdout, ended.returncode
     except subprocess.TimeoutExpired as late:
-        output, code = (late.stdout or b"").decode(errors="replace"), f"none within {SCRIPT_LIMIT_SECONDS} s"
+        output, code = (late.stdout or b"").decode(errors="replace"), f"none within {limit_seconds} s"
     print(output, end="", flush=True)
     lines = output.splitlines()
     passed = sum(line.startswith("ok ") for line in lines)
@@ -215,8 +228,12 @@ def main():
     parser.add_argument("--binary", type=pathlib.Path)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seconds", type=int, default=40)
+    parser.add_argument("--refresh-seconds", type=int)
     parser.add_argument("--skip-install", action="store_true")
     options = parser.parse_args()
+    freshness_seconds = max(options.seconds // 20, 1)
+    limit_seconds = SCRIPT_LIMIT_SECONDS + max(options.rounds, options.seconds)
     if not options.skip_install:
         install()
     binary = options.binary.resolve() if options.binary else build()
@@ -226,26 +243,29 @@ def main():
     common = without_proxies() | {
         "TAGALONG_TARGET": options.target,
         "TAGALONG_ROUNDS": str(options.rounds),
+        "TAGALONG_SECONDS": str(options.seconds),
+        "TAGALONG_REFRESH_SECONDS": str(options.refresh_seconds or freshness_seconds),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     with contextlib.ExitStack() as stack:
         emulators = functools.cache(lambda settle: start_emulator(binary, settle, directory, stack))
 
         @functools.cache
-        def known(settle, access):
+        def known(settle, access, freshness):
             origin, admin = emulators(settle)
             if access == "direct":
                 clients = {"TAGALONG_ENDPOINT": origin, "TAGALONG_ID": CREDENTIAL_ID, "TAGALONG_SECRET": SECRET}
             else:
-                clients = start_sidecar(binary, origin, access, directory / f"{access}-{settle}", stack)
+                clients = start_sidecar(binary, origin, access, freshness, directory / f"{access}-{settle}-{freshness}", stack)
             return clients | {"TAGALONG_ADMIN": admin}
 
         for access in accesses:
             print(f"# {options.target}, {access}", flush=True)
-            for script in ACCESSES.get(access, SCRIPTS):
+            for script in ACCESSES.get(access, DIRECT):
                 if options.only and not any(part in script for part in options.only):
                     continue
-                outcome = run(script, common | known(SCRIPTS[script], access))
+                freshness = f"{freshness_seconds}s" if script == REFRESHING else None
+                outcome = run(script, common | known(SCRIPTS[script], access, freshness), limit_seconds)
                 passed, failed = passed + outcome[0], failed + outcome[1]
     if failed:
         print(f"the servers' output is in {directory}")

@@ -1,5 +1,5 @@
-//! The dependencies keep to `deny.toml`: its licences, sources, bans and lowest versions, checked here without
-//! `cargo deny`, so that `cargo test` notices too.
+//! Checks the dependencies against `deny.toml` (licences, sources, bans and lowest versions) without `cargo deny`, so
+//! that `cargo test` finds violations.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn numbers(version: &str) -> [u64; 3] {
     if version.contains('-') { [major, minor, u64::saturating_sub(patch, 1)] } else { numbers }
 }
 
-/// Whether a ban (`name`, perhaps with `version = "<1.2.3"`) hits a package.
+/// Whether a ban (`name`, optionally with `version = "<1.2.3"`) matches a package.
 fn is_banned(ban: &toml::Value, name: &str, version: &str) -> bool {
     let lowest =
         ban.get("version").map(|it| it.as_str().unwrap().strip_prefix('<').expect("only < is understood"));
@@ -37,7 +37,7 @@ fn is_banned(ban: &toml::Value, name: &str, version: &str) -> bool {
 }
 
 #[test]
-fn nothing_banned_and_nothing_below_its_lowest_version() {
+fn no_dependency_is_banned_or_below_its_lowest_version() {
     let deny = toml_file("deny.toml");
     let bans = deny["bans"]["deny"].as_array().unwrap();
     let hits: Vec<_> = locked()
@@ -51,7 +51,7 @@ fn nothing_banned_and_nothing_below_its_lowest_version() {
 }
 
 #[test]
-fn a_ban_hits_what_it_names() {
+fn a_ban_matches_the_named_versions() {
     let ban: Table = "ban = { name = 'h2', version = '<0.4.16' }".parse().unwrap();
     for (version, banned) in
         [("0.4.15", true), ("0.3.99", true), ("0.4.16", false), ("0.4.20", false), ("1.0.0", false)]
@@ -62,7 +62,7 @@ fn a_ban_hits_what_it_names() {
     assert!(!is_banned(&ban["ban"], "h2o", "0.1.0"));
 }
 
-/// `deny.toml` refuses unknown registries and repositories; what it allows by default is cargo's own registry, and so there is
+/// `deny.toml` refuses unknown registries and repositories and allows the default registry of cargo, so there is
 /// exactly one source.
 #[test]
 fn everything_comes_from_one_registry() {
@@ -107,7 +107,7 @@ fn every_licence_is_allowed() {
     }
 }
 
-/// Reads a licence expression (SPDX, with the old `/` for OR): true if a choice exists that takes allowed ones only.
+/// Parses a licence expression (SPDX, with the old `/` for OR). True if a choice with allowed licences only exists.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();

@@ -1,4 +1,4 @@
-//! `tagalong emulator --data`: a process that is killed under load has lost no write that it acknowledged.
+//! `tagalong emulator --data`: a process that is killed under load loses no acknowledged write.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-/// A running emulator; killed without a warning when it is dropped.
+/// A running emulator. Dropping it kills the process with SIGKILL.
 struct Process {
     child: Child,
     address: SocketAddr,
@@ -29,12 +29,12 @@ impl Process {
         let address = loop {
             let before = seen.len();
             assert!(log.read_line(&mut seen).unwrap() > 0, "the emulator ended before it was ready: {seen}");
-            // `listen=[127.0.0.1:PORT]` in the line that says that it is ready.
+            // The line about readiness has `listen=[127.0.0.1:PORT]`.
             if let Some((_, rest)) = seen[before..].split_once("listen=[") {
                 break rest.split([']', ',']).next().unwrap().parse().unwrap();
             }
         };
-        // Whatever it still says must not fill the pipe and stop it.
+        // Reads the rest of the log, so that a full pipe does not block the process.
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Self { child, address }
     }
@@ -62,7 +62,7 @@ impl Connection {
         Self(BufReader::new(stream))
     }
 
-    /// The status and body of the answer; an error when the server has gone.
+    /// The status and body of the answer; an error if the server is gone.
     fn ask(&mut self, method: &str, key: &str, content: &str) -> io::Result<(u16, String)> {
         let request = format!(
             "{method} /kv/{key}?api-version=2023-11-01 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
@@ -92,11 +92,11 @@ impl Connection {
     }
 }
 
-/// What a writer knows of a key: `Some` value, or `None` after an acknowledged deletion. A key whose last write was not
-/// acknowledged is not known.
+/// The acknowledged state of each key: `Some` value, or `None` after a deletion. A key with an unacknowledged last
+/// write is left out.
 type Known = BTreeMap<String, Option<u64>>;
 
-/// Writes, rewrites and deletes until the server has gone; tells of every acknowledgement.
+/// Writes, rewrites and deletes until the server is gone. Sends a message for every acknowledgement.
 fn write_until_gone(address: SocketAddr, writer: String, acknowledged: &mpsc::Sender<()>) -> Known {
     let mut connection = Connection::open(address);
     let mut known = Known::new();
@@ -141,16 +141,19 @@ fn a_kill_under_load_loses_no_acknowledged_write() {
         for writer in writers {
             known.extend(writer.join().unwrap());
         }
-        // Everything that was acknowledged in any round so far is there.
+        // Every write that was acknowledged in any round so far is present.
         let process = Process::start(&data);
         let mut connection = Connection::open(process.address);
         for (key, value) in &known {
             let (status, body) = connection.ask("GET", key, "").unwrap();
             match value {
-                None => assert_eq!(status, 404, "{key} came back: {body}"),
+                None => assert_eq!(status, 404, "{key} was deleted and exists again: {body}"),
                 Some(number) => {
                     assert_eq!(status, 200, "{key} is lost");
-                    assert!(body.contains(&format!("\"value\":\"{number}\"")), "{key} went back: {body}");
+                    assert!(
+                        body.contains(&format!("\"value\":\"{number}\"")),
+                        "{key} has an older value: {body}"
+                    );
                 }
             }
         }

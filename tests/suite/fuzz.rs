@@ -1,6 +1,6 @@
-//! The bodies of the fuzz targets over the committed corpus, and over inputs made from it: a short run on every `cargo test`.
+//! Runs the fuzz targets over the committed corpus and over mutations of it, briefly on every `cargo test`.
 //!
-//! `FUZZ_ROUNDS=1000000 cargo test --test suite fuzz` runs longer, `FUZZ_SEED` repeats a run that failed.
+//! `FUZZ_ROUNDS=1000000 cargo test --test suite fuzz` runs longer. `FUZZ_SEED` repeats a failed run.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -23,13 +23,13 @@ const TARGETS: [(&str, Body); 10] = [
     ("filters", bodies::filters),
 ];
 
-/// Inputs made for one target, unless `FUZZ_ROUNDS` says otherwise: a second or two without optimisation.
+/// The default number of inputs for one target: one or two seconds without optimisation.
 const ROUNDS: u64 = 3_000;
 
-/// No input is longer, so that none takes long.
+/// The maximum length of an input, so that no input takes long.
 const MOST_BYTES: usize = 2_048;
 
-/// What grammars turn on.
+/// Characters and words with a meaning in the grammars.
 const WORDS: [&[u8]; 44] = [
     b"\n",
     b"\n---\n",
@@ -91,7 +91,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-/// One of the inputs with a few bytes put in, taken out, overwritten, doubled, or taken from another one.
+/// One of the inputs with a few bytes inserted, removed, overwritten, repeated, or copied from another input.
 fn mutated(random: &mut fastrand::Rng, inputs: &[Vec<u8>]) -> Vec<u8> {
     let any = |random: &mut fastrand::Rng| inputs[random.usize(..inputs.len())].clone();
     let mut input = any(random);
@@ -128,7 +128,7 @@ fn hold(target: &str, body: Body, input: &[u8], origin: &str) {
 fn every_target_holds_over_its_corpus() {
     for (target, body) in TARGETS {
         let inputs = corpus(target);
-        assert!(inputs.len() >= 3, "{target} has hardly a corpus");
+        assert!(inputs.len() >= 3, "add inputs to the corpus of {target}");
         for input in inputs {
             hold(target, body, &input, "corpus");
         }
@@ -136,7 +136,7 @@ fn every_target_holds_over_its_corpus() {
 }
 
 #[test]
-fn every_target_holds_over_what_is_made_from_its_corpus() {
+fn every_target_holds_over_mutations_of_its_corpus() {
     let seed = setting("FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = setting("FUZZ_ROUNDS").unwrap_or(ROUNDS);
     println!("FUZZ_SEED={seed} FUZZ_ROUNDS={rounds}");

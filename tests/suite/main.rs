@@ -1,4 +1,4 @@
-//! One binary for all tests that look at the project, or at the running program, from outside.
+//! One binary for all tests of the project and the running program from outside.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! What an operator is given: example configurations, the Kubernetes manifest, the dashboard, and the commands. Limits and
-//! life cycle of the running sidecar.
+//! The operator's files and commands: example configurations, the Kubernetes manifest, the dashboard, probes. Limits
+//! and life cycle of the running sidecar.
 
 mod draining;
 mod flood;

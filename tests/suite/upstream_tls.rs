@@ -1,4 +1,4 @@
-//! Upstreams over real TLS: which certificates are trusted, HTTP/2 by ALPN, the sidecar's own certificate, and tunnels.
+//! Upstreams over real TLS: trusted certificates, HTTP/2 by ALPN, the client certificate of the sidecar, and tunnels.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::support::sidecar::Sidecar;
 
-/// A certificate authority of the test, with files for the sidecar.
+/// A certificate authority of the test, with its files for the sidecar.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
@@ -74,7 +74,7 @@ impl Authority {
     }
 }
 
-/// An origin over TLS that counts by which HTTP version it was asked.
+/// An origin over TLS that records the HTTP version of each request.
 struct TlsOrigin {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Version>>>,
@@ -147,7 +147,7 @@ const H1: &[u8] = b"http/1.1";
 const H2: &[u8] = b"h2";
 
 #[tokio::test]
-async fn an_upstream_is_asked_in_the_best_version_that_both_speak() {
+async fn the_newest_http_version_of_both_sides_is_used() {
     let authority = Authority::new();
     for (protocols, setting, version) in [
         (&[H2, H1][..], "upstream.http2=true", Version::HTTP_2),
@@ -165,7 +165,7 @@ async fn an_upstream_is_asked_in_the_best_version_that_both_speak() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_refused_with_the_reason() {
+async fn an_untrusted_certificate_is_refused_with_the_reason() {
     let authority = Authority::new();
     let origin = TlsOrigin::start(&authority, &[H1], false).await;
     let sidecar = sidecar(&origin, &[]).await;
@@ -176,7 +176,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_wants_a_certificate_gets_the_configured_one() {
+async fn an_upstream_that_requires_a_certificate_gets_the_configured_one() {
     let authority = Authority::new();
     let origin = TlsOrigin::start(&authority, &[H1], true).await;
     let without = sidecar(&origin, &[authority.trusting()]).await;
@@ -188,7 +188,7 @@ async fn an_upstream_that_wants_a_certificate_gets_the_configured_one() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_a_tunnel_and_sees_nothing_else() {
+async fn a_proxy_gets_connect_and_sees_only_the_tunnel() {
     let authority = Authority::new();
     let origin = TlsOrigin::start(&authority, &[H1], false).await;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");

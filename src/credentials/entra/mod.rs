@@ -1,9 +1,9 @@
-//! A Microsoft Entra access token, kept fresh by one task: it asks ahead of expiry, one request at a time, and neither start-up
-//! nor an answer from the store ever waits for it.
+//! A Microsoft Entra access token. One task renews it ahead of expiry with one request at a time, so that neither
+//! start-up nor an answer from the store waits for it.
 //!
-//! Not by way of `azure_identity` (1.0.0): it makes every request of the last five minutes of a token wait for the next one and
-//! fails them if that fails, reads its own clock, insists on `https` where tests need loopback, and brings a second HTTP client
-//! and a second TLS library. What is needed are three requests.
+//! `azure_identity` (1.0.0) is not used. It makes every request in the last five minutes of a token wait for the next
+//! token and fails them if that fails. It reads its own clock, insists on `https` where tests need loopback, and brings
+//! a second HTTP client and a second TLS library. Three requests suffice.
 
 pub mod request;
 
@@ -28,32 +28,33 @@ use crate::config::{self, Secret};
 use crate::headers::retry_after::retry_after;
 use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
 use crate::transport::dial::Dial;
-use request::{Identity, Proof, Token, audience_of, read_token, token_request};
+use request::{ClientCredential, Principal, Token, audience_of, read_token, token_request};
 
 /// The public cloud's issuer.
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 /// The instance metadata service, the same on every machine in Azure.
 const IMDS: &str = "http://169.254.169.254";
 /// How long a request waits for the first token, or for one after an outage of the issuer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The first pause after a failure; doubled up to [`LONGEST_PAUSE`].
+const TOKEN_DEADLINE: Duration = Duration::from_secs(5);
+/// The first pause after a failure. Each further failure doubles it, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A token that the upstream refuses is replaced at most so often: an upstream that refuses every token must not make this a
-/// flood of requests to the issuer.
+/// The least time between two renewals of a refused token: an upstream that refuses every token must not cause a flood
+/// of requests to the issuer.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
-/// The clock is looked at so often while a token lasts: a machine that slept must not find an expired one.
+/// The longest time without a look at the clock while a token lasts: after a suspension of the machine the token may
+/// have expired.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// No answer with a token is larger.
+/// The largest accepted answer of an issuer.
 const ANSWER_LIMIT_BYTES: usize = 256 * 1024;
 
-/// Why tokens cannot be asked for at all.
+/// Why no tokens can be requested.
 #[derive(Debug, thiserror::Error)]
 pub enum EntraError {
-    /// Something is missing.
+    /// A setting is missing.
     #[error("credential.kind = \"entra\" needs {0}")]
     Missing(&'static str),
-    /// The client secret would travel in the clear.
+    /// The client secret would be sent unencrypted.
     #[error("{authority} would receive a secret over plain http; write https, or use a loopback address")]
     Cleartext {
         /// The issuer.
@@ -64,9 +65,9 @@ pub enum EntraError {
     SecretFile(std::io::Error),
 }
 
-/// Who the sidecar is for the issuer, with secrets by file so that they may rotate.
+/// The sidecar's identity for the issuer. Secrets are read from files, so that they may rotate.
 #[derive(Debug)]
-enum Holder {
+enum PrincipalSettings {
     Secret { tenant_id: String, client_id: String, secret: SecretSource },
     Federated { tenant_id: String, client_id: String, file: PathBuf },
     Managed { client_id: String },
@@ -78,45 +79,48 @@ enum SecretSource {
     File(PathBuf),
 }
 
-/// What keeps the token fresh and what asks for it.
+/// The state that the renewing task and the requests share.
 #[derive(Debug)]
-struct Shared {
+struct TokenState {
     token: ArcSwapOption<Token>,
-    /// Whether there is a usable token; and a knock for whoever waits for one.
+    /// Whether there is a usable token. Each change wakes the requests that wait for one.
     available: watch::Sender<bool>,
-    /// Why there is none.
+    /// Why there is no usable token.
     failure: ArcSwapOption<String>,
-    /// The upstream refused the token.
+    /// Notified if the upstream has refused the token.
     renew: Notify,
 }
 
-/// Proves the sidecar with an access token.
+/// Authenticates with an access token.
 pub struct EntraCredential {
-    shared: Arc<Shared>,
-    keeper: Arc<Keeper>,
+    shared: Arc<TokenState>,
+    renewer: Arc<TokenRenewer>,
     keeping: OnceLock<AbortOnDropHandle<()>>,
     refusals: Refusals,
 }
 
 impl std::fmt::Debug for EntraCredential {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("EntraCredential").field("holder", &self.keeper.holder).finish_non_exhaustive()
+        formatter
+            .debug_struct("EntraCredential")
+            .field("principal", &self.renewer.principal)
+            .finish_non_exhaustive()
     }
 }
 
-struct Keeper {
-    holder: Holder,
+struct TokenRenewer {
+    principal: PrincipalSettings,
     audience: String,
     client: PooledClient,
     clock: Clock,
 }
 
 impl EntraCredential {
-    /// The identity that configuration and environment (`AZURE_…`, as workload identity sets it) name. Asks for the first token
-    /// in the background at once if there is a runtime, else with the first request.
+    /// A credential for the identity that configuration and environment (`AZURE_…`, as workload identity sets it) name.
+    /// It requests the first token in the background at once if there is a runtime, else with the first request.
     ///
     /// # Errors
-    /// [`EntraError`] when nobody could be asked.
+    /// [`EntraError`] if a setting is missing or unusable.
     pub fn new(
         upstream: &config::Upstream,
         variable: impl Fn(&str) -> Option<String>,
@@ -129,7 +133,7 @@ impl EntraCredential {
             "" => variable(name).unwrap_or_default(),
             text => text.to_owned(),
         };
-        let holder = holder(settings, &or_variable)?;
+        let principal = principal(settings, &or_variable)?;
         let audience = match (settings.audience.as_str(), upstream.profile()) {
             ("", config::ProfileKind::AppConfiguration) => {
                 audience_of(upstream.url.host().unwrap_or_default())
@@ -141,7 +145,7 @@ impl EntraCredential {
             }
             (audience, _) => audience.to_owned(),
         };
-        let issuer = issuer(settings, &holder, &or_variable)?;
+        let issuer = issuer(settings, &principal, &or_variable)?;
         let limits = ExchangeLimits {
             connect_deadline: upstream.connect_deadline,
             header_deadline: upstream.header_deadline,
@@ -153,7 +157,7 @@ impl EntraCredential {
             return Err(EntraError::Missing("an authority or imds with scheme and host"));
         };
         let client = PooledClient::new(scheme, authority, dial, limits);
-        let shared = Shared {
+        let shared = TokenState {
             token: ArcSwapOption::empty(),
             available: watch::Sender::new(false),
             failure: ArcSwapOption::empty(),
@@ -161,7 +165,7 @@ impl EntraCredential {
         };
         let credential = Self {
             shared: Arc::new(shared),
-            keeper: Arc::new(Keeper { holder, audience, client, clock }),
+            renewer: Arc::new(TokenRenewer { principal, audience, client, clock }),
             keeping: OnceLock::new(),
             refusals,
         };
@@ -171,11 +175,11 @@ impl EntraCredential {
         Ok(credential)
     }
 
-    /// Starts the task that keeps the token fresh, once.
+    /// Starts the task that renews the token, once.
     fn keep(&self) {
         self.keeping.get_or_init(|| {
-            let (keeper, shared) = (Arc::clone(&self.keeper), Arc::clone(&self.shared));
-            AbortOnDropHandle::new(tokio::spawn(async move { keeper.keep_fresh(&shared).await }))
+            let (renewer, shared) = (Arc::clone(&self.renewer), Arc::clone(&self.shared));
+            AbortOnDropHandle::new(tokio::spawn(async move { renewer.keep_fresh(&shared).await }))
         });
     }
 
@@ -191,7 +195,7 @@ impl EntraCredential {
         let mut available = self.shared.available.subscribe();
         let waited = async {
             loop {
-                if let Some(token) = self.valid_token(self.keeper.clock.now()) {
+                if let Some(token) = self.valid_token(self.renewer.clock.now()) {
                     return token;
                 }
                 if available.changed().await.is_err() {
@@ -199,7 +203,7 @@ impl EntraCredential {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, waited).await.map_err(|_| {
+        tokio::time::timeout(TOKEN_DEADLINE, waited).await.map_err(|_| {
             let failure = self.shared.failure.load();
             let why = failure.as_deref().map_or("the issuer of tokens has not answered yet", String::as_str);
             CredentialError { cause: format!("there is no access token: {why}") }
@@ -207,15 +211,15 @@ impl EntraCredential {
     }
 }
 
-fn holder(
+fn principal(
     settings: &config::Credential,
     or_variable: &impl Fn(&str, &str) -> String,
-) -> Result<Holder, EntraError> {
+) -> Result<PrincipalSettings, EntraError> {
     let client_id = or_variable(&settings.client_id, "AZURE_CLIENT_ID");
     let tenant_id = or_variable(&settings.tenant_id, "AZURE_TENANT_ID");
     let secret = match &settings.client_secret_file {
         Some(path) => {
-            // Read once at start, so that a wrong path is told at once.
+            // Read once at start, so that a wrong path is reported at once.
             Secret::read(path).map_err(EntraError::SecretFile)?;
             Some(SecretSource::File(path.clone()))
         }
@@ -237,23 +241,23 @@ fn holder(
     Ok(match (secret, file) {
         (Some(secret), _) => {
             let (tenant_id, client_id) = complete()?;
-            Holder::Secret { tenant_id, client_id, secret }
+            PrincipalSettings::Secret { tenant_id, client_id, secret }
         }
         (None, Some(file)) => {
             let (tenant_id, client_id) = complete()?;
-            Holder::Federated { tenant_id, client_id, file }
+            PrincipalSettings::Federated { tenant_id, client_id, file }
         }
-        (None, None) => Holder::Managed { client_id },
+        (None, None) => PrincipalSettings::Managed { client_id },
     })
 }
 
-/// Who is asked. A secret never goes over plain HTTP but to this machine.
+/// The issuer. A secret is never sent over plain HTTP, except to this machine.
 fn issuer(
     settings: &config::Credential,
-    holder: &Holder,
+    principal: &PrincipalSettings,
     or_variable: &impl Fn(&str, &str) -> String,
 ) -> Result<Uri, EntraError> {
-    if matches!(holder, Holder::Managed { .. }) {
+    if matches!(principal, PrincipalSettings::Managed { .. }) {
         return Ok(settings.imds.clone().unwrap_or_else(|| Uri::from_static(IMDS)));
     }
     let authority = match &settings.authority {
@@ -273,15 +277,16 @@ fn issuer(
     Ok(authority)
 }
 
-/// Why a token did not come, and how long to leave the issuer alone if it said so.
+/// Why no token was issued, and the pause that the issuer asked for.
 struct NoToken {
     cause: String,
     pause: Option<Duration>,
 }
 
-impl Keeper {
-    /// Asks for tokens for ever: ahead of expiry, after failures with growing pauses, and when the upstream refuses one.
-    async fn keep_fresh(&self, shared: &Shared) {
+impl TokenRenewer {
+    /// Requests tokens in an endless loop: ahead of expiry, with growing pauses after failures, and if the upstream
+    /// refuses one.
+    async fn keep_fresh(&self, shared: &TokenState) {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ask().await {
@@ -312,13 +317,13 @@ impl Keeper {
         }
     }
 
-    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &Shared) {
+    async fn wait_until_due(&self, refresh_at: Timestamp, shared: &TokenState) {
         let mut refused = std::pin::pin!(async {
-            // A token of this moment is refused for another reason than its age.
+            // A token that was just issued is refused for another reason than its age.
             tokio::time::sleep(RENEWAL_INTERVAL).await;
             shared.renew.notified().await;
         });
-        // An issuer that hands out tokens that are due at once is not asked without end.
+        // Bounds the requests to an issuer whose tokens are due for renewal at once.
         tokio::time::sleep(FIRST_PAUSE).await;
         loop {
             let left = refresh_at.since(self.clock.now());
@@ -341,18 +346,18 @@ impl Keeper {
             read.map_err(|error| NoToken { cause: format!("{what} {shown}: {error}"), pause: None })
         };
         let held;
-        let identity = match &self.holder {
-            Holder::Managed { client_id } => Identity::Managed { client_id },
-            Holder::Secret { tenant_id, client_id, secret } => {
+        let identity = match &self.principal {
+            PrincipalSettings::Managed { client_id } => Principal::Managed { client_id },
+            PrincipalSettings::Secret { tenant_id, client_id, secret } => {
                 held = match secret {
                     SecretSource::Fixed(secret) => secret.clone(),
                     SecretSource::File(path) => read(path.clone(), "client_secret_file").await?,
                 };
-                Identity::Application { tenant_id, client_id, proof: Proof::Secret(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Secret(&held) }
             }
-            Holder::Federated { tenant_id, client_id, file } => {
+            PrincipalSettings::Federated { tenant_id, client_id, file } => {
                 held = read(file.clone(), "federated_token_file").await?;
-                Identity::Application { tenant_id, client_id, proof: Proof::Assertion(&held) }
+                Principal::Application { tenant_id, client_id, proof: ClientCredential::Assertion(&held) }
             }
         };
         let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
@@ -403,8 +408,8 @@ impl Credential for EntraCredential {
         Some(self.refusals.acceptance())
     }
 
-    fn heed(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        if self.refusals.heed(status, fields, now) == Some(CredentialRefusal::Credential) {
+    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
+        if self.refusals.observe_answer(status, fields, now) == Some(CredentialRefusal::Credential) {
             self.shared.renew.notify_one();
         }
     }

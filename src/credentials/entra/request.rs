@@ -1,5 +1,5 @@
-//! How a token is asked for, and what is read from the answer: pure. Three ways: an application's secret, a token that the
-//! platform projects (workload identity federation), and the instance metadata service (managed identity).
+//! The request for a token and its answer, as pure functions. There are three ways: an application's secret, a token
+//! that the platform projects (workload identity federation), and the instance metadata service (managed identity).
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::Secret;
 
-/// Where App Configuration's tokens are for, if the host does not tell (fact sheet, section 9).
+/// The audience of App Configuration in the public cloud, for hosts that do not tell it.
 const CLOUD_WIDE_AUDIENCE: &str = "https://appconfig.azure.com";
 
-/// A token is asked for again when a quarter of its life is left, but not more than this before its end.
+/// A token is renewed when a quarter of its lifetime is left, and at the earliest this long before its end.
 const MOST_AHEAD: Duration = Duration::from_secs(15 * 60);
 
-/// Everything but what RFC 3986 calls unreserved.
+/// Everything but the unreserved characters of RFC 3986 §2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Who asks for a token, and by what it proves itself.
+/// The identity that a token is requested for, and its proof.
 #[derive(Clone, Copy, Debug)]
-pub enum Identity<'a> {
+pub enum Principal<'a> {
     /// An application with its secret, or with the assertion that the platform projected.
     Application {
         /// The tenant.
         tenant_id: &'a str,
         /// The application.
         client_id: &'a str,
-        /// What it proves itself with.
-        proof: Proof<'a>,
+        /// Its proof.
+        proof: ClientCredential<'a>,
     },
     /// The machine's identity; `client_id` names one of several, empty the machine's own.
     Managed {
@@ -40,9 +40,9 @@ pub enum Identity<'a> {
     },
 }
 
-/// What an application proves itself with.
+/// The proof of an application.
 #[derive(Clone, Copy, Debug)]
-pub enum Proof<'a> {
+pub enum ClientCredential<'a> {
     /// Its secret.
     Secret(&'a Secret),
     /// A token of the platform, exchanged by federation.
@@ -62,21 +62,18 @@ pub struct TokenRequest {
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// Why an identity cannot be asked with.
+/// The tenant cannot be part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the tenant is no name that can stand in a path; check tenant_id")]
 pub struct TenantError;
 
-/// The request for a token for that audience.
-///
-/// # Errors
-/// [`TenantError`]
-pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequest, TenantError> {
+/// The request for a token for this audience.
+pub fn token_request(identity: Principal<'_>, audience: &str) -> Result<TokenRequest, TenantError> {
     let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
     let mut fields = HeaderMap::new();
     fields.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     match identity {
-        Identity::Managed { client_id } => {
+        Principal::Managed { client_id } => {
             fields.insert("metadata", HeaderValue::from_static("true"));
             let mut target = format!(
                 "/metadata/identity/oauth2/token?api-version=2018-02-01&resource={}",
@@ -88,7 +85,7 @@ pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequ
             let target = target.parse().map_err(|_| TenantError)?;
             Ok(TokenRequest { method: Method::GET, target, fields, body: Zeroizing::default() })
         }
-        Identity::Application { tenant_id, client_id, proof } => {
+        Principal::Application { tenant_id, client_id, proof } => {
             let target =
                 format!("/{}/oauth2/v2.0/token", encoded(tenant_id)).parse().map_err(|_| TenantError)?;
             fields.insert(
@@ -100,11 +97,11 @@ pub fn token_request(identity: Identity<'_>, audience: &str) -> Result<TokenRequ
             body.push_str("grant_type=client_credentials");
             body.push_str(&format!("&client_id={}&scope={}", encoded(client_id), encoded(&scope)));
             match proof {
-                Proof::Secret(secret) => {
+                ClientCredential::Secret(secret) => {
                     body.push_str("&client_secret=");
                     body.extend(utf8_percent_encode(secret.expose(), ENCODED));
                 }
-                Proof::Assertion(assertion) => {
+                ClientCredential::Assertion(assertion) => {
                     body.push_str(
                         "&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer\
                          &client_assertion=",
@@ -129,18 +126,18 @@ pub fn audience_of(host: &str) -> String {
     }
 }
 
-/// A token and when it is of use.
+/// A token and its times.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token itself.
     pub text: Secret,
-    /// When it is no longer accepted.
+    /// When it expires.
     pub expires: Timestamp,
-    /// When the next one is to be asked for.
+    /// When to request the next one.
     pub refresh_at: Timestamp,
 }
 
-/// Why there is no token in an answer. Never holds a part of it but well-known words.
+/// Why an answer holds no token. It never contains a part of the answer except well-known words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenAnswerError {
     /// An error of the issuer.
@@ -151,13 +148,13 @@ pub enum TokenAnswerError {
         /// The issuer's own code, such as `invalid_client` or `AADSTS7000215`.
         code: Option<String>,
     },
-    /// Not what a token endpoint answers.
+    /// The answer is not that of a token endpoint.
     #[error("the issuer of tokens answered something that is no token; check authority or imds")]
     Malformed,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     access_token: String,
     expires_in: Option<Number>,
     expires_on: Option<Number>,
@@ -165,7 +162,7 @@ struct Answer {
 }
 
 #[derive(Deserialize)]
-struct Refusal {
+struct ErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
 }
@@ -193,10 +190,10 @@ impl Number {
 /// [`TokenAnswerError`]
 pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Token, TokenAnswerError> {
     if status != StatusCode::OK {
-        let refusal = serde_json::from_slice::<Refusal>(body).ok();
+        let refusal = serde_json::from_slice::<ErrorResponse>(body).ok();
         return Err(TokenAnswerError::Refused { status, code: refusal.and_then(|refusal| refusal.code()) });
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| TokenAnswerError::Malformed)?;
+    let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| TokenAnswerError::Malformed)?;
     let text = Secret::new(answer.access_token);
     let sendable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !sendable(text.expose()) {
@@ -217,9 +214,9 @@ pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Tok
     Ok(Token { text, expires: now.plus(lifetime), refresh_at })
 }
 
-impl Refusal {
-    /// `AADSTS` and its number if the description begins so, else the word of RFC 6749 §5.2. Whatever else an issuer says may
-    /// repeat what it was sent.
+impl ErrorResponse {
+    /// `AADSTS` and its number if the description begins so, else the word of RFC 6749 §5.2. Any other text of an
+    /// issuer may repeat the secret that it was sent.
     fn code(&self) -> Option<String> {
         let description = self.error_description.as_deref().unwrap_or_default();
         if let Some(rest) = description.strip_prefix("AADSTS") {
@@ -265,8 +262,9 @@ mod tests {
     fn requests_are_as_documented_and_injection_proof() {
         let secret = Secret::new("a&b=c d".to_owned());
         let application =
-            |proof| Identity::Application { tenant_id: "t/../x", client_id: "c&scope=y", proof };
-        let request = token_request(application(Proof::Secret(&secret)), "https://azconfig.io").unwrap();
+            |proof| Principal::Application { tenant_id: "t/../x", client_id: "c&scope=y", proof };
+        let request =
+            token_request(application(ClientCredential::Secret(&secret)), "https://azconfig.io").unwrap();
         assert_eq!(
             (request.method, request.target.as_str()),
             (Method::POST, "/t%2F..%2Fx/oauth2/v2.0/token")
@@ -276,11 +274,11 @@ mod tests {
             "grant_type=client_credentials&client_id=c%26scope%3Dy&scope=https%3A%2F%2Fazconfig.io%2F.default\
              &client_secret=a%26b%3Dc%20d"
         );
-        let request = token_request(application(Proof::Assertion(&secret)), "https://a/").unwrap();
+        let request = token_request(application(ClientCredential::Assertion(&secret)), "https://a/").unwrap();
         let body = String::from_utf8_lossy(&request.body).into_owned();
         assert!(body.contains("scope=https%3A%2F%2Fa%2F.default&client_assertion_type=urn%3Aietf"), "{body}");
         assert!(body.ends_with("jwt-bearer&client_assertion=a%26b%3Dc%20d"), "{body}");
-        let request = token_request(Identity::Managed { client_id: "id 1" }, "https://azconfig.io").unwrap();
+        let request = token_request(Principal::Managed { client_id: "id 1" }, "https://azconfig.io").unwrap();
         assert_eq!(
             request.target.as_str(),
             "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fazconfig.io&client_id=id%201"

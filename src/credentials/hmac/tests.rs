@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 
 /// Fri, 21 Nov 2025 10:00:00 GMT.
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
-/// The secret of the worked examples (fact sheet, section 8.3).
+/// The secret of the worked examples.
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE=";
 const OTHER_SECRET: &str = "b3RoZXI=";
 

@@ -14,8 +14,8 @@ fn asked<'a>(
     request: &'a PresentedRequest,
     stored: &'a StoredResponse,
     conditions: SentConditions,
-) -> Asked<'a> {
-    Asked {
+) -> SentRequest<'a> {
+    SentRequest {
         request,
         method: &request.method,
         in_hand: Some(stored),
@@ -159,7 +159,7 @@ fn freshness_starts_anew() {
         assert_eq!(updated.response_time, later(600));
         assert_eq!(updated.fields.get(&AGE), None);
     }
-    // `Expires` of the first answer counts from the `Date` of the newest one: it is over.
+    // The stored `Expires` is compared with the new `Date`, so the lifetime is over.
     let response = stored(200, &[("etag", "\"a\""), ("date", "@0"), ("expires", "@-60")]);
     let updated = freshened(&response, &[]);
     assert_eq!(updated.policy.freshness_lifetime.as_secs(), 0);

@@ -13,7 +13,7 @@ fn judge_under(
     reuse(&get(demands), Some(&stored(200, response)), false, COVERED, rules, later(seconds))
 }
 
-/// What becomes of a `GET` so many seconds after the response was stored.
+/// The decision about a `GET` that arrives this many seconds after the response was stored.
 fn judge(demands: &[(&str, &str)], directives: &str, seconds: u64) -> Decision {
     judge_under(&CachingRules::rfc9111(), demands, &[("cache-control", directives)], seconds)
 }

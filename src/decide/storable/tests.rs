@@ -10,7 +10,7 @@ fn judge(
     storable(request, &head(status, lines), rules)
 }
 
-/// The refusal of a response to a plain `GET` under RFC 9111 alone.
+/// Why the response to a plain `GET` is refused under RFC 9111 alone.
 fn refusal(status: u16, lines: &[(&str, &str)]) -> Option<NotStored> {
     judge(&get(&[]), status, lines, &CachingRules::rfc9111()).err()
 }
@@ -29,11 +29,11 @@ fn responses_that_need_a_reason_to_be_stored() {
         (200, &[("cache-control", "max-age=60")], None),
         (200, &[("cache-control", "s-maxage=60")], None),
         (200, &[("expires", "@-60")], None),
-        // Stale from the start, but good enough while the origin is away.
+        // Stale from the start, but usable while the origin is unreachable.
         (200, &[("cache-control", "max-age=0")], None),
         (200, &[("expires", "0")], None),
         (200, &[("cache-control", "max-age=60"), ("age", "600")], None),
-        // Stale from the start, and never to be served so.
+        // Stale from the start, and never usable without a validator.
         (200, &[("cache-control", "max-age=0, must-revalidate")], Some(NoLifetimeNoValidator)),
         (200, &[("cache-control", "max-age=0, must-revalidate"), ("etag", "\"a\"")], None),
         (200, &[("cache-control", "s-maxage=0")], Some(NoLifetimeNoValidator)),
@@ -195,6 +195,14 @@ fn only_get_is_stored_and_post_when_it_names_itself() {
         "http://ORIGIN.example/a?b=c",
         "HTTP://origin.example:80/a?b=c",
         "/a?b=c#part",
+        "a?b=c",
+        "./a?b=c",
+        "?b=c",
+        "?b=c#part",
+        "//origin.example/a?b=c",
+        "//ORIGIN.example:80/a?b=c",
+        "/%61?b=c",
+        "http://origin.example/x/../a?b=c",
     ] {
         assert_eq!(judge(&post, 200, &lines(location), &rules).err(), None, "{location}");
     }
@@ -204,9 +212,15 @@ fn only_get_is_stored_and_post_when_it_names_itself() {
         "/A?b=c",
         "/a?b=c&d",
         "",
-        "a?b=c",
-        "?b=c",
-        "//origin.example/a?b=c",
+        "?",
+        "b?b=c",
+        "a",
+        "a/?b=c",
+        "/a?%62=c",
+        "/a%3Fb=c",
+        "//other.example/a?b=c",
+        "//origin.example:8080/a?b=c",
+        "http://origin.example@other.example/a?b=c",
         "http://other.example/a?b=c",
         "http://origin.example:8080/a?b=c",
         "https://origin.example/a?b=c",

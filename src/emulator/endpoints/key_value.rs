@@ -13,10 +13,10 @@ use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValueContent, KeyValueId, check_key, check_name};
 use crate::profile::app_configuration::media_type::MediaType;
 
-/// The most bytes that a key-value may have with all its attributes, and that a request body may have.
+/// The maximum size of a key-value with all its attributes, and of a request body.
 pub const MAXIMUM_KEY_VALUE_BYTES: usize = 10 * 1024;
 
-/// `GET` and `HEAD /kv/{key}`. That nothing is there goes before every condition.
+/// `GET` and `HEAD /kv/{key}`. A missing key-value gives 404 before any condition is checked.
 ///
 /// # Errors
 /// 404, 412
@@ -35,10 +35,10 @@ pub fn read(
     request.conditional(&found.key_value.etag, || show(request, found))
 }
 
-/// What a write to `/kv/{key}` or `/locks/{key}` does, checked but for its condition.
+/// Parses and checks a write to `/kv/{key}` or `/locks/{key}`, except its condition.
 ///
 /// # Errors
-/// 400, 413, 415; 400 when `if_match_required` and no strategy is named.
+/// 400, 413, 415; 400 too if `if_match_required` and the write names no concurrency strategy.
 pub fn parse_write(
     request: &Presented<'_>,
     key: &str,

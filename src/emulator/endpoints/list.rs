@@ -1,4 +1,5 @@
-//! `/kv`: the list of key-values that filters choose, or that a snapshot holds; and the page that `/revisions` shares.
+//! `/kv`: the list of key-values that filters select or that a snapshot holds, and the page form that `/revisions`
+//! shares.
 
 use std::sync::Arc;
 
@@ -53,11 +54,11 @@ pub fn snapshot_key_values(
     answer_page(request, &page.items, next.as_deref())
 }
 
-/// An item of a page: has a tag and a JSON.
+/// An item of a page.
 pub trait PageItem {
     /// Its entity tag.
     fn etag(&self) -> &str;
-    /// Its JSON as a request sees it.
+    /// Its JSON in the form that the request asks for.
     fn json(&self, request: &Presented<'_>) -> Bytes;
 }
 
@@ -77,13 +78,13 @@ impl PageItem for &Arc<KeyValue> {
     }
 
     fn json(&self, request: &Presented<'_>) -> Bytes {
-        // Serialising texts, booleans and a map with text keys cannot fail.
+        // Serialising strings, booleans and a map with string keys cannot fail.
         serde_json::to_vec(&self.view(request.selection, request.version)).unwrap_or_default().into()
     }
 }
 
-/// A page of key-values or revisions. Its tag is compared in every api-version, and shown from `2023-10-01` on; a 304 has the
-/// link to the next page, without which clients stop and miss what changed there.
+/// A page of key-values or revisions. Its tag is compared in every api-version and shown from `2023-10-01` on. A 304
+/// has the link to the next page: without it clients stop and miss changes on later pages.
 ///
 /// # Errors
 /// 412
@@ -126,15 +127,16 @@ pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: 
     body.push(b']');
     if let Some(next) = next {
         body.extend_from_slice(b",\"@nextLink\":");
-        // Serialising a text cannot fail.
+        // Serialising a string cannot fail.
         body.extend_from_slice(&serde_json::to_vec(next).unwrap_or_default());
     }
     body.push(b'}');
     body.into()
 }
 
-/// Adds `Link`: the next page first, since the JavaScript client reads only the first value, then the present state of what
-/// time travel shows. Never that one alone on a 304, where the client would throw.
+/// Adds `Link`: first the next page, because the JavaScript client reads only the first value; then, for an answer from
+/// the past, the link `rel="original"` to the present state. A 304 never carries `rel="original"` alone, because the
+/// JavaScript client would throw.
 #[must_use]
 pub fn with_links(request: &Presented<'_>, answer: Answer, next: Option<&str>) -> Answer {
     let travels = request.view.before.is_some_and(|before| before <= request.now);

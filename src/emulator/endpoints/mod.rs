@@ -1,4 +1,4 @@
-//! The endpoints of the API, one family a file.
+//! The endpoints of the API, one file for each family.
 
 pub mod key_value;
 pub mod list;

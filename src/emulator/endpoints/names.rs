@@ -1,4 +1,4 @@
-//! `/keys` and `/labels`: names without repeats, without an entity tag and so without conditions.
+//! `/keys` and `/labels`: each name once. The answers have no entity tag, so conditions do not apply.
 
 use serde::Serialize;
 
@@ -27,7 +27,7 @@ pub fn keys(
     Ok(answer_names(request, MediaType::KeySet, &page))
 }
 
-/// `GET` and `HEAD /labels`; no label comes first and is null.
+/// `GET` and `HEAD /labels`. "No label" comes first, as null.
 ///
 /// # Errors
 /// 400 for a malformed position
@@ -38,14 +38,14 @@ pub fn labels(
 ) -> Result<Answer, Problem> {
     let after = position(request)?;
     let labels = store.key_values.labels(name, request.view);
-    // No label has an empty name, so the position after "no label" is the empty text.
+    // Labels are never empty, so the empty string is the position after "no label".
     let is_later =
         |label: &Option<&str>| after.as_deref().is_none_or(|after| label.unwrap_or_default() > after);
     let page = Page::take(labels.into_iter().filter(is_later), request.page_size);
     Ok(answer_names(request, MediaType::LabelSet, &page))
 }
 
-/// Stands before the name in a position, which would otherwise be empty for "no label".
+/// Precedes the name in a position, because the position after "no label" would otherwise be empty.
 const MARK: char = '\n';
 
 fn position(request: &Presented<'_>) -> Result<Option<String>, Problem> {
@@ -69,7 +69,7 @@ fn answer_names(request: &Presented<'_>, media_type: MediaType, page: &Page<Opti
     let items: Vec<Vec<u8>> = page
         .items
         .iter()
-        // Serialising a text cannot fail.
+        // Serialising a string cannot fail.
         .map(|name| serde_json::to_vec(&Name { name: shows_name.then_some(*name) }).unwrap_or_default())
         .collect();
     let body = set(None, items.iter().map(Vec::as_slice), next.as_deref());

@@ -1,4 +1,4 @@
-//! `/operations`: how far the creation of a snapshot has come.
+//! `/operations`: the progress of the creation of a snapshot.
 
 use http::header::RETRY_AFTER;
 use serde::Serialize;
@@ -23,13 +23,13 @@ struct OperationError {
     message: &'static str,
 }
 
-/// `GET /operations?snapshot={name}`. While it runs, `Retry-After` says how long that will still take.
+/// `GET /operations?snapshot={name}`. While the operation runs, `Retry-After` gives the remaining time.
 ///
 /// # Errors
 /// 400 without a name, 404
 pub fn operation(request: &Presented<'_>, store: &ConfigurationStore) -> Result<Answer, Problem> {
     let name = request.query.single("snapshot")?.filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Problem::invalid("snapshot", "The name of a snapshot is required"))?;
+    let name = name.ok_or_else(|| Problem::invalid("snapshot", "Send the name of a snapshot"))?;
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;
     let (status, error) = match snapshot.status(request.now) {
         SnapshotStatus::Provisioning => ("Running", None),
@@ -44,7 +44,7 @@ pub fn operation(request: &Presented<'_>, store: &ConfigurationStore) -> Result<
     };
     let running = status == "Running";
     let operation = Operation { id: &snapshot.etag, status, error };
-    // Serialising texts cannot fail.
+    // Serialising strings cannot fail.
     let body = serde_json::to_vec(&operation).unwrap_or_default();
     let answer = Answer::ok(request.content_type(MediaType::Operation), body.into());
     let remaining = snapshot.provisioned.since(request.now);

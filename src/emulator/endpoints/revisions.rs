@@ -1,4 +1,4 @@
-//! `/revisions`: every version of key-values, newest first for each key and label; deletions are not listed.
+//! `/revisions`: every version of each key-value, newest first for each key and label. Deletions are not listed.
 
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
@@ -40,14 +40,14 @@ pub fn revisions(
     Ok(answer.with(ACCEPT_RANGES, HeaderValue::from_static("items")))
 }
 
-/// `Range: items=first-last`, both counted from 0 and included; without a last one, to the end.
+/// `Range: items=first-last`, counted from 0, both inclusive; without `last`, to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ItemRange {
     first: usize,
     last: usize,
 }
 
-/// The range that a request asks for; one that cannot be read is ignored (RFC 9110 §14.2).
+/// The range that a request asks for. An invalid range is ignored (RFC 9110 §14.2).
 fn range(request: &Presented<'_>) -> Option<ItemRange> {
     let text = request.headers.get(RANGE)?.to_str().ok()?;
     let (first, last) = text.trim_ascii().strip_prefix("items=")?.split_once('-')?;
@@ -57,7 +57,7 @@ fn range(request: &Presented<'_>) -> Option<ItemRange> {
 }
 
 fn answer_range(request: &Presented<'_>, items: &[Bytes], range: ItemRange) -> Result<Answer, Problem> {
-    // A range gives at most a page.
+    // An answer has at most one page of items, so the range is cut to that.
     let end =
         range.last.saturating_add(1).min(range.first.saturating_add(request.page_size)).min(items.len());
     let part = items.get(range.first..end).filter(|part| !part.is_empty());

@@ -28,7 +28,7 @@ use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::select::Selection;
 
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");
-/// Retention periods in seconds that the standard tier allows, and the one that it gives by default.
+/// The retention periods, in seconds, that the standard tier allows, and its default.
 const RETENTION_SECONDS: std::ops::RangeInclusive<u64> = 3_600..=7_776_000;
 const DEFAULT_RETENTION_SECONDS: u64 = 2_592_000;
 const MAXIMUM_FILTERS: usize = 3;
@@ -65,11 +65,12 @@ pub fn read(request: &Presented<'_>, store: &ConfigurationStore, name: &str) -> 
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;
     let etag = snapshot.etag_at(request.now);
     let answer = request.conditional(&etag, || show(request, snapshot, StatusCode::OK))?;
-    // Only the 304s to key-values and lists were seen to come without.
+    // Recordings show a 304 without `ETag` only for key-values and lists.
     Ok(Answer { etag: Some(quoted_etag(&etag)), ..answer })
 }
 
-/// `PUT /snapshots/{name}`: takes what its filters choose now, and provisions it for a while.
+/// `PUT /snapshots/{name}`: takes the key-values that its filters select now. The snapshot is `provisioning` for a
+/// time.
 ///
 /// # Errors
 /// 400, 409 when the name is taken, 415
@@ -103,12 +104,12 @@ pub fn create(
     Ok(Answer { shown: Some(store.sequence_number()), ..answer })
 }
 
-/// How the creation of snapshots goes.
+/// How the emulator provisions snapshots.
 #[derive(Debug, Clone, Copy)]
 pub struct Provisioning {
-    /// How long it takes.
+    /// How long provisioning takes.
     pub takes: Duration,
-    /// Whether it fails.
+    /// Whether provisioning fails.
     pub fails: bool,
 }
 
@@ -135,7 +136,7 @@ pub fn modify(
         SnapshotStatus::Archived => true,
         SnapshotStatus::Ready => false,
         SnapshotStatus::Provisioning | SnapshotStatus::Failed => {
-            return Err(Problem::invalid("status", "Only 'archived' and 'ready' can be asked for"));
+            return Err(Problem::invalid("status", "Send 'archived' or 'ready'"));
         }
     };
     let changed = store.set_archived(name, archived, &request.precondition, request.now)?;
@@ -159,11 +160,11 @@ fn show(request: &Presented<'_>, snapshot: &Snapshot, status: StatusCode) -> Ans
 }
 
 fn json(request: &Presented<'_>, snapshot: &Snapshot, selection: Selection) -> Vec<u8> {
-    // Serialising texts, numbers and maps with text keys cannot fail.
+    // Serialising strings, numbers and maps with string keys cannot fail.
     serde_json::to_vec(&snapshot.view(selection, request.version, request.now)).unwrap_or_default()
 }
 
-/// An absolute URL to this very endpoint, as the service gives it.
+/// The absolute URL of a target at this endpoint, as the service sends it.
 fn operation_location(request: &Presented<'_>, name: &str) -> String {
     let host =
         request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -212,7 +213,7 @@ fn draft(request: &Presented<'_>, name: &str) -> Result<Draft, Problem> {
     let JsonObject(body): JsonObject<SnapshotBody> =
         serde_json::from_slice(request.body).map_err(|error| Problem::invalid("body", error))?;
     if body.filters.is_empty() || body.filters.len() > MAXIMUM_FILTERS {
-        return Err(Problem::invalid("filters", "One to three filters are required"));
+        return Err(Problem::invalid("filters", "Send one to three filters"));
     }
     let composition_type = body.composition_type.unwrap_or_default();
     let parsed = body
@@ -222,7 +223,7 @@ fn draft(request: &Presented<'_>, name: &str) -> Result<Draft, Problem> {
         .collect::<Result<Vec<_>, _>>()?;
     let retention = body.retention_period.unwrap_or(DEFAULT_RETENTION_SECONDS);
     if !RETENTION_SECONDS.contains(&retention) {
-        return Err(Problem::invalid("retention_period", "Must be from 3600 to 7776000 seconds"));
+        return Err(Problem::invalid("retention_period", "Send a number of seconds from 3600 to 7776000"));
     }
     Ok(Draft {
         filters: body.filters,
@@ -240,9 +241,9 @@ fn parse_filter(
     version: ApiVersion,
 ) -> Result<KeyValueFilter, Problem> {
     if filter.key.is_empty() {
-        return Err(Problem::invalid("filters", "Every filter needs a key"));
+        return Err(Problem::invalid("filters", "Send a key in every filter"));
     }
-    // Absent means no label here, unlike in a list.
+    // In a snapshot filter an absent label means "no label"; in a list it means any label.
     let label = filter.label.as_deref().filter(|label| !label.is_empty()).unwrap_or("\0");
     let parsed = KeyValueFilter {
         key: TextFilter::parse("filters", Some(&filter.key), false)?,
@@ -257,13 +258,14 @@ fn parse_filter(
     if composition_type == CompositionType::Key && !parsed.label.is_single() {
         return Err(Problem::invalid(
             "filters",
-            "With the composition type 'key' a label must be a single one",
+            "Send one label in each filter, or use the composition type 'key_label'",
         ));
     }
     Ok(parsed)
 }
 
-/// What filters choose. With the composition type `key` the last filter that knows a key decides its label.
+/// The key-values that the filters select. With the composition type `key` the last filter that selects a key decides
+/// its label.
 fn compose(
     store: &ConfigurationStore,
     filters: &[KeyValueFilter],
@@ -284,6 +286,6 @@ fn compose(
 }
 
 fn json_length(item: &KeyValue) -> u64 {
-    // Serialising texts, booleans and a map with text keys cannot fail.
+    // Serialising strings, booleans and a map with string keys cannot fail.
     serde_json::to_vec(item).unwrap_or_default().len() as u64
 }

@@ -1,5 +1,6 @@
-//! Delivery of events: consent first, then one request an event in the order of changes, retried until it succeeds, is
-//! refused for good, or has been tried too often. What waits is bounded; beyond it the oldest event is dropped.
+//! Delivery of events. The webhook consents first. Then each event is one request, in the order of changes; it is
+//! retried until it succeeds, is refused with a final status, or reaches the limit of attempts. The queue is bounded:
+//! when it is full, the oldest event is dropped.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,26 +21,26 @@ use super::{EventSchema, EventSource};
 use crate::clock::Clock;
 use crate::emulator::change::Change;
 
-/// The most events that wait for their delivery.
+/// The maximum number of events that wait for delivery.
 const MAXIMUM_WAITING: usize = 10_000;
-/// Event Grid allows a webhook 30 seconds.
+/// Event Grid gives a webhook 30 seconds to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Event Grid's own limit.
+/// The limit of Event Grid.
 const MAXIMUM_TRIES: u32 = 30;
-/// A handshake answer that is longer than this is none.
+/// A longer handshake answer is no consent.
 const MAXIMUM_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why a URL cannot be a webhook of the emulator.
+/// The URL cannot be a webhook of the emulator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' cannot receive events; give an http URL on this machine, for example http://127.0.0.1:9000/events"
 )]
 pub struct WebhookError(String);
 
-/// Reads the URL of a webhook: http, and a loopback address or `localhost`, because what changes in a store is nobody
-/// else's business.
+/// Parses the URL of a webhook. It must be http with a loopback address or `localhost`, so that the changes of a store
+/// stay on this machine.
 ///
 /// # Errors
 /// [`WebhookError`]
@@ -57,13 +58,13 @@ pub fn parse_webhook(text: &str) -> Result<Uri, WebhookError> {
 /// Sends the events of one emulator to one webhook.
 #[derive(Debug)]
 pub struct Delivery {
-    /// Where to.
+    /// The webhook.
     pub webhook: Uri,
-    /// How events are written.
+    /// The schema of events.
     pub schema: EventSchema,
-    /// What they name as their origin.
+    /// The origin that events name.
     pub source: EventSource,
-    /// The webhook's consent, when it comes over the admin port.
+    /// The webhook's consent that comes over the admin port.
     pub confirmation: Confirmation,
     /// Base URL of the admin port.
     pub callback: String,
@@ -71,19 +72,20 @@ pub struct Delivery {
     pub clock: Clock,
 }
 
-/// What became of a try.
+/// The result of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Delivered,
-    /// May succeed later.
+    /// The attempt may succeed later.
     Failed,
-    /// Event Grid does not repeat these either: 400, 401, 403, 404, 413.
+    /// A final status: like Event Grid, the emulator does not retry after 400, 401, 403, 404 and 413.
     RefusedForGood,
 }
 
 impl Delivery {
-    /// Delivers until the sender of changes is gone and nothing waits any more; to stop earlier, drop this. `token_of` gives the token that asks for the
-    /// state after a change once the change may be told, or `None` if it never may.
+    /// Delivers events until the sender of changes is dropped and the queue is empty. Drop the future to stop earlier.
+    /// `token_of` waits until a change may be announced and gives the token that asks for the state after it, or `None`
+    /// if the change must not be announced.
     pub async fn run<T, F>(self, mut changes: mpsc::UnboundedReceiver<Arc<Change>>, token_of: T)
     where
         T: Fn(Arc<Change>) -> F,
@@ -109,7 +111,7 @@ impl Delivery {
         }
     }
 
-    /// Asks until the webhook consents, by its answer or over the admin port.
+    /// Repeats the handshake until the webhook consents, by its answer or over the admin port.
     async fn agree(&self, client: &Client<HttpConnector, Full<Bytes>>) {
         let ask = async {
             let id = uuid::Uuid::from_u64_pair(self.source.seed, 0).to_string();
@@ -121,7 +123,7 @@ impl Delivery {
                 if self.asked(client, request).await {
                     return;
                 }
-                tracing::info!(webhook = %self.webhook, "the webhook has not consented to events yet; asking again");
+                tracing::info!(webhook = %self.webhook, "the webhook has not consented to events; asking again; let it answer the handshake, or open the confirmation address");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -165,7 +167,7 @@ impl Delivery {
                 }
             }
         }
-        tracing::warn!(webhook = %self.webhook, "an event could not be delivered and is dropped; look at the webhook");
+        tracing::warn!(webhook = %self.webhook, "an event could not be delivered and is dropped; check that the webhook answers 200");
     }
 
     async fn try_once(
@@ -197,7 +199,7 @@ fn outcome(status: StatusCode) -> Outcome {
     }
 }
 
-/// Completes the work while changes go on being taken in, so that they never pile up without a bound.
+/// Completes the work and receives changes meanwhile, so that the channel does not grow without a bound.
 async fn meanwhile(
     work: impl Future<Output = ()>,
     changes: &mut mpsc::UnboundedReceiver<Arc<Change>>,
@@ -214,7 +216,7 @@ async fn meanwhile(
                     waiting.pop_front();
                     dropped += 1;
                     if dropped.is_power_of_two() {
-                        tracing::warn!(dropped, "events arrive faster than the webhook takes them; the oldest are dropped");
+                        tracing::warn!(dropped, "the oldest events are dropped; make the webhook answer faster");
                     }
                 }
                 waiting.push_back(change);

@@ -1,4 +1,6 @@
-//! A webhook consents before events are sent to it (protocol §12.2). The decisions are pure; [`super::delivery`] sends.
+//! The handshake: a webhook consents before it receives events. With the Event Grid schema it returns a validation code
+//! with status 200, or opens the validation URL. With CloudEvents it answers OPTIONS with `WebHook-Allowed-Origin`. The
+//! decisions are pure; [`super::delivery`] sends.
 
 use std::sync::Arc;
 
@@ -13,10 +15,10 @@ use super::{EventSchema, TOPIC};
 use crate::clock::Timestamp;
 use crate::profile::app_configuration::key_value::format_date_time;
 
-/// Who asks for consent, as CloudEvents names it.
+/// The value of `WebHook-Request-Origin`.
 pub const ORIGIN: &str = "tagalong-emulator";
 
-/// A code that confirms the subscription out of band: a GET of the address that the handshake names.
+/// A code that confirms the subscription out of band, by a GET of the address that the handshake names.
 #[derive(Debug, Clone)]
 pub struct Confirmation {
     code: Arc<str>,
@@ -24,19 +26,19 @@ pub struct Confirmation {
 }
 
 impl Confirmation {
-    /// Nothing is confirmed yet.
+    /// An unconfirmed subscription with this code.
     #[must_use]
     pub fn new(code: String) -> Self {
         Self { code: code.into(), confirmed: Arc::new(watch::Sender::new(false)) }
     }
 
-    /// The code that confirms.
+    /// The code.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code
     }
 
-    /// Confirms if the code is right; whether it was.
+    /// Confirms if the code is right. Returns whether it is.
     pub fn confirm(&self, code: &str) -> bool {
         let right = code == &*self.code;
         if right {
@@ -45,9 +47,9 @@ impl Confirmation {
         right
     }
 
-    /// Waits until it has been confirmed.
+    /// Waits until the subscription is confirmed.
     pub async fn confirmed(&self) {
-        // `self` holds the sender, so the channel cannot close before the value is true.
+        // `self` owns the sender, so the channel cannot close before the value is true.
         let mut confirmed = self.confirmed.subscribe();
         let _never_closes = confirmed.wait_for(|confirmed| *confirmed).await;
     }
@@ -94,7 +96,8 @@ pub fn question(
     request
 }
 
-/// Whether a webhook's answer is its consent. Event Grid wants 200 and the code; CloudEvents the permission in a field.
+/// Whether a webhook's answer is its consent. Event Grid requires 200 and the code; CloudEvents requires the field
+/// `WebHook-Allowed-Origin`.
 #[must_use]
 pub fn consents(
     schema: EventSchema,

@@ -1,4 +1,4 @@
-//! Acting on a [`Fault`]: waiting, refusing, cutting the connection, carrying a write out behind its sender's back.
+//! Carries out a [`Fault`]: waits, refuses, cuts the connection, or applies a write whose caller gets no true answer.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ pub const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms")
 /// The plan in force, shared by the service and the admin port.
 #[derive(Debug)]
 pub struct Faults {
-    /// False while the plan is empty, so that a request then takes no lock.
+    /// False while the plan is empty, so that requests then take no lock.
     planned: AtomicBool,
     state: Mutex<(FaultPlan, fastrand::Rng)>,
 }
 
 impl Faults {
-    /// A plan in force from the start, with the seed of its chances.
+    /// The plan that is in force from the start, with the seed of its random source.
     #[must_use]
     pub fn new(document: PlanDocument, seed: u64) -> Self {
         let plan = FaultPlan::new(document);
@@ -36,7 +36,7 @@ impl Faults {
         Self { planned, state: Mutex::new((plan, fastrand::Rng::with_seed(seed))) }
     }
 
-    /// Puts another plan into force; counts of rules start anew, the random source goes on.
+    /// Replaces the plan. The counts of rules start from zero; the random source continues.
     pub fn replace(&self, document: PlanDocument) {
         let plan = FaultPlan::new(document);
         let mut state = self.lock();
@@ -44,13 +44,13 @@ impl Faults {
         state.0 = plan;
     }
 
-    /// Whether the plan has any rule; asking takes no lock.
+    /// Whether the plan has any rule. Takes no lock.
     #[must_use]
     pub fn are_planned(&self) -> bool {
         self.planned.load(Ordering::Acquire)
     }
 
-    /// What goes wrong with this request. Counts it, so ask once a request.
+    /// The fault of this request. Counts the request, so call it once for each.
     pub fn decide(&self, request: RequestFacts<'_>, now: Timestamp) -> Fault {
         if !self.are_planned() {
             return Fault::default();
@@ -66,16 +66,16 @@ impl Faults {
     }
 
     fn lock(&self) -> MutexGuard<'_, (FaultPlan, fastrand::Rng)> {
-        // Every change of the state is complete before anything can panic, so a poisoned lock holds a sound plan.
+        // No panic can leave the plan half changed, so the content of a poisoned lock is sound.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Carries a request out as its fault says. `severance` is the connection's; a transport without one ends before the head
-/// where it should end within it. The answer to a HEAD has no body to spoil.
+/// Answers a request with its fault. `severance` cuts the connection within the head; without one the connection ends
+/// before the head. The answer to a HEAD has no body, so body faults do not apply.
 ///
 /// # Errors
-/// [`Severed`] when the connection is to end without an answer.
+/// [`Severed`] when the connection must end without an answer.
 pub async fn act<F>(
     fault: Fault,
     severance: Option<Severance>,
@@ -97,10 +97,10 @@ where
             severance.ok_or(Severed)?.cut_after(after_bytes);
             answer
         }
-        Some(Interruption::Write { answer, lands_after }) => {
-            let told = if let Some(lands_after) = lands_after {
+        Some(Interruption::Write { answer, applied_after }) => {
+            let told = if let Some(applied_after) = applied_after {
                 tokio::spawn(async move {
-                    tokio::time::sleep(lands_after).await;
+                    tokio::time::sleep(applied_after).await;
                     carried_out.await;
                 });
                 None
@@ -123,8 +123,8 @@ where
     Ok(Response::from_parts(head, body))
 }
 
-/// The answer of a front end that does not carry a request out: a problem document for 429, nothing for 5xx
-/// (protocol §3.3).
+/// The answer to a request that is not carried out. As at App Configuration, 429 has a problem document and 5xx has no
+/// body.
 fn refused(refusal: &Refusal) -> Response<Bytes> {
     let content = if refusal.status == 429 {
         let problem = serde_json::json!({
@@ -161,7 +161,8 @@ mod tests {
 
     use super::*;
 
-    /// What one PUT meets under these rules, and how often it was carried out right afterwards and in the end.
+    /// The answer to one PUT under these rules, and how often the PUT was carried out: at the time of the answer, and
+    /// in total.
     async fn met(words: &[&str]) -> (Result<Response<FaultyBody>, Severed>, usize, usize) {
         let faults = Faults::new(PlanDocument::from_words(words.iter().copied()).unwrap(), 1);
         let facts = RequestFacts { method: &Method::PUT, path: "/kv/a" };
@@ -174,7 +175,7 @@ mod tests {
         })
         .await;
         let at_once = carried_out.load(Ordering::SeqCst);
-        // Paused time: this jumps past every timer, it does not wait.
+        // Paused time: this advances past every timer and does not wait.
         tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
         (answer, at_once, carried_out.load(Ordering::SeqCst))
     }
@@ -187,13 +188,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_fault_the_answer_is_the_true_one() {
+    async fn without_a_fault_the_answer_is_unchanged() {
         let (answer, at_once, _) = met(&[]).await;
         assert_eq!((text(answer).await, at_once), ((200, "true answer".to_owned()), 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_throttled_request_is_not_carried_out_and_learns_when_to_come_back() {
+    async fn a_throttled_request_is_not_carried_out_and_its_answer_says_when_to_retry() {
         let (answer, _, in_the_end) = met(&["throttle quota=0 per=60s"]).await;
         let fields = answer.as_ref().unwrap().headers().clone();
         assert_eq!(fields[RETRY_AFTER_MS], "30000");
@@ -230,19 +231,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writes_are_carried_out_although_their_answers_go_astray() {
+    async fn writes_are_carried_out_although_their_answers_are_lost() {
         let (answer, at_once, in_the_end) = met(&["write answer=lost"]).await;
         assert_eq!((answer.unwrap_err(), at_once, in_the_end), (Severed, 1, 1));
         let (answer, at_once, in_the_end) = met(&["write answer=unavailable"]).await;
         assert_eq!((text(answer).await.0, at_once, in_the_end), (503, 1, 1));
-        let (answer, at_once, in_the_end) = met(&["write answer=unavailable lands_after=5s"]).await;
+        let (answer, at_once, in_the_end) = met(&["write answer=unavailable applied_after=5s"]).await;
         assert_eq!((text(answer).await.0, at_once, in_the_end), (503, 0, 1));
         let (answer, at_once, in_the_end) = met(&["write answer=late delay=5s"]).await;
         assert_eq!((text(answer).await.1, at_once, in_the_end), ("true answer".to_owned(), 1, 1));
     }
 
     #[tokio::test]
-    async fn another_plan_takes_over_at_once() {
+    async fn a_new_plan_is_in_force_at_once() {
         let faults = Faults::new(PlanDocument::default(), 1);
         let facts = RequestFacts { method: &Method::GET, path: "/kv" };
         assert!(faults.decide(facts, Timestamp::default()).is_none());

@@ -1,4 +1,4 @@
-//! A response body that can be slow, short or torn off.
+//! A response body that can be slow, truncated or cut off.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use tokio::time::Sleep;
 
 use super::BodyFault;
 
-/// The connection ends here on purpose. hyper, given this by a service or a body, closes the connection.
+/// A fault ends the connection. hyper closes the connection when a service or a body returns this error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the fault plan ends this connection; change the plan over the admin port if that is not wanted")]
+#[error("the fault plan ends this connection; to stop that, change the plan over the admin port")]
 pub struct Severed;
 
-/// A whole body in memory, sent as a [`BodyFault`] says.
+/// A whole body in memory, sent with a [`BodyFault`].
 #[derive(Debug)]
 pub struct FaultyBody {
     rest: Bytes,
@@ -36,7 +36,8 @@ struct Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Clean,
-    /// Ends early. hyper flushes only between polls, so one poll is spent on letting what was sent leave first.
+    /// Ends early. hyper flushes only between polls, so the body first returns pending once, to let hyper send the
+    /// earlier bytes.
     Short {
         flushed: bool,
         torn: bool,
@@ -44,7 +45,7 @@ enum Ending {
 }
 
 impl FaultyBody {
-    /// A body that is sent as it is.
+    /// A body without a fault.
     #[must_use]
     pub fn sound(content: Bytes) -> Self {
         Self { declared_bytes: content.len() as u64, rest: content, pace: None, ending: Ending::Clean }
@@ -62,7 +63,7 @@ impl FaultyBody {
                     Some(Pace { chunk_bytes: chunk_bytes.max(1), interval, pause: None, begun: false });
             }
             Some(BodyFault::Drop { after_bytes }) if length > 0 => {
-                // At least the last byte is kept back: a body that has arrived whole was not dropped.
+                // Withholds at least the last byte, because a body that arrives whole was not dropped.
                 body.rest.truncate(after_bytes.min(length - 1));
                 body.ending = Ending::Short { flushed: false, torn: true };
             }
@@ -122,7 +123,7 @@ impl Body for FaultyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What is left, as the framing should see it: the declared length until the first byte has been taken.
+        // The remaining length for the framing: the declared length until the first byte is taken.
         match self.ending {
             Ending::Clean => SizeHint::with_exact(self.rest.len() as u64),
             Ending::Short { .. } => SizeHint::with_exact(self.declared_bytes),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_sound_body_is_whole() {
+    async fn a_body_without_a_fault_is_sent_whole() {
         let body = FaultyBody::sound(TEXT);
         assert_eq!(body.size_hint().exact(), Some(10));
         assert_eq!(frames(body).await, (vec![TEXT], Ok(())));
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_truncated_body_ends_quietly_in_either_framing() {
+    async fn a_truncated_body_ends_without_an_error_in_either_framing() {
         let declared = FaultyBody::new(TEXT, Some(BodyFault::Truncate { after_bytes: 3, framed: false }));
         assert_eq!(declared.size_hint().exact(), Some(10));
         assert_eq!(frames(declared).await, (vec![Bytes::from_static(b"012")], Ok(())));

@@ -1,12 +1,12 @@
-//! How a fault plan is written: TOML or JSON in a file, JSON over the admin port, words on the command line.
+//! The forms of a fault plan: TOML or JSON in a file, JSON over the admin port, words on the command line.
 //!
 //! ```toml
 //! [[faults]]
 //! method = ["GET"]          # any method unless given
-//! path = "/kv/app*"         # percent-decoded; `*` at the end stands for anything; any path unless given
-//! skip = 2                  # leave the first requests that fit alone
-//! count = 10                # spoil at most so many
-//! probability = 0.5         # of those that fit
+//! path = "/kv/app*"         # percent-decoded; a final `*` matches any rest; any path unless given
+//! skip = 2                  # the first matching requests without the fault
+//! count = 10                # at most this many faults
+//! probability = 0.5         # for each matching request
 //! do = { kind = "throttle", quota = 1000, per = "1h", burst = 20 }
 //! ```
 //!
@@ -31,26 +31,26 @@ pub enum FaultPlanError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The text is neither sound JSON nor a plan.
+    /// The text is not JSON, or not a plan.
     #[error("the fault plan is not understood: {0}; correct the place that this names")]
     Json(#[from] serde_json::Error),
-    /// The text is neither sound TOML nor a plan.
+    /// The text is not TOML, or not a plan.
     #[error("the fault plan is not understood: {0}; correct the place that this names")]
     Toml(#[from] Box<toml::de::Error>),
-    /// A word of the command line is no `name=value`.
-    #[error("'{0}' in a fault is no name=value; write for example 'delay fixed=50ms path=/kv/* count=3'")]
+    /// A word of the command line is not `name=value`.
+    #[error("'{0}' in a fault is not name=value; write for example 'delay fixed=50ms path=/kv/* count=3'")]
     Word(String),
-    /// A value that is well-formed but makes no sense.
-    #[error("fault {position} makes no sense: {reason}")]
+    /// A well-formed value that is not allowed.
+    #[error("fault {position} is refused: {reason}")]
     Rule {
-        /// Which one, counted from 1.
+        /// The number of the rule, counted from 1.
         position: usize,
-        /// What is wrong and what would be right.
+        /// What is allowed.
         reason: String,
     },
 }
 
-/// A whole plan, as written.
+/// A whole plan in its written form.
 #[derive(Debug, Clone, Default)]
 pub struct PlanDocument {
     rules: Vec<(RuleDocument, Value)>,
@@ -62,23 +62,23 @@ struct Written {
     faults: Vec<Value>,
 }
 
-/// One rule: to which requests, how often, and what happens.
+/// One rule: which requests, how often, and which fault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleDocument {
-    /// Methods that the rule is for; any when empty.
+    /// The methods that the rule matches; any method if empty.
     #[serde(default)]
     pub method: Vec<String>,
-    /// The percent-decoded path; `*` at the end stands for anything.
+    /// The percent-decoded path; a final `*` matches any rest.
     #[serde(default)]
     pub path: Option<String>,
-    /// How many fitting requests are left alone at first.
+    /// How many of the first matching requests get no fault.
     #[serde(default)]
     pub skip: u64,
-    /// How many requests are spoiled at most.
+    /// The maximum number of requests that get the fault.
     #[serde(default)]
     pub count: Option<u64>,
-    /// Which share of the fitting requests is spoiled, 0 to 1.
+    /// The probability, from 0 to 1, that a matching request gets the fault.
     #[serde(default = "always")]
     pub probability: f64,
     /// What happens.
@@ -121,7 +121,7 @@ impl PlanDocument {
         }
     }
 
-    /// Reads rules from the command line, one text a rule: `KIND name=value …`.
+    /// Reads rules from the command line, one string for each rule: `KIND name=value …`.
     ///
     /// # Errors
     /// [`FaultPlanError`], naming the word or the rule.
@@ -129,14 +129,14 @@ impl PlanDocument {
         Self::from_values(rules.into_iter().map(rule_from_words).collect::<Result<_, _>>()?)
     }
 
-    /// These rules, then those.
+    /// Joins two plans: the rules of this one, then those of the other.
     #[must_use]
     pub fn followed_by(mut self, more: Self) -> Self {
         self.rules.extend(more.rules);
         self
     }
 
-    /// The rules, each with what it was made from.
+    /// The rules, each with its written form.
     pub fn into_rules(self) -> impl Iterator<Item = (RuleDocument, Value)> {
         self.rules.into_iter()
     }
@@ -172,10 +172,10 @@ fn rule_from_words(text: &str) -> Result<Value, FaultPlanError> {
     Ok(Value::Object(rule))
 }
 
-/// What no type can rule out.
+/// Checks the values that the types cannot restrict.
 fn nonsense(rule: &RuleDocument) -> Option<&'static str> {
     if !(0.0..=1.0).contains(&rule.probability) {
-        return Some("probability must lie between 0 and 1");
+        return Some("probability must be between 0 and 1");
     }
     if rule.method.iter().any(|method| Method::from_bytes(method.as_bytes()).is_err()) {
         return Some("method must be a list of method names, for example [\"GET\", \"PUT\"]");
@@ -190,11 +190,11 @@ fn nonsense(rule: &RuleDocument) -> Option<&'static str> {
             Some("status must be a 5xx")
         }
         FaultKind::SlowBody { chunk_bytes: 0, .. } => Some("chunk_bytes must be at least 1"),
-        FaultKind::Write { answer: WriteAnswer::Late, lands_after: Some(_), .. } => {
-            Some("a late answer tells what happened, so lands_after cannot be given with it")
+        FaultKind::Write { answer: WriteAnswer::Late, applied_after: Some(_), .. } => {
+            Some("a late answer is sent after the write, so remove applied_after")
         }
         FaultKind::MalformedSyncToken { value } if HeaderValue::from_str(value).is_err() => {
-            Some("value must be possible as a field value: no control characters")
+            Some("value must be a valid field value, without control characters")
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with an answer's head: things that the real service was seen to do, or that a cache must survive.
+//! Faults of an answer's head: those that the real service shows, and those that a cache must tolerate.
 
 use http::header::{ETAG, LINK};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -8,29 +8,30 @@ use crate::sync_token::token::FIELD_NAME as SYNC_TOKEN;
 /// Changes to an answer's head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeadFault {
-    /// A 304 loses its `Link`, so that clients believe the page was the last (hazard 5 of protocol §13).
+    /// A 304 loses its `Link`. The Python and JavaScript SDKs then take the page for the last one and miss changes on
+    /// later pages.
     pub no_link_on_304: bool,
     /// `"x"` becomes `W/"x"`.
     pub weak_etags: bool,
-    /// How the `Sync-Token` is spelled.
+    /// The form of the `Sync-Token`.
     pub tokens: TokenForm,
 }
 
-/// How the `Sync-Token` of an answer is spelled.
+/// The form of the `Sync-Token` of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TokenForm {
     /// One line, as clients need it.
     #[default]
     Sound,
-    /// Not at all.
+    /// Absent.
     Absent,
-    /// Each token on a line of its own; a single token is joined by one more, of the id `line2`.
+    /// Each token on a line of its own. To a single token a second one with the id `line2` is added.
     TwoLines,
-    /// This text in its place.
+    /// This value instead.
     Replaced(String),
 }
 
-/// Makes the changes. Tokens are only changed where there were some: their absence on 400, 401 and 412 is no fault.
+/// Makes the changes. An answer without a token stays without one: 400, 401 and 412 never carry tokens.
 pub fn spoil_head(fault: &HeadFault, status: StatusCode, fields: &mut HeaderMap) {
     if fault.no_link_on_304 && status == StatusCode::NOT_MODIFIED {
         fields.remove(LINK);
@@ -57,7 +58,7 @@ pub fn spoil_head(fault: &HeadFault, status: StatusCode, fields: &mut HeaderMap)
             }
         }
         TokenForm::Replaced(text) => {
-            // The plan was refused if this text cannot be sent, so the other branch is never taken.
+            // A plan with an invalid field value is refused, so the conversion cannot fail.
             if let Ok(value) = HeaderValue::from_str(text) {
                 fields.insert(SYNC_TOKEN, value);
             }
@@ -91,12 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_head_stays() {
+    fn a_head_without_a_fault_is_unchanged() {
         assert_eq!(spoiled(&HeadFault::default(), StatusCode::OK), answer());
     }
 
     #[test]
-    fn link_goes_from_a_304_only() {
+    fn link_is_removed_from_a_304_only() {
         let fault = HeadFault { no_link_on_304: true, ..HeadFault::default() };
         assert!(spoiled(&fault, StatusCode::NOT_MODIFIED).get(LINK).is_none());
         assert!(spoiled(&fault, StatusCode::OK).get(LINK).is_some());
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_take_every_form() {
+    fn every_form_of_sync_token_is_made() {
         let lines = |tokens| -> Vec<String> {
             let fault = HeadFault { tokens, ..HeadFault::default() };
             let fields = spoiled(&fault, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! What can go wrong, as a fault plan writes it: the table after `do`.
+//! The kinds of fault in a fault plan: the table after `do`.
 
 use std::time::Duration;
 
@@ -6,34 +6,35 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::duration::{deserialize_duration, deserialize_optional_duration, parse_duration};
 
-/// What happens to a request.
+/// A kind of fault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// The answer waits: `fixed = "50ms"`, `uniform = "10ms..50ms"` (from, to) or `exponential = "20ms..1s"` (mean, cap).
+    /// A delay of the answer: `fixed = "50ms"`, `uniform = "10ms..50ms"` (from, to) or `exponential = "20ms..1s"`
+    /// (mean, cap).
     Delay(Delay),
-    /// 429. Without a quota: every time.
+    /// A 429 for each request beyond a quota; without a quota for every request.
     Throttle {
         /// Requests in each `per`.
         #[serde(default)]
         quota: Option<u64>,
-        /// The quota's window.
+        /// The window of `quota`.
         #[serde(default = "hour", deserialize_with = "deserialize_duration")]
         per: Duration,
         /// Requests in each `burst_per`.
         #[serde(default)]
         burst: Option<u64>,
-        /// The burst's window.
+        /// The window of `burst`.
         #[serde(default = "second", deserialize_with = "deserialize_duration")]
         burst_per: Duration,
-        /// `retry-after-ms`; unless given, until the quota's window ends.
+        /// `retry-after-ms`; by default the time until the quota's window ends.
         #[serde(default)]
         retry_after: Option<RetryAfter>,
-        /// The exhausted quota as the body names it.
+        /// The exhausted quota that the body names.
         #[serde(default)]
         policy: Policy,
     },
-    /// 503, or another 5xx. The request is not carried out.
+    /// A 503 or another 5xx. The request is not carried out.
     Unavailable {
         /// The status.
         #[serde(default = "service_unavailable")]
@@ -42,15 +43,15 @@ pub enum FaultKind {
         #[serde(default)]
         retry_after: RetryAfter,
     },
-    /// The connection ends.
+    /// A cut of the connection.
     Drop {
-        /// Where in the answer.
+        /// The place in the answer.
         at: DropPoint,
-        /// How many bytes of the head or the body are still sent.
+        /// The bytes of the head or the body that are still sent.
         #[serde(default = "few_bytes")]
         after_bytes: usize,
     },
-    /// The body comes in pieces.
+    /// A body that is sent in pieces.
     SlowBody {
         /// Size of a piece, in bytes.
         chunk_bytes: usize,
@@ -58,17 +59,17 @@ pub enum FaultKind {
         #[serde(deserialize_with = "deserialize_duration")]
         interval: Duration,
     },
-    /// The body is too short.
+    /// A body that is too short.
     Truncate {
-        /// How many bytes are sent.
+        /// The bytes that are sent.
         after_bytes: usize,
-        /// Whether the framing admits it.
+        /// Whether the framing shows it.
         #[serde(default)]
         framing: Framing,
     },
-    /// A write takes effect, and its sender is not told so, or not in time.
+    /// A write that is applied although its caller gets no true answer, or a late one.
     Write {
-        /// What the sender gets.
+        /// The answer that the caller gets.
         answer: WriteAnswer,
         /// How late a `late` answer is.
         #[serde(default = "second", deserialize_with = "deserialize_duration")]
@@ -76,20 +77,20 @@ pub enum FaultKind {
         /// `retry-after-ms` of `unavailable`.
         #[serde(default)]
         retry_after: RetryAfter,
-        /// When the write takes effect, counted from the answer; before it unless given.
-        #[serde(default, deserialize_with = "deserialize_optional_duration")]
-        lands_after: Option<Duration>,
+        /// How long after the answer the write is applied; by default before the answer.
+        #[serde(default, alias = "lands_after", deserialize_with = "deserialize_optional_duration")]
+        applied_after: Option<Duration>,
     },
-    /// 304s carry no `Link`.
+    /// 304s without `Link`.
     #[serde(rename = "no-link-on-304")]
     NoLinkOn304 {},
-    /// ETags are weak.
+    /// Weak ETags.
     WeakEtags {},
-    /// Answers carry no `Sync-Token`.
+    /// Answers without `Sync-Token`.
     NoSyncToken {},
-    /// Tokens come on two lines.
+    /// Tokens on two lines.
     SyncTokenLines {},
-    /// The `Sync-Token` reads so.
+    /// This `Sync-Token`.
     MalformedSyncToken {
         /// The whole field value.
         value: String,
@@ -113,7 +114,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The words of the wire.
+    /// The value on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,19 +125,19 @@ impl Policy {
     }
 }
 
-/// How long an answer waits.
+/// The distribution of a delay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Delay {
-    /// Always the same.
+    /// A constant.
     Fixed(Duration),
-    /// Anything between the two, equally likely.
+    /// Uniform between two bounds.
     Uniform {
         /// The shortest.
         min: Duration,
         /// The longest.
         max: Duration,
     },
-    /// Often short, now and then long.
+    /// Exponential, with a cap.
     Exponential {
         /// The mean, before the cap.
         mean: Duration,
@@ -169,12 +170,13 @@ impl<'de> Deserialize<'de> for Delay {
 }
 
 fn range(text: &str) -> Result<(Duration, Duration), String> {
-    let (low, high) =
-        text.split_once("..").ok_or_else(|| format!("'{text}' is no range; write for example 10ms..50ms"))?;
+    let (low, high) = text
+        .split_once("..")
+        .ok_or_else(|| format!("'{text}' is not a range; write for example 10ms..50ms"))?;
     let [low, high] = [low, high].map(|end| parse_duration(end).map_err(|error| error.to_string()));
     let (low, high) = (low?, high?);
     if low > high {
-        return Err(format!("'{text}' goes down; put the shorter duration first"));
+        return Err(format!("'{text}' starts with the longer duration; put the shorter one first"));
     }
     Ok((low, high))
 }
@@ -184,7 +186,7 @@ fn range(text: &str) -> Result<(Duration, Duration), String> {
 pub struct RetryAfter(Option<Duration>);
 
 impl RetryAfter {
-    /// The field, if any is sent.
+    /// The value of the field, if it is sent.
     #[must_use]
     pub fn field(self) -> Option<Duration> {
         self.0
@@ -192,7 +194,7 @@ impl RetryAfter {
 }
 
 impl Default for RetryAfter {
-    /// Half a second, as the vendor's emulator says.
+    /// The default: half a second, like the vendor's emulator.
     fn default() -> Self {
         Self(Some(Duration::from_millis(500)))
     }
@@ -208,7 +210,7 @@ impl<'de> Deserialize<'de> for RetryAfter {
     }
 }
 
-/// Where a connection ends.
+/// The place where a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropPoint {
@@ -220,18 +222,18 @@ pub enum DropPoint {
     WithinBody,
 }
 
-/// Whether a short body's framing admits that it is short.
+/// Whether the framing of a short body shows that it is short.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
-    /// `Content-Length` names what there should have been.
+    /// `Content-Length` is that of the whole body.
     #[default]
     Declared,
-    /// `Content-Length` names what is sent: only the JSON is broken.
+    /// `Content-Length` is that of the bytes sent: only the JSON is broken.
     Consistent,
 }
 
-/// What the sender of a write gets.
+/// The answer that the caller of a write gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteAnswer {

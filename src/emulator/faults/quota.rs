@@ -1,4 +1,4 @@
-//! Quotas as App Configuration counts them: so many requests in each hour (or other window) of the clock (protocol §11).
+//! Quotas as App Configuration counts them: a number of requests in each hour (or other window) of the clock.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// A quota of `limit` requests in each `window`, nothing used yet. Windows begin at multiples of their length since
+    /// An unused quota of `limit` requests in each `window`. Windows begin at multiples of their length since
     /// the Unix epoch: hours on the hour, days at midnight UTC.
     #[must_use]
     pub fn new(limit: u64, window: Duration) -> Self {
         Self { limit, window, started: Timestamp::default(), used: 0 }
     }
 
-    /// How long the quota stays exhausted; `None` while there is some left.
+    /// The time for which the quota stays exhausted; `None` if it is not exhausted.
     pub fn exhausted_for(&mut self, now: Timestamp) -> Option<Duration> {
         let length = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX).max(1);
         let into_window = now.as_unix_micros().rem_euclid(length);
@@ -33,7 +33,7 @@ impl Quota {
         (self.used >= self.limit).then(|| started.plus(self.window).since(now))
     }
 
-    /// Uses one request of the window that [`Quota::exhausted_for`] looked at last.
+    /// Uses one request of the window of the last [`Quota::exhausted_for`].
     pub fn take(&mut self) {
         self.used += 1;
     }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_of_nothing_is_always_exhausted() {
+    fn a_quota_of_zero_is_always_exhausted() {
         let mut quota = Quota::new(0, Duration::from_secs(60));
         assert_eq!(quota.exhausted_for(Timestamp::from_unix_seconds(90)), Some(Duration::from_secs(30)));
     }

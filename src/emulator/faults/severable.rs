@@ -1,4 +1,5 @@
-//! A connection that can be cut after a given number of bytes: the only way to end it within an answer's head.
+//! A connection that can be cut after a given number of bytes. hyper offers no other way to end it within an answer's
+//! head.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Cuts one connection. A clone of it travels in the extensions of every request of the connection.
+/// Cuts one connection. Every request of the connection has a clone of it in its extensions.
 #[derive(Debug, Clone)]
 pub struct Severance(Arc<AtomicU64>);
 
@@ -16,7 +17,7 @@ pub struct Severance(Arc<AtomicU64>);
 const WHOLE: u64 = u64::MAX;
 
 impl Severance {
-    /// The connection takes this many more bytes and then ends.
+    /// Ends the connection after this many more bytes.
     pub fn cut_after(&self, bytes: u64) {
         self.0.store(bytes.min(WHOLE - 1), Ordering::SeqCst);
     }
@@ -26,7 +27,7 @@ impl Severance {
     }
 }
 
-/// A transport under the command of its [`Severance`].
+/// A transport that its [`Severance`] can cut.
 #[derive(Debug)]
 pub struct SeverableIo<T> {
     transport: T,
@@ -39,12 +40,12 @@ impl<T> SeverableIo<T> {
         Self { transport, severance: Severance(Arc::new(AtomicU64::new(WHOLE))) }
     }
 
-    /// What cuts it.
+    /// The handle that cuts it.
     pub fn severance(&self) -> Severance {
         self.severance.clone()
     }
 
-    /// How much of a write of `length` bytes may pass.
+    /// How many bytes of a write of `length` bytes may pass.
     fn allowed(&self, length: usize) -> io::Result<usize> {
         match self.severance.left() {
             WHOLE => Ok(length),

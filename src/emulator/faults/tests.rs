@@ -8,7 +8,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
 }
 
-/// Whether each of these requests meets a fault.
+/// Whether each of these requests gets a fault.
 fn met(plan: &mut FaultPlan, requests: &[(Method, &str)]) -> Vec<bool> {
     let mut rng = fastrand::Rng::with_seed(7);
     requests
@@ -37,7 +37,7 @@ fn a_rule_skips_and_counts() {
 }
 
 #[test]
-fn chance_follows_the_seed() {
+fn one_seed_gives_one_sequence_of_faults() {
     let requests = vec![(Method::GET, "/kv"); 1000];
     let first = met(&mut plan(&["weak-etags probability=0.25"]), &requests);
     let share = first.iter().filter(|&&met| met).count();

@@ -1,4 +1,4 @@
-//! Which changes of a journal are still needed.
+//! Selects the changes of a journal that are still needed.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::emulator::change::{Change, ChangeKind};
 
-/// The changes without those that no request can show any more, in order.
+/// Removes the changes that no request can show any more. Keeps the order.
 ///
-/// Needed is: every change within the retention (revisions and time travel show it); of the older ones the last of each
-/// key-value or snapshot, since it is the state at the beginning of the retention, unless it is a deletion; and the very
-/// last, since it holds the sequence number. The present is the time of the last change: time does not pass for a store
-/// that nobody changes.
+/// Three kinds of change stay. First, every change within the retention, because revisions and time travel show it.
+/// Second, of the older changes the last one of each key-value or snapshot, unless it is a deletion, because it is the
+/// state at the start of the retention. Third, the last change, because it holds the sequence number. The retention
+/// ends at the time of the last change, so that the age of an unchanged store does not matter.
 #[must_use]
 pub fn compacted(changes: Vec<Change>, retention: Duration) -> Vec<Change> {
     let horizon = changes.last().map_or(Timestamp::default(), |last| last.at.minus(retention));
@@ -35,7 +35,7 @@ pub fn compacted(changes: Vec<Change>, retention: Duration) -> Vec<Change> {
     kept
 }
 
-/// What a change is about, such that changes of one thing are equal and those of different things are not.
+/// The identity of the resource that a change affects.
 fn subject(kind: &ChangeKind) -> (bool, String) {
     match kind {
         ChangeKind::KeyValueModified(state) | ChangeKind::KeyValueDeleted(state) => {

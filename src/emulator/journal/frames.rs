@@ -1,4 +1,4 @@
-//! The format of the journal: a heading, then frames, each with the changes of one group commit.
+//! The format of the journal: a heading, then frames. Each frame has the changes of one group commit.
 //!
 //! ```text
 //! file    = "tagalong emulator journal 1" LF *frame
@@ -8,15 +8,15 @@
 //! payload = JSON documents, each followed by LF
 //! ```
 //!
-//! A frame is written and synchronised before the next one is begun, so only the last one can be incomplete. A bad frame
-//! that is followed by a good one was damaged later and may have been acknowledged: such a file is refused.
+//! A frame is written and synchronised before the next one begins, so only the last frame can be incomplete. A bad
+//! frame before a good one was damaged later, and its changes may have been acknowledged. Such a file is refused.
 
 use sha2::{Digest, Sha256};
 
-/// What every journal begins with.
+/// The first bytes of every journal.
 pub const HEADING: &[u8] = b"tagalong emulator journal 1\n";
 
-/// Begins a frame. Its first byte never occurs in UTF-8, so no payload contains it.
+/// The first bytes of a frame. The first one never occurs in UTF-8, so no payload contains it.
 const MARK: [u8; 4] = *b"\xF5TJ1";
 const CHECKSUM_BYTES: usize = 16;
 const FRAME_HEAD_BYTES: usize = MARK.len() + 4 + CHECKSUM_BYTES;
@@ -24,32 +24,32 @@ const FRAME_HEAD_BYTES: usize = MARK.len() + 4 + CHECKSUM_BYTES;
 /// Why the bytes of a journal are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// The file is something else.
-    #[error("it does not begin like a journal of this emulator; name another file")]
+    /// The file is not a journal.
+    #[error("it is not a journal of this emulator; name another file")]
     NoJournal,
-    /// A frame in the middle is bad.
+    /// A frame before the last one is bad.
     #[error(
         "the record at byte {offset} is damaged ({reason}), and sound ones follow it; restore the file from a copy, or \
          cut it off at that byte to go on with what was written before"
     )]
     Frame {
-        /// Where the frame begins.
+        /// The byte at which the frame begins.
         offset: usize,
-        /// What is wrong with it.
+        /// The damage.
         reason: &'static str,
     },
 }
 
-/// What a journal contains.
+/// The content of a journal.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frames<'a> {
-    /// The payloads of the sound frames with the byte at which each begins.
+    /// The payloads of the sound frames, each with the byte at which its frame begins.
     pub payloads: Vec<(usize, &'a [u8])>,
-    /// Up to here the file is sound; what follows is a frame that was being written when the process ended.
+    /// The length of the sound part of the file. The rest is a frame that was being written when the process ended.
     pub sound_bytes: usize,
 }
 
-/// A frame around a payload.
+/// Makes a frame of a payload.
 ///
 /// # Panics
 /// Never: a payload is far below 4 GiB, since a request body is limited to 10 KiB and a group to what is waiting.
@@ -64,13 +64,13 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Takes a journal apart.
+/// Parses a journal.
 ///
 /// # Errors
-/// [`Damage`] when it is no journal, or one with a bad frame that is not the last.
+/// [`Damage`] if the content is not a journal, or has a bad frame that is not the last.
 pub fn read(journal: &[u8]) -> Result<Frames<'_>, Damage> {
     if !journal.starts_with(HEADING) {
-        // A process that ended while it made the file leaves a beginning of the heading.
+        // A process that ended while it created the file leaves an incomplete heading.
         return if HEADING.starts_with(journal) {
             Ok(Frames { payloads: Vec::new(), sound_bytes: 0 })
         } else {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn written_frames_are_read_back() {
         let written: [&[u8]; 3] = [b"{\"a\":1}\n", b"", b"{\"b\":2}\n{\"c\":3}\n"];
         let journal = journal(&written);
         assert_eq!(payloads(&journal), written);

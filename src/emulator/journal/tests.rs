@@ -33,6 +33,13 @@ fn open(path: &Path) -> Opened {
     Journal::open(path, OPTIONS).unwrap()
 }
 
+/// A path in a new directory, which lives as long as the handle.
+fn new_path() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    (directory, path)
+}
+
 /// A journal of three changes, each in a frame of its own.
 async fn journal_of_three(path: &Path) -> Vec<Change> {
     let changes: Vec<Change> = (1..=3).map(|number| modified(number, 0, "k")).collect();
@@ -45,9 +52,8 @@ async fn journal_of_three(path: &Path) -> Vec<Change> {
 }
 
 #[tokio::test]
-async fn what_was_recorded_is_there_again() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn recorded_changes_are_restored() {
+    let (_directory, path) = new_path();
     assert!(open(&path).changes.is_empty());
     let changes = journal_of_three(&path).await;
     let opened = open(&path);
@@ -59,9 +65,8 @@ async fn what_was_recorded_is_there_again() {
 }
 
 #[tokio::test]
-async fn a_change_is_in_the_file_once_it_is_called_durable() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn a_durable_change_is_in_the_file() {
+    let (_directory, path) = new_path();
     let journal = open(&path).journal;
     for number in 1..=50 {
         journal.record(&modified(number, 0, "k")).unwrap();
@@ -71,15 +76,14 @@ async fn a_change_is_in_the_file_once_it_is_called_durable() {
     }
 }
 
-/// The thread's part, on a file that has its heading already.
+/// The state of the thread, with a file that has its heading.
 fn writer(path: &Path, file: File) -> Writer {
     Writer { path: path.to_owned(), file, length_bytes: 28, compacted_bytes: 0, options: OPTIONS }
 }
 
 #[tokio::test]
 async fn changes_that_wait_together_are_written_together() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+    let (_directory, path) = new_path();
     std::fs::write(&path, frames::HEADING).unwrap();
     let queue = Queue::default();
     for number in 1..=2_000 {
@@ -94,9 +98,8 @@ async fn changes_that_wait_together_are_written_together() {
 }
 
 #[tokio::test]
-async fn closing_writes_what_waits() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn closing_writes_the_changes_that_wait() {
+    let (_directory, path) = new_path();
     let journal = open(&path).journal;
     journal.record(&modified(1, 0, "k")).unwrap();
     drop(journal);
@@ -104,9 +107,8 @@ async fn closing_writes_what_waits() {
 }
 
 #[tokio::test]
-async fn a_torn_last_record_is_cut_off_and_the_journal_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn a_torn_last_record_is_cut_off_and_later_changes_are_recorded() {
+    let (_directory, path) = new_path();
     let changes = journal_of_three(&path).await;
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
@@ -119,9 +121,8 @@ async fn a_torn_last_record_is_cut_off_and_the_journal_goes_on() {
 }
 
 #[tokio::test]
-async fn a_damaged_middle_is_refused_with_its_offset_and_nothing_is_touched() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn a_damaged_middle_is_refused_with_its_offset_and_the_file_is_unchanged() {
+    let (_directory, path) = new_path();
     journal_of_three(&path).await;
     let mut damaged = std::fs::read(&path).unwrap();
     let offset = frames::read(&damaged).unwrap().payloads[1].0;
@@ -134,8 +135,7 @@ async fn a_damaged_middle_is_refused_with_its_offset_and_nothing_is_touched() {
 
 #[tokio::test]
 async fn sound_frames_that_are_not_understood_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+    let (_directory, path) = new_path();
     let twice = [
         serde_json::to_vec(&modified(2, 0, "k")).unwrap(),
         serde_json::to_vec(&modified(2, 0, "k")).unwrap(),
@@ -153,8 +153,7 @@ async fn sound_frames_that_are_not_understood_are_refused() {
 
 #[tokio::test]
 async fn a_second_emulator_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+    let (_directory, path) = new_path();
     let first = open(&path);
     assert!(matches!(Journal::open(&path, OPTIONS), Err(JournalError::InUse { .. })));
     drop(first);
@@ -162,15 +161,14 @@ async fn a_second_emulator_is_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_is_named() {
+async fn a_missing_directory_is_named() {
     let error = Journal::open(Path::new("/nowhere/at/all"), OPTIONS).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at/all"), "{error}");
 }
 
 #[tokio::test]
-async fn compacting_keeps_what_is_needed_and_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+async fn compacting_keeps_the_needed_changes_and_later_changes_are_recorded() {
+    let (_directory, path) = new_path();
     let options = JournalOptions { retention: Duration::from_secs(10), compact_above_bytes: 10_000 };
     let journal = Journal::open(&path, options).unwrap().journal;
     for number in 1..=1_000_u32 {
@@ -187,8 +185,7 @@ async fn compacting_keeps_what_is_needed_and_goes_on() {
 
 #[tokio::test]
 async fn a_disk_that_fails_fails_every_write_from_then_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("data");
+    let (_directory, path) = new_path();
     std::fs::write(&path, frames::HEADING).unwrap();
     // Opened for reading only, so that every write to it fails.
     let file = File::open(&path).unwrap();

@@ -21,7 +21,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A connection that is cut on purpose may end with a reset; what came before is what counts.
+    // A connection that a fault cuts may end with a reset. The test compares the bytes before it.
     let _may_be_reset = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
 }
@@ -80,7 +80,7 @@ async fn connections_are_dropped_where_the_plan_says() {
 }
 
 #[tokio::test]
-async fn data_outlives_the_emulator_and_a_seed_does_not_come_twice() {
+async fn data_survives_a_restart_and_a_seed_is_loaded_once() {
     let directory = tempfile::tempdir().unwrap();
     let (data, seed) = (directory.path().join("data"), directory.path().join("seed.json"));
     std::fs::write(&seed, r#"{"items":[{"key":"a","value":"1"}]}"#).unwrap();
@@ -98,7 +98,7 @@ async fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let Err(error) = Running::start(&options(&["--listen", &address]), Clock::System).await else {
-        panic!("it listens twice on {address}");
+        panic!("two emulators listen on {address}");
     };
     assert!(error.to_string().contains(&address), "{error}");
 }

@@ -1,4 +1,5 @@
-//! The worked examples of the protocol byte for byte, and every answer of the verification in its order.
+//! The worked examples of Azure App Configuration's documentation byte for byte, and each error of the verification in
+//! its order.
 
 use super::*;
 use http::HeaderValue;
@@ -191,7 +192,7 @@ fn every_check_has_its_answer_in_the_documented_order() {
         ),
         (
             with(&format!("HMAC-SHA256 Credential=test-id&{all}&Signature=AAAA"), &complete),
-            Error::SignatureInvalid(None),
+            Error::SignatureInvalid,
             Some("Invalid Signature"),
         ),
     ];
@@ -242,7 +243,7 @@ fn odd_hosts_of_clients_are_recognised() {
     headers.insert(HOST, "localhost:8484".parse().unwrap());
     let key = key();
     let request = SignedRequest { method: "GET", target: TARGET, headers: &headers, authority: None };
-    assert_eq!(verify(&request, NOW, |_| Some(&key)).unwrap().hint, Some(SignatureHint::HostCase));
+    assert!(verify(&request, NOW, |_| Some(&key)).is_ok(), "the host was signed in capitals");
 
     let slash = Example { target: "kv/a?api-version=1.0", ..EXAMPLES[0] };
     let request = SignedRequest {
@@ -252,7 +253,7 @@ fn odd_hosts_of_clients_are_recognised() {
         authority: None,
     };
     let error = verify(&request, NOW, |_| Some(&key)).unwrap_err();
-    assert_eq!(error, AuthorizationError::SignatureInvalid(Some(SignatureHint::TrailingSlash)));
+    assert_eq!(error, AuthorizationError::SlashNotSigned);
     assert!(error.to_string().contains("slash at the end of Endpoint"), "{error}");
 }
 

@@ -1,32 +1,32 @@
-//! Canonical forms that were worked out already: clients ask for the same few targets all the time, and taking a target apart
-//! costs more than all the rest of a hit.
+//! A bounded cache of canonical forms. Clients ask for the same few targets again and again, and canonicalizing one
+//! costs more than the rest of a hit.
 //!
-//! A table of slots, each of which holds one target. What does not find room takes the place of what is there, so the table
-//! is bounded without bookkeeping, and nobody waits for anybody.
+//! A fixed table of slots, each of which holds one target. A new target replaces the one in its slot, so the table
+//! needs no other bound. Readers and writers take no lock.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-/// A target has two slots to be in.
+/// The slots that one target can be in.
 const WAYS: usize = 2;
 const SLOTS: usize = 2_048;
-/// Longer targets are taken apart each time, so that a table full of the longest stays below 5 MiB: a canonical form is at most
-/// three times as long as its target, as far as anything but a few separators is added.
+/// Longer targets are canonicalized each time. A table full of the longest ones stays below 5 MiB: a canonical form is
+/// at most three times as long as its target, a few separators aside.
 const MAX_TARGET_BYTES: usize = 512;
 
-/// A target as it was asked for, and the canonical form of it.
+/// A target as on the request line, and its canonical form.
 #[derive(Debug)]
-struct Known {
+struct Entry {
     target: Box<str>,
     canonical: Box<str>,
 }
 
-/// The canonical forms of the targets asked for of late.
+/// The canonical forms of recently used targets.
 pub(super) struct CanonicalMemo {
-    slots: Box<[ArcSwapOption<Known>]>,
-    // Random for each process: nobody can choose targets that fall on one slot.
+    slots: Box<[ArcSwapOption<Entry>]>,
+    // Random for each process, so that a caller cannot choose targets that share one slot.
     hasher: ahash::RandomState,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for CanonicalMemo {
 }
 
 impl CanonicalMemo {
-    /// The canonical form of a target, byte by byte as on the request line, if it is known.
+    /// The canonical form of a target with exactly these bytes, if it is known.
     pub(super) fn of(&self, target: &str) -> Option<String> {
         self.slots(target).find_map(|slot| {
             let known = slot.load();
@@ -55,22 +55,21 @@ impl CanonicalMemo {
         })
     }
 
-    /// Keeps a canonical form: in a free slot, else in place of something else.
+    /// Keeps a canonical form in a free slot, else in the place of another.
     pub(super) fn keep(&self, target: &str, canonical: &str) {
         if target.len() > MAX_TARGET_BYTES {
             return;
         }
-        let known = Known { target: target.into(), canonical: canonical.into() };
+        let known = Entry { target: target.into(), canonical: canonical.into() };
         let free = self.slots(target).find(|slot| slot.load().is_none());
         if let Some(slot) = free.or_else(|| self.slots(target).nth(fastrand::usize(..WAYS))) {
             slot.store(Some(Arc::new(known)));
         }
     }
 
-    /// Where a target may be.
-    fn slots(&self, target: &str) -> impl Iterator<Item = &ArcSwapOption<Known>> {
+    /// The slots that a target may be in.
+    fn slots(&self, target: &str) -> impl Iterator<Item = &ArcSwapOption<Entry>> {
         let hash = self.hasher.hash_one(target);
-        // Any bits of the hash will do.
         #[expect(clippy::cast_possible_truncation, reason = "a part of the hash is as good as all of it")]
         let set = hash as usize % (SLOTS / WAYS);
         self.slots.iter().skip(set * WAYS).take(WAYS)

@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-/// How many values a list of a filter, and how many tag filters a request, may have.
+/// The most values in one filter, and the most tag filters in one request.
 pub const MAXIMUM_VALUES: usize = 5;
 
 /// Why a filter is refused. The text is the `detail` of the 400 on the wire.
@@ -22,9 +22,9 @@ pub const MAXIMUM_VALUES: usize = 5;
 pub struct FilterError {
     /// The query parameter.
     pub parameter: &'static str,
-    /// The index of the offending character in the decoded value, counted from 0 in characters.
+    /// The index of the offending character in the decoded value, counted in characters from 0.
     pub position: usize,
-    /// What is wrong there.
+    /// What is wrong at that position.
     pub reason: FilterErrorReason,
 }
 
@@ -105,7 +105,7 @@ impl TextFilter {
         let mut characters = value.chars().enumerate();
         while let Some((position, character)) = characters.next() {
             match character {
-                // Nothing may stand beside the NUL in its element.
+                // A NUL must be the only character of its element.
                 ',' if text.is_empty() && !is_null => return Err(invalid(position)),
                 ',' => {
                     values.push(if is_null { None } else { Some(std::mem::take(&mut text)) });
@@ -132,7 +132,7 @@ impl TextFilter {
         Ok(Self::OneOf(values))
     }
 
-    /// Whether all that it can match begins with this text.
+    /// Whether every text that it can match begins with `prefix`.
     #[must_use]
     pub fn lies_within(&self, prefix: &str) -> bool {
         match self {
@@ -154,7 +154,8 @@ impl TextFilter {
         }
     }
 
-    /// Whether the filter is one text and no pattern or list, as snapshots with the composition type `key` demand of labels.
+    /// Whether the filter is one text, neither pattern nor list: snapshots with the composition type `key` demand it of
+    /// labels.
     #[must_use]
     pub fn is_single(&self) -> bool {
         matches!(self, Self::OneOf(values) if values.len() == 1)
@@ -212,7 +213,7 @@ impl TagFilter {
         Ok(filters)
     }
 
-    /// Whether one of the tags is this one.
+    /// Whether the tags contain this tag with this value.
     #[must_use]
     pub fn matches(&self, tags: &Tags) -> bool {
         tags.get(&self.name) == Some(&self.value)
@@ -220,14 +221,8 @@ impl TagFilter {
 }
 
 impl KeyValueFilter {
-    /// Whether a key-value matches.
-    #[must_use]
-    pub fn matches(&self, key: &str, label: Option<&str>, tags: &Tags) -> bool {
-        self.may_match(key, label) && self.tags.iter().all(|filter| filter.matches(tags))
-    }
-
-    /// Whether a key-value of this identity can match with some tags: what a write to it may add to, change in, or take
-    /// from a list, since a write may change the tags.
+    /// Whether a key-value with this key and label can match for any tags. A write may change the tags, so this decides
+    /// whether it may add to, change in, or remove from a list.
     #[must_use]
     pub fn may_match(&self, key: &str, label: Option<&str>) -> bool {
         self.key.matches(Some(key)) && self.label.matches(label)

@@ -1,4 +1,4 @@
-//! What a list of key-values says of each of them: the same entity tag that `/kv/{key}` would carry, in quotes.
+//! The key-values in a list: each shows, without quotes, the entity tag that `/kv/{key}` carries.
 
 use std::borrow::Cow;
 
@@ -9,14 +9,15 @@ use super::resource::canonical_key_value;
 use crate::profile::ItemState;
 
 #[derive(Deserialize)]
-struct Page<'a> {
+struct ListPage<'a> {
     #[serde(borrow)]
-    items: Vec<Item<'a>>,
+    items: Vec<ListItem<'a>>,
 }
 
-/// A page that selects fields may lack any of them. Without a label field nobody can tell which key-value an item is.
+/// One item of a page. A page with `$select` may lack any field. Without `label` it is not known which key-value the
+/// item is.
 #[derive(Deserialize)]
-struct Item<'a> {
+struct ListItem<'a> {
     #[serde(borrow)]
     key: Cow<'a, str>,
     #[serde(deserialize_with = "present")]
@@ -25,21 +26,21 @@ struct Item<'a> {
     etag: Cow<'a, str>,
 }
 
-/// Null is a label here, absence is none.
+/// Tells null (no label) from absence (not selected): a derived `Option` would accept both.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Option::deserialize(deserializer)
 }
 
-/// The items of a list with this canonical target; `None` where it is no list of current key-values, or one that does not show
-/// key, label and entity tag of each.
+/// The items of a list with this canonical target. `None` if it is no list of current key-values, or does not show key,
+/// label and entity tag of each.
 pub(super) fn of_list(canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
     let query = Query::parse(canonical_target.strip_prefix("/kv?")?).ok()?;
     if query.single("snapshot").ok()?.is_some() {
         return None;
     }
     let api_version = query.single("api-version").ok()??;
-    let page: Page<'_> = serde_json::from_slice(body).ok()?;
-    let state = |item: &Item<'_>| ItemState {
+    let page: ListPage<'_> = serde_json::from_slice(body).ok()?;
+    let state = |item: &ListItem<'_>| ItemState {
         canonical_target: canonical_key_value(&item.key, item.label.as_deref(), api_version),
         entity_tag: format!("\"{}\"", item.etag),
     };

@@ -1,4 +1,4 @@
-//! JSON that must be an object. A derived `Deserialize` would take `["a", "b"]` for the fields of a struct in their order.
+//! JSON that must be an object. A derived `Deserialize` would also accept `["a", "b"]` for a struct with two fields.
 
 use std::fmt;
 use std::marker::PhantomData;

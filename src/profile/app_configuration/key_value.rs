@@ -18,7 +18,7 @@ use crate::headers::request_date::parse_rfc3339;
 /// The most characters that a key, a label, or the name or value of a tag may have.
 pub const MAXIMUM_CHARACTERS: usize = 256;
 
-/// Why a text is no key, label or tag. The text follows the name of the field.
+/// Why a text is not a key, label or tag. The message follows the name of the field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A key must have a character.
@@ -35,22 +35,22 @@ pub enum NameError {
     DotSegment,
 }
 
-/// Identity of a key-value: key and label, where no label is a label of its own.
+/// Identity of a key-value: key and label, where "no label" is a label of its own.
 ///
-/// Held as one text, `key NUL label`. A NUL cannot stand in a key, and sorts before every other character, so texts are
-/// ordered by key, then label, no label first: the order of the service's lists.
+/// It is held as one text, `key NUL label`. A key cannot contain NUL, and NUL sorts before every other character. So
+/// identities are ordered by key, then label, no label first: the order of the service's lists.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyValueId(Arc<str>);
 
 impl KeyValueId {
-    /// The identity of a key and a label; an empty label is no label. Texts with a NUL, which no key-value can have, give an
-    /// identity that names nothing.
+    /// The identity of a key and a label; an empty label is no label. A text with NUL, which no key-value can have,
+    /// gives an identity that matches none.
     #[must_use]
     pub fn new(key: &str, label: Option<&str>) -> Self {
         Self(Self::text(key, label).into())
     }
 
-    /// The text of an identity, for looking one up in a map without owning it.
+    /// The text of an identity: it looks up an identity in a map without allocating one.
     #[must_use]
     pub fn text(key: &str, label: Option<&str>) -> String {
         let label = label.unwrap_or_default();
@@ -116,8 +116,8 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.chars().nth(MAXIMUM_CHARACTERS).is_some() { Err(NameError::TooLong) } else { Ok(()) }
 }
 
-/// What a client may write into a key-value: the body of a PUT. `key`, `label`, `etag`, `locked` and `last_modified`, which
-/// clients send too, are ignored: identity comes from the URL alone.
+/// The part of a key-value that a client may write: the body of a PUT. `key`, `label`, `etag`, `locked` and
+/// `last_modified`, which clients send too, are ignored: the URL alone names the key-value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct KeyValueContent {
     /// The value; may be null.
@@ -129,23 +129,23 @@ pub struct KeyValueContent {
     /// Its tags; null means none.
     #[serde(default, deserialize_with = "tags_or_null")]
     pub tags: Tags,
-    /// What it is for; since `2026-04-01`.
+    /// Its description, from api-version `2026-04-01` on.
     #[serde(default)]
     pub description: Option<String>,
 }
 
-/// One state of a key-value. Read from JSON it is as the API itself shows it; every field but `key` may be missing.
+/// One state of a key-value. In its JSON, which is that of the API, every field but `key` may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// Key and label.
     pub id: KeyValueId,
     /// The opaque tag of this state, without quotes. Empty when read from JSON without one.
     pub etag: Arc<str>,
-    /// What clients write.
+    /// The part that clients write.
     pub content: KeyValueContent,
     /// Whether writes are refused.
     pub locked: bool,
-    /// When this state came to be.
+    /// When this state was written.
     pub last_modified: Timestamp,
 }
 
@@ -208,7 +208,7 @@ impl Serialize for KeyValue {
     }
 }
 
-/// A point in time as the API writes it: RFC 3339 with `+00:00`, and a fraction only where there is one.
+/// A point in time as the API writes it: RFC 3339 with `+00:00`, and a fraction only if it is not zero.
 #[must_use]
 pub fn format_date_time(time: Timestamp) -> String {
     let Ok(instant) = jiff::Timestamp::from_microsecond(time.as_unix_micros()) else {

@@ -1,6 +1,6 @@
-//! The media types of the API, and which label an answer gets.
+//! The media types of the API, and which one an answer is labelled with.
 
-/// What a body is. All but the last two have a vendor media type.
+/// The kind of a body. All but the last two have a vendor media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaType {
     /// One key-value.
@@ -21,7 +21,7 @@ pub enum MediaType {
     Problem,
 }
 
-/// The label of the same bytes for a client that accepts nothing but JSON.
+/// The media type of the same bytes for a client that accepts only JSON.
 pub const JSON: &str = "application/json; charset=utf-8";
 
 impl MediaType {
@@ -40,8 +40,9 @@ impl MediaType {
         }
     }
 
-    /// The `Content-Type` for a client with this `Accept`: its own type unless only plain JSON is asked for. The bytes
-    /// are the same in every case, and nothing is refused: the service answers a type that nobody asked for, too.
+    /// The `Content-Type` for a client with this `Accept`: the vendor type, unless only plain JSON is accepted. The
+    /// bytes are the same in every case. No `Accept` is refused: the service answers with a type that the client did
+    /// not accept as well.
     #[must_use]
     pub fn negotiate(self, accept: Option<&str>) -> &'static str {
         let Some(accept) = accept else { return self.content_type() };
@@ -59,7 +60,8 @@ impl MediaType {
         if plain_json && self != Self::Problem { JSON } else { self.content_type() }
     }
 
-    /// Whether a request body with this `Content-Type` is of this type: its own, or plain JSON as current clients send.
+    /// Whether a request body with this `Content-Type` is of this kind: the vendor type, or plain JSON as current
+    /// clients send.
     #[must_use]
     pub fn accepts(self, content_type: &str) -> bool {
         let essence_of_body = essence(content_type);

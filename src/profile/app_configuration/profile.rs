@@ -1,4 +1,4 @@
-//! What the cache must know about Azure App Configuration beyond HTTP (fact sheet, sections 4, 13 and 14).
+//! What the cache must know about Azure App Configuration beyond HTTP: see [the module above](super).
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -19,8 +19,9 @@ use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::Write;
-use crate::profile::path::climbs;
-use crate::profile::{BypassReason, Footprint, ItemState, Profile};
+use crate::headers::survey::FieldSet;
+use crate::profile::path::has_dot_segments;
+use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -28,8 +29,8 @@ const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-reque
 const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-return-client-request-id");
 const ACCEPT_DATETIME: HeaderName = HeaderName::from_static("accept-datetime");
 
-/// The request fields that the API knows (design, section 4); all others stay here, so that none can steer the origin
-/// without being part of the key.
+/// The request fields that the API defines. No others are forwarded: they are not part of the key, so they must not
+/// steer the origin.
 static FORWARDED: [HeaderName; 21] = [
     ACCEPT,
     ACCEPT_DATETIME,
@@ -49,7 +50,7 @@ static FORWARDED: [HeaderName; 21] = [
     HeaderName::from_static("x-ms-useragent"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
-    // Needed only where the caller's own credential goes upstream; `fetch` removes them otherwise.
+    // Needed only if the caller's own credential goes upstream. Otherwise [`upstream`](crate::upstream) removes them.
     HeaderName::from_static("authorization"),
     HeaderName::from_static("x-ms-date"),
     HeaderName::from_static("x-ms-content-sha256"),
@@ -65,7 +66,7 @@ pub struct AppConfiguration {
 }
 
 impl AppConfiguration {
-    /// The profile. `forwarded_anyway` lists further request fields that the operator wants upstream.
+    /// The profile. `forwarded_anyway` lists further request fields that the operator wants to be forwarded.
     #[must_use]
     pub fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
         Self {
@@ -76,8 +77,7 @@ impl AppConfiguration {
         }
     }
 
-    /// The mistake of matching filters by their text alone, for the test that shows why it is one
-    /// (`Clauses::filters_match_fully`).
+    /// The deliberate mistake of ignoring the filters of lists, for the test of the clause `filters_match_fully`.
     #[must_use]
     pub fn with_narrow_filters() -> Self {
         Self { filters_match_fully: false, ..Self::new(Vec::new()) }
@@ -93,16 +93,13 @@ impl Profile for AppConfiguration {
         &self,
         _method: &Method,
         target: &'a PathAndQuery,
-        fields: &HeaderMap,
-    ) -> Result<Cow<'a, str>, BypassReason> {
-        // Another instant, or a part of a list: the answer is not the one that the target names (hazards 11 and 12).
-        if fields.contains_key(ACCEPT_DATETIME) {
-            return Err(BypassReason::AcceptDatetime);
+        fields: FieldSet,
+    ) -> Result<Cow<'a, str>, UnkeyedReason> {
+        // `Range: items=…` asks for a part of a list: the answer is not the one that the target names.
+        if fields.intersects(FieldSet::RANGE) {
+            return Err(UnkeyedReason::Range);
         }
-        if fields.contains_key(RANGE) {
-            return Err(BypassReason::Range);
-        }
-        // Nothing but the bytes of the target counts from here on.
+        // From here on the result depends only on the bytes of the target.
         if let Some(known) = self.known_targets.of(target.as_str()) {
             return Ok(Cow::Owned(known));
         }
@@ -110,9 +107,9 @@ impl Profile for AppConfiguration {
             return Err(why_not_canonical(target));
         };
         match canonical.resource {
-            // `/operations` changes by itself, a lock has no `GET`.
-            Resource::Operations | Resource::Lock { .. } => Err(BypassReason::UncachedPath),
-            Resource::Unknown => Err(BypassReason::UnknownPath),
+            // `/operations` changes without any write, and a lock cannot be retrieved.
+            Resource::Operations | Resource::Lock { .. } => Err(UnkeyedReason::UncachedPath),
+            Resource::Unknown => Err(UnkeyedReason::UnknownPath),
             _ => {
                 self.known_targets.keep(target.as_str(), &canonical.text);
                 Ok(Cow::Owned(canonical.text))
@@ -124,20 +121,21 @@ impl Profile for AppConfiguration {
         FORWARDED.contains(name) || self.forwarded_anyway.contains(name)
     }
 
-    /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another tag
-    /// (hazard 9).
+    /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another entity
+    /// tag.
     fn accept_encoding(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static("identity"))
     }
 
-    /// Providers poll pages with `HEAD` (hazard 29).
+    /// The .NET and JavaScript providers poll pages with `HEAD`.
     fn fetches_head_as_get(&self) -> bool {
         true
     }
 
-    /// A request id of its own for every answer; the caller's ids where it asked for them (fact sheet, section 3.1).
+    /// Gives every answer a request id of its own, and the caller's client id if `x-ms-return-client-request-id` asks
+    /// for it.
     fn describe_answer(&self, request: &HeaderMap, answer: &mut HeaderMap) {
-        // One look at the field for both questions: this is on the path of every hit.
+        // One look-up serves test and insertion: this is on the path of every hit.
         let Entry::Vacant(request_id) = answer.entry(REQUEST_ID) else { return };
         let id = fresh_request_id();
         let correlation_id = request.get(CORRELATION_REQUEST_ID).unwrap_or(&id).clone();
@@ -150,8 +148,8 @@ impl Profile for AppConfiguration {
         }
     }
 
-    /// The caller's own ids are there since the first time. One pass over a few fields costs a third of looking both up.
-    fn describe_again(&self, answer: &mut HeaderMap) {
+    /// One pass over the few fields costs a third of two look-ups.
+    fn describe_again(&self, request: Option<&HeaderMap>, answer: &mut HeaderMap) {
         let (mut request_id, mut correlation_id) = (None, None);
         for (name, value) in answer.iter_mut() {
             if *name == REQUEST_ID {
@@ -159,15 +157,24 @@ impl Profile for AppConfiguration {
             } else if *name == CORRELATION_REQUEST_ID {
                 correlation_id = Some(value);
             }
+            if request_id.is_some() && correlation_id.is_some() {
+                break;
+            }
         }
-        let Some(request_id) = request_id else { return };
         let id = fresh_request_id();
-        if let Some(correlation_id) = correlation_id
-            && correlation_id == request_id
-        {
-            *correlation_id = id.clone();
+        let named = request.and_then(|request| request.get(CORRELATION_REQUEST_ID));
+        if let Some(correlation_id) = correlation_id {
+            *correlation_id = named.unwrap_or(&id).clone();
         }
-        *request_id = id;
+        if let Some(request_id) = request_id {
+            *request_id = id;
+        }
+        if let Some(request) = request
+            && request.contains_key(RETURN_CLIENT_REQUEST_ID)
+            && let Some(id) = request.get(CLIENT_REQUEST_ID)
+        {
+            answer.insert(CLIENT_REQUEST_ID, id.clone());
+        }
     }
 
     fn absolute_fields(&self) -> &'static [HeaderName] {
@@ -175,7 +182,7 @@ impl Profile for AppConfiguration {
         &FIELDS
     }
 
-    /// Key and label: api-version and `$select` do not make another key-value.
+    /// Key and label name a key-value. Its api-version and `$select` only select a representation.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
         match Write::of(target.path(), target.query()) {
             Write::KeyValue { key, label } => Some(format!("{key}\0{}", label.unwrap_or_default())),
@@ -184,11 +191,11 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn learn(&self, canonical_target: &str, body: &[u8]) {
+    fn observe_answer(&self, canonical_target: &str, body: &[u8]) {
         if canonical_target.starts_with("/snapshots/")
             && let Some(Resource::Snapshot { name }) = resource(canonical_target)
         {
-            self.snapshots.learn(&name, body);
+            self.snapshots.observe(&name, body);
         }
     }
 
@@ -212,7 +219,7 @@ impl Profile for AppConfiguration {
         }
     }
 
-    fn wrote(&self, footprint: &Footprint) {
+    fn observe_write(&self, footprint: &Footprint) {
         if let Footprint::Resource(write) = footprint
             && let Some(Write::Snapshot { name }) = write.downcast_ref()
         {
@@ -239,7 +246,7 @@ impl Profile for AppConfiguration {
     fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
         let Ok(query) = Query::parse(target.query().unwrap_or_default()) else { return false };
         let Ok(resource) = Resource::parse(target.path(), &query) else { return false };
-        !climbs(target.path()) && resource.lies_within(prefix)
+        !has_dot_segments(target.path()) && resource.lies_within(prefix)
     }
 
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
@@ -253,15 +260,15 @@ impl Profile for AppConfiguration {
     }
 }
 
-/// What a canonical target names.
+/// The resource that a canonical target names.
 fn resource(canonical_target: &str) -> Option<Resource> {
     let (path, query) = canonical_target.split_once('?').unwrap_or((canonical_target, ""));
     Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok())
 }
 
-/// A GUID. It names an answer in logs and proves nothing, so a fast source of randomness will do.
+/// A random GUID. It names an answer in logs and proves nothing, so a fast source of randomness suffices.
 ///
-/// Every hit has one: they are made some dozens at a time, in one allocation.
+/// Every hit needs one: they are made 64 at a time, in one allocation.
 fn fresh_request_id() -> HeaderValue {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     const AT_A_TIME: usize = 64;
@@ -282,30 +289,33 @@ fn fresh_request_id() -> HeaderValue {
     HeaderValue::from_maybe_shared(id).unwrap_or(HeaderValue::from_static("0"))
 }
 
-fn why_not_canonical(target: &PathAndQuery) -> BypassReason {
+fn why_not_canonical(target: &PathAndQuery) -> UnkeyedReason {
     let known = ["/kv", "/keys", "/labels", "/revisions", "/locks", "/snapshots", "/operations"];
     let path = target.path();
     if !known
         .iter()
         .any(|prefix| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     {
-        return BypassReason::UnknownPath;
+        return UnkeyedReason::UnknownPath;
     }
     let decodes = super::query::percent_decode(path).is_ok()
         && !matches!(
             Query::parse(target.query().unwrap_or_default()),
             Err(super::query::QueryError::InvalidEscape)
         );
-    if decodes { BypassReason::AmbiguousParameter } else { BypassReason::InvalidEscape }
+    if decodes { UnkeyedReason::AmbiguousParameter } else { UnkeyedReason::InvalidEscape }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::survey::Survey;
 
-    fn canonical(target: &str, fields: &HeaderMap) -> Result<String, BypassReason> {
+    fn canonical(target: &str, fields: &HeaderMap) -> Result<String, UnkeyedReason> {
         let target: PathAndQuery = target.parse().expect("a target");
-        AppConfiguration::new(Vec::new()).canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+        AppConfiguration::new(Vec::new())
+            .canonical_target(&Method::GET, &target, Survey::of(fields).present)
+            .map(Cow::into_owned)
     }
 
     #[test]
@@ -328,7 +338,7 @@ mod tests {
         let mut fields = HeaderMap::new();
         let canonical = |target: &'static str, fields: &HeaderMap| {
             let target = PathAndQuery::from_static(target);
-            profile.canonical_target(&Method::GET, &target, fields).map(Cow::into_owned)
+            profile.canonical_target(&Method::GET, &target, Survey::of(fields).present).map(Cow::into_owned)
         };
         let targets =
             ["/kv/a%2Fb?label=%00&api-version=1.0", "/kv/a/b?api-version=1.0", "/kv/a?api-version=1.0"];
@@ -340,30 +350,28 @@ mod tests {
             canonical("/operations?snapshot=s", &fields),
             canonical("/operations?snapshot=s", &fields)
         );
-        // What is known of the target says nothing about other instants.
-        fields.insert(ACCEPT_DATETIME, HeaderValue::from_static("2025-11-21T10:00:00.000Z"));
-        assert_eq!(canonical(targets[0], &fields), Err(BypassReason::AcceptDatetime));
+        // A known target does not make a request for a part of it cacheable.
+        fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
+        assert_eq!(canonical(targets[0], &fields), Err(UnkeyedReason::Range));
     }
 
     #[test]
     fn what_is_not_the_plain_current_state_bypasses() {
         let none = HeaderMap::new();
         for (target, reason) in [
-            ("/operations?snapshot=s", BypassReason::UncachedPath),
-            ("/locks/a", BypassReason::UncachedPath),
-            ("/feature-flags/a", BypassReason::UnknownPath),
-            ("/kvx", BypassReason::UnknownPath),
-            ("/kv/a%d*", BypassReason::InvalidEscape),
-            ("/kv?key=%zz", BypassReason::InvalidEscape),
-            ("/kv?key=a*b", BypassReason::AmbiguousParameter),
+            ("/operations?snapshot=s", UnkeyedReason::UncachedPath),
+            ("/locks/a", UnkeyedReason::UncachedPath),
+            ("/feature-flags/a", UnkeyedReason::UnknownPath),
+            ("/kvx", UnkeyedReason::UnknownPath),
+            ("/kv/a%d*", UnkeyedReason::InvalidEscape),
+            ("/kv?key=%zz", UnkeyedReason::InvalidEscape),
+            ("/kv?key=a*b", UnkeyedReason::AmbiguousParameter),
         ] {
             assert_eq!(canonical(target, &none), Err(reason), "{target}");
         }
         let mut fields = HeaderMap::new();
         fields.insert(RANGE, HeaderValue::from_static("items=0-2"));
-        assert_eq!(canonical("/revisions", &fields), Err(BypassReason::Range));
-        fields.insert(ACCEPT_DATETIME, HeaderValue::from_static("2025-11-21T10:00:00.000Z"));
-        assert_eq!(canonical("/kv/a", &fields), Err(BypassReason::AcceptDatetime));
+        assert_eq!(canonical("/revisions", &fields), Err(UnkeyedReason::Range));
     }
 
     #[test]
@@ -421,16 +429,19 @@ mod tests {
         let mut answer = HeaderMap::new();
         profile.describe_answer(&request, &mut answer);
         let mut again = answer.clone();
-        profile.describe_again(&mut again);
+        profile.describe_again(None, &mut again);
         assert_ne!(again[REQUEST_ID], answer[REQUEST_ID]);
         assert_eq!(again[CORRELATION_REQUEST_ID], again[REQUEST_ID]);
         request.insert(CORRELATION_REQUEST_ID, HeaderValue::from_static("theirs"));
-        let mut answer = HeaderMap::new();
-        profile.describe_answer(&request, &mut answer);
+        request.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
+        request.insert(CLIENT_REQUEST_ID, HeaderValue::from_static("client"));
         let mut again = answer.clone();
-        profile.describe_again(&mut again);
+        profile.describe_again(Some(&request), &mut again);
         assert_ne!(again[REQUEST_ID], answer[REQUEST_ID]);
-        assert_eq!(again[CORRELATION_REQUEST_ID], "theirs");
-        assert_eq!(again.len(), 2);
+        assert_eq!(
+            (&again[CORRELATION_REQUEST_ID], &again[CLIENT_REQUEST_ID]),
+            (&"theirs".parse().unwrap(), &"client".parse().unwrap())
+        );
+        assert_eq!(again.len(), 3);
     }
 }

@@ -10,10 +10,11 @@ pub struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 /// Why a query, or a path, cannot be understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
-    /// `%` without two hexadecimal digits, or bytes that are no UTF-8. One SDK sends such targets when keys hold `%`.
+    /// `%` without two hexadecimal digits, or bytes that are not UTF-8. One SDK sends such targets if a key contains
+    /// `%`.
     #[error("the request target has an invalid percent escape; encode '%' as %25")]
     InvalidEscape,
-    /// A parameter that names one thing stands there twice with different values: what it names is anyone's guess.
+    /// A parameter that may have one value occurs twice with different values.
     #[error("the query has '{0}' twice with different values; send it once")]
     Repeated(&'static str),
 }
@@ -39,21 +40,12 @@ impl<'a> Query<'a> {
         Ok(Self(parameters))
     }
 
-    /// The first value of a parameter whose name is given in lower case.
-    #[must_use]
-    pub fn first(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
-    }
-
-    /// Every value of a parameter, in order.
+    /// Every value of a parameter whose name is given in lower case, in order.
     pub fn all<'q>(&'q self, name: &str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| &**value)
     }
 
-    /// The value of a parameter that must not have two.
-    ///
-    /// # Errors
-    /// [`QueryError::Repeated`]
+    /// The value of a parameter that must not have several.
     pub fn single(&self, name: &'static str) -> Result<Option<&str>, QueryError> {
         let mut values = self.all(name);
         let first = values.next();
@@ -129,7 +121,7 @@ mod tests {
             ]
         );
         assert_eq!(query.all("tags").count(), 2);
-        assert_eq!(query.first("absent"), None);
+        assert_eq!(query.all("absent").next(), None);
     }
 
     #[test]
@@ -159,7 +151,7 @@ mod tests {
             prop_assert_eq!(percent_decode(&encoded).unwrap(), text.as_str());
             let query = format!("a={encoded}");
             let parsed = Query::parse(&query).unwrap();
-            prop_assert_eq!(parsed.first("a"), Some(text.as_str()));
+            prop_assert_eq!(parsed.all("a").next(), Some(text.as_str()));
         }
     }
 }

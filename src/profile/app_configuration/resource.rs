@@ -1,7 +1,7 @@
-//! What a request target names, and the one spelling of it that can be part of a cache key.
+//! What a request target names, and the one spelling of it in the cache key.
 //!
-//! Clients of one vendor write the same target in at least four percent-encodings and two orders of parameters; all of
-//! them name one resource. What cannot be understood for certain has no canonical form and is not cached.
+//! The SDKs write the same target in at least four percent-encodings and two orders of parameters. All of them name one
+//! resource. A target whose meaning is not certain has no canonical form and is not cached.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ pub enum Resource {
     },
     /// `/kv`
     KeyValues(KeyValueFilter),
-    /// `/kv?snapshot={name}`: what a snapshot holds.
+    /// `/kv?snapshot={name}`: the content of a snapshot.
     SnapshotKeyValues {
         /// Name of the snapshot.
         snapshot: String,
@@ -66,10 +66,10 @@ pub enum Resource {
     Unknown,
 }
 
-/// Why a target names nothing for certain.
+/// Why the meaning of a target is not certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// The path or query cannot be decoded, or says two things.
+    /// The path or query cannot be decoded, or contradicts itself.
     #[error(transparent)]
     Query(#[from] QueryError),
     /// A filter is malformed; the service answers 400.
@@ -77,7 +77,7 @@ pub enum TargetError {
     Filter(#[from] FilterError),
 }
 
-/// A target in one spelling.
+/// A target in its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Canonical {
     /// The target: two targets with the same text name the same resource in the same api-version, selection and page.
@@ -87,7 +87,7 @@ pub struct Canonical {
 }
 
 impl Resource {
-    /// What a path (still encoded) and a decoded query name.
+    /// The resource that a path (still encoded) and a decoded query name.
     ///
     /// Paths are compared exactly, as a case-sensitive origin would.
     ///
@@ -119,7 +119,7 @@ impl Resource {
 }
 
 impl Resource {
-    /// Whether everything that it shows belongs to keys that begin with this text.
+    /// Whether everything that it shows belongs to keys that begin with `prefix`.
     #[must_use]
     pub fn lies_within(&self, prefix: &str) -> bool {
         match self {
@@ -136,11 +136,10 @@ impl Resource {
     }
 }
 
-/// The canonical form of a target, or `None` when it must bypass the cache: invalid escapes, malformed filters, parameters
+/// The canonical form of a target. `None` if it must bypass the cache: invalid escapes, malformed filters, parameters
 /// that contradict each other, and paths that are not part of the API.
 ///
-/// `path` and `query` are as on the request line. What is not known stays in the text, since it may mean something to a
-/// newer origin.
+/// `path` and `query` are as on the request line. Unknown parameters stay in the text: a newer origin may know them.
 #[must_use]
 pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
     let query = Query::parse(query.unwrap_or_default()).ok()?;
@@ -158,7 +157,7 @@ pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
             text.push_str(prefix);
             append_encoded(&mut text, name);
         }
-        // A collection has exactly one spelling already.
+        // The path of a collection has only one spelling.
         None => text.push_str(path),
     }
 
@@ -176,7 +175,7 @@ pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
             _ => (name, Cow::Borrowed(value)),
         })
         .collect();
-    // Stable: the order of repeats may mean something.
+    // A stable sort: the order of repeated parameters may matter.
     parameters.sort_by_key(|(name, _)| *name);
     for (index, (name, value)) in parameters.iter().enumerate() {
         text.push(if index == 0 { '?' } else { '&' });
@@ -187,7 +186,7 @@ pub fn canonicalize(path: &str, query: Option<&str>) -> Option<Canonical> {
     Some(Canonical { text, resource })
 }
 
-/// The canonical target of one key-value by itself, whole: what [`canonicalize`] makes of it.
+/// The canonical target of one key-value with all its fields: equal to the result of [`canonicalize`].
 #[must_use]
 pub fn canonical_key_value(key: &str, label: Option<&str>, api_version: &str) -> String {
     let mut text = String::with_capacity(key.len() + 48);
@@ -202,7 +201,7 @@ pub fn canonical_key_value(key: &str, label: Option<&str>, api_version: &str) ->
     text
 }
 
-/// A path, taken apart and decoded once.
+/// A parsed path, decoded once.
 enum Path<'a> {
     KeyValue(Cow<'a, str>),
     KeyValues,
@@ -257,7 +256,7 @@ pub fn key_value_filter(query: &Query<'_>) -> Result<KeyValueFilter, TargetError
     })
 }
 
-/// Everything that is not unreserved (RFC 3986 §2.3) is encoded, so that no text can look like another's syntax.
+/// Everything but the unreserved characters (RFC 3986 §2.3) is encoded, so that no value can imitate a separator.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 fn append_encoded(text: &mut String, part: &str) {

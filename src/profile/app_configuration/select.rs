@@ -53,8 +53,8 @@ impl Selection {
     /// Every field.
     pub const ALL: Self = Self::all();
 
-    /// Reads a `$select`. Names are case-insensitive and unknown ones ignored; absent, empty and `*` mean every field. Only
-    /// unknown names select nothing, and items are then empty objects.
+    /// Reads a `$select`. Names are case-insensitive, and unknown ones are ignored. An absent or empty value and `*`
+    /// mean every field. Only unknown names mean no field: items are then empty objects.
     #[must_use]
     pub fn parse(value: Option<&str>) -> Self {
         let Some(value) = value.filter(|value| !value.trim_ascii().is_empty()) else { return Self::ALL };
@@ -65,8 +65,8 @@ impl Selection {
         value.split(',').map(str::trim_ascii).map(named).collect()
     }
 
-    /// The one spelling of a `$select` for a cache key: lower case, sorted, without repeats. Unknown names stay, since a
-    /// later API may know them. Not for an absent or empty one, which selects everything.
+    /// The one spelling of a `$select` in a cache key: lower case, sorted, without repeats. Unknown names stay, because
+    /// a later API may know them. Not for an absent or empty value, which selects everything.
     #[must_use]
     pub fn canonical(value: &str) -> String {
         let mut names: Vec<String> =
@@ -74,7 +74,7 @@ impl Selection {
         names.sort_unstable();
         names.dedup();
         names.retain(|name| !name.is_empty());
-        // A list of nothing selects nothing, while an empty text would select everything.
+        // A list of empty names selects nothing, but an empty value would select everything.
         if names.is_empty() { ",".to_owned() } else { names.join(",") }
     }
 }

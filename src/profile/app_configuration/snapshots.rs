@@ -1,8 +1,8 @@
-//! Snapshots that are known to be ready: what they hold never changes again (fact sheet, section 4.8).
+//! Snapshots that are known to be ready: their content never changes again.
 //!
-//! Readiness is learned from the snapshot resource as it passes through. Before that, `/kv?snapshot=` may show an empty list
-//! that looks like valid content. A name can be used again after its snapshot has expired, so a write to it forgets what was
-//! learned, and what is stored as immutable has a bounded lifetime.
+//! Only the snapshot resource tells whether it is ready; it is read when it passes through. Before that `/kv?snapshot=`
+//! may show an empty list that looks like valid content. A name can be used again after its snapshot has expired. So a
+//! write to a name forgets its readiness, and content that is stored as immutable has a bounded lifetime.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How long the content of a ready snapshot is fresh.
+/// The freshness lifetime of the content of a ready snapshot.
 pub(super) const READY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// How many names are remembered. Forgetting one is safe: its content gets the usual lifetime.
+/// How many names are kept. Forgetting one is safe: its content gets the usual lifetime.
 const MAX_READY: usize = 1024;
 
 /// The names of snapshots that were seen ready.
@@ -33,8 +33,8 @@ struct StatusOnly<'a> {
 }
 
 impl ReadySnapshots {
-    /// Reads a snapshot resource that the origin has just sent.
-    pub(super) fn learn(&self, name: &str, body: &[u8]) {
+    /// Reads the status in a snapshot resource that the origin has sent.
+    pub(super) fn observe(&self, name: &str, body: &[u8]) {
         let status = serde_json::from_slice::<StatusOnly<'_>>(body).ok().and_then(|resource| resource.status);
         let mut names = self.lock();
         if !matches!(status, Some("ready" | "archived")) {
@@ -51,21 +51,21 @@ impl ReadySnapshots {
         }
     }
 
-    /// Forgets what was learned of a name: it is being written to.
+    /// Forgets a name because of a write to it.
     pub(super) fn forget(&self, name: &str) {
         let mut names = self.lock();
         names.ready.remove(name);
         names.order.retain(|each| each != name);
     }
 
-    /// Whether the content of that snapshot is fixed.
+    /// Whether the content of this snapshot can no longer change.
     #[must_use]
     pub(super) fn is_ready(&self, name: &str) -> bool {
         self.lock().ready.contains(name)
     }
 
     fn lock(&self) -> MutexGuard<'_, Names> {
-        // Nothing under this lock can panic half way through a change.
+        // No change under this lock can panic half way, so a poisoned lock holds valid data.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,16 +77,16 @@ mod tests {
     #[test]
     fn readiness_is_learned_and_forgotten() {
         let snapshots = ReadySnapshots::default();
-        snapshots.learn("s", br#"{"name":"s","status":"provisioning"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"provisioning"}"#);
         assert!(!snapshots.is_ready("s"));
-        snapshots.learn("s", br#"{"name":"s","status":"ready"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"ready"}"#);
         assert!(snapshots.is_ready("s"));
-        snapshots.learn("s", br#"{"name":"s","status":"archived"}"#);
+        snapshots.observe("s", br#"{"name":"s","status":"archived"}"#);
         assert!(snapshots.is_ready("s"), "archived content stays what it was");
         snapshots.forget("s");
         assert!(!snapshots.is_ready("s"));
         for odd in ["", "{", "[]", r#"{"status":1}"#, r#"{"name":"s"}"#] {
-            snapshots.learn("s", odd.as_bytes());
+            snapshots.observe("s", odd.as_bytes());
             assert!(!snapshots.is_ready("s"), "{odd}");
         }
     }
@@ -95,7 +95,7 @@ mod tests {
     fn names_are_bounded() {
         let snapshots = ReadySnapshots::default();
         for number in 0..=MAX_READY {
-            snapshots.learn(&format!("s{number}"), br#"{"status":"ready"}"#);
+            snapshots.observe(&format!("s{number}"), br#"{"status":"ready"}"#);
         }
         assert!(!snapshots.is_ready("s0"));
         assert!(snapshots.is_ready("s1"));

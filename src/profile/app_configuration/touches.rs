@@ -1,8 +1,9 @@
-//! Which resources a write can have touched: rule 3 of coverage for App Configuration (fact sheet, hazard 19).
+//! Which resources a write can have touched: rule 3 of coverage (see [`sync_token`](crate::sync_token)) for App
+//! Configuration.
 //!
-//! A write to one key-value changes that key-value and every list, key list, label list and revision list whose filters it
-//! may satisfy, before or after the write. Tags are not known from the request, so a tag filter is taken to match. A write
-//! that is not understood touches everything.
+//! A write to one key-value, `/locks/` included, changes that key-value and every list, key list, label list and
+//! revision list whose filters it may satisfy, before or after the write. The request does not tell the tags, so a tag
+//! filter counts as satisfied. A write whose meaning is not known touches everything.
 
 use super::query::Query;
 use super::resource::Resource;
@@ -22,7 +23,7 @@ pub enum Write {
         /// Its name.
         name: String,
     },
-    /// Nobody can tell.
+    /// Anything: the meaning of the write is not known.
     Anything,
 }
 
@@ -56,7 +57,7 @@ impl Write {
                 }
                 Resource::Keys { name } => name.matches(Some(key)),
                 Resource::Labels { name } => name.matches(label.as_deref()),
-                // What a snapshot holds was fixed when it was made; operations are never stored.
+                // The content of a snapshot was fixed when it was made, and operations are never stored.
                 Resource::SnapshotKeyValues { .. }
                 | Resource::Snapshots { .. }
                 | Resource::Snapshot { .. }

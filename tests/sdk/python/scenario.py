@@ -8,6 +8,8 @@ TAGALONG_ID, TAGALONG_SECRET   the credential of the connection string
 TAGALONG_TOKEN      given instead of a connection string: what a token credential answers; the endpoint is then https
 TAGALONG_ADMIN      admin URL of the emulator: faults and counts, whatever stands in front of it
 TAGALONG_ROUNDS     how often session.py plays its round
+TAGALONG_SECONDS, TAGALONG_REFRESH_SECONDS   how long refreshing.py lets providers refresh, and at which interval
+TAGALONG_METRICS, TAGALONG_ORIGIN   behind a sidecar: its metrics, and a connection string of the store itself
 TAGALONG_TARGET     emulator (the client talks to it directly) or sidecar (tagalong stands between)
 """
 

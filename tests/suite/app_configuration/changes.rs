@@ -1,4 +1,4 @@
-//! Which answers outdate what is stored, and which do not: an App Configuration store on the wire, scripted.
+//! Which answers outdate stored responses and which do not, with a scripted App Configuration store.
 
 use crate::support::scene::Scene;
 
@@ -28,7 +28,7 @@ fn not_modified(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_sequence_number_that_rises_by_itself_costs_no_validation() {
+async fn a_sequence_number_that_rises_without_a_write_costs_no_validation() {
     let scene = scene(&[]).await;
     let targets: Vec<String> = (0..40).map(|number| format!("/kv/k{number}?{V}")).collect();
     let mut sequence_number = 0;
@@ -45,7 +45,7 @@ async fn a_sequence_number_that_rises_by_itself_costs_no_validation() {
         for target in &targets {
             scene.get(target).await;
         }
-        // The first answers showed changes, which the second round has validated.
+        // The first answers show changes, so the second round validates them.
         scene.pass_seconds(1);
     }
     for target in &targets {
@@ -55,7 +55,7 @@ async fn a_sequence_number_that_rises_by_itself_costs_no_validation() {
 }
 
 #[tokio::test]
-async fn an_answer_that_passes_by_the_store_outdates_what_it_shows_to_be_old() {
+async fn an_answer_that_is_not_stored_outdates_the_older_response() {
     for field in ["Cache-Control: no-store", "If-Match: *", "Cookie: a=b", "Range: bytes=0-1"] {
         for token in ["", "Sync-Token: kv=MA==;sn=1\n"] {
             let scene = scene(&[]).await;
@@ -115,7 +115,7 @@ async fn a_list_validates_the_key_values_that_it_contains() {
     assert!(answer.is_hit(), "35 s old, and validated 10 s ago: {answer:?}");
     assert_eq!(answer.age(), Some(10));
     scene.on(&b, key_value("b", "b2", "t=v4;sn=4"));
-    assert_eq!(scene.get(&b).await.field("etag"), Some("\"b2\""), "the list showed another tag");
+    assert_eq!(scene.get(&b).await.field("etag"), Some("\"b2\""), "the list shows another tag");
     scene.on(&page, not_modified("t=v5;sn=5"));
     scene.pass_seconds(25);
     scene.get(&page).await;
@@ -148,7 +148,7 @@ async fn a_list_is_asked_first_where_many_of_its_items_are_stale() {
 }
 
 #[tokio::test]
-async fn own_writes_cost_other_keys_no_validation() {
+async fn a_write_through_the_sidecar_costs_other_keys_no_validation() {
     let scene = scene(&[]).await;
     let (a, b) = (format!("/kv/a?{V}"), format!("/kv/b?{V}"));
     for (target, key, sequence_number) in [(&a, "a", 1), (&b, "b", 2)] {
@@ -160,19 +160,22 @@ async fn own_writes_cost_other_keys_no_validation() {
     scene.get(&b).await;
     scene.on(&a, key_value("a", "own", "t=v5;sn=5"));
     let written = scene.send(&format!("PUT {a}\nContent-Type: application/json\n\n{{}}")).await;
-    assert_eq!(written.field("sync-token"), Some("t=v5;sn=5"), "who wrote is given his own token");
+    assert_eq!(written.field("sync-token"), Some("t=v5;sn=5"), "the writer gets the token of its write");
     scene.on(&a, key_value("a", "own", "t=v6;sn=6"));
     assert_eq!(scene.get(&a).await.field("etag"), Some("\"own\""));
     let other = scene.get(&b).await;
-    assert!(other.is_hit(), "the state of a was told by the answer to the own write: {other:?}");
-    assert_ne!(other.field("sync-token"), Some("t=v6;sn=6"), "nothing demands it of others");
+    assert!(other.is_hit(), "the answer to the write has told the state of a: {other:?}");
+    assert_ne!(other.field("sync-token"), Some("t=v6;sn=6"), "other callers need not present it");
     scene.on(&b, not_modified("t=v7;sn=7"));
     let presenting = scene.send(&format!("GET {b}\nSync-Token: t=v5")).await;
-    assert!(!presenting.is_hit(), "who presents the token of the write demands it: {presenting:?}");
+    assert!(
+        !presenting.is_hit(),
+        "a caller that presents the token of the write requires its state: {presenting:?}"
+    );
 }
 
 #[tokio::test]
-async fn a_token_of_which_the_origin_does_not_know_the_id_is_asked_about_each_time() {
+async fn a_token_with_an_unknown_id_is_sent_to_the_origin_each_time() {
     let scene = scene(&[]).await;
     let target = format!("/kv/a?{V}");
     for sequence_number in 1..=4 {
@@ -190,7 +193,7 @@ async fn a_token_of_which_the_origin_does_not_know_the_id_is_asked_about_each_ti
 }
 
 #[tokio::test]
-async fn malformed_tokens_are_neither_kept_nor_sent_nor_given() {
+async fn malformed_tokens_are_ignored() {
     let scene = scene(&[]).await;
     let target = format!("/kv/a?{V}");
     scene.on(&target, key_value("a", "t", "q=\"v\";sn=4,s=v w;sn=5,n=nosn,good=v1;sn=1"));
@@ -201,7 +204,7 @@ async fn malformed_tokens_are_neither_kept_nor_sent_nor_given() {
 }
 
 #[tokio::test]
-async fn cache_status_says_no_hit_where_the_origin_was_asked_about_a_token() {
+async fn an_answer_that_needed_the_origin_for_a_token_is_not_a_hit() {
     let scene = scene(&[]).await;
     let target = format!("/kv/a?{V}");
     scene.on(&target, key_value("a", "t", "t=v1;sn=1"));
@@ -212,18 +215,18 @@ async fn cache_status_says_no_hit_where_the_origin_was_asked_about_a_token() {
     assert!(scene.get(&target).await.is_hit());
     let answer = scene.send(&format!("GET {target}\nSync-Token: t=x")).await;
     assert!(!answer.is_hit(), "{answer:?}");
-    assert_eq!(scene.asked(&target), 3, "about the token, and for nothing else");
+    assert_eq!(scene.asked(&target), 3, "one request for the token and no other");
 }
 
 #[tokio::test]
-async fn a_condition_for_the_origin_goes_along_with_a_token_that_stays_unknown() {
+async fn a_condition_is_sent_along_with_a_token_that_stays_unknown() {
     let scene = scene(&[]).await;
     let target = format!("/kv/a?{V}");
     scene.on(&target, key_value("a", "new", "here=v1;sn=1"));
     scene.on(&target, key_value("a", "new", "here=v2;sn=2"));
     scene.on(&target, "412");
     let answer = scene.send(&format!("GET {target}\nSync-Token: elsewhere=x\nIf-Match: \"old\"")).await;
-    assert_eq!(answer.status, 412, "the origin judges it: {answer:?}");
+    assert_eq!(answer.status, 412, "the origin evaluates it: {answer:?}");
     let asked = scene.last_request(&target);
     assert_eq!(asked.field("if-match"), Some("\"old\""));
     assert!(asked.field("sync-token").is_some_and(|line| line.contains("elsewhere=x")));

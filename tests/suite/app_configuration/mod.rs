@@ -1,4 +1,5 @@
-//! App Configuration, from outside: the emulator against the fact sheet, and the sidecar before it.
+//! App Configuration, tested from outside: the emulator against the contract of the service, and the sidecar in front
+//! of it.
 
 mod changes;
 mod emulator;

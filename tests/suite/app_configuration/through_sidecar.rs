@@ -1,5 +1,5 @@
-//! What the App Configuration profile promises on the wire, through a sidecar before the emulator: what every answer carries,
-//! and the traps that it keeps clients out of.
+//! The answers of the App Configuration profile, through a sidecar in front of the emulator: the fields that every
+//! answer carries, and the forms that client SDKs need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
 use tagalong::internals::emulator::{Emulator, Settings};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::emulator::START;
 use crate::support::caller::{Caller, Response};
@@ -26,7 +27,7 @@ struct Scene {
 impl Scene {
     async fn start() -> Self {
         let clock = Clock::manual(START);
-        // What follows counts what changes alone do to tokens.
+        // Without drift only changes raise the sequence number, so the tests can count them.
         let settings = Settings { drift_per_second: 0.0, ..Settings::default() };
         let emulator = Emulator::new(settings, clock.clone(), 1);
         let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
@@ -34,7 +35,7 @@ impl Scene {
         let service = Service::new(emulator, faults, Arc::clone(&counts), clock.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, std::future::pending(), move |request| {
+        tokio::spawn(serve(listener, CancellationToken::new(), move |request| {
             let service = service.clone();
             async move { service.answer(request).await }
         }));
@@ -136,9 +137,9 @@ async fn callers_get_their_own_ids_back_from_the_store_too() {
     }
 }
 
-/// The same words, asked again within the second, are answered from a copy of the answer before.
+/// A repeated request within one second is answered from a copy of the previous answer.
 #[tokio::test]
-async fn the_same_words_again_get_ids_of_their_own() {
+async fn a_repeated_request_gets_new_ids() {
     let scene = Scene::start().await;
     let mut callers = [scene.caller().await, scene.caller().await];
     callers[0].send(&put("/kv/a", "", r#"{"value":"1"}"#)).await;
@@ -158,7 +159,7 @@ async fn the_same_words_again_get_ids_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_same_words_again_see_every_change() {
+async fn a_repeated_request_sees_every_change() {
     let scene = Scene::start().await;
     let (mut reader, mut writer) = (scene.caller().await, scene.caller().await);
     let request = format!("GET /kv/a?{V}");
@@ -183,7 +184,7 @@ async fn the_same_words_again_see_every_change() {
     assert!(reader.send(&request).await.is_hit());
     writer.send(&put("/kv/b", "", r#"{"value":"1"}"#)).await;
     let answer = reader.send(&request).await;
-    assert!(answer.is_hit(), "the own write of another key touches nothing here: {answer:?}");
+    assert!(answer.is_hit(), "a write to another key does not outdate this one: {answer:?}");
 }
 
 #[tokio::test]
@@ -200,22 +201,23 @@ async fn pages_keep_link_and_tag_in_every_kind_of_answer() {
     assert_eq!(body["etag"].as_str(), Some(tag.trim_matches('"')));
     let next = body["@nextLink"].as_str().unwrap();
     assert_eq!(link, format!("<{next}>; rel=\"next\""));
-    assert!(!next.contains("?after="), "one client throws when `after` comes first: {next}");
+    assert!(!next.contains("?after="), "the JavaScript SDK throws if `after` is first: {next}");
     let asked = scene.asked();
     for (request, status) in [
         (format!("GET {list}"), 200),
         (format!("GET {list}\nIf-None-Match: {tag}"), 304),
         (format!("HEAD {list}"), 200),
         (format!("HEAD {list}\nIf-None-Match: {tag}"), 304),
-        // One client says that its reads have no body.
+        // The Python SDK sends `Content-Length: 0` with reads.
         (format!("GET {list}\nContent-Length: 0"), 200),
     ] {
         let answer = caller.send(&request).await;
         assert_eq!((answer.status, answer.is_hit()), (status, true), "{request}");
         assert_eq!((answer.field("link"), answer.field("etag")), (Some(link), Some(tag)), "{request}");
     }
-    assert_eq!(scene.asked(), asked, "all of it from the store");
-    // A validated page too: the origin's own 304 has a `Link`, the one made here from the store's 200 must have it as well.
+    assert_eq!(scene.asked(), asked, "every answer comes from the store");
+    // A validated page: the origin's 304 has a `Link`, so a 304 that the sidecar makes from the stored 200 must have it
+    // too.
     scene.clock.advance(Duration::from_secs(31));
     let validated = caller.send(&format!("GET {list}\nIf-None-Match: {tag}")).await;
     assert_eq!((validated.status, validated.cache_status().fwd.as_deref()), (304, Some("stale")));
@@ -225,7 +227,7 @@ async fn pages_keep_link_and_tag_in_every_kind_of_answer() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_followed_through_the_sidecar() {
+async fn the_operation_of_a_snapshot_is_reached_through_the_sidecar() {
     let scene = Scene::start().await;
     let mut caller = scene.caller().await;
     caller.send(&put("/kv/a", "", r#"{"value":"1"}"#)).await;
@@ -240,7 +242,7 @@ async fn a_snapshot_is_followed_through_the_sidecar() {
 }
 
 #[tokio::test]
-async fn another_instant_is_neither_stored_nor_answered_from_the_store() {
+async fn an_answer_with_accept_datetime_is_neither_stored_nor_taken_from_the_store() {
     let scene = Scene::start().await;
     let mut caller = scene.caller().await;
     caller.send(&put("/kv/a", "", r#"{"value":"before"}"#)).await;

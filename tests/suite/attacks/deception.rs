@@ -1,4 +1,4 @@
-//! Deception: a target that looks public to a cache and is somebody's own to the origin.
+//! Cache deception: a target that looks public to a cache and has private content at the origin.
 
 use crate::support::scene::Scene;
 
@@ -28,7 +28,7 @@ async fn a_suffix_that_looks_static_makes_nothing_storable() {
 }
 
 #[tokio::test]
-async fn what_a_credential_brought_is_not_public_because_it_has_a_lifetime() {
+async fn a_lifetime_does_not_make_an_authorized_answer_public() {
     let scene = Scene::guarded().await;
     scene.origin.otherwise("200\nCache-Control: max-age=600\n\nof the victim");
     scene.send("GET /account.css\nAuthorization: Bearer victim").await;
@@ -38,7 +38,7 @@ async fn what_a_credential_brought_is_not_public_because_it_has_a_lifetime() {
 }
 
 #[tokio::test]
-async fn a_stored_answer_is_not_told_by_its_tag_either() {
+async fn a_stored_answer_is_not_confirmed_by_its_tag_either() {
     let scene = Scene::guarded().await;
     scene.origin.otherwise("200\nCache-Control: max-age=600\nETag: \"secret\"\n\nof the victim");
     scene.send("GET /a\nAuthorization: Bearer victim").await;

@@ -1,4 +1,4 @@
-//! Two targets that an origin tells apart and a careless key does not.
+//! Key confusion: two targets that are different for an origin and must have different cache keys.
 
 use super::harmless;
 use crate::support::scene::Scene;
@@ -67,7 +67,7 @@ async fn two_upstreams_share_nothing() {
 }
 
 #[tokio::test]
-async fn the_method_is_part_of_what_is_asked() {
+async fn get_and_other_methods_do_not_share_answers() {
     for method in ["POST", "PUT", "OPTIONS", "get", "Get", "PROPFIND"] {
         let scene = Scene::guarded().await;
         harmless(&scene, &format!("{method} /a"), "GET /a").await;

@@ -4,12 +4,12 @@ use crate::support::answer::Answer;
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn fields_named_by_connection_stay_behind_but_never_those_that_decide() {
+async fn connection_removes_the_fields_that_it_names_except_authorization() {
     let scene = Scene::with(&["upstream.sharing=rfc9111"]).await;
     scene.origin.otherwise("200\nCache-Control: max-age=600\n\nx");
     scene.send("GET /a\nX-Secret-Hop: 1\nConnection: X-Secret-Hop").await;
     assert!(scene.last_request("/a").field("x-secret-hop").is_none());
-    // The store takes the answer for the victim's: then the origin must have seen whose it is.
+    // The answer is stored in the partition of the victim, so the origin must have got the victim's credential.
     scene.origin.otherwise("200\nCache-Control: max-age=600\n\nfor the victim");
     scene.send("GET /b\nAuthorization: Bearer victim\nConnection: Authorization").await;
     assert_eq!(scene.last_request("/b").field("authorization"), Some("Bearer victim"));
@@ -44,7 +44,8 @@ async fn one_request_is_one_request_at_the_origin() {
         scene.origin.otherwise("200\nCache-Control: no-store\n\nx");
         let mut caller = scene.caller().await;
         caller.write(attack.replace("{h}", &scene.sidecar.address.to_string())).await;
-        // What it answers is of no interest: pipelined requests of the same caller are its own, hidden ones are not.
+        // The answers do not matter. Pipelined requests belong to the caller; hidden requests must not reach the
+        // origin.
         let first = caller.try_read(false).await;
         scene.settled().await;
         for request in scene.origin.requests() {
@@ -62,7 +63,7 @@ async fn line_ends_in_a_target_or_value_split_nothing() {
     for target in ["/a%0d%0aX-Evil:%201", "/a%0aX-Evil:1", "/a?b=%0d%0a%0d%0aGET%20/evil%20HTTP/1.1"] {
         let answer = scene.get(target).await;
         assert!(answer.field("x-evil").is_none());
-        assert_eq!(scene.last_request(target).target, target, "forwarded as it came");
+        assert_eq!(scene.last_request(target).target, target, "forwarded byte for byte");
         assert!(scene.last_request(target).field("x-evil").is_none());
     }
     let mut caller = scene.caller().await;

@@ -1,4 +1,4 @@
-//! Poisoning: an error or an odd answer that one request provokes and all others would get.
+//! Cache poisoning: one request provokes an error or an odd answer that other callers must not get.
 
 use super::{EVIL, GOOD, attack, harmless};
 use crate::support::answer::Answer;
@@ -24,7 +24,7 @@ async fn an_error_that_a_request_provokes_is_for_that_request() {
 }
 
 #[tokio::test]
-async fn what_the_sidecar_refuses_is_stored_nowhere() {
+async fn a_refused_request_leaves_nothing_in_the_store() {
     let long = format!("GET /a\nX-Long: {}", "x".repeat(70_000));
     for refused in [
         "GET /a\nHost: evil.test",
@@ -45,7 +45,7 @@ async fn what_the_sidecar_refuses_is_stored_nowhere() {
 }
 
 #[tokio::test]
-async fn a_part_is_never_taken_for_the_whole() {
+async fn a_partial_answer_never_answers_a_full_request() {
     let scene = Scene::guarded().await;
     scene
         .origin
@@ -56,7 +56,7 @@ async fn a_part_is_never_taken_for_the_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_broke_off_is_stored_nowhere() {
+async fn an_incomplete_body_is_not_stored() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nCache-Control: max-age=600\r\n\r\nevil",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nCache-Control: max-age=600\r\n\r\n4\r\nevil\r\n",
@@ -74,9 +74,7 @@ async fn a_body_that_broke_off_is_stored_nowhere() {
 #[tokio::test]
 async fn a_304_that_names_another_tag_freshens_nothing() {
     let scene = Scene::guarded().await;
-    scene.on("/a", "200\nCache-Control: max-age=1\nETag: \"mine\"\n\nold");
-    scene.get("/a").await;
-    scene.pass_seconds(60);
+    scene.store_aged("/a", "200\nCache-Control: max-age=1\nETag: \"mine\"\n\nold", 60).await;
     scene.on("/a", "304\nETag: \"attackers\"\nCache-Control: max-age=600");
     scene.origin.otherwise(GOOD);
     scene.send("GET /a\nIf-None-Match: \"attackers\"").await;
@@ -94,7 +92,7 @@ async fn a_write_through_a_location_elsewhere_outdates_nothing_of_another_origin
 }
 
 #[tokio::test]
-async fn a_callers_sync_token_teaches_nobody_else() {
+async fn a_presented_sync_token_does_not_affect_other_callers() {
     let scene = Scene::with(&["upstream.profile=app-configuration", "upstream.credential.kind=none"]).await;
     scene.origin.otherwise("200\nETag: \"1\"\nSync-Token: zAJw6V16=MToy;sn=2\n\nx");
     scene.get("/kv/a").await;
@@ -106,7 +104,7 @@ async fn a_callers_sync_token_teaches_nobody_else() {
 }
 
 #[tokio::test]
-async fn an_upload_that_broke_off_is_no_empty_write() {
+async fn an_incomplete_upload_is_not_sent_as_an_empty_write() {
     let scene = Scene::guarded().await;
     scene.origin.otherwise(EVIL);
     for broken in ["4\r\nab", "zz\r\nabcd\r\n0\r\n\r\n", "4\r\nabcdX\r\n0\r\n\r\n"] {
@@ -119,7 +117,7 @@ async fn an_upload_that_broke_off_is_no_empty_write() {
 }
 
 #[tokio::test]
-async fn control_over_the_lifetime_is_the_origins() {
+async fn callers_do_not_control_the_lifetime() {
     let scene = Scene::guarded().await;
     harmless(&scene, "GET /a\nCache-Control: no-store", "GET /a").await;
     let scene = Scene::guarded().await;

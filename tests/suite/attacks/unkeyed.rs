@@ -1,4 +1,4 @@
-//! Inputs that steer the origin and are no part of the cache key.
+//! Unkeyed inputs: they affect the answer of the origin and are not part of the cache key.
 
 use super::{EVIL, GOOD, attack, harmless};
 use crate::support::scene::Scene;
@@ -6,12 +6,12 @@ use crate::support::scene::Scene;
 #[tokio::test]
 async fn fields_that_steer_an_origin_never_reach_it() {
     for field in [
-        "X-PassedRequest-Host: evil.test",
-        "X-PassedRequest-Proto: http",
-        "X-PassedRequest-Scheme: nothttps",
-        "X-PassedRequest-Port: 1",
-        "X-PassedRequest-Prefix: /evil",
-        "X-PassedRequest-Server: evil.test",
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Scheme: nothttps",
+        "X-Forwarded-Port: 1",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil.test",
         "X-Host: evil.test",
         "X-Original-URL: /admin",
         "X-Rewrite-URL: /admin",
@@ -32,8 +32,8 @@ async fn fields_that_steer_an_origin_never_reach_it() {
 }
 
 #[tokio::test]
-async fn a_field_that_says_it_was_forwarded_gets_nowhere() {
-    for field in ["X-PassedRequest-For: 10.0.0.1", "PassedRequest: host=evil.test", "Via: 1.1 evil"] {
+async fn a_request_with_forwarding_fields_is_refused() {
+    for field in ["X-Forwarded-For: 10.0.0.1", "Forwarded: host=evil.test", "Via: 1.1 evil"] {
         let scene = Scene::guarded().await;
         let (refused, victim) = attack(&scene, &format!("GET /a\n{field}"), "GET /a").await;
         assert_eq!((refused.status, victim.text()), (403, "good"), "{field}");
@@ -41,7 +41,30 @@ async fn a_field_that_says_it_was_forwarded_gets_nowhere() {
 }
 
 #[tokio::test]
-async fn what_a_cookie_brought_is_for_its_sender_alone() {
+async fn an_answer_to_accept_datetime_does_not_answer_requests_without_it() {
+    let then = "Accept-Datetime: Sun, 22 Nov 2015 00:00:00 GMT";
+    for field in [then, &format!("X-{then}")] {
+        for settings in [&[][..], &["upstream.sharing=rfc9111"], &["upstream.profile=app-configuration"]] {
+            let scene = Scene::with(settings).await;
+            let target = "/kv/a?api-version=1.0";
+            harmless(&scene, &format!("GET {target}\n{field}"), &format!("GET {target}")).await;
+            // A stored response neither answers such a request nor is outdated by it.
+            scene.origin.otherwise(EVIL);
+            let past = scene.send(&format!("GET {target}\n{field}")).await;
+            assert_eq!(past.text(), "evil", "{field}");
+            assert!(past.field("cache-status").is_some_and(|it| it.contains("accept-datetime")), "{field}");
+            assert_eq!(scene.get(target).await.text(), "good", "{field} {settings:?}");
+        }
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", "200\nCache-Control: max-age=600\nContent-Location: /a\n\nevil");
+        scene.send(&format!("POST /a\n{field}\n\nx")).await;
+        scene.origin.otherwise(GOOD);
+        assert_eq!(scene.get("/a").await.text(), "good", "POST with {field}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_cookie_is_not_shared() {
     let scene = Scene::guarded().await;
     harmless(&scene, "GET /a\nCookie: session=attacker", "GET /a").await;
     let scene = Scene::guarded().await;
@@ -49,11 +72,14 @@ async fn what_a_cookie_brought_is_for_its_sender_alone() {
     let scene = Scene::guarded().await;
     scene.on("/a", "200\nCache-Control: max-age=600\nSet-Cookie: session=evil\n\nx");
     scene.get("/a").await;
-    assert!(scene.get("/a").await.field("set-cookie").is_none(), "a session is never handed on");
+    assert!(
+        scene.get("/a").await.field("set-cookie").is_none(),
+        "a session is never given to another caller"
+    );
 }
 
 #[tokio::test]
-async fn a_bearer_token_has_a_partition_of_its_own() {
+async fn a_bearer_token_has_its_own_partition() {
     let scene = Scene::guarded().await;
     for (theirs, mine) in [
         ("\nAuthorization: Bearer attacker", ""),
@@ -67,7 +93,7 @@ async fn a_bearer_token_has_a_partition_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_signature_that_was_seen_does_not_open_the_store() {
+async fn a_replayed_signature_does_not_get_a_stored_answer() {
     let scene = Scene::guarded().await;
     let signed = "GET /a\nAuthorization: HMAC-SHA256 Credential=a&SignedHeaders=host&Signature=x";
     scene.on("/a", "200\nCache-Control: max-age=600, public\nETag: \"1\"\n\nsecret");
@@ -106,7 +132,7 @@ async fn the_hosts_that_callers_use_are_one_key_and_no_input() {
 }
 
 #[tokio::test]
-async fn a_variant_is_chosen_by_what_the_origin_named() {
+async fn the_fields_in_vary_select_the_variant() {
     let scene = Scene::guarded().await;
     scene.on("/a", "200\nCache-Control: max-age=600\nVary: X-Tenant\n\nof tenant one");
     scene.on("/a", "200\nCache-Control: max-age=600\nVary: X-Tenant\n\nof tenant two");

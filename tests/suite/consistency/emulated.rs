@@ -16,7 +16,7 @@ use super::origin_answers::put_value;
 pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64) -> Emulator {
     let token_mode = match tokens {
         Tokens::OfState => TokenMode::Shown,
-        Tokens::OfFrontEnd | Tokens::TwoIds => TokenMode::Newest,
+        Tokens::OfFrontEnd | Tokens::Newest | Tokens::TwoIds => TokenMode::Newest,
         Tokens::Absent => TokenMode::None,
         Tokens::Constant => TokenMode::Constant,
     };

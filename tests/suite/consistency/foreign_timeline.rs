@@ -11,10 +11,15 @@
 //! seen. That a later reading of one key includes what was written through the sidecar is claimed key by key (`monotonic` with
 //! foreign writers, `checker` without).
 //!
+//! Nor is it claimed that the absence of a key tells of a foreign deletion of which nobody here could know: one that was shown
+//! absent, and is absent again, may not have existed in between. Its absence shows a deletion only of what an answer had shown.
+//!
 //! Where an answer fits to several states (a key is absent after each of its deletions), the one that accuses nobody is taken:
 //! for what it shows of foreign writes the least, for whether it lags the latest. So a violation that is found is one.
 //!
 //! One pass over all requests and answers in their order, with one search among the states of a key at each answer.
+
+use std::collections::HashMap;
 
 use super::history::{Event, History, Outcome, Value, print};
 use super::monotonic::{Truth, Writer};
@@ -42,18 +47,27 @@ pub(crate) fn first_violation(history: &History, truth: &Truth) -> Option<String
     points.sort_unstable();
 
     let mut seen = Seen::default();
-    let mut when_asked = vec![Seen::default(); told.len()];
+    // The latest state of each key, by position, in which it was shown to exist.
+    let mut existed: HashMap<&str, usize> = HashMap::new();
+    let mut when_asked = vec![(Seen::default(), 0); told.len()];
     for (order, index, is_answer) in points {
+        let (key, event) = told[index];
         if !is_answer {
-            when_asked[index] = seen;
+            when_asked[index] = (seen, existed.get(key).copied().unwrap_or(0));
             continue;
         }
-        let (key, event) = told[index];
         let Some(shown) = shown_by(event) else { continue };
-        let before = when_asked[index];
+        let (before, existed_before) = when_asked[index];
         // What a deletion removed was there when the origin judged it: it lags behind nothing.
         let least = if event.removed() { 0 } else { including(truth, key, before.order) };
-        match shows_foreign(truth, key, shown, least, order) {
+        if shown.is_some()
+            && let Some(position) = truth.latest_position(key, shown, order)
+        {
+            let latest = existed.entry(key).or_default();
+            *latest = position.max(*latest);
+        }
+        let known = if shown.is_some() { least } else { least.min(existed_before) };
+        match shows_foreign(truth, key, shown, least, known, order) {
             None => return Some(describe(truth, key, event, before)),
             Some(latest) if latest > seen.order => seen = Seen { order: latest, by: Some((key, event)) },
             Some(_) => {}
@@ -77,13 +91,22 @@ fn including(truth: &Truth, key: &str, order: u64) -> usize {
     states[..by_then].iter().rposition(|state| state.writer == Writer::Foreign).unwrap_or(0)
 }
 
-/// The place of the foreign write that left what is shown, or 0 if none did; `None` if no position from `least` on showed it by
-/// `order`.
-fn shows_foreign(truth: &Truth, key: &str, shown: Option<Value>, least: usize, order: u64) -> Option<u64> {
-    let states = truth.states(key).get(least..)?.iter();
-    let possible =
-        states.take_while(|state| state.moment.order <= order).filter(|state| state.value == shown);
-    possible.map(|state| if state.writer == Writer::Foreign { state.moment.order } else { 0 }).min()
+/// The place of the foreign write that left what is shown, at the earliest position from `known` on, or 0 if none did; `None` if
+/// no position from `least` on showed it by `order`.
+fn shows_foreign(
+    truth: &Truth,
+    key: &str,
+    shown: Option<Value>,
+    least: usize,
+    known: usize,
+    order: u64,
+) -> Option<u64> {
+    let possible = |from| {
+        let states = truth.states(key).get(from..).unwrap_or_default().iter();
+        states.take_while(|state| state.moment.order <= order).filter(|state| state.value == shown)
+    };
+    possible(least).next()?;
+    possible(known).map(|state| if state.writer == Writer::Foreign { state.moment.order } else { 0 }).min()
 }
 
 fn describe(truth: &Truth, key: &str, event: &Event, seen: Seen<'_>) -> String {

@@ -145,6 +145,20 @@ fn an_absence_left_by_others_is_seen_and_an_older_state_after_it_is_not() {
 }
 
 #[test]
+fn an_absence_tells_nothing_of_a_key_that_nobody_was_shown_to_exist() {
+    let came_and_went = truth(&[
+        (10, "b", Some(1), Foreign),
+        (20, "a", Some(2), Foreign),
+        (30, "a", Some(3), Foreign),
+        (40, "b", None, Foreign),
+    ]);
+    let (seen, absent, after) = (("a", read(72, 73, 2)), ("b", read(74, 75, None)), ("a", read(76, 77, 2)));
+    assert!(holds(&came_and_went, &[seen, absent, after]));
+    assert!(!holds(&came_and_went, &[("b", read(70, 71, 1)), seen, absent, after]));
+    assert!(!holds(&came_and_went, &[seen, ("b", read(15, 16, None)), ("a", read(18, 19, 2))]), "not yet");
+}
+
+#[test]
 fn what_a_deletion_says_it_removed_was_seen() {
     let removed = truth(&[
         (10, "a", Some(1), Foreign),

@@ -22,6 +22,7 @@ use tagalong::internals::store::{MemoryStore, Store};
 use tagalong::internals::stored_response::{CacheKey, StoredPolicy, StoredResponse};
 use tagalong::internals::sync_token::clauses::Clauses;
 use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
+use tagalong::internals::sync_token::resource_order::OrderScope;
 use tagalong::internals::sync_token::session::{
     Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome,
 };
@@ -109,7 +110,7 @@ impl World {
 
     fn covered(&self, covers: Coverage) -> bool {
         let presented = self.session.requirement(&HeaderMap::new());
-        self.session.verdict(covers, &presented, true, |()| true) == CoverageVerdict::Covered
+        self.session.verdict(covers, &presented, OrderScope::Upstream, |()| true) == CoverageVerdict::Covered
     }
 
     async fn read(self: Rc<Self>, caller: u16) {
@@ -166,7 +167,7 @@ impl World {
         let revelation = if stored == Some(shown) {
             0
         } else {
-            self.session.reveal(&snapshot, &received, Revelation::Raises).revelation
+            self.session.reveal(&snapshot, &received, Revelation::Raises, OrderScope::Upstream).revelation
         };
         step().await;
         let covers = self.session.covers_as_received(snapshot.covers);

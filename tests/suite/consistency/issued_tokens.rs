@@ -13,6 +13,8 @@ pub(crate) enum Tokens {
     OfState,
     /// One between that and the newest: the front end knows more than the replica that answered.
     OfFrontEnd,
+    /// That of the newest state, whichever replica answers: the front end knows every commit.
+    Newest,
     /// As `OfFrontEnd`, under either of two ids or both: every front end understands both. Some understand a third, of another
     /// partition, and answer it if they are asked with it; the others ignore it. (If front ends shared no id, no client
     /// could be consistent, however it treats tokens.)
@@ -26,7 +28,7 @@ pub(crate) enum Tokens {
 impl Tokens {
     /// Otherwise the origin is consistent by itself.
     pub(crate) fn tell_states_apart(self) -> bool {
-        matches!(self, Self::OfState | Self::OfFrontEnd | Self::TwoIds)
+        matches!(self, Self::OfState | Self::OfFrontEnd | Self::Newest | Self::TwoIds)
     }
 }
 
@@ -114,6 +116,7 @@ impl FrontEnd {
             Tokens::Constant => Some("kv=MA==;sn=1".to_owned()),
             Tokens::OfState => Some(issued(TOKEN_ID, shown)),
             Tokens::OfFrontEnd => Some(issued(TOKEN_ID, ahead)),
+            Tokens::Newest => Some(issued(TOKEN_ID, newest)),
             Tokens::TwoIds => {
                 let ids: &[&str] = match self.answers_with % 3 {
                     0 => &[TOKEN_ID],
@@ -131,7 +134,9 @@ impl FrontEnd {
 /// A token as callers present it, for a state that includes everything up to `place`: one of the ids, by `pick`.
 pub(crate) fn presented(tokens: Tokens, place: u64, pick: u8) -> Option<String> {
     match tokens {
-        Tokens::OfState | Tokens::OfFrontEnd => Some(format!("{TOKEN_ID}={}", value(TOKEN_ID, place))),
+        Tokens::OfState | Tokens::OfFrontEnd | Tokens::Newest => {
+            Some(format!("{TOKEN_ID}={}", value(TOKEN_ID, place)))
+        }
         Tokens::TwoIds => {
             let id = [TOKEN_ID, SECOND_ID, FOREIGN_ID, FOREIGN_ID][usize::from(pick % 4)];
             Some(format!("{id}={}", value(id, place)))
@@ -182,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_token_demands_the_place_that_it_was_issued_for() {
-        for tokens in [Tokens::OfState, Tokens::OfFrontEnd, Tokens::TwoIds] {
+        for tokens in [Tokens::OfState, Tokens::OfFrontEnd, Tokens::Newest, Tokens::TwoIds] {
             let line = KNOWS_ALL.line(tokens, 110_000, 110_000, &Demanded::default()).expect("a token");
             let callers: Vec<_> = line.split(',').map(|token| token.rsplit_once(";sn=").unwrap().0).collect();
             assert_eq!(demanded(KNOWS_ALL, tokens, &callers.join(",")).least, 110_000, "{line}");

@@ -12,6 +12,7 @@ mod fronts;
 mod history;
 mod interleaving;
 mod issued_tokens;
+mod long_form;
 mod monotonic;
 mod origin;
 mod origin_answers;

@@ -87,7 +87,7 @@ async fn the_sequence_number_rises_by_itself_and_the_value_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_answered_with_state_and_token_at_least_as_new() {
-    for tokens in [Tokens::OfState, Tokens::OfFrontEnd, Tokens::TwoIds] {
+    for tokens in [Tokens::OfState, Tokens::OfFrontEnd, Tokens::Newest, Tokens::TwoIds] {
         let origin = origin(OriginPlan { tokens, ..PLAN });
         let mut without = BTreeSet::new();
         for round in 1..=60 {

@@ -197,6 +197,23 @@ pub(crate) const RACING: Scenario = Scenario {
 pub(crate) const RACING_WITHOUT_TOKENS: Scenario =
     Scenario { name: "racing, writers beside, no tokens", tokens: Tokens::Absent, ..RACING };
 
+/// The same for any API with ETags, whose resources are not known to belong together.
+pub(crate) const GENERIC_RACING: Scenario =
+    generic_racing("generic, racing, writers beside, session", Consistency::Session);
+
+const fn generic_racing(name: &'static str, level: Consistency) -> Scenario {
+    let habits = Habits { locks: 0, passing_by: 200, ..RACING.habits };
+    Scenario { name, level, api: Api::Generic, habits, ..RACING_WITHOUT_TOKENS }
+}
+
+/// The same at every level, and over several keys in a store that has room for few of them.
+pub(crate) const GENERIC_BESIDE: [Scenario; 4] = [
+    GENERIC_RACING,
+    generic_racing("generic, racing, writers beside, strong", Consistency::Strong),
+    generic_racing("generic, racing, writers beside, bounded", Consistency::BoundedStaleness),
+    Scenario { name: "generic, several keys, writers beside", keys: 4, tiny_store: 500, ..GENERIC_RACING },
+];
+
 /// Providers that poll a sentinel, deployments by others that write it last, and everybody else beside them; to be varied by
 /// level and by kind of token.
 pub(crate) const DEPLOYED: Scenario = Scenario {
@@ -304,6 +321,38 @@ pub(crate) const EVICTED: Scenario = Scenario {
 pub(crate) const WITHOUT_DRIFT: Scenario =
     Scenario { name: "without drift", drift_millihertz: 0, lifetime: Duration::from_secs(30), ..DEPLOYED };
 
+/// Few requests, of which each learns of much that has changed, and answers whose token is far newer than the state that they show:
+/// replicas lag long behind front ends that know every commit.
+pub(crate) const SELDOM: Scenario = Scenario {
+    name: "asked seldom",
+    tokens: Tokens::Newest,
+    habits: Habits {
+        lists: 4,
+        no_cache: 0,
+        passing_by: 0,
+        pause: Duration::from_secs(4),
+        pauses: 900,
+        foreign_tokens: 0,
+        forged_tokens: 0,
+        ..READING
+    },
+    keys: 6,
+    callers: (2, 4),
+    providers: 0,
+    operations_each: (20, 40),
+    lag: Duration::from_secs(20),
+    settle_time: Duration::from_secs(2),
+    lifetime: Duration::from_secs(60),
+    writes_beside: 150,
+    deployments: 0,
+    tiny_store: 0,
+    ..BESIDE
+};
+
+/// The same with tokens that move only with changes.
+pub(crate) const SELDOM_WITHOUT_DRIFT: Scenario =
+    Scenario { name: "asked seldom, without drift", drift_millihertz: 0, ..SELDOM };
+
 /// Nodes that hand over tokens, of which not every front end understands the id.
 pub(crate) const HANDED_OVER: Scenario = Scenario {
     name: "handed over, two ids",
@@ -331,7 +380,7 @@ pub(crate) const OWN_WRITES_WITHOUT_TOKENS: Scenario =
 
 /// Everything for which the claims are one timeline of foreign writes over all keys, monotonic reads of each, and bounded
 /// staleness.
-pub(crate) const WRITERS_BESIDE: [Scenario; 14] = [
+pub(crate) const WRITERS_BESIDE: [Scenario; 16] = [
     BESIDE,
     BOUNDED,
     BESIDE_WITHOUT_TOKENS,
@@ -346,4 +395,6 @@ pub(crate) const WRITERS_BESIDE: [Scenario; 14] = [
     WITHOUT_DRIFT,
     HANDED_OVER,
     TAGGED,
+    SELDOM,
+    SELDOM_WITHOUT_DRIFT,
 ];

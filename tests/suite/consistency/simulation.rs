@@ -239,7 +239,10 @@ fn judge(scenario: &Scenario, seed: u64, around: &Environment, simulated: Durati
     }
     if scenario.writes_beside + scenario.deployments > 0 {
         run.violations.extend(monotonic::first_step_backwards(&run.history, &truth));
-        run.violations.extend(foreign_timeline::first_violation(&run.history, &truth));
+        // Resources of which nobody says that they belong together have each a timeline of its own.
+        if scenario.api == Api::AppConfiguration {
+            run.violations.extend(foreign_timeline::first_violation(&run.history, &truth));
+        }
         let bound = scenario.lifetime.max(HEADER_DEADLINE * 2) + scenario.lag;
         run.violations.extend(monotonic::first_beyond(&run.history, &truth, bound));
     } else {

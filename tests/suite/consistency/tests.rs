@@ -2,15 +2,17 @@
 //!
 //! A failing run prints its scenario and seed. To see it again:
 //! `SCENARIO="tokens of the state" SEED=123 cargo test --test suite -- --ignored --nocapture consistency::tests::one_seed`.
-//! The long form: `SEEDS=20000 cargo test --release --test suite -- --ignored --nocapture consistency::tests::long_form`.
+//! The long form, which also prints what each scenario costs per run, beside the rule under which stored responses must cover
+//! `newest`: `SEEDS=20000 cargo test --release --test suite -- --ignored --nocapture consistency::tests::long_form`.
 
 use std::ops::Range;
-use std::sync::Mutex;
-use std::thread;
 
 use tagalong::internals::config::caching::Consistency;
 
-use super::scenarios::{BESIDE, DEPLOYED, EMULATED, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE};
+use super::long_form::{Extent, Sums, run_all};
+use super::scenarios::{
+    BESIDE, DEPLOYED, EMULATED, GENERIC_BESIDE, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE,
+};
 use super::simulation::{Before, Run, Scenario, run};
 
 /// Seeds of each scenario in the form that always runs: together more than 500.
@@ -35,10 +37,12 @@ fn holds(name: &str) {
 }
 
 fn scenario(name: &str) -> Scenario {
-    let all = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS);
-    *all.clone()
-        .find(|scenario| scenario.name == name)
-        .unwrap_or_else(|| panic!("no scenario named {name:?}"))
+    *every().find(|scenario| scenario.name == name).unwrap_or_else(|| panic!("no scenario named {name:?}"))
+}
+
+/// All scenarios.
+pub(crate) fn every() -> impl Iterator<Item = &'static Scenario> {
+    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&GENERIC_BESIDE).chain(&LEVELS)
 }
 
 macro_rules! scenarios_hold {
@@ -67,6 +71,10 @@ scenarios_hold! {
     at_level_bounded_staleness: "bounded staleness",
     with_many_requests_under_way: "racing, writers beside",
     with_many_requests_under_way_and_no_tokens: "racing, writers beside, no tokens",
+    with_the_generic_profile_and_writers_beside: "generic, racing, writers beside, session",
+    with_the_generic_profile_and_writers_beside_at_strong: "generic, racing, writers beside, strong",
+    with_the_generic_profile_and_writers_beside_at_bounded: "generic, racing, writers beside, bounded",
+    with_the_generic_profile_and_several_keys: "generic, several keys, writers beside",
     with_many_requests_under_way_for_several_keys: "racing, several keys",
     with_evictions_while_many_requests_are_under_way: "evicted while racing",
     with_replicas_that_settle_soon: "settled soon",
@@ -146,40 +154,27 @@ fn one_seed() {
 }
 
 #[test]
-#[ignore = "by hand: minutes to hours"]
+#[ignore = "by hand: many minutes"]
 fn long_form() {
     let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
-    let (seeds, first, threads) = (number("SEEDS", 20_000), number("FIRST_SEED", 0), number("THREADS", 2));
-    let next = Mutex::new(first);
-    let totals = Mutex::new((0_usize, 0_usize, 0_u64, Vec::new()));
-    let scenarios: Vec<_> = REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&LEVELS).collect();
-    let work = || {
-        loop {
-            let seed = {
-                let mut next = next.lock().unwrap();
-                *next += 1;
-                *next - 1
-            };
-            if seed >= first + seeds {
-                return;
-            }
-            let which = usize::try_from(seed).expect("few seeds") % scenarios.len();
-            let run = run(scenarios[which], seed);
-            let mut totals = totals.lock().unwrap();
-            totals.0 += run.operations;
-            totals.1 += run.hits;
-            totals.2 += run.origin_requests;
-            if !run.violations.is_empty() || run.undecided > 0 {
-                println!("{run}");
-                totals.3.push((run.scenario, run.seed));
-            }
-        }
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get() as u64);
+    let extent = Extent {
+        first_seed: number("FIRST_SEED", 0),
+        seeds: number("SEEDS", 20_000),
+        threads: usize::try_from(number("THREADS", cores)).expect("few"),
+        compared_each: number("COMPARED", 10),
     };
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let (operations, hits, origin_requests, violations) = totals.into_inner().unwrap();
-    println!(
-        "{seeds} seeds, {operations} operations ({hits} hits, {origin_requests} origin requests): {} runs with a violation or undecided",
-        violations.len()
-    );
-    assert_eq!(violations, []);
+    let outcome = run_all(&every().collect::<Vec<_>>(), extent);
+    println!("{} seeds from {}:\n{outcome}", extent.seeds, extent.first_seed);
+    assert_eq!(outcome.failed, Vec::<String>::new());
+}
+
+#[test]
+fn demanding_newest_of_what_is_stored_costs_hits() {
+    let extent = Extent { first_seed: 0, seeds: 20, threads: 2, compared_each: 20 };
+    let Sums { rule, newest_required, .. } = run_all(&[&DEPLOYED], extent).by_scenario[0].1;
+    println!("{rule} beside {newest_required}");
+    assert_eq!((rule.runs, newest_required.runs), (20, 20));
+    assert!(4 * rule.hits > 5 * newest_required.hits, "{rule} beside {newest_required}");
+    assert!(rule.forwards < newest_required.forwards, "{rule} beside {newest_required}");
 }

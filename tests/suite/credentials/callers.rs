@@ -1,4 +1,4 @@
-//! Callers that must prove themselves: with access keys of their own or with a token.
+//! Callers that must authenticate to the sidecar, with their own access keys or with a token.
 
 use super::{UPSTREAM_KEY, assert_signed, key, signed};
 use crate::support::scene::Scene;
@@ -55,7 +55,7 @@ async fn a_signed_caller_is_served_from_the_store_and_signed_anew_upstream() {
 }
 
 #[tokio::test]
-async fn a_stored_response_is_not_for_strangers() {
+async fn a_stored_response_is_not_given_to_unknown_callers() {
     let guarded = Guarded::start(&[]).await;
     guarded.scene.on("/kv/a", "200\nETag: \"1\"\n\nsecret");
     assert_eq!(guarded.send(APP, "GET /kv/a", "").await.status, 200);
@@ -107,7 +107,7 @@ async fn a_write_is_compared_with_its_signed_hash_before_the_origin_hears_of_it(
 }
 
 #[tokio::test]
-async fn keys_may_what_their_line_says() {
+async fn keys_have_the_permissions_of_their_line() {
     let guarded = Guarded::start(&[]).await;
     assert_eq!(guarded.send(READER, "PUT /kv/a", "{}").await.status, 403);
     assert_eq!(guarded.send(READER, "DELETE /kv/a", "").await.status, 403);
@@ -129,7 +129,7 @@ async fn the_advice_names_the_trailing_slash() {
 }
 
 #[tokio::test]
-async fn the_bearer_token_lets_in_and_stays_here() {
+async fn the_local_bearer_token_authenticates_and_is_not_forwarded() {
     let guarded = Guarded::start(&[
         "listener.local_keys_file=",
         "listener.bearer_file=@token",
@@ -146,7 +146,7 @@ async fn the_bearer_token_lets_in_and_stays_here() {
 }
 
 #[tokio::test]
-async fn a_token_in_a_field_of_its_own_stays_here_too_while_authorization_is_forwarded() {
+async fn a_local_token_in_its_own_field_is_not_forwarded_and_authorization_is() {
     let guarded = Guarded::start(&[
         "listener.local_keys_file=",
         "listener.bearer_file=@token",

@@ -1,5 +1,5 @@
-//! Microsoft Entra tokens: the three ways to get one, against an issuer and a metadata service that the test itself serves;
-//! expiry, errors, slowness, rotation.
+//! Microsoft Entra tokens: the three ways to get one, with an issuer and a metadata service that the test serves;
+//! expiry, errors, slow issuers, rotation.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,14 +32,14 @@ fn token(text: &str, lifetime_seconds: u64) -> String {
     )
 }
 
-/// An issuer on loopback, and a scene whose sidecar asks it.
+/// An issuer on loopback, and a scene with a sidecar that uses it.
 async fn scene(more: &[String]) -> (Origin, Scene) {
     let issuer = Origin::start(Clock::manual(START)).await;
     let mut settings =
         vec!["upstream.profile=app-configuration".to_owned(), "upstream.credential.kind=entra".to_owned()];
     settings.extend(more.iter().map(|it| it.replace('@', &format!("http://{}", issuer.address))));
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    // The answers are scripted before the sidecar starts to ask.
+    // The answers are scripted before the sidecar starts.
     issuer.on(IMDS_TARGET, token("from-imds", 3_600).as_str());
     issuer.on(TOKEN_TARGET, token("from-issuer", 3_600).as_str());
     let scene = Scene::with(&settings).await;
@@ -85,7 +85,7 @@ async fn an_application_proves_itself_with_its_secret() {
 }
 
 #[tokio::test]
-async fn the_operator_hears_that_there_is_no_token_and_then_that_there_is_one() {
+async fn readiness_reports_the_missing_token_and_then_the_token() {
     let issuer = Origin::start(Clock::System).await;
     let gate = Gate::closed();
     issuer.on(IMDS_TARGET, Answer::held(&gate, token("late", 3_600).as_str()));
@@ -104,7 +104,7 @@ async fn the_operator_hears_that_there_is_no_token_and_then_that_there_is_one() 
     assert_eq!(unready.status, 503);
     assert!(unready.text().contains("no-credential"), "{}", unready.text());
     gate.open();
-    // Asked until it says yes: each question is an order of events, not a wait for a clock.
+    // The loop polls until the sidecar is ready. It waits for an event and not for a clock.
     while Caller::connect(admin).await.send("GET /readyz").await.status != 200 {
         tokio::task::yield_now().await;
     }
@@ -112,7 +112,7 @@ async fn the_operator_hears_that_there_is_no_token_and_then_that_there_is_one() 
     running.await.unwrap().unwrap();
 }
 
-/// A credential whose issuer is in memory and whose clock is tokio's, paused.
+/// A credential with an issuer in memory and the paused clock of tokio.
 struct Paused {
     issuer: Origin,
     clock: Clock,
@@ -192,7 +192,7 @@ async fn a_token_is_replaced_ahead_of_expiry_with_the_projected_token_of_that_mo
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_who_wait_cost_one_request_and_all_get_its_token() {
+async fn many_waiting_requests_cost_one_token_request() {
     let (_directory, path) = projected();
     let gate = Gate::closed();
     let paused = Arc::new(Paused::start(&[Answer::held(&gate, token("one", 3_600).as_str())], &path));
@@ -211,7 +211,7 @@ async fn many_who_wait_cost_one_request_and_all_get_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_are_told_in_bounded_time_and_tried_again_with_growing_pauses() {
+async fn errors_are_reported_in_bounded_time_and_retried_with_growing_pauses() {
     let (_directory, path) = projected();
     let refusal = "401\n\n{\"error\":\"invalid_client\",\"error_description\":\"AADSTS700213: no hunter2\"}";
     let answers =
@@ -239,19 +239,19 @@ async fn a_slow_issuer_costs_nothing_while_the_old_token_lasts() {
     assert_eq!(paused.asked(), 2, "asked at three quarters of its life");
     let began = paused.clock.now();
     assert_eq!(paused.authorize().await.unwrap(), "Bearer one");
-    assert_eq!(paused.clock.now(), began, "nobody waited");
+    assert_eq!(paused.clock.now(), began, "no request waited");
     pass(25).await;
     assert!(paused.authorize().await.is_err(), "an expired token is never sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_the_upstream_refuses_is_replaced_but_not_without_end() {
+async fn a_refused_token_is_replaced_once() {
     let (_directory, path) = projected();
     let answers = [token("revoked", 3_600).as_str().into(), token("good", 3_600).as_str().into()];
     let paused = Paused::start(&answers, &path);
     assert_eq!(paused.authorize().await.unwrap(), "Bearer revoked");
     for _ in 0..50 {
-        paused.credential.heed(StatusCode::UNAUTHORIZED, &HeaderMap::new(), paused.clock.now());
+        paused.credential.observe_answer(StatusCode::UNAUTHORIZED, &HeaderMap::new(), paused.clock.now());
     }
     pass(20).await;
     assert_eq!(paused.asked(), 1);
@@ -262,7 +262,7 @@ async fn a_token_that_the_upstream_refuses_is_replaced_but_not_without_end() {
 }
 
 #[test]
-fn what_is_missing_and_what_would_leak_is_refused_at_start() {
+fn missing_settings_and_unsafe_urls_are_refused_at_start() {
     let made = |settings: &[&str]| {
         let layers = settings
             .iter()

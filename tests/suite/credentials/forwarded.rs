@@ -1,4 +1,5 @@
-//! Callers' own credentials go upstream: each identity has a private cache, and what cannot be stored costs no more than without us.
+//! Callers' credentials go upstream. Each identity has a private cache, and an unstorable answer costs no more than
+//! without the sidecar.
 
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
@@ -19,13 +20,17 @@ async fn an_answer_is_stored_for_the_identity_that_got_it() {
         assert!(again.is_hit(), "{directives}: {:?}", again.head);
         assert_eq!(scene.send(&get(BOB)).await.text(), "for bob", "{directives}");
         assert_eq!(scene.send(&get(ALICE)).await.text(), "for alice", "{directives}");
-        assert_eq!(scene.get("/a").await.status, 401, "{directives}: nobody without a token");
+        assert_eq!(
+            scene.get("/a").await.status,
+            401,
+            "{directives}: a request without the token gets the origin's 401"
+        );
         assert_eq!(scene.asked("/a"), 3, "{directives}");
     }
 }
 
 #[tokio::test]
-async fn what_is_private_is_stored_for_nobody_without_an_identity() {
+async fn a_private_answer_without_an_identity_is_not_stored() {
     let scene = Scene::guarded().await;
     for who in ["", "\nAuthorization: Digest x", "\nAuthorization: HMAC-SHA256 Credential=a&Signature=b"] {
         let target = format!("/{}", who.len());
@@ -37,7 +42,69 @@ async fn what_is_private_is_stored_for_nobody_without_an_identity() {
 }
 
 #[tokio::test]
-async fn polls_of_what_cannot_be_stored_carry_the_callers_own_condition() {
+async fn under_rfc9111_a_shareable_answer_is_shared_with_requests_without_a_secret() {
+    let others = ["\nAuthorization: Other two", "\nAuthorization: Digest username=three", ""];
+    for directives in ["max-age=60, public", "s-maxage=60", "max-age=60, must-revalidate"] {
+        let scene = Scene::rfc9111().await;
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nshared"));
+        assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "shared");
+        for who in others {
+            let hit = scene.send(&format!("GET /a{who}")).await;
+            assert!(hit.is_hit() && hit.text() == "shared", "{directives}{who}: {:?}", hit.head);
+        }
+        assert_eq!(scene.asked("/a"), 1, "{directives}");
+        // An answer to a secret stays in the private cache of that secret.
+        scene.on("/a", format!("200\nCache-Control: {directives}\n\nfor alice"));
+        assert_eq!(scene.send(&format!("GET /a{ALICE}")).await.text(), "for alice", "{directives}");
+    }
+    for directives in ["max-age=60", "max-age=60, private", "no-store, public"] {
+        let scene = Scene::rfc9111().await;
+        for text in ["one", "two", "three", "all"] {
+            scene.on("/a", format!("200\nCache-Control: {directives}\n\n{text}"));
+        }
+        assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "one");
+        for (who, text) in others.into_iter().zip(["two", "three", "all"]) {
+            assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), text, "{directives}{who}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_one_credential_does_not_affect_other_callers() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"1\"\n\nfor one");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.text(), "for one");
+    // From now on the condition of this caller is sent upstream, and no other caller's condition.
+    scene.on("/a", "304\nCache-Control: max-age=60\nETag: \"1\"");
+    let poll = scene.send("GET /a\nAuthorization: Other one\nIf-None-Match: \"1\"").await;
+    assert_eq!(poll.status, 304);
+    assert_eq!(scene.last_request("/a").field("if-none-match"), Some("\"1\""));
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"2\"\n\nfor all");
+    assert_eq!(scene.send("GET /a\nIf-None-Match: \"2\"").await.status, 304);
+    assert_eq!(scene.last_request("/a").field("if-none-match"), None);
+    assert!(scene.get("/a").await.is_hit());
+    // A change in an answer to one caller that is not stored outdates the stored response for every caller.
+    scene.on("/a", "200\nCache-Control: no-store\nETag: \"3\"\n\nchanged");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one\n\nbody").await.text(), "changed");
+    scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"3\"\n\nchanged");
+    assert_eq!(scene.get("/a").await.text(), "changed");
+}
+
+#[tokio::test]
+async fn a_pause_of_one_credential_does_not_pause_another_with_the_same_key() {
+    let scene = Scene::rfc9111().await;
+    scene.on("/a", "429\nRetry-After: 30");
+    assert_eq!(scene.send("GET /a\nAuthorization: Other one").await.status, 429);
+    assert_ne!(scene.send("GET /a\nAuthorization: Other one").await.status, 200);
+    assert_eq!(scene.asked("/a"), 1, "the second request of this credential is not sent");
+    for who in ["\nAuthorization: Other two", ""] {
+        scene.on("/a", "200\nCache-Control: no-store\n\nserved");
+        assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), "served", "{who}");
+    }
+}
+
+#[tokio::test]
+async fn polls_of_an_unstorable_target_carry_the_condition_of_the_caller() {
     for (who, directives, tagged) in
         [(ALICE, "no-store", true), ("", "private", true), ("", "no-store", false)]
     {
@@ -58,11 +125,11 @@ async fn polls_of_what_cannot_be_stored_carry_the_callers_own_condition() {
         let (name, value) = condition.split_once(": ").expect("a field");
         let conditional = asked.iter().filter(|request| request.field(name) == Some(value));
         assert_eq!((asked.len(), conditional.count()), (20, 19), "{directives}");
-        // A caller without a condition gets no 304, and a change reaches everyone.
+        // A caller without a condition gets no 304, and every caller sees a change.
         scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"2\"\n\nchanged");
         assert_eq!(scene.send(&format!("GET /a{who}")).await.text(), "changed");
         assert_eq!(scene.last_request("/a").field(name), None);
-        assert!(scene.send(&format!("GET /a{who}")).await.is_hit(), "storable from now on");
+        assert!(scene.send(&format!("GET /a{who}")).await.is_hit(), "the answer is storable now");
     }
 }
 

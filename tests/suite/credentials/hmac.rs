@@ -1,4 +1,4 @@
-//! The sidecar holds an access key: whatever goes upstream is signed with it, whatever callers sent.
+//! The sidecar has an access key: it signs every upstream request with it, with or without a credential of the caller.
 
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ async fn a_rotated_connection_string_is_used_without_restart() {
     scene.on("/b", "200\n\n1");
     scene.get("/b").await;
     assert_signed(&scene.last_request("/b"), &key("new-one:bmV3"), scene.clock.now());
-    // A string of another store signs nothing here.
+    // The connection string of another store is not used.
     std::fs::write(&path, "Endpoint=http://elsewhere.test;Id=other;Secret=b3RoZXI=").unwrap();
     scene.clock.advance(Duration::from_secs(1));
     scene.on("/c", "200\n\n1");

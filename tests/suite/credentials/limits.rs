@@ -1,4 +1,5 @@
-//! Too many at once: told at once, for the one who is too many, and nobody else notices.
+//! Limits of concurrent requests and connections: a caller over the limit is refused at once, and other callers are
+//! served.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -11,7 +12,7 @@ use crate::support::answer::{Answer, Gate};
 use crate::support::caller::Caller;
 use crate::support::scene::Scene;
 
-/// Comes back when the origin has been asked for this target.
+/// Waits until the origin has got a request for this target.
 async fn asked(scene: &Scene, target: &str) {
     while scene.asked(target) == 0 {
         tokio::task::yield_now().await;
@@ -19,7 +20,7 @@ async fn asked(scene: &Scene, target: &str) {
 }
 
 #[tokio::test]
-async fn requests_in_flight_are_bounded_and_the_rest_is_told_at_once() {
+async fn requests_in_flight_are_bounded_and_the_others_are_refused_at_once() {
     for setting in ["limits.requests=1", "limits.requests_per_caller=1"] {
         let scene = Scene::with(&[setting]).await;
         let gate = Gate::closed();
@@ -34,12 +35,12 @@ async fn requests_in_flight_are_bounded_and_the_rest_is_told_at_once() {
         gate.open();
         assert_eq!(first.read(false).await.status, 200);
         scene.on("/other", "200\n\nx");
-        assert_eq!(scene.get("/other").await.status, 200, "the place is given back");
+        assert_eq!(scene.get("/other").await.status, 200, "the place is free again");
     }
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_gives_its_place_back() {
+async fn a_caller_that_leaves_frees_its_place() {
     let scene = Scene::with(&["limits.requests=1"]).await;
     let gate = Gate::closed();
     scene.on("/slow", Answer::held(&gate, "200\n\nx"));
@@ -82,7 +83,7 @@ async fn a_unix_socket_asks_the_system_which_user_connects() {
     {
         let path = directory.path().join(format!("socket-{users}"));
         let layers = Layers::new()
-            // Nobody answers there: whoever gets that far gets an error of the upstream.
+            // The upstream is closed, so an admitted request gets an error of the upstream.
             .assignment("upstream.url=http://127.0.0.1:9")
             .assignment("listener.listen=")
             .assignment("admin.listen=")

@@ -1,4 +1,4 @@
-//! Allow-lists of an upstream: what is off them is answered before the origin is asked, and before the store.
+//! Allow-lists of an upstream: other requests are refused before the store and the origin are asked.
 
 use crate::support::scene::Scene;
 
@@ -16,7 +16,7 @@ async fn a_read_only_upstream_is_never_written_to() {
 }
 
 #[tokio::test]
-async fn methods_and_paths_off_the_lists_go_nowhere() {
+async fn methods_and_paths_that_are_not_listed_are_refused() {
     let scene = Scene::with(&["upstream.allowed_methods=GET,HEAD", "upstream.allowed_paths=/kv,/keys"]).await;
     let refused = scene.send("DELETE /kv/a").await;
     assert_eq!((refused.status, refused.field("allow")), (405, Some("GET, HEAD")));

@@ -1,5 +1,5 @@
-//! No secret is shown: the program runs in each of its modes with marked secrets and logs everything it can, and the mark
-//! stands in nothing that it says: logs, metrics, answers, the operator's pages, check-config, errors at start.
+//! No output shows a secret. The program runs in each of its modes with marked secrets and with the most verbose log.
+//! The mark must not occur in logs, metrics, answers, the operator's pages, check-config or errors at start.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,13 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 
 const MARK: &str = "MARKED-5ecret";
 
-/// What must not be seen: the mark as it is, and as it stands in an access key.
+/// Whether a text shows the mark, plain or in the base64 of an access key.
 fn shows_mark(text: &str) -> bool {
     let encoded = STANDARD.encode(MARK);
     text.contains(MARK) || text.contains(encoded.trim_end_matches('=')) || text.contains("Signature=")
 }
 
-/// Answers every request on every connection with this, until the test ends.
+/// Answers every request on every connection with this answer, until the test ends.
 fn serve(answer: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -30,7 +30,7 @@ fn serve(answer: String) -> SocketAddr {
                 while let Ok(read @ 1..) = stream.read(&mut buffer) {
                     seen.extend_from_slice(&buffer[..read]);
                     if seen.windows(4).any(|it| it == b"\r\n\r\n") {
-                        // Bodies are small and come with the head or are of no interest here.
+                        // The body of a request does not matter here.
                         if stream.write_all(answer.as_bytes()).is_err() {
                             return;
                         }
@@ -47,7 +47,7 @@ fn message(status: &str, fields: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// One exchange; empty if the other side closes without a word.
+/// One exchange. The answer is empty if the other side closes without one.
 fn ask(address: SocketAddr, request: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -62,7 +62,7 @@ fn program(directory: &Path, settings: &[String]) -> Command {
     command.env_clear().current_dir(directory);
     command.env("MARKED_STRING", format!("Id=marked;Secret={}", STANDARD.encode(MARK)));
     command.env("TAGALONG_UPSTREAM__CREDENTIAL__AUDIENCE", "https://azconfig.io");
-    // Secrets come by variable, as they should.
+    // Secrets are set by environment variables.
     for (key, value) in settings.iter().filter_map(|setting| setting.split_once('=')) {
         if value.contains(MARK) || value.contains(&STANDARD.encode(MARK)) {
             command.env(format!("TAGALONG_{}", key.replace('.', "__").to_uppercase()), value);
@@ -71,7 +71,7 @@ fn program(directory: &Path, settings: &[String]) -> Command {
     command
 }
 
-/// Runs the program in one mode and returns all that it says.
+/// Runs the program in one mode and returns its whole output.
 fn everything_said(
     directory: &Path,
     upstream: SocketAddr,
@@ -136,7 +136,7 @@ fn everything_said(
 }
 
 #[test]
-fn the_mark_stands_nowhere() {
+fn the_marked_secret_is_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let encoded = STANDARD.encode(MARK);
@@ -191,12 +191,12 @@ fn the_mark_stands_nowhere() {
         format!(
             "PUT /kv/a HTTP/1.1\nAuthorization: Basic {MARK}\nCookie: a={MARK}\nContent-Length: 2\n{ends}{{}}"
         ),
-        format!("GET /kv/a HTTP/1.1\nAuthorization: Bearer {MARK}\nX-PassedRequest-For: 1\n{ends}"),
+        format!("GET /kv/a HTTP/1.1\nAuthorization: Bearer {MARK}\nX-Forwarded-For: 1\n{ends}"),
         format!("GET /kv/a HTTP/1.1\nProxy-Authorization: Basic {MARK}\n{ends}"),
     ];
     for settings in &modes {
         for upstream in [answering, refusing] {
-            // Without a token each request waits for one: a single one will do.
+            // Without a token each request waits for one, so the test sends a single request.
             let asks = if settings.iter().any(|it| it.contains(&echoing_issuer.to_string())) {
                 1
             } else {

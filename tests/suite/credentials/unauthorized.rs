@@ -1,4 +1,4 @@
-//! A 401 of the upstream: the application is told of its own credential only, and the operator of the sidecar's.
+//! A 401 of the upstream: the application learns only about its own credential, and the operator about the sidecar's.
 
 use tagalong::internals::accept::Address;
 use tagalong::internals::clock::Clock;
@@ -21,7 +21,7 @@ const OWN: [&str; 3] = [
 ];
 
 #[tokio::test]
-async fn the_sidecars_own_credential_is_no_business_of_the_application() {
+async fn a_401_to_the_sidecars_credential_becomes_an_error_of_the_sidecar() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("token"), "one").unwrap();
     let file = format!("upstream.credential.bearer_file={}", directory.path().join("token").display());
@@ -54,7 +54,7 @@ async fn the_sidecars_own_credential_is_no_business_of_the_application() {
 }
 
 #[tokio::test]
-async fn the_applications_own_401_stays_its_own() {
+async fn a_401_to_the_callers_credential_is_passed_on() {
     for (kind, credential) in [("forward", "Authorization: Bearer x"), ("forward", "X: y"), ("none", SIGNED)]
     {
         let scene = Scene::with(&[&format!("upstream.credential.kind={kind}")]).await;
@@ -66,7 +66,7 @@ async fn the_applications_own_401_stays_its_own() {
 }
 
 #[tokio::test]
-async fn a_signature_for_the_sidecar_gets_a_reason_that_helps() {
+async fn a_signature_for_the_sidecars_address_gets_an_explanation() {
     let scene = Scene::with(&["upstream.profile=app-configuration"]).await;
     for request in ["GET /kv/a", "PUT /kv/a"] {
         scene.on("/kv/a", REFUSED);
@@ -80,7 +80,7 @@ async fn a_signature_for_the_sidecar_gets_a_reason_that_helps() {
         );
         assert!(answer.text().contains("upstream.credential.kind") && answer.text().contains("hmac"));
     }
-    // Signed for the origin's own name it may well be valid, and the origin's word is what counts.
+    // A signature for the origin's own name can be valid, so the origin's 401 is passed on.
     let host = scene.origin.address;
     scene.on("/kv/b", REFUSED);
     let answer = scene.send(&format!("GET /kv/b\nHost: {host}\n{SIGNED}")).await;

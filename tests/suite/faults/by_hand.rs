@@ -1,4 +1,4 @@
-//! Figures that a shared machine would spoil, taken by hand on a quiet one, with optimisation and over real sockets:
+//! Measurements that need a quiet machine. Run them by hand, optimised, over real sockets:
 //!
 //! ```text
 //! cargo test --release --test suite -- --ignored --nocapture --test-threads 1 by_hand
@@ -18,9 +18,9 @@ const CALLERS: usize = 200;
 const ORIGIN_LATENCY: Duration = Duration::from_millis(50);
 const MIB: usize = 1 << 20;
 
-/// Origin and sidecar in a thread of their own, as they are processes of their own elsewhere: what callers wait is not to be what
-/// the other callers cost.
-async fn apart() -> (Origin, Sidecar) {
+/// Starts the origin and the sidecar in another thread, so that the waits of callers do not include the work of the
+/// other callers.
+async fn start_in_another_thread() -> (Origin, Sidecar) {
     let (started, starting) = oneshot::channel();
     std::thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -29,14 +29,14 @@ async fn apart() -> (Origin, Sidecar) {
             let settings = ["upstream.sharing=rfc9111"];
             let sidecar = Sidecar::start(origin.address, Clock::System, &settings).await;
             let _is_awaited = started.send((origin, sidecar));
-            // Until the process of this one figure ends.
+            // Runs until the process of this measurement ends.
             std::future::pending::<()>().await;
         });
     });
     starting.await.expect("both start")
 }
 
-/// The median of what so many callers wait that ask for the same at once.
+/// The median wait of [`CALLERS`] callers that request one target at once.
 async fn median_wait(sidecar: &Sidecar, target: &str) -> Duration {
     let clock = Clock::System;
     let mut callers: Vec<Caller> = Vec::new();
@@ -60,7 +60,7 @@ async fn median_wait(sidecar: &Sidecar, target: &str) -> Duration {
 #[tokio::test]
 #[ignore = "a figure, taken by hand"]
 async fn collapsed_callers_of_an_unseen_key() {
-    let (origin, sidecar) = apart().await;
+    let (origin, sidecar) = start_in_another_thread().await;
     let mut medians = Vec::new();
     for round in 0..20 {
         let target = format!("/{round}");
@@ -78,8 +78,8 @@ async fn collapsed_callers_of_an_unseen_key() {
 
 #[tokio::test]
 #[ignore = "a figure, taken by hand"]
-async fn callers_of_what_is_stale_while_revalidate() {
-    let (origin, sidecar) = apart().await;
+async fn callers_of_a_response_with_stale_while_revalidate() {
+    let (origin, sidecar) = start_in_another_thread().await;
     let mut medians = Vec::new();
     for round in 0..20 {
         let target = format!("/{round}");
@@ -95,7 +95,7 @@ async fn callers_of_what_is_stale_while_revalidate() {
     assert!(medians[10] <= Duration::from_millis(5));
 }
 
-/// Resident memory of this process, which is origin, sidecar and caller at once.
+/// The resident memory of this process, with the origin, the sidecar and the caller.
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
@@ -105,7 +105,7 @@ fn resident_bytes() -> usize {
 #[tokio::test]
 #[ignore = "a figure, taken by hand; Linux only"]
 async fn a_download_of_a_gibibyte_leaves_memory_flat() {
-    let (origin, sidecar) = apart().await;
+    let (origin, sidecar) = start_in_another_thread().await;
     let length = 1024 * MIB;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
     origin.on("/large", Answer::raw(head).then(Step::Repeat(vec![b'x'; MIB / 16], 16 * 1024)));

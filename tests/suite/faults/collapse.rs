@@ -1,4 +1,4 @@
-//! How many requests become one (RFC 9111 section 4), and who gets what of its answer.
+//! Collapsing of requests (RFC 9111 §4): one leader asks the origin, and its followers share the answer.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::scene::Scene;
 
 const CALLERS: usize = 200;
 
-/// That many callers ask at once; returns once the sidecar has read all their requests.
+/// Sends a request from each of several callers at once. Returns after the sidecar has read all of them.
 async fn ask_together(scene: &Scene, callers: usize, request: &str) -> Vec<Caller> {
     let mut waiting = Vec::new();
     for _ in 0..callers {
@@ -28,6 +28,20 @@ async fn answers(waiting: Vec<Caller>) -> Vec<Response> {
     responses
 }
 
+/// The answers to callers that send a request for `/a` at once while the origin holds `answer`.
+async fn ask_while_held(
+    scene: &Scene,
+    callers: usize,
+    request: &str,
+    answer: impl Into<Answer>,
+) -> Vec<Response> {
+    let gate = Gate::closed();
+    scene.on("/a", Answer::held(&gate, answer));
+    let waiting = ask_together(scene, callers, request).await;
+    gate.open();
+    answers(waiting).await
+}
+
 fn collapsed(responses: &[Response]) -> usize {
     responses.iter().filter(|response| response.cache_status().collapsed == Some(true)).count()
 }
@@ -35,11 +49,7 @@ fn collapsed(responses: &[Response]) -> usize {
 #[tokio::test]
 async fn an_unseen_key_costs_one_request() {
     let scene = Scene::rfc9111().await;
-    let gate = Gate::closed();
-    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nbody"));
-    let waiting = ask_together(&scene, CALLERS, "GET /a").await;
-    gate.open();
-    let responses = answers(waiting).await;
+    let responses = ask_while_held(&scene, CALLERS, "GET /a", "200\nCache-Control: max-age=60\n\nbody").await;
     assert!(responses.iter().all(|response| (response.status, response.text()) == (200, "body")));
     assert_eq!(scene.asked("/a"), 1);
     assert_eq!(collapsed(&responses), CALLERS - 1);
@@ -49,19 +59,15 @@ async fn an_unseen_key_costs_one_request() {
 async fn an_expired_key_costs_one_validation() {
     for validated in [true, false] {
         let scene = Scene::rfc9111().await;
-        let gate = Gate::closed();
         scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
         let answer = if validated {
             "304\nETag: \"a\"\nCache-Control: max-age=60"
         } else {
             "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew"
         };
-        scene.on("/a", Answer::held(&gate, answer));
         scene.get("/a").await;
         scene.pass_seconds(11);
-        let waiting = ask_together(&scene, CALLERS, "GET /a").await;
-        gate.open();
-        let responses = answers(waiting).await;
+        let responses = ask_while_held(&scene, CALLERS, "GET /a", answer).await;
         let body = if validated { "old" } else { "new" };
         assert!(responses.iter().all(|response| (response.status, response.text()) == (200, body)));
         assert_eq!(scene.asked("/a"), 2);
@@ -90,7 +96,7 @@ async fn followers_with_their_own_validators_get_their_own_304() {
 }
 
 #[tokio::test]
-async fn an_answer_for_one_caller_only_is_not_handed_to_others() {
+async fn an_unshareable_answer_is_not_given_to_followers() {
     for fields in [
         "Cache-Control: no-store",
         "Cache-Control: private, max-age=60",
@@ -114,25 +120,22 @@ async fn an_answer_for_one_caller_only_is_not_handed_to_others() {
 #[tokio::test]
 async fn set_cookie_reaches_only_the_caller_whose_request_fetched_it() {
     let scene = Scene::guarded().await;
-    let gate = Gate::closed();
-    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nSet-Cookie: session=1\n\nbody"));
     scene.origin.otherwise("200\nCache-Control: max-age=60\n\nbody");
-    let waiting = ask_together(&scene, 20, "GET /a").await;
-    gate.open();
-    let responses = answers(waiting).await;
+    let answer = "200\nCache-Control: max-age=60\nSet-Cookie: session=1\n\nbody";
+    let responses = ask_while_held(&scene, 20, "GET /a", answer).await;
     let with_cookie = responses.iter().filter(|response| response.field("set-cookie").is_some()).count();
     assert_eq!(with_cookie, 1);
     assert_eq!(scene.get("/a").await.field("set-cookie"), None);
 }
 
 #[tokio::test]
-async fn a_queued_flight_validates_what_the_one_ahead_has_stored() {
+async fn a_queued_leader_validates_the_response_that_its_predecessor_stored() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nETag: \"a\"\n\nbody"));
     scene.on("/a", "304\nETag: \"a\"");
     let mut waiting = ask_together(&scene, 1, "GET /a").await;
-    // They may not board the one in the air, and when they asked nothing was stored.
+    // These requests arrive after the leader was sent, so they must not follow it; nothing was stored at that time.
     waiting.extend(ask_together(&scene, 20, "GET /a\nCache-Control: no-cache").await);
     gate.open();
     let responses = answers(waiting).await;
@@ -143,7 +146,7 @@ async fn a_queued_flight_validates_what_the_one_ahead_has_stored() {
 }
 
 #[tokio::test]
-async fn a_queued_flight_does_not_validate_another_variant() {
+async fn a_queued_leader_does_not_validate_another_variant() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     let answer = |tag| format!("200\nCache-Control: max-age=60\nVary: X-Lang\nETag: \"{tag}\"\n\n{tag}");
@@ -159,7 +162,7 @@ async fn a_queued_flight_does_not_validate_another_variant() {
 }
 
 #[tokio::test]
-async fn each_variant_has_a_flight_of_its_own() {
+async fn each_stale_variant_has_its_own_upstream_request() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=1\nVary: X-Lang\n\nold");
     scene.send("GET /a\nX-Lang: de").await;
@@ -170,7 +173,8 @@ async fn each_variant_has_a_flight_of_its_own() {
     }
     let mut german = ask_together(&scene, 2, "GET /a\nX-Lang: de").await;
     let mut english = ask_together(&scene, 2, "GET /a\nX-Lang: en").await;
-    // Nobody waits for an answer that is for others: both are asked for while the origin is held.
+    // A request does not follow the leader of another variant: the origin gets both requests while it holds its
+    // answers.
     scene.origin.received(3).await;
     gate.open();
     for caller in german.iter_mut().chain(&mut english) {
@@ -201,7 +205,7 @@ async fn variants_of_an_unseen_target_cost_one_request_each() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_what_was_for_one_caller_alone_the_last_time() {
+async fn after_an_unshareable_answer_requests_do_not_collapse() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: no-store\n\nx");
     scene.get("/a").await;
@@ -210,24 +214,19 @@ async fn nobody_waits_for_what_was_for_one_caller_alone_the_last_time() {
         scene.on("/a", Answer::held(&gate, "200\nCache-Control: no-store\n\nx"));
     }
     let waiting = ask_together(&scene, 3, "GET /a").await;
-    // All are asked for although none is answered yet.
+    // The origin gets every request before it answers one.
     scene.origin.received(4).await;
     gate.open();
     answers(waiting).await;
-    // Once an answer is for all, requests collapse again.
-    scene.on("/a", "200\nCache-Control: max-age=1\n\nx");
-    scene.get("/a").await;
-    scene.pass_seconds(5);
-    let gate = Gate::closed();
-    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nx"));
-    let waiting = ask_together(&scene, 20, "GET /a").await;
-    gate.open();
-    assert_eq!(collapsed(&answers(waiting).await), 19);
+    // After a shareable answer requests collapse again.
+    scene.store_aged("/a", "200\nCache-Control: max-age=1\n\nx", 5).await;
+    let responses = ask_while_held(&scene, 20, "GET /a", "200\nCache-Control: max-age=60\n\nx").await;
+    assert_eq!(collapsed(&responses), 19);
     assert_eq!(scene.asked("/a"), 6);
 }
 
 #[tokio::test]
-async fn the_flight_outlives_the_caller_that_caused_it() {
+async fn the_upstream_request_continues_after_its_first_caller_leaves() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nbody"));
@@ -244,7 +243,7 @@ async fn the_flight_outlives_the_caller_that_caused_it() {
 }
 
 #[tokio::test]
-async fn a_failed_flight_answers_all_who_waited_and_is_not_repeated_for_each() {
+async fn a_failed_leader_answers_its_followers_without_a_request_for_each() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     scene.origin.otherwise(Answer::held(&gate, Answer::silence()));
@@ -257,7 +256,7 @@ async fn a_failed_flight_answers_all_who_waited_and_is_not_repeated_for_each() {
 }
 
 #[tokio::test]
-async fn after_a_failure_one_of_those_who_waited_asks_again() {
+async fn after_a_failure_one_follower_becomes_the_leader() {
     for failure in ["500\n\nfailed", "503\nCache-Control: no-store\n\nfailed"] {
         let scene = Scene::rfc9111().await;
         let (first, second) = (Gate::closed(), Gate::closed());
@@ -276,7 +275,7 @@ async fn after_a_failure_one_of_those_who_waited_asks_again() {
 }
 
 #[tokio::test]
-async fn nobody_waits_behind_a_third_failure() {
+async fn after_two_failures_followers_ask_by_themselves() {
     let scene = Scene::rfc9111().await;
     let (first, second, third) = (Gate::closed(), Gate::closed(), Gate::closed());
     scene.on("/a", Answer::held(&first, "500\n\n1"));
@@ -286,9 +285,9 @@ async fn nobody_waits_behind_a_third_failure() {
     first.open();
     scene.origin.received(2).await;
     scene.settled().await;
-    assert_eq!(scene.asked("/a"), 2, "one of them for all the others");
+    assert_eq!(scene.asked("/a"), 2, "one follower asks for all others");
     second.open();
-    // While no further answer has come, all are asked for.
+    // The origin gets every other request before it answers one of them.
     scene.origin.received(20).await;
     third.open();
     assert!(answers(waiting).await.iter().all(|response| response.status == 500));
@@ -296,28 +295,21 @@ async fn nobody_waits_behind_a_third_failure() {
 }
 
 #[tokio::test]
-async fn a_failure_that_asks_for_a_pause_is_the_last_request() {
+async fn no_follower_asks_again_after_a_failure_with_retry_after() {
     let scene = Scene::rfc9111().await;
-    let gate = Gate::closed();
-    scene.on("/a", Answer::held(&gate, "503\nRetry-After: 5\n\nslow down"));
-    let waiting = ask_together(&scene, 20, "GET /a").await;
-    gate.open();
-    for response in answers(waiting).await {
+    for response in ask_while_held(&scene, 20, "GET /a", "503\nRetry-After: 5\n\nslow down").await {
         assert_eq!((response.status, response.field("retry-after")), (503, Some("5")));
     }
     assert_eq!(scene.asked("/a"), 1);
 }
 
 #[tokio::test]
-async fn a_failure_with_no_store_does_not_keep_the_next_callers_apart() {
+async fn requests_collapse_after_a_failure_with_no_store() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "503\nCache-Control: no-store\n\nx");
     scene.get("/a").await;
-    let gate = Gate::closed();
-    scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\n\nx"));
-    let waiting = ask_together(&scene, 20, "GET /a").await;
-    gate.open();
-    assert_eq!(collapsed(&answers(waiting).await), 19);
+    let responses = ask_while_held(&scene, 20, "GET /a", "200\nCache-Control: max-age=60\n\nx").await;
+    assert_eq!(collapsed(&responses), 19);
     assert_eq!(scene.asked("/a"), 2);
 }
 
@@ -334,8 +326,8 @@ async fn keys_do_not_wait_for_each_other() {
     assert_eq!(answers(waiting).await[0].text(), "slow");
 }
 
-/// Times of all callers that ask at once, shortest first, by paused time: what the sidecar adds by waiting, to the
-/// microsecond. What it adds by computing is measured by the load bench.
+/// The latencies of callers that send a request at once, shortest first. Paused time shows the waiting that the sidecar
+/// adds, to the microsecond. The load bench measures its computing time.
 async fn latencies(scene: &Scene, request: &'static str) -> Vec<Duration> {
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..CALLERS {
@@ -366,7 +358,7 @@ async fn callers_of_an_unseen_key_wait_as_long_as_the_origin_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_stale_while_revalidate_nobody_waits() {
+async fn with_stale_while_revalidate_no_caller_waits() {
     let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
     scene.on("/a", "200\nCache-Control: max-age=1, stale-while-revalidate=60\nETag: \"a\"\n\nbody");
     scene.on("/a", Answer::delayed(ORIGIN_LATENCY, "304\nETag: \"a\""));

@@ -1,4 +1,4 @@
-//! Every deadline, in full length by paused time over streams in memory.
+//! Every deadline at its full length, with paused time and streams in memory.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::support::answer::{Answer, Gate, Step};
 use crate::support::scene::Scene;
 
 fn within(elapsed: Duration, deadline: Duration) -> bool {
-    // Connections are swept in steps; nothing is cut early.
+    // Connections are checked at intervals, and never cut early.
     elapsed >= deadline && elapsed <= deadline + Duration::from_secs(2)
 }
 
@@ -27,12 +27,12 @@ async fn an_origin_that_does_not_answer_in_time_becomes_504() {
     let problem: serde_json::Value = serde_json::from_slice(&response.body).expect("JSON");
     assert_eq!(problem["status"], 504);
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("10000 ms")), "{problem}");
-    // Its connection is not left waiting.
+    // The sidecar closes the upstream connection.
     scene.origin.left_alone(0).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_drips_in_is_cut_by_the_same_deadline() {
+async fn a_slow_answer_head_is_cut_by_the_same_deadline() {
     let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
     let mut drip = Answer::raw("HTTP/1.1 200 OK\r\nX-Slow: ");
     for _ in 0..100 {
@@ -80,7 +80,7 @@ async fn a_silent_connection_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_header_section_that_drips_in_is_closed() {
+async fn a_slow_header_section_is_closed() {
     let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
     let mut caller = scene.caller().await;
     caller.write("GET /a HTTP/1.1\r\nHost: 127.0.0.1:9\r\nX-Slow: ").await;

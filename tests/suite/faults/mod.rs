@@ -1,4 +1,4 @@
-//! An origin that is slow, throttles or breaks, callers that leave, bodies that are large.
+//! Origins that are slow, throttle or fail, callers that leave, and large bodies.
 
 mod by_hand;
 mod collapse;

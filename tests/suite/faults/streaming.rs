@@ -20,7 +20,7 @@ async fn a_body_over_the_limit_streams_and_is_not_stored() {
         scene.on(target, begin.then_hold(&gate).then_bytes(format!("{piece}{end}")));
         let mut caller = scene.caller().await;
         caller.post(&format!("GET {target}")).await;
-        // The origin is held in the middle: what arrives now was not waiting for the rest.
+        // The origin stops in the middle of the body, so the first part arrives without the rest.
         let response = caller.head().await.expect("a head");
         let status = response.field("cache-status").expect("Cache-Status");
         assert!(!status.contains("stored"), "{target}: {status}");
@@ -45,7 +45,7 @@ async fn a_large_body_is_never_held_in_memory() {
     let mut read = 0;
     while read < length {
         read += caller.bytes(MIB.min(length - read)).await.len();
-        // Between the two stand socket buffers and a few pieces, never the body.
+        // Only socket buffers and a few chunks are between the origin and the caller, never the whole body.
         let ahead = scene.origin.sent_bytes().saturating_sub(read);
         assert!(ahead < 24 * MIB, "{ahead} bytes are held at {read}");
     }
@@ -138,7 +138,7 @@ async fn when_the_only_caller_leaves_before_the_head_the_upstream_request_ends()
 }
 
 #[tokio::test]
-async fn a_write_is_learned_to_its_end_although_its_caller_leaves() {
+async fn a_write_completes_although_its_caller_leaves() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     scene.on("/a", "200\nCache-Control: max-age=60\n\nold");

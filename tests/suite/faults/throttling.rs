@@ -1,4 +1,4 @@
-//! When the origin asks for a pause, it gets one from all callers.
+//! Throttling: a pause that the origin asks for applies to all callers.
 
 use crate::support::scene::Scene;
 
@@ -18,10 +18,10 @@ async fn each_hint_is_obeyed_for_all_callers() {
         scene.on("/a", format!("{status}\n{hint}\n\nslow down"));
         let first = scene.get("/a").await;
         assert_eq!(first.status, status, "{hint}");
-        // Another caller, another key: not asked.
+        // A request of another caller for another key is not sent either.
         scene.pass_seconds(2);
         let other = scene.get("/b").await;
-        assert_eq!(other.status, status, "the origin's own word, {hint}: {other:?}");
+        assert_eq!(other.status, status, "the status of the origin, {hint}: {other:?}");
         assert_eq!(other.field("retry-after"), Some("3"), "{hint}: {other:?}");
         assert_eq!(other.field("retry-after-ms"), Some("3000"), "{hint}: {other:?}");
         assert_eq!(scene.origin.requests().len(), 1, "{status} {hint}");
@@ -32,7 +32,7 @@ async fn each_hint_is_obeyed_for_all_callers() {
 }
 
 #[tokio::test]
-async fn what_is_no_hint_does_not_throttle() {
+async fn an_answer_without_a_hint_does_not_throttle() {
     for answer in [
         "429\n\nx",
         "503\n\nx",
@@ -49,7 +49,7 @@ async fn what_is_no_hint_does_not_throttle() {
 }
 
 #[tokio::test]
-async fn stale_responses_answer_meanwhile_and_writes_are_passed_on() {
+async fn during_a_pause_stale_responses_answer_and_writes_are_forwarded() {
     let scene = Scene::rfc9111().await;
     scene.on("/fresh", "200\nCache-Control: max-age=600\n\nfresh");
     scene.on("/stale", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nstale");
@@ -73,12 +73,10 @@ async fn stale_responses_answer_meanwhile_and_writes_are_passed_on() {
 }
 
 #[tokio::test]
-async fn the_answer_that_throttles_gives_way_to_a_stale_response() {
+async fn a_stale_response_replaces_the_answer_that_throttles() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold", 11).await;
     scene.on("/a", "429\nRetry-After: 30\n\nslow down");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text()), (200, "old"));
 }
@@ -86,9 +84,7 @@ async fn the_answer_that_throttles_gives_way_to_a_stale_response() {
 #[tokio::test]
 async fn a_hint_is_obeyed_up_to_the_limit() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "429\nRetry-After: 86400\n\nslow down");
-    scene.get("/a").await;
-    scene.pass_seconds(59);
+    scene.store_aged("/a", "429\nRetry-After: 86400\n\nslow down", 59).await;
     assert_eq!(scene.get("/b").await.status, 429);
     scene.pass_seconds(2);
     scene.on("/b", "200\n\nback");
@@ -99,11 +95,11 @@ const STORAGE: &str =
     "429\nRetry-After: 30\nContent-Type: application/problem+json; charset=utf-8\n\n{\"policy\":\"Storage\"}";
 
 #[tokio::test]
-async fn a_storage_quota_pauses_writes_and_reads_go_on() {
+async fn a_storage_quota_pauses_writes_and_not_reads() {
     let scene = Scene::rfc9111().await;
     scene.on("/write", STORAGE);
     let first = scene.send("PUT /write\n\nx").await;
-    assert_eq!((first.status, first.text()), (429, "{\"policy\":\"Storage\"}"), "the origin's own word");
+    assert_eq!((first.status, first.text()), (429, "{\"policy\":\"Storage\"}"), "the body of the origin");
     scene.on("/read", "200\n\nread");
     assert_eq!(scene.get("/read").await.text(), "read");
     scene.pass_seconds(10);
@@ -119,7 +115,7 @@ async fn a_storage_quota_pauses_writes_and_reads_go_on() {
 }
 
 #[tokio::test]
-async fn what_does_not_name_storage_within_bounds_pauses_reads() {
+async fn a_429_without_a_readable_storage_policy_pauses_reads() {
     let long = format!("{{\"policy\":\"Storage\",\"detail\":\"{}\"}}", "x".repeat(8 * 1024));
     for (content_type, body) in [
         ("application/problem+json", "{\"policy\":\"Total Requests\"}"),

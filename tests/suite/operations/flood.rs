@@ -1,5 +1,5 @@
-//! Idle connections and slow senders, a few of each: they cost others nothing and are let go in time. The figures for many are
-//! taken by hand with `tests/hostile/flood.py`.
+//! A few idle connections and slow senders: they do not slow other callers, and deadlines close them.
+//! `tests/hostile/flood.py` measures many of them, by hand.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn hits(caller: &mut Caller) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_costs_others_nothing_and_is_let_go() {
+async fn idle_and_slow_connections_do_not_slow_others_and_are_closed() {
     let all = IDLE + SLOW + 1;
     let scene = Scene::paused(&[
         "upstream.sharing=rfc9111",
@@ -40,11 +40,11 @@ async fn a_flood_costs_others_nothing_and_is_let_go() {
         slow.push(caller);
     }
     hits(&mut known).await;
-    // Every place is taken: who comes now is told so.
+    // Every place is taken, so a new connection is refused with 503.
     let mut refused = scene.caller().await;
     assert_eq!(refused.read(false).await.status, 503);
 
-    // A byte now and then does not hold a place for longer than a request may take.
+    // A slow sender does not extend the deadline of its request.
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_secs(4)).await;
         for caller in &mut slow {
@@ -56,7 +56,7 @@ async fn a_flood_costs_others_nothing_and_is_let_go() {
         let answer = caller.try_read(false).await;
         assert!(answer.is_none_or(|answer| answer.status == 408));
     }
-    // Nor does silence.
+    // An idle connection is closed too.
     for _ in 0..12 {
         tokio::time::sleep(Duration::from_secs(5)).await;
         hits(&mut known).await;

@@ -1,4 +1,4 @@
-//! What one caller, and one answer, may cost.
+//! Limits of one request, one connection and one answer.
 
 use crate::support::answer::Answer;
 use crate::support::scene::Scene;
@@ -40,12 +40,12 @@ async fn request_bodies_are_bounded() {
     let response = scene.send(&format!("PUT /a\n\n{over}")).await;
     assert_eq!(response.status, 413, "{response:?}");
     assert_eq!(scene.origin.requests().len(), 0);
-    // Its length is not announced: known only when the limit is passed.
+    // The length is not announced, so the sidecar knows it only when the body exceeds the limit.
     let chunked = format!("PUT /b\nTransfer-Encoding: chunked\n\n{:x}\r\n{over}\r\n0\r\n\r\n", over.len());
     let response = scene.send(&chunked).await;
     assert_eq!(response.status, 413, "{response:?}");
     let complete = scene.origin.requests().iter().any(|request| request.complete);
-    assert!(!complete, "a cut body arrived as a whole one");
+    assert!(!complete, "the origin took an incomplete body for a complete one");
     let within = "x".repeat(100 * 1024);
     assert_eq!(scene.send(&format!("PUT /c\n\n{within}")).await.status, 204);
 }
@@ -86,7 +86,7 @@ async fn connections_are_bounded() {
     let response = third.read(false).await;
     assert_eq!((response.status, response.field("retry-after")), (503, Some("1")));
     third.closed().await;
-    // A place that becomes free is given away again.
+    // A free place is used again.
     first.write("GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await;
     first.closed().await;
     let mut status = 503;
@@ -100,7 +100,7 @@ async fn connections_are_bounded() {
 }
 
 #[tokio::test]
-async fn what_is_refused_never_reaches_the_origin() {
+async fn a_refused_request_never_reaches_the_origin() {
     let scene = Scene::rfc9111().await;
     scene.origin.otherwise("200\n\nreached");
     let host = format!("Host: {}\r\n", scene.sidecar.address);

@@ -1,11 +1,11 @@
-//! The program as it is started, asked and stopped: exit codes, messages, readiness, draining.
+//! The program as a process: exit codes, messages, readiness, draining.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-/// Longer than anything here takes on a machine that works: a hang becomes a failure.
+/// A limit that makes a hang a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn tagalong() -> Command {
@@ -18,7 +18,7 @@ pub(super) fn output(arguments: &[&str]) -> Output {
     tagalong().args(arguments).output().unwrap()
 }
 
-/// Asserts that a command could not be tried, and that it said so in one clear line.
+/// Asserts that a command exits with code 2 and one line of explanation.
 pub(super) fn not_tried(arguments: &[&str], because: &str) {
     let output = output(arguments);
     let message = String::from_utf8(output.stderr).unwrap();
@@ -27,12 +27,12 @@ pub(super) fn not_tried(arguments: &[&str], because: &str) {
     assert!(message.starts_with("tagalong: ") && message.contains(because), "{message}");
 }
 
-/// A sidecar in a process of its own, on ports that the system chose.
+/// A sidecar in its own process, on ports that the system chose.
 pub(super) struct Process {
     child: Child,
     pub(super) callers: SocketAddr,
     operator: SocketAddr,
-    /// The log up to where its listeners are open.
+    /// The log until its listeners are open.
     pub(super) said_at_start: String,
     log: BufReader<std::process::ChildStderr>,
 }
@@ -72,7 +72,7 @@ impl Process {
     }
 }
 
-/// The address in the log line with that message. What is read goes to `seen`.
+/// The address in the log line with that message. The lines that are read go to `seen`.
 fn listening(log: &mut impl BufRead, seen: &mut String, message: &str) -> SocketAddr {
     loop {
         let start = seen.len();
@@ -101,13 +101,13 @@ pub(super) fn all(mut stream: TcpStream) -> String {
     text
 }
 
-/// An address at which nobody answers.
-pub(super) fn nobody() -> SocketAddr {
+/// A closed address.
+pub(super) fn closed_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_start_is_one_line_and_exit_code_2() {
+fn an_error_at_start_is_one_line_and_exit_code_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let directory = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ fn what_stands_in_the_way_of_a_start_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn variables_and_files_configure_it_and_check_config_shows_where_from() {
+fn check_config_shows_each_value_and_its_source() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tagalong.toml");
     std::fs::write(
@@ -165,8 +165,8 @@ fn variables_and_files_configure_it_and_check_config_shows_where_from() {
 }
 
 #[test]
-fn probes_tell_by_their_exit_code() {
-    let away = nobody().to_string();
+fn probes_report_by_their_exit_code() {
+    let away = closed_address().to_string();
     for command in ["live", "ready"] {
         let output = output(&[command, "--admin-listen", &away]);
         assert_eq!(output.status.code(), Some(1));
@@ -174,15 +174,15 @@ fn probes_tell_by_their_exit_code() {
     }
     assert_eq!(output(&["wait", "--timeout", "1ms", "--admin-listen", &away]).status.code(), Some(1));
     assert_eq!(output(&["ready", "--admin-listen", "somewhere"]).status.code(), Some(2));
-    // The origin is away, and yet it is ready.
-    let process = Process::start(nobody(), &[]);
+    // Readiness does not depend on the origin, which is closed here.
+    let process = Process::start(closed_address(), &[]);
     assert!(process.probe("live").status.success() && process.probe("ready").status.success());
     process.signal("-INT");
     assert_eq!(process.ended().0, Some(0));
 }
 
 #[test]
-fn draining_finishes_what_runs_and_says_so_meanwhile() {
+fn while_draining_requests_finish_and_readiness_says_draining() {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let process = Process::start(origin.local_addr().unwrap(), &[]);
     let mut idle = connect(process.callers);
@@ -193,7 +193,7 @@ fn draining_finishes_what_runs_and_says_so_meanwhile() {
     upstream.read_exact(&mut head).unwrap();
     assert!(head.starts_with(b"GET /slow "));
     process.signal("-TERM");
-    // The idle connection is closed politely: from then on it is draining.
+    // The sidecar closes the idle connection when it starts draining.
     assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0);
     let mut operator = connect(process.operator);
     ask(&mut operator, "/readyz");
@@ -202,7 +202,7 @@ fn draining_finishes_what_runs_and_says_so_meanwhile() {
         ready.starts_with("HTTP/1.1 503 ") && ready.contains(r#"{"ready":false,"reasons":["draining"]}"#),
         "{ready}"
     );
-    assert!(process.probe("live").status.success(), "draining is alive");
+    assert!(process.probe("live").status.success(), "a draining process is alive");
     let refused = process.probe("ready");
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("draining"));
@@ -216,7 +216,7 @@ fn draining_finishes_what_runs_and_says_so_meanwhile() {
 }
 
 #[test]
-fn what_does_not_finish_in_time_is_cut_and_a_second_signal_does_not_wait() {
+fn the_drain_deadline_cuts_requests_and_a_second_signal_stops_at_once() {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let hanging = |more: &[&str]| {
         let process = Process::start(origin.local_addr().unwrap(), more);
@@ -232,7 +232,7 @@ fn what_does_not_finish_in_time_is_cut_and_a_second_signal_does_not_wait() {
     assert!(log.contains(r#""cut":1"#), "{log}");
     drop(caller);
     let (process, _caller, _upstream) = hanging(&["--set", "deadlines.drain=1h"]);
-    // The first signal has been taken once it drains.
+    // The closed idle connection shows that the first signal has been handled.
     while process.probe("ready").status.success() {}
     process.signal("-TERM");
     assert_eq!(process.ended().0, Some(1));
@@ -240,7 +240,7 @@ fn what_does_not_finish_in_time_is_cut_and_a_second_signal_does_not_wait() {
 
 #[test]
 fn several_workers_serve_and_drain() {
-    let process = Process::start(nobody(), &["--workers", "2"]);
+    let process = Process::start(closed_address(), &["--workers", "2"]);
     for _ in 0..4 {
         let mut caller = connect(process.callers);
         write!(caller, "GET /x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
@@ -251,12 +251,12 @@ fn several_workers_serve_and_drain() {
 }
 
 #[test]
-fn the_demo_plays_its_tour_and_holds() {
+fn the_demo_runs_its_tour_and_every_check_holds() {
     let output = output(&["demo", "--once"]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(
-        told.contains("cache-status: tagalong; hit; ttl=") && told.ends_with("All of it held.\n"),
+        told.contains("cache-status: tagalong; hit; ttl=") && told.ends_with("Every check holds.\n"),
         "{told}"
     );
 }

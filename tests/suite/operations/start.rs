@@ -1,12 +1,12 @@
-//! What is said before and at the start: `check-config` refuses what `run` refuses, and the log tells under which rules it runs.
+//! `check-config` refuses the same configurations as `run`, and the log states the rules of each upstream at start.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use super::process::{Process, all, connect, nobody, not_tried, output, tagalong};
+use super::process::{Process, all, closed_address, connect, not_tried, output, tagalong};
 
-/// A listener's addresses on which nothing else is in the way.
+/// A listener address with a free port.
 const FREE: [&str; 4] = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 
 fn write(directory: &Path, name: &str, text: &str) -> String {
@@ -53,7 +53,7 @@ fn check_config_refuses_what_run_refuses() {
         (vec![set("admin.token_file", missing)], missing),
         (vec![set("admin.token_file", &empty)], "it is empty"),
         (vec![set("listener.tls.certificate_file", &broken), set("listener.tls.key_file", &broken)], &broken),
-        (vec![set("listener.unix_users", "nobody-by-that-name")], "there is no such user"),
+        (vec![set("listener.unix_users", "missing-user")], "there is no such user"),
         (
             vec![set("listener.unix", "/s"), set("listener.unix_group", "none-by-that-name")],
             "there is no such group",
@@ -68,7 +68,7 @@ fn check_config_refuses_what_run_refuses() {
 }
 
 #[test]
-fn check_config_leaves_nothing_behind() {
+fn check_config_creates_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = |key: &str, name: &str| format!("{key}={}", directory.path().join(name).display());
     let (bearer, token) = (file("listener.bearer_file", "bearer"), file("admin.token_file", "token"));
@@ -110,7 +110,7 @@ fn a_connection_string_is_all_that_must_be_given() {
 #[test]
 fn the_start_tells_the_rules_of_each_upstream_in_one_line() {
     let process = Process::start(
-        nobody(),
+        closed_address(),
         &[
             "--profile",
             "app-configuration",
@@ -144,7 +144,8 @@ fn the_start_tells_the_rules_of_each_upstream_in_one_line() {
     }
 }
 
-/// Two answers of an emulator through a sidecar that was started with these flags, and how often the log then names the flag.
+/// Sends two answers of an emulator through a sidecar with these flags. Returns how many warnings name the flag
+/// `--profile`.
 fn warnings(flags: &[&str]) -> usize {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let process = Process::start(origin.local_addr().unwrap(), flags);
@@ -165,8 +166,8 @@ fn warnings(flags: &[&str]) -> usize {
 }
 
 #[test]
-fn an_emulator_is_never_silently_any_api() {
+fn an_emulator_under_the_guessed_generic_profile_is_reported() {
     assert_eq!(warnings(&[]), 1);
-    assert_eq!(warnings(&["--profile", "generic"]), 0, "who says so knows");
+    assert_eq!(warnings(&["--profile", "generic"]), 0, "an explicit profile is not questioned");
     assert_eq!(warnings(&["--profile", "app-configuration"]), 0);
 }

@@ -1,4 +1,4 @@
-//! Rule 6: `Age`, received and sent.
+//! `Age` (RFC 9111 §5.1): a received `Age` counts, and the sent one is the corrected age plus the time in the store.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn the_age_received_counts() {
+async fn a_received_age_shortens_freshness() {
     let rows = [
         ("Age: 50", 9, true),
         ("Age: 50", 11, false),
@@ -22,7 +22,7 @@ async fn the_age_received_counts() {
         ("Age:", 59, true),
         ("Age: 99999999999999999999999", 0, false),
         ("Age: 2147483648", 0, false),
-        // The apparent age, where it is the larger one.
+        // The apparent age, if it is larger.
         ("Date: {now-50}", 11, false),
         ("Date: {now-50}\nAge: 1", 11, false),
         ("Date: {now+50}", 59, true),
@@ -41,7 +41,7 @@ async fn the_age_received_counts() {
 }
 
 #[tokio::test]
-async fn the_age_sent_grows_by_the_time_in_the_store() {
+async fn the_sent_age_grows_by_the_time_in_the_store() {
     let scene = Scene::rfc9111().await;
     scene.on("/plain", "200\nCache-Control: max-age=60\n\nx");
     scene.on("/aged", "200\nCache-Control: max-age=60\nAge: 10\n\nx");
@@ -57,14 +57,14 @@ async fn the_age_sent_grows_by_the_time_in_the_store() {
 }
 
 #[tokio::test]
-async fn the_age_sent_is_summed_before_it_is_cut_to_seconds() {
+async fn the_sent_age_is_summed_before_it_is_truncated_to_seconds() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     scene.on("/a", Answer::held(&gate, "200\nDate: {now}\nCache-Control: max-age=60\n\nx"));
     let mut caller = scene.caller().await;
     caller.post("GET /a").await;
     scene.origin.received(1).await;
-    // 0.7 s under way and 2.4 s in the store are 3.1 s.
+    // 0.7 s in transit and 2.4 s in the store are 3.1 s.
     scene.clock.advance(Duration::from_millis(700));
     gate.open();
     caller.read(false).await;
@@ -74,13 +74,11 @@ async fn the_age_sent_is_summed_before_it_is_cut_to_seconds() {
 
 #[tokio::test]
 async fn after_three_seconds_in_the_store_the_age_is_never_two() {
-    // Wherever in a second the response arrived.
+    // For arrivals at different fractions of a second.
     for millis in [0, 1, 499, 500, 999] {
         let scene = Scene::rfc9111().await;
         scene.clock.advance(Duration::from_millis(millis));
-        scene.on("/a", "200\nCache-Control: max-age=60\n\nx");
-        scene.get("/a").await;
-        scene.pass_seconds(3);
+        scene.store_aged("/a", "200\nCache-Control: max-age=60\n\nx", 3).await;
         let age = scene.get("/a").await.age();
         assert!(age.is_some_and(|age| (3..=4).contains(&age)), "{millis} ms: {age:?}");
     }

@@ -1,4 +1,4 @@
-//! Rule 14: conditional requests of callers, and the validations of the cache.
+//! Conditional requests of callers, and the validations of the cache (RFC 9111 §4.3).
 
 use crate::support::scene::Scene;
 
@@ -6,7 +6,7 @@ const STORED: &str =
     "200\nCache-Control: max-age=60\nETag: \"a\"\nLast-Modified: Sat, 21 Nov 2026 20:00:00 GMT\n\nbody";
 
 #[tokio::test]
-async fn conditions_are_answered_from_the_store() {
+async fn conditional_requests_are_answered_from_the_store() {
     let rows = [
         ("If-None-Match: \"a\"", 304),
         ("If-None-Match: W/\"a\"", 304),
@@ -23,7 +23,7 @@ async fn conditions_are_answered_from_the_store() {
         ("If-Modified-Since: Sat, 21 Nov 2026 21:00:00 GMT", 304),
         ("If-Modified-Since: Sat, 21 Nov 2026 19:59:59 GMT", 200),
         ("If-Modified-Since: yesterday", 200),
-        // The tag beats the date, both ways.
+        // `If-None-Match` beats `If-Modified-Since` in both cases.
         ("If-None-Match: \"x\"\nIf-Modified-Since: Sat, 21 Nov 2026 21:00:00 GMT", 200),
         ("If-None-Match: \"a\"\nIf-Modified-Since: Sat, 21 Nov 2026 19:00:00 GMT", 304),
     ];
@@ -66,20 +66,18 @@ async fn a_304_carries_what_a_200_would() {
     }
     assert_eq!(response.age(), Some(5));
     assert!(response.is_hit());
-    // The connection is in step: the next answer is whole.
+    // The connection is intact: the next answer is complete.
     assert_eq!(caller.send("GET /a\nX-A: 1").await.text(), "body");
 }
 
 #[tokio::test]
-async fn whoever_sent_no_condition_never_sees_a_304() {
+async fn a_caller_without_a_condition_never_gets_a_304() {
     let scene = Scene::rfc9111().await;
     scene.on("/unasked", "304\nETag: \"a\"");
     assert_eq!(scene.get("/unasked").await.status, 502);
 
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text()), (200, "body"));
     assert_eq!(response.cache_status().fwd_status, Some(304));
@@ -100,43 +98,37 @@ async fn validation_sends_the_tag_exactly_as_received() {
     ];
     for (fields, tag, date) in rows {
         let scene = Scene::rfc9111().await;
-        scene.on("/a", format!("200\nCache-Control: max-age=10\n{fields}\n\nbody"));
+        scene.store_aged("/a", format!("200\nCache-Control: max-age=10\n{fields}\n\nbody"), 11).await;
         scene.on("/a", "200\nCache-Control: no-store\n\nnew");
-        scene.get("/a").await;
-        scene.pass_seconds(11);
         assert_eq!(scene.get("/a").await.text(), "new", "{fields}");
         let request = scene.last_request("/a");
         assert_eq!(request.field("if-none-match"), tag, "{fields}");
-        // The date may be left out where a tag stands.
+        // The date may be left out if there is a tag.
         let sent = request.field("if-modified-since");
         assert!(sent == date || (tag.is_some() && sent.is_none()), "{fields}: {sent:?}");
     }
 }
 
 #[tokio::test]
-async fn a_caller_s_own_tags_go_along_and_get_their_304() {
+async fn tags_of_the_caller_are_sent_upstream_and_get_their_304() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: \"b\"\nCache-Control: max-age=10");
+    scene.store_aged("/a", "304\nETag: \"b\"\nCache-Control: max-age=10", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.send("GET /a\nIf-None-Match: \"b\"").await;
     assert_eq!(response.status, 304, "{response:?}");
     let sent = scene.last_request("/a").head.lines("if-none-match").join(", ");
     assert!(sent.contains("\"a\"") && sent.contains("\"b\""), "{sent}");
-    // What was freshened is the caller's: nothing of ours is fresh now.
+    // The 304 confirms the caller's response and not the stored one, so the stored one stays stale.
     assert_eq!(scene.get("/a").await.text(), "new");
     assert_eq!(scene.asked("/a"), 3);
 }
 
 #[tokio::test]
-async fn a_stale_response_validated_for_a_conditional_caller() {
+async fn a_conditional_request_validates_a_stale_response() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"\nCache-Control: max-age=60");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.send("GET /a\nIf-None-Match: \"a\"").await;
     assert_eq!((response.status, response.text()), (304, ""));
     let response = scene.get("/a").await;
@@ -144,7 +136,7 @@ async fn a_stale_response_validated_for_a_conditional_caller() {
 }
 
 #[tokio::test]
-async fn a_conditional_miss_is_fetched_whole_and_judged_here() {
+async fn a_conditional_miss_is_fetched_whole_and_evaluated_here() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"a\"\n\nbody");
     let response = scene.send("GET /a\nIf-None-Match: \"a\"").await;
@@ -154,7 +146,7 @@ async fn a_conditional_miss_is_fetched_whole_and_judged_here() {
 }
 
 #[tokio::test]
-async fn a_condition_is_judged_although_the_answer_is_not_stored() {
+async fn a_condition_is_evaluated_although_the_answer_is_not_stored() {
     let scene = Scene::rfc9111().await;
     for (condition, status) in [("If-None-Match: \"a\"", 304), ("If-None-Match: \"b\"", 200)] {
         scene.on("/a", "200\nCache-Control: no-store\nETag: \"a\"\n\nbody");
@@ -162,14 +154,14 @@ async fn a_condition_is_judged_although_the_answer_is_not_stored() {
         let response = caller.send(&format!("GET /a\n{condition}")).await;
         assert_eq!((response.status, response.field("etag")), (status, Some("\"a\"")), "{condition}");
         assert_eq!(response.text(), if status == 200 { "body" } else { "" });
-        // The connection is in step.
+        // The connection is intact.
         scene.on("/b", "200\n\nnext");
         assert_eq!(caller.send("GET /b").await.text(), "next");
     }
 }
 
 #[tokio::test]
-async fn conditions_that_only_the_origin_can_judge_reach_it() {
+async fn conditions_that_only_the_origin_can_evaluate_are_forwarded() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", STORED);
     scene.get("/a").await;

@@ -1,7 +1,8 @@
-//! Our decisions beside those of the crate `http-cache-semantics`, over the product of many responses, requests and times.
+//! The decisions of the sidecar compared with those of the crate `http-cache-semantics`, over the product of many
+//! responses, requests and times.
 //!
-//! Both are asked one question: may this stored response answer this request now, without asking the origin? Where they
-//! differ, the difference must be one that is named and explained here, and every named one must show up.
+//! The question is: may this stored response answer this request now, without asking the origin? Each difference must
+//! have a name and an explanation here, and each named difference must occur.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tagalong::internals::presented_request::PresentedRequest;
 use tagalong::internals::stored_response::CacheKey;
 use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
 
-/// A whole second in 2026: when the response arrives.
+/// The time at which the response arrives: a whole second in 2026.
 const ARRIVAL: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
 
 const STATUSES: [u16; 6] = [200, 204, 299, 302, 404, 503];
@@ -62,7 +63,7 @@ const CACHE_CONTROL: [&str; 33] = [
     "must-revalidate",
 ];
 
-/// Fields beside `Cache-Control`; `@N` stands for the date N seconds before the arrival.
+/// Fields in addition to `Cache-Control`. `@N` stands for the date N seconds before the arrival.
 const OTHER_FIELDS: [&[(&str, &str)]; 13] = [
     &[],
     &[("etag", "\"a\"")],
@@ -98,7 +99,7 @@ const REQUESTS: [&[(&str, &str)]; 14] = [
 
 const SECONDS: [u64; 5] = [0, 29, 59, 65, 85];
 
-/// One question.
+/// One case of the product.
 struct Case {
     status: u16,
     cache_control: &'static str,
@@ -128,11 +129,11 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// A difference that we know and stand by.
+/// A known and intended difference.
 struct Disagreement {
     name: &'static str,
     because: &'static str,
-    /// Whether we reuse where the crate does not, in the cases that it explains.
+    /// Whether the sidecar reuses and the crate does not, in the explained cases.
     we_reuse: bool,
     explains: fn(&Case) -> bool,
 }
@@ -171,13 +172,13 @@ const DISAGREEMENTS: [Disagreement; 15] = [
     },
     Disagreement {
         name: "field names",
-        because: "RFC 9111 §5.2.2.4, §5.2.2.7: with field names the directive is about these fields alone",
+        because: "RFC 9111 §5.2.2.4, §5.2.2.7: with field names the directive applies to these fields only",
         we_reuse: true,
         explains: |case| case.says("no-cache=\"x\"") || case.says("private=\"x\""),
     },
     Disagreement {
         name: "must-understand",
-        because: "RFC 9111 §5.2.2.3: it overrules no-store for a status that is understood",
+        because: "RFC 9111 §5.2.2.3: it overrides no-store for a status that the cache understands",
         we_reuse: true,
         explains: |case| case.says("must-understand"),
     },
@@ -189,7 +190,7 @@ const DISAGREEMENTS: [Disagreement; 15] = [
     },
     Disagreement {
         name: "overflow",
-        because: "RFC 9111 §1.2.2: a number too great is the greatest; the crate takes it as zero",
+        because: "RFC 9111 §1.2.2: a number that overflows counts as the greatest; the crate takes it as zero",
         we_reuse: true,
         explains: |case| case.says("9999999"),
     },
@@ -201,26 +202,26 @@ const DISAGREEMENTS: [Disagreement; 15] = [
     },
     Disagreement {
         name: "lists of ages",
-        because: "RFC 9111 §5.1: the first member of a list counts; the crate reads none of it",
+        because: "RFC 9111 §5.1: the first member of a list counts; the crate ignores the list",
         we_reuse: false,
         explains: |case| case.other_fields.contains(&("age", "30, 5")),
     },
     Disagreement {
         name: "max-age=0",
-        because: "a reload wants validation also within the instant in which the response arrived",
+        because: "a reload asks for validation also at the instant at which the response arrived",
         we_reuse: false,
         explains: |case| case.demands("max-age=0"),
     },
     Disagreement {
         name: "no-store of the caller",
-        because: "who wants nothing stored wants nothing from the store; RFC 9111 §5.2.1.5 leaves that open",
+        because: "the sidecar answers a no-store request upstream; RFC 9111 §5.2.1.5 allows both",
         we_reuse: false,
         explains: |case| case.demands("no-store"),
     },
     Disagreement {
         name: "max-stale against the origin",
-        because: "RFC 9111 §4.2.4: no-cache, s-maxage and proxy-revalidate forbid staleness as must-revalidate does, and what \
-                  has neither lifetime nor validator is not kept",
+        because: "RFC 9111 §4.2.4: no-cache, s-maxage and proxy-revalidate forbid staleness as must-revalidate does, and a \
+                  response with neither lifetime nor validator is not stored",
         we_reuse: false,
         explains: |case| {
             let kin = ["no-cache", "s-maxage", "proxy-revalidate"];
@@ -230,7 +231,7 @@ const DISAGREEMENTS: [Disagreement; 15] = [
     },
     Disagreement {
         name: "stale-while-revalidate and pragma",
-        because: "RFC 5861 §3 allows staleness, of which the crate knows nothing; RFC 9111 §5.4 lets `Pragma` count only \
+        because: "RFC 5861 §3 allows staleness, and the crate does not implement it; RFC 9111 §5.4 lets `Pragma` count only \
                   without `Cache-Control`",
         we_reuse: true,
         explains: |case| {
@@ -264,6 +265,7 @@ fn presented(fields: &HeaderMap) -> PresentedRequest {
         range: None,
         carries_cookie: false,
         authorized: false,
+        names_ids: false,
         private_partition: false,
         fields: fields.clone(),
     }
@@ -277,7 +279,7 @@ fn response_fields(case: &Case) -> HeaderMap {
     response
 }
 
-/// What we say: the response to a plain request is stored, then `request` is presented.
+/// The decision of the sidecar: the response to a plain request is stored, then `request` is presented.
 fn we_reuse(case: &Case, rules: &CachingRules) -> bool {
     let head = ResponseHead {
         status: StatusCode::from_u16(case.status).expect("a status"),
@@ -295,7 +297,7 @@ fn we_reuse(case: &Case, rules: &CachingRules) -> bool {
     matches!(decision, Decision::Reuse(_))
 }
 
-/// What the crate says.
+/// The decision of the crate.
 fn crate_reuses(case: &Case) -> bool {
     let with = |fields: HeaderMap| {
         let mut request = Request::get("http://origin.example/").body(()).expect("a request");
@@ -327,7 +329,7 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 #[test]
-fn we_differ_only_where_we_know_why() {
+fn the_sidecar_differs_from_the_crate_only_for_named_reasons() {
     let rules = CachingRules::rfc9111();
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let (mut agreed, mut unexplained) = (0_usize, Vec::new());

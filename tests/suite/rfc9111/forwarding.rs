@@ -1,4 +1,5 @@
-//! Rules 1, 2, 23 and 25: every method once, stored before finished, interim answers dropped, broken bodies not stored.
+//! Forwarding: every method is forwarded and sent once, a response is stored before its caller gets the end, interim
+//! answers are dropped, and broken bodies are not stored.
 
 use crate::support::answer::{Answer, Gate, Step};
 use crate::support::scene::Scene;
@@ -40,12 +41,12 @@ async fn connect_and_trace_are_refused() {
 #[tokio::test]
 async fn a_retrieval_is_sent_again_only_when_a_reused_connection_closed_without_a_byte() {
     let scene = Scene::rfc9111().await;
-    // On a new connection there is no second time.
+    // On a new connection the request is not sent again.
     scene.on("/fresh", Answer::silence());
     let response = scene.get("/fresh").await;
     assert_eq!(response.status, 504, "{response:?}");
     assert_eq!(scene.asked("/fresh"), 1);
-    // On a reused one there is exactly one.
+    // On a reused connection it is sent again once.
     scene.on("/warm", "200\n\nwarm");
     assert_eq!(scene.get("/warm").await.status, 200);
     scene.on("/again", Answer::silence());
@@ -56,7 +57,7 @@ async fn a_retrieval_is_sent_again_only_when_a_reused_connection_closed_without_
     assert_eq!(requests.len(), 2);
     assert_ne!(requests[0].connection, requests[1].connection);
     assert_eq!(scene.origin.connections(), 3);
-    // And not when a byte of an answer had come.
+    // It is not sent again after a byte of an answer.
     scene.on("/byte", Answer::raw("H").then_close());
     assert!(scene.get("/byte").await.status >= 502);
     assert_eq!(scene.asked("/byte"), 1);
@@ -101,7 +102,7 @@ async fn a_request_sent_right_after_the_last_byte_finds_the_stored_response() {
 }
 
 #[tokio::test]
-async fn what_a_streaming_caller_has_seen_to_its_end_is_stored() {
+async fn a_streamed_response_is_stored_when_its_caller_gets_the_end() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
     let begin = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 8\r\n\r\nfour";
@@ -117,7 +118,7 @@ async fn what_a_streaming_caller_has_seen_to_its_end_is_stored() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_dropped_and_leave_no_trace() {
+async fn interim_answers_and_their_fields_are_dropped() {
     let scene = Scene::rfc9111().await;
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nX-Interim: yes\r\n\r\n";
     let last = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nX-Final: yes\r\nContent-Length: 2\r\n\r\nok";
@@ -134,7 +135,7 @@ async fn interim_answers_are_dropped_and_leave_no_trace() {
 }
 
 #[tokio::test]
-async fn a_broken_body_is_seen_to_be_broken_and_not_stored() {
+async fn a_broken_body_fails_for_its_caller_and_is_not_stored() {
     let breaks = [
         "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nshort",
         "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",

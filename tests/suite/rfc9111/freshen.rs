@@ -1,4 +1,4 @@
-//! Rules 16 and 26: what a 304 changes, and answers that nobody asked for.
+//! Freshening by a 304 or a HEAD (RFC 9111 §4.3.4, §4.3.5), and answers that do not fit their request.
 
 use crate::support::answer::Answer;
 use crate::support::scene::Scene;
@@ -33,13 +33,11 @@ async fn a_304_replaces_the_fields_it_names_and_keeps_the_others() {
 }
 
 #[tokio::test]
-async fn freshness_starts_anew() {
+async fn a_304_starts_a_new_lifetime() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\nAge: 5\n\nbody");
-    scene.on("/a", "304\nETag: \"a\"");
+    scene.store_aged("/a", "304\nETag: \"a\"", 6).await;
     scene.on("/a", "304\nETag: \"a\"\nCache-Control: max-age=100\nAge: 30");
-    scene.get("/a").await;
-    scene.pass_seconds(6);
     assert_eq!(scene.get("/a").await.age(), Some(0));
     scene.pass_seconds(9);
     let response = scene.get("/a").await;
@@ -56,10 +54,8 @@ async fn freshness_starts_anew() {
 async fn a_304_with_another_strong_tag_freshens_nothing() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: \"other\"\nCache-Control: max-age=60");
+    scene.store_aged("/a", "304\nETag: \"other\"\nCache-Control: max-age=60", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!((response.status, response.text(), response.field("etag")), (200, "new", Some("\"b\"")));
     let last = scene.last_request("/a");
@@ -70,10 +66,8 @@ async fn a_304_with_another_strong_tag_freshens_nothing() {
 #[tokio::test]
 async fn a_304_by_date_alone_freshens() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nLast-Modified: {now-100}\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nLast-Modified: {now-100}\n\nbody", 11).await;
     scene.on("/a", "304\nCache-Control: max-age=60");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     assert_eq!(scene.get("/a").await.text(), "body");
     assert!(scene.get("/a").await.is_hit());
     assert_eq!(scene.asked("/a"), 2);
@@ -81,12 +75,10 @@ async fn a_304_by_date_alone_freshens() {
 
 #[tokio::test]
 async fn the_answer_to_head_freshens_or_outdates_the_stored_get() {
-    // Same length and tag: fresh again.
+    // The same length and tag freshen the response.
     let scene = Scene::rfc9111().await;
-    scene.on("/same", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/same", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/same", "200\nCache-Control: max-age=60\nETag: \"a\"\nX-New: new\n\nbody");
-    scene.get("/same").await;
-    scene.pass_seconds(11);
     scene.send("HEAD /same\nCache-Control: no-cache").await;
     let asked = scene.asked("/same");
     scene.on("/same", "200\nCache-Control: no-store\n\nbody");
@@ -116,7 +108,7 @@ async fn head_is_answered_from_a_stored_get_and_stores_none() {
     assert!(response.is_hit());
     assert_eq!((response.status, response.field("content-length")), (200, Some("4")));
     assert_eq!((response.field("etag"), response.field("x-field")), (Some("\"a\""), Some("x")));
-    assert_eq!(caller.send("GET /a").await.text(), "body", "the connection is in step");
+    assert_eq!(caller.send("GET /a").await.text(), "body", "the connection is intact");
     assert_eq!(scene.asked("/a"), 1);
 
     scene.on("/b", "200\nCache-Control: max-age=60\n\nbody");
@@ -127,7 +119,7 @@ async fn head_is_answered_from_a_stored_get_and_stores_none() {
 }
 
 #[tokio::test]
-async fn a_206_without_a_range_is_no_answer_and_not_stored() {
+async fn a_206_without_a_range_request_becomes_502_and_is_not_stored() {
     for validator in ["X: x", "ETag: \"a\""] {
         let scene = Scene::rfc9111().await;
         let part = format!("206\nCache-Control: max-age=60\nContent-Range: bytes 0-3/9\n{validator}\n\npart");
@@ -141,22 +133,21 @@ async fn a_206_without_a_range_is_no_answer_and_not_stored() {
 }
 
 #[tokio::test]
-async fn a_weak_tag_for_a_strong_one_freshens_nothing_wrongly() {
+async fn a_304_with_a_weak_tag_never_mixes_two_representations() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
-    scene.on("/a", "304\nETag: W/\"a\"\nCache-Control: max-age=60");
+    scene.store_aged("/a", "304\nETag: W/\"a\"\nCache-Control: max-age=60", 11).await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let response = scene.get("/a").await;
     assert_eq!(response.status, 200);
-    // A weak match freshens (RFC 9111 section 4.3.4); asking again is right too. Never a mixture.
+    // A weak match may freshen the response (RFC 9111 §4.3.4), and asking again is correct too. The answer must not mix
+    // two representations.
     let pair = (response.text(), response.field("etag"));
     assert!(matches!(pair, ("old", Some("\"a\"" | "W/\"a\"")) | ("new", Some("\"b\""))), "{response:?}");
 }
 
 #[tokio::test]
-async fn tags_that_are_none_are_passed_on_and_never_sent_back() {
+async fn malformed_tags_are_passed_on_and_never_sent_upstream() {
     let scene = Scene::rfc9111().await;
     for (number, tag) in
         ["ETag: a", "ETag: \"a\"\nETag: \"b\"", "ETag:", "ETag: \"a\" x"].into_iter().enumerate()
@@ -173,7 +164,7 @@ async fn tags_that_are_none_are_passed_on_and_never_sent_back() {
 }
 
 #[tokio::test]
-async fn a_304_to_a_request_without_conditions_is_no_answer() {
+async fn a_304_to_a_request_without_conditions_becomes_502() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "304\nCache-Control: max-age=60\nETag: \"a\"");
     scene.on("/a", "200\nCache-Control: max-age=60\n\nwhole");

@@ -1,4 +1,4 @@
-//! Rule 11: heuristic lifetimes.
+//! Heuristic lifetimes (RFC 9111 §4.2.2): a tenth of the age at the origin, up to a configured maximum.
 
 use crate::support::scene::Scene;
 
@@ -13,7 +13,7 @@ async fn is_reused_after(scene: &Scene, target: &str, status: u16, fields: &str,
 }
 
 #[tokio::test]
-async fn a_tenth_of_the_age_for_statuses_defined_as_cacheable() {
+async fn heuristically_cacheable_statuses_are_fresh_for_a_tenth_of_their_age() {
     let scene = Scene::rfc9111().await;
     for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
         assert!(
@@ -28,7 +28,23 @@ async fn a_tenth_of_the_age_for_statuses_defined_as_cacheable() {
 }
 
 #[tokio::test]
-async fn none_for_other_statuses_unless_public() {
+async fn a_heuristic_lifetime_has_a_configurable_maximum_of_an_hour() {
+    let bounded = Scene::with(&["upstream.sharing=rfc9111", "upstream.heuristic_limit=10m"]).await;
+    for (scene, limit_seconds) in [(&Scene::rfc9111().await, 3_600), (&bounded, 600)] {
+        let file = "200\nLast-Modified: {now-63072000}\n\nof two years ago";
+        scene.on("/file", file);
+        scene.get("/file").await;
+        scene.pass_seconds(limit_seconds - 1);
+        assert!(scene.get("/file").await.is_hit(), "{limit_seconds}");
+        scene.on("/file", "200\nCache-Control: no-store\n\nasked again");
+        scene.pass_seconds(2);
+        assert_eq!(scene.get("/file").await.text(), "asked again");
+        assert_eq!(scene.asked("/file"), 2, "{limit_seconds}");
+    }
+}
+
+#[tokio::test]
+async fn other_statuses_have_no_heuristic_lifetime_unless_public() {
     let scene = Scene::rfc9111().await;
     for status in [201, 202, 302, 303, 307, 400, 403, 500, 502, 503, 504, 299, 499, 599] {
         assert!(!is_reused_after(&scene, &format!("/{status}"), status, "X: x", 0).await, "{status}");
@@ -43,7 +59,7 @@ async fn none_for_other_statuses_unless_public() {
 }
 
 #[tokio::test]
-async fn none_where_a_lifetime_is_named_or_configured() {
+async fn an_explicit_or_configured_lifetime_replaces_the_heuristic() {
     let scene = Scene::rfc9111().await;
     for (number, fields) in
         ["Cache-Control: max-age=1", "Expires: {now+1}", "Expires: 0"].into_iter().enumerate()

@@ -1,9 +1,9 @@
-//! Rule 17: what an unsafe request makes of stored responses.
+//! Invalidation (RFC 9111 §4.4): an unsafe request outdates stored responses of its target.
 
 use crate::support::answer::Answer;
 use crate::support::scene::Scene;
 
-/// Stores `/a`, sends an unsafe request there that is answered so, and says whether `/a` was asked for again.
+/// Stores a response, sends an unsafe request to its target and returns whether the next GET asks the origin.
 async fn is_invalidated(scene: &Scene, target: &str, request: &str, answer: Answer) -> bool {
     scene.on(target, "200\nCache-Control: max-age=600\n\nold");
     scene.get(target).await;
@@ -33,7 +33,7 @@ async fn success_of_any_unsafe_method_invalidates_its_target() {
 }
 
 #[tokio::test]
-async fn failures_by_kind_and_sharing() {
+async fn failures_invalidate_by_kind_and_sharing() {
     let scene = Scene::rfc9111().await;
     let guarded = Scene::guarded().await;
     for (status, rfc9111, guards) in [
@@ -52,14 +52,14 @@ async fn failures_by_kind_and_sharing() {
 }
 
 #[tokio::test]
-async fn no_answer_counts_as_happened() {
+async fn a_write_without_an_answer_invalidates_its_target() {
     for scene in [Scene::rfc9111().await, Scene::guarded().await] {
         assert!(is_invalidated(&scene, "/a", "PUT /a\n\nx", Answer::silence()).await);
     }
 }
 
 #[tokio::test]
-async fn what_never_left_did_not_happen() {
+async fn a_write_that_was_not_sent_invalidates_nothing() {
     let mut scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=600\n\nold");
     scene.get("/a").await;
@@ -84,7 +84,7 @@ async fn safe_methods_invalidate_nothing() {
 }
 
 #[tokio::test]
-async fn location_and_content_location_of_the_same_origin_too() {
+async fn location_and_content_location_of_the_same_origin_are_invalidated() {
     let scene = Scene::rfc9111().await;
     let authority = scene.origin.address;
     let rows = [
@@ -106,7 +106,7 @@ async fn location_and_content_location_of_the_same_origin_too() {
         scene.on("/dir/other", "200\nCache-Control: max-age=600\n\nnew");
         let after = scene.get("/dir/other").await;
         assert_eq!(!after.is_hit(), invalidated, "{field}");
-        // Leave nothing stored or scripted for the next row.
+        // Empties the store and the script for the next row.
         if !invalidated {
             scene.send("GET /dir/other\nCache-Control: no-cache").await;
         }
@@ -134,7 +134,7 @@ async fn every_variant_is_invalidated() {
 }
 
 #[tokio::test]
-async fn other_targets_stay() {
+async fn an_unsafe_request_leaves_other_targets_stored() {
     let scene = Scene::rfc9111().await;
     for target in ["/a?x=1", "/a/b", "/b"] {
         scene.on(target, "200\nCache-Control: max-age=600\n\nold");
@@ -148,7 +148,7 @@ async fn other_targets_stay() {
 }
 
 #[tokio::test]
-async fn a_write_outdates_what_the_operator_says_it_does() {
+async fn a_write_outdates_the_configured_paths() {
     let scene = Scene::with(&[
         "upstream.routes.orders.path_prefix=/orders/",
         "upstream.routes.orders.outdates=/reports,/stock/all",
@@ -164,5 +164,42 @@ async fn a_write_outdates_what_the_operator_says_it_does() {
     for (target, hit) in stored.into_iter().zip([false, false, false, true, true]) {
         scene.on(target, "200\nCache-Control: max-age=600\n\nnew");
         assert_eq!(scene.get(target).await.is_hit(), hit, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_outdates_every_related_route() {
+    let prefixes = ["upstream.routes.menu.path_prefix=/menu/", "upstream.routes.wine.path_prefix=/wine/"];
+    let related = ["upstream.routes.menu.related=true", "upstream.routes.wine.related=true"];
+    for (settings, outdated) in [(prefixes.to_vec(), false), ([prefixes, related].concat(), true)] {
+        let scene = Scene::with(&settings).await;
+        let targets = ["/menu/a", "/menu/b", "/wine/c", "/other"];
+        let version = |target: &str, tag| {
+            scene.on(target, format!("200\nCache-Control: max-age=600\nETag: \"{tag}\"\n\n{tag}"));
+        };
+        for target in targets {
+            version(target, "1");
+            scene.get(target).await;
+        }
+        // The first answers show changes too. From here on the state of each target is known.
+        let validate = |target: &str| format!("GET {target}\nCache-Control: no-cache");
+        for target in targets {
+            scene.on(target, "304\nETag: \"1\"\nCache-Control: max-age=600");
+            assert_eq!(scene.send(&validate(target)).await.text(), "1");
+        }
+        for target in targets {
+            assert!(scene.get(target).await.is_hit(), "{target}: a 304 shows no change");
+        }
+        version("/other", "2");
+        assert_eq!(scene.send(&validate("/other")).await.text(), "2");
+        assert!(scene.get("/menu/a").await.is_hit(), "a target outside the group outdates nothing");
+        version("/menu/b", "2");
+        assert_eq!(scene.send(&validate("/menu/b")).await.text(), "2");
+        for (target, hit) in targets.into_iter().zip([!outdated, true, !outdated, true]) {
+            if !hit {
+                scene.on(target, "304\nETag: \"1\"\nCache-Control: max-age=600");
+            }
+            assert_eq!(scene.get(target).await.is_hit(), hit, "{target}, related: {outdated}");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Rules 3, 4, 5, 7, 8 and 22: how long a response stays fresh.
+//! Freshness lifetimes (RFC 9111 §4.2.1, §5.2, §5.3; RFC 9213): `max-age`, `s-maxage`, `Expires`, dates,
+//! `CDN-Cache-Control`.
 
 use crate::support::scene::Scene;
 
-/// Fetches, lets time pass, asks again: whether the store answered.
+/// Whether the store answers the same request again after `seconds`.
 async fn is_fresh_after(scene: &Scene, number: usize, fields: &str, seconds: u64) -> bool {
     let target = format!("/{number}");
     scene.on(&target, format!("200\n{fields}\n\nfirst"));
@@ -37,7 +38,7 @@ async fn without_lifetime_and_validator_nothing_is_reused() {
 }
 
 #[tokio::test]
-async fn max_age_and_s_maxage() {
+async fn s_maxage_beats_max_age_and_max_age_beats_expires() {
     check(&[
         ("Cache-Control: max-age=60", 59, true),
         ("Cache-Control: max-age=60", 60, false),
@@ -61,7 +62,7 @@ async fn max_age_and_s_maxage() {
 }
 
 #[tokio::test]
-async fn directives_are_parsed_as_the_grammar_says() {
+async fn directives_follow_the_grammar() {
     check(&[
         ("Cache-Control: x=\"max-age=60\"", 0, false),
         ("Cache-Control: x=\"a, max-age=60, b\"", 0, false),
@@ -83,10 +84,10 @@ async fn expires_is_compared_with_the_date_of_the_same_response() {
     check(&[
         ("Expires: {now+60}", 59, true),
         ("Expires: {now+60}", 60, false),
-        // Date lies an hour ahead of our clock: a lifetime of 60 seconds nonetheless.
+        // `Date` is an hour ahead of the clock: the lifetime is still 60 seconds.
         ("Date: {now+3600}\nExpires: {now+3660}", 59, true),
         ("Date: {now+3600}\nExpires: {now+3660}", 61, false),
-        // Ten seconds on its way: thirty of lifetime, twenty left.
+        // Ten seconds in transit: of a lifetime of thirty seconds, twenty remain.
         ("Date: {now-10}\nExpires: {now+20}", 19, true),
         ("Date: {now-10}\nExpires: {now+20}", 20, false),
         ("Expires: {now+60}\nAge: 50", 9, true),
@@ -103,9 +104,9 @@ async fn expires_is_compared_with_the_date_of_the_same_response() {
 }
 
 #[tokio::test]
-async fn the_three_date_forms_and_nothing_else() {
+async fn only_the_three_date_forms_are_accepted() {
     check(&[
-        // An hour after the start of every test, in each form.
+        // An hour after the start of the test, in each form.
         ("Expires: Sun, 22 Nov 2026 01:00:00 GMT", 600, true),
         ("Expires: Sunday, 22-Nov-26 01:00:00 GMT", 600, true),
         ("Expires: Sun Nov 22 01:00:00 2026", 600, true),
@@ -138,7 +139,7 @@ async fn a_valid_cdn_cache_control_alone_decides() {
         ("CDN-Cache-Control: max-age=60\nCache-Control: max-age=600\nAge: 50", 11, false),
         ("CDN-Cache-Control: max-age=60\nCache-Control: max-age=1\nAge: 50", 9, true),
         ("CDN-Cache-Control: max-age=10\nCDN-Cache-Control: s-maxage=60", 59, true),
-        // Not a Structured Field: as if it were absent.
+        // A value that is not a Structured Field counts as absent.
         ("CDN-Cache-Control: max-age=60, &&&\nCache-Control: no-store", 0, false),
         ("CDN-Cache-Control: MAX-AGE=600\nCache-Control: max-age=1", 2, false),
         ("CDN-Cache-Control: max-age=\nCache-Control: max-age=60", 59, true),

@@ -1,4 +1,4 @@
-//! Rule 18: byte ranges.
+//! Byte ranges (RFC 9110 §14, RFC 9111 §3.3, §3.4).
 
 use crate::support::scene::Scene;
 
@@ -14,7 +14,7 @@ async fn a_single_range_is_cut_from_a_complete_stored_response() {
         ("bytes=10-", 416, "", Some("bytes */10")),
         ("bytes=100-200", 416, "", Some("bytes */10")),
         ("bytes=-0", 416, "", Some("bytes */10")),
-        // No range: ignored.
+        // A value that is not a range is ignored.
         ("bytes=5-2", 200, "0123456789", None),
         ("bytes=a-b", 200, "0123456789", None),
         ("bytes=", 200, "0123456789", None),
@@ -47,7 +47,7 @@ async fn if_range_decides_between_part_and_whole() {
         ("If-Range: nonsense", 200),
     ];
     let scene = Scene::rfc9111().await;
-    // Strong by RFC 9110 section 8.8.2.2: more than a minute before Date.
+    // More than a minute before `Date`, so the date is a strong validator (RFC 9110 §8.8.2.2).
     let modified = "Sat, 21 Nov 2026 20:00:00 GMT";
     scene.on(
         "/a",
@@ -64,7 +64,7 @@ async fn if_range_decides_between_part_and_whole() {
 }
 
 #[tokio::test]
-async fn several_ranges_get_the_whole_or_the_origin() {
+async fn a_request_for_several_ranges_gets_the_whole_or_goes_upstream() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"a\"\n\n0123456789");
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"a\"\n\n0123456789");
@@ -122,7 +122,7 @@ async fn parts_of_different_representations_are_never_joined() {
 }
 
 #[tokio::test]
-async fn a_range_on_nothing_stored_is_passed_on() {
+async fn a_range_request_that_misses_is_forwarded() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "206\nCache-Control: max-age=60\nETag: \"a\"\nContent-Range: bytes 2-3/10\n\n23");
     let response = scene.send("GET /a\nRange: bytes=2-3").await;

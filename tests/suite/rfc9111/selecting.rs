@@ -1,9 +1,9 @@
-//! Rules 13 and 21: variants, and the query string.
+//! Variants (RFC 9111 §4.1) and the query string: both select a stored response.
 
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn variants_live_side_by_side() {
+async fn variants_of_a_target_are_stored_side_by_side() {
     let scene = Scene::rfc9111().await;
     for language in ["de", "en", "fr"] {
         scene.on("/a", format!("200\nCache-Control: max-age=60\nVary: X-Lang\n\n{language}"));
@@ -18,7 +18,35 @@ async fn variants_live_side_by_side() {
 }
 
 #[tokio::test]
-async fn absent_empty_and_present_differ() {
+async fn spellings_of_one_preference_are_one_variant() {
+    let scene = Scene::rfc9111().await;
+    let rows = [
+        ("en, de", "de, en", true),
+        ("en-GB", "EN-gb", true),
+        ("en;q=1, de;q=0.80", "en,de ; q=0.8", true),
+        ("en;q=1.0", "en", true),
+        ("en;q=1.000, *;q=0.50", "*;q=0.5, en", true),
+        ("en;q=0.8", "en;q=0.81", false),
+        ("en;q=0.8, de;q=0.5", "en;q=0.5, de;q=0.8", false),
+        ("en;q=0", "en", false),
+        ("en, de;q=0", "en", false),
+    ];
+    for (number, (first, second, shared)) in rows.into_iter().enumerate() {
+        let target = format!("/{number}");
+        for body in ["one", "two"] {
+            scene.on(&target, format!("200\nCache-Control: max-age=60\nVary: Accept-Language\n\n{body}"));
+        }
+        assert_eq!(scene.send(&format!("GET {target}\nAccept-Language: {first}")).await.text(), "one");
+        let other = scene.send(&format!("GET {target}\nAccept-Language: {second}")).await;
+        assert_eq!(other.is_hit(), shared, "{first} and {second}");
+        // The origin gets the field as the caller sent it.
+        let asked = scene.last_request(&target);
+        assert_eq!(asked.field("accept-language"), Some(if shared { first } else { second }));
+    }
+}
+
+#[tokio::test]
+async fn absent_empty_and_present_fields_select_different_variants() {
     let rows = [
         ("", "X-Sel: 1", false),
         ("X-Sel: 1", "", false),
@@ -68,7 +96,7 @@ async fn all_members_and_lines_of_vary_count() {
 }
 
 #[tokio::test]
-async fn a_star_in_vary_is_never_reused() {
+async fn a_response_with_vary_star_is_never_reused() {
     let scene = Scene::rfc9111().await;
     for (number, vary) in
         ["Vary: *", "Vary: X-A, *", "Vary: X-A\nVary: *", "Vary: *, *"].into_iter().enumerate()
@@ -97,7 +125,7 @@ async fn a_variant_is_validated_with_the_tags_of_the_stored_ones() {
     scene.on("/a", "200\nCache-Control: max-age=60\nVary: X-A\nETag: \"one\"\n\none");
     scene.on("/a", "200\nCache-Control: max-age=60\nVary: X-A\nETag: \"two\"\n\ntwo");
     scene.send("GET /a\nX-A: 1").await;
-    // Whatever conditions go along: without a 304 the new variant is passed on and stored beside the old one.
+    // Without a 304 the new variant is passed on and stored beside the old one.
     assert_eq!(scene.send("GET /a\nX-A: 2").await.text(), "two");
     assert_eq!(scene.send("GET /a\nX-A: 1").await.text(), "one");
     assert_eq!(scene.asked("/a"), 2);

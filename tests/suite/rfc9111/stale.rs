@@ -1,27 +1,27 @@
-//! Rule 10: when a stale response may answer.
+//! Stale responses (RFC 9111 §4.2.4, RFC 5861): when they may answer, and when an error must.
 
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn stale_while_revalidate_answers_at_once_and_validates_behind() {
+async fn stale_while_revalidate_answers_at_once_and_validates_in_the_background() {
     let scene = Scene::rfc9111().await;
     let gate = Gate::closed();
-    scene.on("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold");
+    scene
+        .store_aged("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold", 15)
+        .await;
     scene.on("/a", Answer::held(&gate, "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew"));
-    scene.get("/a").await;
-    scene.pass_seconds(15);
-    // The origin is held: an answer now can only be the stored one.
+    // The origin holds its answer, so this answer is the stored one.
     let stale = scene.get("/a").await;
     assert_eq!((stale.status, stale.text(), stale.age()), (200, "old", Some(15)));
     scene.origin.received(2).await;
     assert_eq!(scene.last_request("/a").field("if-none-match"), Some("\"a\""));
-    // More callers cause no more validations.
+    // Further requests start no further validation.
     for _ in 0..5 {
         assert_eq!(scene.get("/a").await.text(), "old");
     }
     assert_eq!(scene.asked("/a"), 2);
-    // Past the window a caller waits for the validation under way.
+    // After the window a caller waits for the running validation.
     scene.pass_seconds(30);
     let mut waiting = scene.caller().await;
     waiting.post("GET /a").await;
@@ -33,10 +33,10 @@ async fn stale_while_revalidate_answers_at_once_and_validates_behind() {
 #[tokio::test]
 async fn outside_the_window_of_stale_while_revalidate_the_caller_waits() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold");
+    scene
+        .store_aged("/a", "200\nCache-Control: max-age=10, stale-while-revalidate=20\nETag: \"a\"\n\nold", 31)
+        .await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"b\"\n\nnew");
-    scene.get("/a").await;
-    scene.pass_seconds(31);
     assert_eq!(scene.get("/a").await.text(), "new");
 }
 
@@ -62,7 +62,7 @@ async fn stale_if_error_answers_for_5xx_inside_its_window() {
 }
 
 #[tokio::test]
-async fn a_5xx_gives_way_to_the_last_known_good_answer_unless_its_origin_forbids_that() {
+async fn a_5xx_is_replaced_by_the_stale_response_unless_that_is_forbidden() {
     for (directives, status, body) in [
         ("max-age=10", 200, "old"),
         ("max-age=10, must-revalidate", 500, "error"),
@@ -70,10 +70,8 @@ async fn a_5xx_gives_way_to_the_last_known_good_answer_unless_its_origin_forbids
         ("max-age=10, stale-if-error=1", 500, "error"),
     ] {
         let scene = Scene::rfc9111().await;
-        scene.on("/a", format!("200\nCache-Control: {directives}\nETag: \"a\"\n\nold"));
+        scene.store_aged("/a", format!("200\nCache-Control: {directives}\nETag: \"a\"\n\nold"), 15).await;
         scene.on("/a", "500\n\nerror");
-        scene.get("/a").await;
-        scene.pass_seconds(15);
         let response = scene.get("/a").await;
         assert_eq!((response.status, response.text()), (status, body), "{directives}");
         if status == 200 {
@@ -87,7 +85,7 @@ async fn a_5xx_gives_way_to_the_last_known_good_answer_unless_its_origin_forbids
 }
 
 #[tokio::test]
-async fn a_stale_response_answers_when_the_origin_closes_or_is_away() {
+async fn a_stale_response_answers_when_the_origin_closes_or_cannot_be_reached() {
     for away in [false, true] {
         let mut scene = Scene::rfc9111().await;
         scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
@@ -108,7 +106,7 @@ async fn a_stale_response_answers_when_the_origin_closes_or_is_away() {
 }
 
 #[tokio::test]
-async fn past_the_stale_limit_nothing_stale_answers() {
+async fn no_stale_response_answers_past_the_stale_limit() {
     let mut scene = Scene::with(&["upstream.sharing=rfc9111", "upstream.stale_limit=60s"]).await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
     scene.get("/a").await;
@@ -121,7 +119,7 @@ async fn past_the_stale_limit_nothing_stale_answers() {
 }
 
 #[tokio::test]
-async fn must_revalidate_and_its_kin_are_never_served_stale() {
+async fn responses_that_forbid_it_are_never_served_stale() {
     for directives in [
         "max-age=10, must-revalidate",
         "max-age=10, proxy-revalidate",
@@ -151,7 +149,7 @@ async fn must_revalidate_and_its_kin_are_never_served_stale() {
 }
 
 #[tokio::test]
-async fn without_anything_stored_an_error_answers_and_the_connection_stays() {
+async fn without_a_stored_response_an_error_answers_and_the_connection_stays_open() {
     let mut scene = Scene::rfc9111().await;
     scene.on("/silent", Answer::silence());
     scene.on("/garbage", Answer::raw("garbage\r\n\r\n").then_close());
@@ -165,7 +163,7 @@ async fn without_anything_stored_an_error_answers_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_bad_answer_to_a_validation_gives_way_to_the_stale_response() {
+async fn a_bad_answer_to_a_validation_is_replaced_by_the_stale_response() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nold");
     scene.on("/a", Answer::raw("garbage\r\n\r\n").then_close());

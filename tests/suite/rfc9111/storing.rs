@@ -1,8 +1,10 @@
-//! Rules 9, 12, 15, 19 and 20: what is stored, and which of its fields.
+//! Which responses are stored, and which of their fields (RFC 9111 §3, §3.1, §3.5, §5.2.2; RFC 9110 §9.3.3).
 
+use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
-/// Two requests of the same form; the second is answered from the store or the origin is asked without conditions.
+/// Sends the same request twice and returns whether the store answers the second one. If not, it must go upstream
+/// without conditions.
 async fn is_reused(scene: &Scene, target: &str, status: u16, fields: &str, request: &str) -> bool {
     scene.on(target, format!("{status}\n{fields}\n\nfirst"));
     scene.on(target, "200\nCache-Control: no-store\n\nsecond");
@@ -20,7 +22,7 @@ async fn is_reused(scene: &Scene, target: &str, status: u16, fields: &str, reque
 }
 
 #[tokio::test]
-async fn response_directives() {
+async fn response_directives_decide_what_is_stored() {
     let scene = Scene::rfc9111().await;
     let rows = [
         (200, "Cache-Control: max-age=60", true),
@@ -30,7 +32,7 @@ async fn response_directives() {
         (200, "Cache-Control: max-age=60\nCache-Control: No-Store", false),
         (200, "Cache-Control: private, max-age=60\nETag: \"a\"", false),
         (200, "Cache-Control: public, private, max-age=60", false),
-        // A status that is understood; one that is not.
+        // A status that the cache understands, and one that it does not.
         (200, "Cache-Control: must-understand, no-store, max-age=60", true),
         (299, "Cache-Control: must-understand, max-age=60", false),
         (299, "Cache-Control: must-understand, no-store, max-age=60", false),
@@ -91,7 +93,7 @@ async fn directives_with_field_names_strip_or_validate_those_fields() {
     scene.on("/no-cache", "304\nETag: \"a\"\nX-Secret: s2");
     scene.get("/no-cache").await;
     let again = scene.get("/no-cache").await;
-    // Either without the field, or validated first.
+    // The stored field is removed, or the response is validated first.
     let validated = scene.asked("/no-cache") == 2;
     assert_eq!(again.field("x-secret"), if validated { Some("s2") } else { None }, "{:?}", again.head);
     assert_eq!(again.field("x-open"), Some("p"));
@@ -131,7 +133,7 @@ async fn a_stale_response_of_any_status_is_validated() {
 }
 
 #[tokio::test]
-async fn every_field_is_stored_save_those_of_the_hop() {
+async fn every_field_except_hop_by_hop_ones_is_stored() {
     let scene = Scene::rfc9111().await;
     let kept = [
         ("Content-Foo", "strange"),
@@ -219,8 +221,12 @@ async fn post_with_explicit_freshness_and_its_own_content_location_feeds_get() {
     let scene = Scene::rfc9111().await;
     let rows = [
         ("Cache-Control: max-age=60\nContent-Location: {self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: .{self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: //{origin}{self}", true),
+        ("Cache-Control: max-age=60\nContent-Location: http://{origin}/elsewhere/..{self}#part", true),
+        ("Cache-Control: max-age=60\nContent-Location: //elsewhere.example{self}", false),
         ("Content-Location: {self}", false),
-        // A lifetime that is only guessed is none.
+        // A heuristic lifetime is not explicit freshness.
         ("Content-Location: {self}\nETag: \"a\"\nLast-Modified: {now-100000}", false),
         ("Cache-Control: max-age=60", false),
         ("Cache-Control: max-age=60\nContent-Location: /elsewhere", false),
@@ -228,13 +234,35 @@ async fn post_with_explicit_freshness_and_its_own_content_location_feeds_get() {
     ];
     for (number, (fields, reused)) in rows.into_iter().enumerate() {
         let target = format!("/{number}");
-        let fields = fields.replace("{self}", &target);
+        let fields = fields.replace("{self}", &target).replace("{origin}", &scene.origin.address.to_string());
         scene.on(&target, format!("200\n{fields}\n\nposted"));
         scene.on(&target, "200\nCache-Control: no-store\n\ngot");
         assert_eq!(scene.send(&format!("POST {target}\n\nbody")).await.text(), "posted");
         let response = scene.get(&target).await;
         assert_eq!(response.text(), if reused { "posted" } else { "got" }, "{fields}");
         assert_eq!(scene.asked(&target), if reused { 1 } else { 2 }, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_answer_feeds_get_although_other_writes_closed_meanwhile() {
+    let scene = Scene::rfc9111().await;
+    for (target, other, reused) in [("/a", "/unrelated", true), ("/b", "/b", false)] {
+        let gate = Gate::closed();
+        let posted = format!("200\nCache-Control: max-age=60\nContent-Location: {target}\n\nposted");
+        scene.on(target, Answer::held(&gate, posted));
+        let before = scene.origin.requests().len();
+        let mut caller = scene.caller().await;
+        caller.post(&format!("POST {target}\n\nx")).await;
+        scene.origin.received(before + 1).await;
+        scene.on(other, "204");
+        assert_eq!(scene.send(&format!("PUT {other}\n\nx")).await.status, 204);
+        gate.open();
+        assert_eq!(caller.read(false).await.text(), "posted");
+        scene.on(target, "200\nCache-Control: no-store\n\ngot");
+        let after = scene.get(target).await;
+        assert_eq!(after.text(), if reused { "posted" } else { "got" }, "{target}");
+        assert_eq!(after.is_hit(), reused, "{target}");
     }
 }
 

@@ -1,11 +1,11 @@
-//! What the scripted origin answers: bytes in steps, with dates relative to the clock of the test.
+//! The answers of the scripted origin: bytes in steps, with dates relative to the clock of the test.
 
 use std::time::Duration;
 
 use tagalong::internals::clock::Timestamp;
 use tokio::sync::watch;
 
-/// A barrier that a test opens. Cheap to clone.
+/// A barrier that a test opens. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(watch::Sender<bool>);
 
@@ -15,7 +15,7 @@ impl Gate {
         Self(watch::Sender::new(false))
     }
 
-    /// Lets everybody through, now and later.
+    /// Opens the gate. It stays open.
     pub(crate) fn open(&self) {
         self.0.send_replace(true);
     }
@@ -38,22 +38,22 @@ pub(crate) enum Step {
     Message(String),
     /// Exactly these bytes.
     Bytes(Vec<u8>),
-    /// The same bytes so many times.
+    /// These bytes, repeated.
     Repeat(Vec<u8>, usize),
-    /// Nothing more before the gate is open.
+    /// Waits until the gate is open.
     Hold(Gate),
-    /// So long nothing. Only for figures: what a test asserts is ordered by gates.
+    /// Waits for a time. Only for measurements and paused time: gates order the events of a test.
     Delay(Duration),
-    /// The connection ends, orderly.
+    /// Closes the connection.
     Close,
-    /// The connection ends with a reset.
+    /// Resets the connection.
     Reset,
 }
 
 /// The short form: `200`, field lines, a blank line, the body, all separated by `\n`.
 ///
-/// The status line is completed; `Date` (now) and `Content-Length` are added unless named (or `Transfer-Encoding` is);
-/// `{now}`, `{now+60}` and `{now-60}` become dates.
+/// The status line is completed. `Date` (now) is added unless present, and `Content-Length` unless it or
+/// `Transfer-Encoding` is present. `{now}`, `{now+60}` and `{now-60}` become dates.
 impl From<&str> for Answer {
     fn from(message: &str) -> Self {
         Self { steps: vec![Step::Message(message.to_owned())] }
@@ -67,24 +67,24 @@ impl From<String> for Answer {
 }
 
 impl Answer {
-    /// Exactly these bytes, and nothing added.
+    /// Exactly these bytes.
     pub(crate) fn raw(bytes: impl AsRef<[u8]>) -> Self {
         Self { steps: vec![Step::Bytes(bytes.as_ref().to_vec())] }
     }
 
-    /// No byte at all; the connection is closed.
+    /// No byte; the connection is closed.
     pub(crate) fn silence() -> Self {
         Self { steps: vec![Step::Close] }
     }
 
-    /// Nothing until the gate opens, then what follows.
+    /// The answer `then`, sent after the gate opens.
     pub(crate) fn held(gate: &Gate, then: impl Into<Self>) -> Self {
         let mut steps = vec![Step::Hold(gate.clone())];
         steps.extend(then.into().steps);
         Self { steps }
     }
 
-    /// The same after a while, as an origin that takes time.
+    /// The answer `then`, sent after a delay.
     pub(crate) fn delayed(delay: Duration, then: impl Into<Self>) -> Self {
         let mut steps = vec![Step::Delay(delay)];
         steps.extend(then.into().steps);

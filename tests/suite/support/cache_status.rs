@@ -1,8 +1,8 @@
-//! `Cache-Status` (RFC 9211), read strictly: what is not a Structured Field list fails the test.
+//! A strict parser of `Cache-Status` (RFC 9211). A value that is not a Structured Field list fails the test.
 
 use super::message::Head;
 
-/// The member of `Cache-Status` that is ours.
+/// The sidecar's member of `Cache-Status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CacheStatus {
     pub(crate) hit: bool,
@@ -13,7 +13,7 @@ pub(crate) struct CacheStatus {
     pub(crate) collapsed: Option<bool>,
     pub(crate) key: Option<String>,
     pub(crate) detail: Option<String>,
-    /// Members before ours, as written.
+    /// The members before it, as sent.
     pub(crate) before: Vec<String>,
 }
 
@@ -25,14 +25,14 @@ impl CacheStatus {
         let ours = members.pop().unwrap_or_default();
         let mut items = split(&ours, ';').into_iter();
         let name = items.next().unwrap_or_default();
-        assert_eq!(name, "tagalong", "the last member of Cache-Status is ours: {all:?} in {head:?}");
+        assert_eq!(name, "tagalong", "the last member of Cache-Status is the sidecar's: {all:?} in {head:?}");
         let mut status = Self { before: members, ..Self::default() };
         for item in items {
             status.set(&item, &all);
         }
         assert!(
             !(status.hit && status.fwd.is_some()),
-            "hit and fwd exclude each other (RFC 9211 section 2.2): {all:?}"
+            "hit and fwd exclude each other (RFC 9211 §2.2): {all:?}"
         );
         status
     }
@@ -53,7 +53,7 @@ impl CacheStatus {
                     "partial",
                     "other",
                 ];
-                assert!(REASONS[..8].contains(&value), "no reason of RFC 9211: {all:?}");
+                assert!(REASONS[..8].contains(&value), "not a reason of RFC 9211: {all:?}");
                 self.fwd = Some(value.to_owned());
             }
             "fwd-status" => self.fwd_status = Some(integer(value, all)),
@@ -65,7 +65,7 @@ impl CacheStatus {
                 let detail = if value.starts_with('"') { string(value, all) } else { token(value, all) };
                 self.detail = Some(detail);
             }
-            other => panic!("{other} is no parameter of RFC 9211: {all:?}"),
+            other => panic!("{other} is not a parameter of RFC 9211: {all:?}"),
         }
     }
 }
@@ -74,21 +74,21 @@ fn boolean(value: &str, all: &str) -> bool {
     match value {
         "?1" => true,
         "?0" => false,
-        _ => panic!("no boolean: {value} in {all:?}"),
+        _ => panic!("not a boolean: {value} in {all:?}"),
     }
 }
 
 fn integer(value: &str, all: &str) -> i64 {
     let digits = value.strip_prefix('-').unwrap_or(value);
-    assert!((1..=15).contains(&digits.len()), "no integer of RFC 9651: {value} in {all:?}");
-    value.parse().unwrap_or_else(|_| panic!("no integer: {value} in {all:?}"))
+    assert!((1..=15).contains(&digits.len()), "not an integer of RFC 9651: {value} in {all:?}");
+    value.parse().unwrap_or_else(|_| panic!("not an integer: {value} in {all:?}"))
 }
 
 fn token(value: &str, all: &str) -> String {
     let starts = value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
     let goes_on =
         value.chars().all(|next| next.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:/".contains(next));
-    assert!(starts && goes_on, "no token: {value} in {all:?}");
+    assert!(starts && goes_on, "not a token: {value} in {all:?}");
     value.to_owned()
 }
 
@@ -123,7 +123,7 @@ fn split(text: &str, separator: char) -> Vec<String> {
 }
 
 #[test]
-fn reads_what_rfc_9211_shows() {
+fn examples_of_rfc_9211_are_parsed() {
     let head = Head::parse(b"HTTP/1.1 200 OK\r\nCache-Status: other; hit; ttl=376, tagalong; fwd=stale;fwd-status=304\r\ncache-status: tagalong;fwd=request;collapsed=?0;key=\"a\\\",;b\";detail=own-write\r\n\r\n");
     let status = CacheStatus::ours(&head);
     assert_eq!(status.before, ["other; hit; ttl=376", "tagalong; fwd=stale;fwd-status=304"]);

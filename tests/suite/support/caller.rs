@@ -1,4 +1,4 @@
-//! A caller on a raw socket (or in memory): writes exact bytes, reads answers, sees the connection close.
+//! A caller on a raw socket or in memory. It writes exact bytes, reads answers and sees the connection close.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::cache_status::CacheStatus;
 use super::message::{Framing, Head, MessageReader};
 use super::origin::{Incoming, Outgoing};
 
-/// An answer as the caller got it.
+/// An answer that the caller got.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
-    /// Whether the body came to the end that its framing promises.
+    /// Whether the body is complete according to its framing.
     pub(crate) complete: bool,
 }
 
@@ -31,7 +31,7 @@ impl Response {
         std::str::from_utf8(&self.body).expect("a body of text")
     }
 
-    /// Our member of `Cache-Status`.
+    /// The sidecar's member of `Cache-Status`.
     pub(crate) fn cache_status(&self) -> CacheStatus {
         CacheStatus::ours(&self.head)
     }
@@ -56,7 +56,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Speaks over this stream; `address` goes into `Host`.
+    /// A caller on this stream. `address` is sent in `Host`.
     pub(crate) fn new(incoming: Incoming, writer: Outgoing, address: SocketAddr, patience: Duration) -> Self {
         Self { reader: MessageReader::new(incoming), writer, address, patience }
     }
@@ -69,7 +69,7 @@ impl Caller {
         Self::new(Box::new(incoming), Box::new(writer), address, Duration::from_secs(30))
     }
 
-    /// Writes exactly these bytes; a connection that is closed already is no failure here.
+    /// Writes exactly these bytes. Ignores an error of a closed connection.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         if self.writer.write_all(bytes.as_ref()).await.is_ok() {
             let _closed = self.writer.flush().await;
@@ -82,7 +82,7 @@ impl Caller {
         self.read(request.starts_with("HEAD ")).await
     }
 
-    /// Sends a request in the short form and does not wait.
+    /// Sends a request in the short form without reading an answer.
     pub(crate) async fn post(&mut self, request: &str) {
         self.write(request_bytes(request, self.address)).await;
     }
@@ -92,7 +92,7 @@ impl Caller {
         self.try_read(to_head).await.expect("an answer before the connection closes")
     }
 
-    /// Reads one final answer; `None` when the connection closes before one.
+    /// Reads one final answer, or `None` if the connection closes first.
     pub(crate) async fn try_read(&mut self, to_head: bool) -> Option<Response> {
         tokio::time::timeout(self.patience, async {
             loop {
@@ -113,13 +113,13 @@ impl Caller {
         .expect("the sidecar answers in time")
     }
 
-    /// The next header section, of an interim answer too.
+    /// Reads the next header section, also of an interim answer.
     pub(crate) async fn head(&mut self) -> Option<Head> {
         let head = tokio::time::timeout(self.patience, self.reader.head()).await.expect("a head in time");
         head.map(|bytes| Head::parse(&bytes))
     }
 
-    /// At least `count` bytes of what comes, fewer only when the connection closes.
+    /// Reads at least `count` bytes, or fewer if the connection closes.
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {
         tokio::time::timeout(self.patience, self.reader.at_least(count)).await.expect("bytes in time")
     }
@@ -137,7 +137,8 @@ pub(crate) fn status(head: &Head) -> u16 {
 
 /// The short form of a request: `GET /target`, field lines, a blank line, the body, all separated by `\n`.
 ///
-/// The version is added, and `Host` and `Content-Length` unless they (or `Transfer-Encoding`) are named.
+/// The version is added. `Host` is added unless present, and `Content-Length` unless it or `Transfer-Encoding` is
+/// present.
 pub(crate) fn request_bytes(request: &str, address: SocketAddr) -> Vec<u8> {
     let (head, body) = match request.split_once("\n\n") {
         Some((head, body)) => (head, Some(body)),

@@ -1,4 +1,4 @@
-//! HTTP/1 messages as a test reads them: bytes cut into a first line, fields and body, with no opinion on their sense.
+//! HTTP/1 messages for tests: bytes split into a first line, fields and a body, without validation.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -12,7 +12,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Cuts the bytes before the blank line. Bytes above 0x7F become the Latin-1 characters of the same number.
+    /// Parses the bytes before the blank line. Bytes above 0x7F become the Latin-1 characters of the same number.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
         let mut lines = text.split("\r\n").filter(|line| !line.is_empty());

@@ -1,5 +1,5 @@
-//! A scripted origin: answers by script, records every request byte for byte. On a raw socket, or in memory for tests with
-//! paused time.
+//! A scripted origin. It answers by script and records every request byte for byte, on a raw socket, or in memory for
+//! tests with paused time.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use super::answer::{Answer, Step, complete};
 use super::message::{Framing, Head, MessageReader};
 
-/// Longer than anything takes that is waited for by this clock; a test that gets there fails.
+/// The limit for waiting by this clock. A test that reaches it fails.
 pub(crate) fn patience(clock: &Clock) -> Duration {
     match clock {
-        // Paused time costs nothing, and deadlines are tried in full length.
+        // Paused time costs nothing, and some tests wait for deadlines of full length.
         Clock::Tokio { .. } => Duration::from_secs(24 * 60 * 60),
         Clock::System | Clock::Manual(_) => Duration::from_secs(30),
     }
@@ -35,15 +35,15 @@ pub(crate) type Outgoing = Box<dyn AsyncWrite + Send + Unpin>;
 /// A request as it reached the origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
-    /// All its bytes, as they came.
+    /// All its bytes as received.
     pub(crate) bytes: Vec<u8>,
     pub(crate) head: Head,
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) body: Vec<u8>,
-    /// Whether its body came to its end.
+    /// Whether its body is complete.
     pub(crate) complete: bool,
-    /// Which connection it came on, counted from 0.
+    /// The number of its connection, counted from 0.
     pub(crate) connection: usize,
 }
 
@@ -54,10 +54,10 @@ impl Recorded {
     }
 }
 
-/// What has happened at the origin so far.
+/// The events at the origin so far.
 #[derive(Debug, Default)]
 struct Journal {
-    /// Header sections, of requests whose body is still to come too.
+    /// Header sections, also of requests with an incomplete body.
     heads: usize,
     requests: Vec<Recorded>,
     connections: usize,
@@ -111,7 +111,7 @@ impl Dial for MemoryDial {
     }
 }
 
-/// The origin. Dropped, it is gone: nothing listens any more and its connections are closed.
+/// The origin. Dropping it closes its listener and its connections.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
@@ -130,7 +130,7 @@ impl Origin {
         Self { address, shared, tasks }
     }
 
-    /// Listens in memory only: the sidecar reaches it through the dialler.
+    /// An origin in memory. The sidecar reaches it through the dialler.
     pub(crate) fn in_memory(clock: Clock) -> (Self, Arc<dyn Dial>) {
         let (connector, mut dialled) = mpsc::unbounded_channel::<DuplexStream>();
         let shared = Arc::new(Shared::new(clock));
@@ -149,18 +149,18 @@ impl Origin {
         (Self { address, shared, tasks }, Arc::new(MemoryDial(connector)))
     }
 
-    /// The next answer to a request with this target.
+    /// Adds an answer to the script of this target.
     pub(crate) fn on(&self, target: &str, answer: impl Into<Answer>) {
         let mut scripts = self.shared.scripts.lock().expect("no panic under the lock");
         scripts.entry(target.to_owned()).or_default().push_back(answer.into());
     }
 
-    /// What is answered wherever the script has nothing (more).
+    /// Sets the answer of requests without a script.
     pub(crate) fn otherwise(&self, answer: impl Into<Answer>) {
         *self.shared.fallback.lock().expect("no panic under the lock") = Some(answer.into());
     }
 
-    /// Stops listening and closes every connection: from now on the origin cannot be reached.
+    /// Closes the listener and every connection, so that the origin cannot be reached any more.
     pub(crate) async fn vanish(&mut self) {
         self.tasks.shutdown().await;
     }
@@ -185,12 +185,12 @@ impl Origin {
         self.shared.journal.borrow().connections
     }
 
-    /// Waits until so many requests in all have arrived.
+    /// Waits until `count` requests in total have arrived.
     pub(crate) async fn received(&self, count: usize) {
         self.until("requests", |journal| journal.requests.len() >= count).await;
     }
 
-    /// Waits until so many header sections in all have arrived.
+    /// Waits until `count` header sections in total have arrived.
     pub(crate) async fn begun(&self, count: usize) {
         self.until("header sections", |journal| journal.heads >= count).await;
     }
@@ -209,7 +209,7 @@ impl Origin {
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, so that the connections end with the origin.
+    // Dropped with this task, so that the connections close with the origin.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let connection = shared.count_connection();
@@ -273,7 +273,7 @@ fn next_answer(shared: &Shared, target: &str) -> Answer {
     )
 }
 
-/// What becomes of the connection after an answer.
+/// The state of the connection after an answer.
 enum Played {
     GoesOn,
     /// The other side closed it.

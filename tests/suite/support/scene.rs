@@ -1,4 +1,4 @@
-//! One scripted origin, one sidecar before it, one clock that both go by.
+//! One scripted origin, one sidecar in front of it, and one clock for both.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::caller::{Caller, Response};
 use super::origin::{Origin, Recorded};
 use super::sidecar::Sidecar;
 
-/// Sunday, 22 November 2026, midnight UTC: where every test's clock starts.
+/// The start of every test's clock: Sunday, 22 November 2026, midnight UTC.
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_795_305_600);
 
 /// The parts of one end-to-end test.
@@ -21,7 +21,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The generic profile under `sharing = "rfc9111"`: `caching.md` and nothing else.
+    /// The generic profile under `sharing = "rfc9111"`: the rules of RFC 9111 without the additions of `guarded`.
     pub(crate) async fn rfc9111() -> Self {
         Self::with(&["upstream.sharing=rfc9111"]).await
     }
@@ -39,8 +39,8 @@ impl Scene {
         Self { origin, sidecar, clock }
     }
 
-    /// Everything in memory, the clock being tokio's: for `#[tokio::test(start_paused = true)]`, where time passes when
-    /// nothing else can happen.
+    /// A scene in memory with tokio's clock, for `#[tokio::test(start_paused = true)]`: time advances when every task
+    /// waits.
     pub(crate) fn paused(settings: &[&str]) -> Self {
         let clock = Clock::tokio(START);
         let (origin, dial) = Origin::in_memory(clock.clone());
@@ -48,17 +48,17 @@ impl Scene {
         Self { origin, sidecar, clock }
     }
 
-    /// The next answer to a request with this target.
+    /// Adds an answer to the script of this target.
     pub(crate) fn on(&self, target: &str, answer: impl Into<Answer>) {
         self.origin.on(target, answer);
     }
 
-    /// Sends a request in the short form on a connection of its own.
+    /// Sends a request in the short form on its own connection.
     pub(crate) async fn send(&self, request: &str) -> Response {
         self.caller().await.send(request).await
     }
 
-    /// A plain GET on a connection of its own.
+    /// Sends a plain GET on its own connection.
     pub(crate) async fn get(&self, target: &str) -> Response {
         self.send(&format!("GET {target}")).await
     }
@@ -73,8 +73,8 @@ impl Scene {
         self.clock.now().since(START)
     }
 
-    /// Comes back when whatever callers have sent before has been read: answers of the sidecar are asked for on a connection
-    /// of its own, a few times over.
+    /// Waits until the sidecar has read everything that callers sent before: it makes a few requests on another
+    /// connection that the sidecar answers itself.
     pub(crate) async fn settled(&self) {
         let mut caller = self.caller().await;
         for _ in 0..4 {
@@ -83,12 +83,19 @@ impl Scene {
         }
     }
 
-    /// Time passes, for the sidecar and for the dates that the origin writes.
+    /// Stores an answer for this target, and lets time pass.
+    pub(crate) async fn store_aged(&self, target: &str, answer: impl Into<Answer>, seconds: u64) {
+        self.on(target, answer);
+        self.get(target).await;
+        self.pass_seconds(seconds);
+    }
+
+    /// Advances the clock of the sidecar and of the origin's dates.
     pub(crate) fn pass_seconds(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// How many requests for this target reached the origin.
+    /// The number of requests for this target that reached the origin.
     pub(crate) fn asked(&self, target: &str) -> usize {
         self.origin.requests_for(target).len()
     }

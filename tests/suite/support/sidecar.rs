@@ -1,4 +1,4 @@
-//! The sidecar under test: in this process with the clock of the test, over a loopback socket or in memory.
+//! The sidecar under test, in this process with the clock of the test, on a loopback socket or in memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +6,10 @@ use std::sync::Arc;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tagalong::internals::accept::{self, AcceptLimits, BoundListener, MemoryConnector};
+use tagalong::internals::accept::{
+    self, AcceptLimits, Acceptor, BoundListener, ListenerOptions, MemoryConnector,
+};
+use tagalong::internals::accept_loop::Listener;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
 use tagalong::internals::profile::Footprint;
@@ -20,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::caller::Caller;
 use super::origin::patience;
 
-/// A running sidecar; dropped, it is gone.
+/// A running sidecar. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
-    /// Where it listens; what callers name in `Host`.
+    /// The address of its listener, which callers send in `Host`.
     pub(crate) address: SocketAddr,
     shutdown: CancellationToken,
     serving: Option<JoinHandle<usize>>,
@@ -46,7 +49,7 @@ pub(crate) fn config(origin: SocketAddr, settings: &[&str]) -> Config {
 }
 
 impl Sidecar {
-    /// Starts one on a free loopback port.
+    /// Starts a sidecar on a free loopback port.
     pub(crate) async fn start(origin: SocketAddr, clock: Clock, settings: &[&str]) -> Self {
         let listener = BoundListener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
         let accept::Address::Tcp(address) = listener.local_address().expect("its address") else {
@@ -57,7 +60,7 @@ impl Sidecar {
         Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions }
     }
 
-    /// Starts one whose callers and origin are reached in memory: for paused time.
+    /// Starts a sidecar with callers and origin in memory, for paused time.
     pub(crate) fn in_memory(dial: Arc<dyn Dial>, clock: Clock, settings: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let (connector, listener) = accept::in_memory();
@@ -78,14 +81,14 @@ impl Sidecar {
         }
     }
 
-    /// What `DELETE /admin/sync-tokens` does.
+    /// Resets the tokens like `DELETE /admin/sync-tokens`.
     pub(crate) fn reset_sync_tokens(&self) {
         for session in &self.sessions {
             session.reset();
         }
     }
 
-    /// Asks it to stop; the handle ends when it has, with the number of connections that were cut.
+    /// Stops the sidecar. The handle gives the number of connections that were cut.
     pub(crate) fn stop(&mut self) -> JoinHandle<usize> {
         self.shutdown.cancel();
         self.serving.take().expect("stopped once")
@@ -93,7 +96,7 @@ impl Sidecar {
 }
 
 fn serve(
-    listener: impl accept::Listener,
+    listener: impl Listener<Connection = accept::Accepted>,
     config: &Config,
     environment: &Environment<'_>,
 ) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {
@@ -111,7 +114,12 @@ fn serve(
         });
         service_fn(move |request: Request<Incoming>| proxy.handle(&caller, request))
     };
-    let serving = tokio::spawn(accept::run(listener, make_service, limits, shutdown.clone()));
+    let stop = shutdown.clone();
+    let serving = tokio::spawn(async move {
+        let acceptor = Acceptor::new(limits, Arc::default(), stop);
+        acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
+        acceptor.drain().await
+    });
     (shutdown, serving, sessions)
 }
 

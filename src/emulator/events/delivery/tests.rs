@@ -55,7 +55,7 @@ fn change(sequence_number: u64) -> Arc<Change> {
     Arc::new(Change { sequence_number, at: Timestamp::from_unix_seconds(0), kind })
 }
 
-/// Starts a delivery; the sender feeds it with changes.
+/// Starts a delivery and returns the sender of its changes.
 fn started(
     webhook: &Uri,
     schema: EventSchema,
@@ -74,8 +74,8 @@ fn started(
     (sender, confirmation, tokio::spawn(delivery.run(receiver, token_of)))
 }
 
-/// The change that a delivered Event Grid notification tells, by its token.
-fn told(request: &Request<Bytes>) -> String {
+/// The token in a delivered Event Grid notification, which identifies the change.
+fn token_in(request: &Request<Bytes>) -> String {
     assert_eq!(request.headers()["aeg-event-type"], "Notification");
     let events: Value = serde_json::from_slice(request.body()).unwrap();
     assert_eq!(events.as_array().map(Vec::len), Some(1));
@@ -98,17 +98,17 @@ async fn events_follow_consent_in_order_and_are_retried() {
     reply.send(answer(200, r#"{"validationResponse":"code-1"}"#)).unwrap();
 
     let (first, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&first), "id=v;sn=1");
+    assert_eq!(token_in(&first), "id=v;sn=1");
     reply.send(answer(503, "")).unwrap();
     let (again, reply) = received.recv().await.unwrap();
-    assert_eq!((told(&again), again.body()), (told(&first), first.body()));
+    assert_eq!((token_in(&again), again.body()), (token_in(&first), first.body()));
     assert_eq!(again.headers()["aeg-delivery-count"], "1");
     reply.send(answer(200, "")).unwrap();
     let (second, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&second), "id=v;sn=2");
+    assert_eq!(token_in(&second), "id=v;sn=2");
     reply.send(answer(400, "")).unwrap();
     let (third, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&third), "id=v;sn=3", "400 is not repeated");
+    assert_eq!(token_in(&third), "id=v;sn=3", "400 is not retried");
     reply.send(answer(204, "")).unwrap();
     drop(changes);
     task.await.unwrap();
@@ -143,7 +143,7 @@ async fn a_confirmation_over_the_admin_port_is_consent() {
     assert!(confirmation.confirm("code-1"));
     changes.send(change(1)).unwrap();
     let (event, reply) = received.recv().await.unwrap();
-    assert_eq!(told(&event), "id=v;sn=1");
+    assert_eq!(token_in(&event), "id=v;sn=1");
     reply.send(answer(200, "")).unwrap();
     drop(unanswered);
     drop(changes);
@@ -151,12 +151,12 @@ async fn a_confirmation_over_the_admin_port_is_consent() {
 }
 
 #[tokio::test]
-async fn what_waits_is_bounded_and_the_newest_stay() {
+async fn the_queue_is_bounded_and_keeps_the_newest_events() {
     let (changes, mut receiver) = mpsc::unbounded_channel();
     let excess = 5;
     (0..MAXIMUM_WAITING as u64 + excess).for_each(|number| changes.send(change(number)).unwrap());
     let mut waiting = VecDeque::new();
-    // The work ends once everything has been taken in.
+    // The work ends after every change has been received.
     let taken = std::cell::Cell::new(0);
     let work = std::future::poll_fn(|context| {
         taken.set(taken.get() + 1);

@@ -5,7 +5,7 @@ fn rules(document: PlanDocument) -> Vec<RuleDocument> {
 }
 
 #[test]
-fn the_three_spellings_mean_the_same() {
+fn toml_json_and_words_give_the_same_plan() {
     let toml = r#"
         [[faults]]
         method = ["GET", "HEAD"]
@@ -43,7 +43,7 @@ fn every_kind_can_be_written_in_words() {
         "truncate after_bytes=10",
         "truncate after_bytes=10 framing=consistent",
         "write answer=lost",
-        "write answer=lost lands_after=2s",
+        "write answer=lost applied_after=2s",
         "write answer=late delay=3s",
         "write answer=unavailable retry_after=none",
         "no-link-on-304",
@@ -59,22 +59,22 @@ fn every_kind_can_be_written_in_words() {
 }
 
 #[test]
-fn nonsense_is_refused_by_position_and_reason() {
+fn invalid_words_are_refused_with_position_and_reason() {
     for (words, reason) in [
         ("", "unknown variant"),
         ("explode", "unknown variant `explode`"),
         ("delay", "exactly one of"),
         ("delay fixed=50", "expected a string"),
         ("delay fixed=1s uniform=1s..2s", "exactly one of"),
-        ("delay uniform=50ms..10ms", "goes down"),
-        ("delay uniform=50ms", "no range"),
+        ("delay uniform=50ms..10ms", "shorter one first"),
+        ("delay uniform=50ms", "not a range"),
         ("weak-etags x=1", "unknown field `x`"),
         ("throttle per=0", "expected a string"),
         ("throttle per=0s", "longer than 0"),
         ("throttle probability=2", "between 0 and 1"),
         ("unavailable status=404", "5xx"),
         ("slow-body chunk_bytes=0 interval=1s", "at least 1"),
-        ("write answer=late lands_after=1s", "lands_after"),
+        ("write answer=late applied_after=1s", "applied_after"),
         ("throttle method=G(T", "method"),
         ("throttle policy=x", "unknown variant `x`"),
     ] {
@@ -86,7 +86,7 @@ fn nonsense_is_refused_by_position_and_reason() {
 }
 
 #[test]
-fn malformed_texts_are_refused_with_the_place() {
+fn malformed_documents_are_refused_with_the_place() {
     for text in ["", "[]", "{\"faults\": 1}", "{\"fault\": []}", "{\"faults\": [}"] {
         let error = PlanDocument::from_json(text.as_bytes()).expect_err(text).to_string();
         assert!(error.contains("line 1"), "{text}: {error}");

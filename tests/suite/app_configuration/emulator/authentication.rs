@@ -1,4 +1,5 @@
-//! Access keys, bearer tokens and read-only credentials (protocol §8, §9).
+//! Authentication: access keys (HMAC-SHA256), bearer tokens and read-only credentials. A 401 has one challenge for each
+//! configured scheme; a write with a read-only credential gets 403.
 
 use tagalong::internals::clock::{Clock, Timestamp};
 use tagalong::internals::emulator::authentication::Permission;
@@ -44,7 +45,7 @@ fn challenges(reply: &Reply) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_signed_request_is_answered_whatever_form_its_date_has() {
+async fn a_signed_request_is_answered_with_every_form_of_date() {
     let origin = guarded();
     let put = "/kv/k%20%C3%A9?api-version=1.0&label=%00";
     let written = send(
@@ -98,7 +99,7 @@ async fn refusals_are_empty_with_one_challenge_for_each_scheme_and_no_token() {
         assert_eq!(challenges(&reply), [challenge.as_str(), "Bearer"], "{fields:?}");
         assert!(!reply.headers.contains_key("sync-token") && reply.headers.contains_key("x-ms-request-id"));
     }
-    // The credential goes before everything that the request says.
+    // The credential is checked before the rest of the request.
     assert_eq!(send(&origin, "POST", "/nowhere", &[], "").await.status, 401);
 }
 
@@ -148,6 +149,6 @@ async fn the_recorded_request_of_the_python_client_is_answered() {
         .header("Authorization", "HMAC-SHA256 Credential=test-id&SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature=HS1i2Qu6/U3J0YQ914NX0rj+CHCrZMlwiDfkujvZuPY=")
         .body(http_body_util::Empty::<bytes::Bytes>::new())
         .unwrap();
-    let reply = Emulator::new(settings, Clock::manual(now), 1).handle(request).await;
-    assert_eq!(reply.status(), 404, "authenticated; the key-value is not there");
+    let reply = Emulator::new(settings, Clock::manual(now), 1).respond(request).await;
+    assert_eq!(reply.status(), 404, "authenticated; the key-value is missing");
 }

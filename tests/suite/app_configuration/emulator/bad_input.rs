@@ -1,4 +1,5 @@
-//! Everything malformed gets its 4xx, and nothing panics (protocol §3.3, §5, §6).
+//! Every malformed request gets its 4xx, and no request makes the emulator panic. A 400 has a problem document that
+//! names the parameter.
 
 use proptest::prelude::*;
 use tagalong::internals::emulator::Settings;
@@ -42,7 +43,7 @@ async fn filters_and_positions_are_refused_by_name_and_place() {
         }
         assert_eq!((reply.status, reply.json()), (400, expected), "{target}");
         assert_eq!(reply.header("content-type"), "application/problem+json; charset=utf-8");
-        assert!(!reply.headers.contains_key("sync-token"), "none on 400");
+        assert!(!reply.headers.contains_key("sync-token"), "a 400 has no token");
         assert_eq!(origin.send("HEAD", target, &[], "").await.body.len(), 0);
     }
     for path in ["/kv", "/revisions", "/keys", "/labels"] {

@@ -1,4 +1,4 @@
-//! The check of a condition and the write are one step.
+//! The check of a condition and the write are one atomic step.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ async fn sixty_four_writers_lose_no_update() {
                 loop {
                     let read = origin.get("/kv/counter").await;
                     let count: u64 = read.json()["value"].as_str().unwrap().parse().unwrap();
-                    // Lets another writer in between, so that conditions do fail.
+                    // Lets another writer run between the read and the write, so that some conditions fail.
                     tokio::task::yield_now().await;
                     let condition = format!("if-match: {}", read.header("etag"));
                     let body = format!("{{\"value\":\"{}\"}}", count + 1);
@@ -40,14 +40,14 @@ async fn sixty_four_writers_lose_no_update() {
         });
     }
     let refused: u64 = writers.join_all().await.into_iter().sum();
-    assert!(refused > 0, "writers must have met");
+    assert!(refused > 0, "no condition failed: make writers overlap");
     let total = WRITERS as u64 * INCREMENTS;
     assert_eq!(origin.get("/kv/counter").await.json()["value"], total.to_string());
     assert_eq!(origin.emulator.sequence_number(), total + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_creators_one_succeeds() {
+async fn one_of_many_concurrent_creations_succeeds() {
     let origin = Arc::new(Origin::new(Settings::default()));
     let (barrier, mut creators) = (Arc::new(Barrier::new(WRITERS)), tokio::task::JoinSet::new());
     for _ in 0..WRITERS {

@@ -1,4 +1,5 @@
-//! `/kv/{key}` and `/locks/{key}` (protocol §2, §3, §4.1 to §4.4, §7).
+//! `/kv/{key}` and `/locks/{key}`: conditions, labels, locks, `$select`, api-versions, media types, ids and
+//! `Accept-Datetime`.
 
 use tagalong::internals::emulator::Settings;
 
@@ -51,7 +52,7 @@ async fn reads_follow_the_matrix_in_every_api_version() {
                 assert_eq!(has_tag, expected == 200, "{condition}: {reply:?}");
                 assert_eq!(reply.headers.contains_key("last-modified"), expected == 200);
                 assert_eq!(reply.headers.contains_key("content-type"), expected == 200);
-                // That nothing is there goes before every condition.
+                // A missing key-value gives 404 before any condition is checked.
                 let missing =
                     origin.send(method, &format!("/kv/none?api-version={version}"), &[&condition], "").await;
                 assert_eq!((missing.status, missing.body.len()), (404, 0), "{condition}");
@@ -118,7 +119,7 @@ async fn a_written_key_value_is_shown_whole_and_identity_comes_from_the_url() {
                 "last_modified": "2025-11-21T10:00:00+00:00"})
         );
     }
-    // Raw and encoded slashes are the same key; no label is another key-value.
+    // Raw and encoded slashes are the same key. The key without a label is another key-value.
     assert_eq!(origin.get("/kv/new/key%201?label=prod").await.status, 200);
     assert_eq!(origin.get("/kv/new/key%201").await.status, 404);
 }
@@ -129,11 +130,15 @@ async fn absent_empty_and_nul_labels_are_one() {
     for target in ["/kv/k", "/kv/k?label=", "/kv/k?label=%00", "/kv/k?Label=%00", "/kv/%6B"] {
         assert_eq!(origin.get(target).await.json()["etag"], etag.as_str(), "{target}");
     }
-    assert_eq!(origin.get("/kv/k?label=*").await.status, 404, "a label of one key-value is no filter");
+    assert_eq!(
+        origin.get("/kv/k?label=*").await.status,
+        404,
+        "the label of a single key-value is not a filter"
+    );
 }
 
 #[tokio::test]
-async fn keys_with_reserved_characters_live_their_whole_life() {
+async fn keys_with_reserved_characters_are_written_read_and_deleted() {
     let origin = Origin::new(Settings::default());
     for key in [
         "a*b",
@@ -184,7 +189,7 @@ async fn locks_protect_and_change_the_tag_once() {
         );
         assert!(refused.headers.contains_key("sync-token"));
     }
-    // The condition goes before the lock.
+    // The condition is checked before the lock.
     let stale = origin.send("DELETE", "/kv/k", &["if-match: \"x\""], "").await;
     assert_eq!(stale.status, 412);
     let unlocked = origin.send("DELETE", "/locks/k", &[], "").await;
@@ -193,7 +198,7 @@ async fn locks_protect_and_change_the_tag_once() {
 }
 
 #[tokio::test]
-async fn a_deletion_shows_what_it_deleted() {
+async fn a_deletion_answers_with_the_deleted_state() {
     let (origin, etag) = with_key().await;
     let deleted = origin.send("DELETE", "/kv/k", &[], "").await;
     assert_eq!((deleted.status, deleted.header("etag")), (200, format!("\"{etag}\"").as_str()));
@@ -296,7 +301,7 @@ async fn methods_that_are_not_offered_are_405_without_a_body() {
 }
 
 #[tokio::test]
-async fn time_travel_shows_what_was_strictly_before() {
+async fn accept_datetime_shows_the_state_strictly_before() {
     let (origin, _) = with_key().await;
     origin.clock.advance(std::time::Duration::from_secs(60));
     origin.put("/kv/k", "later").await;
@@ -325,7 +330,7 @@ async fn time_travel_shows_what_was_strictly_before() {
 }
 
 #[tokio::test]
-async fn the_strict_mode_demands_a_strategy_for_every_write() {
+async fn require_if_match_demands_a_strategy_for_every_write() {
     let origin = Origin::new(Settings { require_if_match: true, ..Settings::default() });
     let json = "content-type: application/json";
     let body = "{\"value\":\"1\"}";
@@ -352,11 +357,11 @@ async fn the_strict_mode_demands_a_strategy_for_every_write() {
     assert_eq!(origin.send("PUT", "/kv/k", &[json, "if-match: *"], "{\"value\":\"4\"}").await.status, 200);
     assert_eq!(origin.get("/kv/k").await.status, 200, "reads need no strategy");
     let created = origin.send("PUT", "/kv/absent", &[json, "if-match: *"], body).await;
-    assert_eq!(created.status, 200, "the last writer wins where there was none before, too");
+    assert_eq!(created.status, 200, "`If-Match: *` creates a missing key-value too");
     let deleted = origin.send("DELETE", "/kv/none", &["if-match: *"], "").await;
     assert_eq!(deleted.status, 204);
     assert_eq!(origin.send("PUT", "/kv/other", &[json, "if-match: \"x\""], body).await.status, 412);
     let ordinary = Origin::new(Settings::default());
     let refused = ordinary.send("PUT", "/kv/absent", &[json, "if-match: *"], body).await;
-    assert_eq!(refused.status, 412, "the service itself wants something to be there");
+    assert_eq!(refused.status, 412, "without --require-if-match the condition needs an existing key-value");
 }

@@ -1,4 +1,5 @@
-//! `/kv`, `/keys` and `/labels`: filters, pages, page tags (protocol §4.5, §4.7, §5, §6).
+//! `/kv`, `/keys` and `/labels`: filters, pages, page tags. A 304 to a page carries its `Link`, and page tags are shown
+//! from api-version `2023-10-01` on.
 
 use tagalong::internals::emulator::Settings;
 
@@ -17,7 +18,7 @@ async fn filtered() -> Origin {
 }
 
 #[tokio::test]
-async fn filters_choose_what_the_table_says() {
+async fn filters_select_the_key_values_of_the_table() {
     let origin = filtered().await;
     for (query, expected) in [
         ("", "app:a app:a/dev app:b/prod b*/prod b,c tagged/test"),
@@ -90,8 +91,8 @@ async fn pages_follow_each_other_and_the_last_is_never_empty() {
             );
             assert_eq!(head.header("content-length"), reply.body.len().to_string());
             let Some(next) = reply.next() else { break };
-            let (before_after, token) = next.split_once("&after=").expect("after is there, and not first");
-            assert_eq!(before_after, first, "parameters stay as they were written");
+            let (before_after, token) = next.split_once("&after=").expect("after is present and not first");
+            assert_eq!(before_after, first, "parameters stay as sent");
             assert!(
                 token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
                 "{token}"
@@ -130,7 +131,7 @@ async fn page_tags_are_compared_in_every_version_and_shown_from_2023_10_01() {
             ] {
                 let reply = origin.send(method, &target, &[&condition], "").await;
                 assert_eq!(reply.status, expected, "{version} {condition}");
-                // Clients stop paging at a 304 without a link, and miss what changed later.
+                // Clients stop at a 304 without a link and miss changes on later pages.
                 assert_eq!(reply.next().is_some(), expected != 412, "{version} {condition}");
                 if expected == 304 {
                     assert!(reply.body.is_empty() && reply.header("etag").is_empty());
@@ -159,7 +160,7 @@ async fn page_tags_change_with_items_and_with_further_pages_and_not_with_select(
 }
 
 #[tokio::test]
-async fn a_page_that_shrinks_under_a_reader_neither_repeats_nor_loses() {
+async fn a_list_that_shrinks_between_pages_repeats_and_loses_no_item() {
     let origin = Origin::new(Settings::default());
     origin.fill("k", 150).await;
     let next = origin.get("/kv").await.next().unwrap();
@@ -170,7 +171,7 @@ async fn a_page_that_shrinks_under_a_reader_neither_repeats_nor_loses() {
 }
 
 #[tokio::test]
-async fn names_come_once_in_order_and_without_a_tag() {
+async fn each_name_is_listed_once_in_order_and_without_a_tag() {
     let origin = Origin::new(Settings { page_size: 2, ..Settings::default() });
     for target in ["/kv/a", "/kv/a?label=x", "/kv/a?label=y", "/kv/b", "/kv/c?label=x", "/kv/gone?label=gone"]
     {
@@ -210,7 +211,7 @@ async fn names_come_once_in_order_and_without_a_tag() {
 }
 
 #[tokio::test]
-async fn lists_travel_in_time_too() {
+async fn lists_answer_accept_datetime() {
     let origin = Origin::new(Settings { page_size: 1, ..Settings::default() });
     origin.put("/kv/a", "1").await;
     origin.put("/kv/b?label=l", "1").await;
@@ -226,7 +227,7 @@ async fn lists_travel_in_time_too() {
         origin.send("GET", "/kv", &[then, &format!("if-none-match: {}", reply.header("etag"))], "").await;
     assert_eq!((unchanged.status, unchanged.header("link")), (304, link));
     let last = origin.send("GET", &reply.next().unwrap(), &[then, "if-none-match: *"], "").await;
-    assert_eq!((last.status, last.header("link")), (304, ""), "never the original alone on a 304");
+    assert_eq!((last.status, last.header("link")), (304, ""), "a 304 never carries rel=\"original\" alone");
     for (target, expected) in [("/keys", 2), ("/labels", 2)] {
         let mut count = 0;
         let mut next = Some(target.to_owned());

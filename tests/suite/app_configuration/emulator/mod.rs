@@ -1,4 +1,5 @@
-//! The emulator, in memory and on sockets, against tables made from the protocol: endpoint × condition × api-version.
+//! The emulator, in memory and on sockets, against tables of the service's contract: endpoint × condition ×
+//! api-version.
 
 mod authentication;
 mod bad_input;
@@ -12,7 +13,7 @@ mod sockets;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use serde_json::Value;
 use tagalong::internals::clock::{Clock, Timestamp};
 use tagalong::internals::emulator::{Emulator, Settings};
@@ -20,7 +21,7 @@ use tagalong::internals::emulator::{Emulator, Settings};
 /// Fri, 21 Nov 2025 10:00:00 GMT.
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
 
-/// Every api-version that the protocol names, oldest first.
+/// Every stable api-version of the service, oldest first.
 pub(crate) const VERSIONS: [&str; 9] = [
     "1.0",
     "2022-11-01-preview",
@@ -33,13 +34,13 @@ pub(crate) const VERSIONS: [&str; 9] = [
     "2026-08-01-preview",
 ];
 
-/// An emulator with a clock that stands still until it is moved.
+/// An emulator with a manual clock.
 pub(crate) struct Origin {
     pub(crate) emulator: Emulator,
     pub(crate) clock: Clock,
 }
 
-/// What came back.
+/// A response of the emulator.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -53,7 +54,7 @@ impl Origin {
         Self { emulator: Emulator::new(settings, clock.clone(), 1), clock }
     }
 
-    /// Sends a request; fields are written `name: value`. Targets without an api-version get the newest stable one.
+    /// Sends a request. Fields have the form `name: value`. A target without an api-version gets the newest stable one.
     pub(crate) async fn send(&self, method: &str, target: &str, fields: &[&str], body: &str) -> Reply {
         let target = if target.contains("api-version") {
             target.to_owned()
@@ -76,8 +77,7 @@ impl Origin {
             request = request.header(name, value.trim_start());
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
-        let (head, body) = self.emulator.handle(request).await.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let (head, body) = self.emulator.respond(request).await.into_parts();
         Reply { status: head.status.as_u16(), headers: head.headers, body }
     }
 
@@ -117,7 +117,7 @@ impl Reply {
         self.header("sync-token").split_once(";sn=").unwrap().1.parse().unwrap()
     }
 
-    /// The target of the next page, from `Link`; must be that of the body, where there is one.
+    /// The target of the next page, from `Link`. It must equal `@nextLink` of the body, if there is a body.
     pub(crate) fn next(&self) -> Option<String> {
         let link = self.header("link");
         let next = link

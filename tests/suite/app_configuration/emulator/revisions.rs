@@ -1,4 +1,5 @@
-//! `/revisions` (protocol §4.6).
+//! `/revisions`: every version of a key-value, newest first, without deletions; filters, conditions and `Range:
+//! items=`.
 
 use tagalong::internals::emulator::Settings;
 
@@ -17,7 +18,7 @@ async fn with_history(page_size: usize) -> Origin {
 }
 
 #[tokio::test]
-async fn every_version_newest_first_and_no_deletion() {
+async fn revisions_are_listed_newest_first_without_deletions() {
     let expected = ["a//3", "a//2", "a//1", "a/l/3", "a/l/2", "a/l/1", "b//1", "b//1"];
     for page_size in [1, 2, 3, 8, 100] {
         let origin = with_history(page_size).await;
@@ -77,7 +78,7 @@ async fn ranges_of_items_are_answered_in_part() {
 }
 
 #[tokio::test]
-async fn revisions_are_forgotten_after_their_retention() {
+async fn revisions_are_dropped_after_their_retention() {
     let retention = std::time::Duration::from_secs(3_600);
     let origin = Origin::new(Settings { retention, ..Settings::default() });
     origin.put("/kv/a", "1").await;

@@ -1,4 +1,5 @@
-//! `/snapshots`, `/operations` and `/kv?snapshot=` (protocol §2.3, §4.8).
+//! `/snapshots`, `/operations` and `/kv?snapshot=`: the life cycle of a snapshot, its conditions, its composition and
+//! its items.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ async fn a_snapshot_lives_from_provisioning_to_its_end() {
     assert_eq!(created.sequence_number(), 5);
     assert_eq!(create(&origin, "s1", PROD).await.json()["type"], "https://azconfig.io/errors/already-exists");
 
-    // Looks like valid content, and is not.
+    // An empty list while the snapshot is provisioning.
     let early = origin.get("/kv?snapshot=s1").await;
     assert_eq!((early.status, early.items("key").len()), (200, 0));
     let operation = origin.get("/operations?snapshot=s1").await;
@@ -67,7 +68,7 @@ async fn a_snapshot_lives_from_provisioning_to_its_end() {
     assert!(json.get("expires").is_none());
     assert_ne!(json["etag"], created.json()["etag"]);
 
-    // What it holds never changes.
+    // The items never change.
     origin.put("/kv/app:a?label=prod", "changed").await;
     let items = origin.get("/kv?snapshot=s1").await;
     assert_eq!(
@@ -114,7 +115,7 @@ async fn conditions_on_a_snapshot_follow_the_matrix() {
             assert_eq!(reply.status, read, "{method} {condition}");
             assert_eq!(reply.header("etag"), if read == 412 { "" } else { &etag });
         }
-        // The state that it already has: nothing changes, so one snapshot serves every row.
+        // The requested status is the current one, so the snapshot does not change and serves every row.
         let patched =
             origin.send("PATCH", "/snapshots/s", &[JSON, &condition], r#"{"status":"ready"}"#).await;
         assert_eq!(patched.status, patch, "{condition}");

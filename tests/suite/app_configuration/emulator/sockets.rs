@@ -99,7 +99,7 @@ async fn one_connection_serves_many_requests_and_ends_when_told() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_to_who_speaks_it() {
+async fn a_client_with_prior_knowledge_gets_http_2() {
     let origin = Origin::new(Settings::default());
     let client = connect(&origin, CancellationToken::new());
     let (mut sender, connection) =
@@ -116,7 +116,7 @@ async fn a_shutdown_ends_the_listener_and_idle_connections() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (closing, service) = (CancellationToken::new(), service(&origin));
-    let server = tokio::spawn(serve(listener, closing.clone().cancelled_owned(), move |request| {
+    let server = tokio::spawn(serve(listener, closing.clone(), move |request| {
         let service = service.clone();
         async move { service.answer(request).await }
     }));
@@ -126,14 +126,14 @@ async fn a_shutdown_ends_the_listener_and_idle_connections() {
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 200");
     closing.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_options_is_said_before_anything_listens() {
+async fn invalid_options_are_refused_before_any_socket_is_bound() {
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed.json");
     std::fs::write(&seed, "{\"items\":[\n{\"value\":\"v\"}]}").unwrap();

@@ -1,20 +1,18 @@
-//! Asking the origin for a retrieval: with all who ask for the same, or alone; and what answers when it does not.
+//! Fetching from the origin: shared with all that ask for the same, or for one request alone.
 
+use super::Proxy;
 use super::destination::Destination;
 use super::outcome::Outcome;
-use super::{Proxy, RequestContext};
+use super::request_context::RequestContext;
 use crate::decide::ForwardReason;
-use crate::decide::collapsing::{may_be_handed, may_collapse, may_join};
-use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
+use crate::decide::collapsing::{may_collapse, may_follow, may_share_result};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
-use crate::sync_token::coverage::CoverageVerdict;
-use crate::sync_token::session::Snapshot;
 use crate::upstream::collapse::Role;
-use crate::upstream::retrieval::{Failure, LeaderResult, SharedResult};
+use crate::upstream::retrieval::{LeaderResult, SharedResult};
 
 impl Proxy {
-    /// Asks upstream, together with everyone who asks for the same.
+    /// Asks upstream, together with all that ask for the same.
     pub(super) async fn fetch(
         &self,
         to: &Destination,
@@ -23,15 +21,15 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         if !context.proven
             || !may_collapse(&context.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.hit_for_miss.contains(&context.request.key)
+            || to.upstream.hit_for_miss.contains(&context.request.sharing_key())
         {
             return self.fetch_unshared(to, context, reason, true, None).await;
         }
         let mut joined: Option<CacheKey> = None;
         let mut collapsed = None;
-        // Twice at most: who was on the fetch of another variant has seen by then which fields select, and takes his own. And a
-        // failure is for its leader alone (RFC 9111 §4), but it may pass: one of those who waited asks again, not all at once. After
-        // a second failure each asks for himself: to go on would serve them one after the other.
+        // At most twice. A request that followed the fetch of another variant knows by then which fields select, and joins that of its
+        // own. A failure is for its leader alone (RFC 9111 §4), but it may pass: one of the followers asks again, not all at once.
+        // After a second failure each asks for itself: going on would serve them one after the other.
         for _ in 0..2 {
             if let Some(failure) = to.upstream.throttled(&context.request.fields, self.clock.now()) {
                 return self.without_origin(to, context, failure, None);
@@ -40,12 +38,16 @@ impl Proxy {
             if joined.as_ref() == Some(&collapse_key) {
                 break;
             }
-            match self.join(to, &context, &collapse_key) {
+            let follows_any = !to.upstream.session.clauses().joiner_checks_snapshot;
+            let satisfies = |covers| {
+                follows_any || may_follow(&context.request, context.verdict(to, covers), &context.rules)
+            };
+            match to.upstream.join(&collapse_key, satisfies) {
                 (Role::Lead(leader), snapshot) => {
                     let (answer, answered) = tokio::sync::oneshot::channel();
-                    // Held while this caller waits, so that the fetch knows that somebody does.
+                    // Held while this caller waits, so that the fetch is not abandoned.
                     let _follower = leader.follow();
-                    tokio::spawn(to.plan(&context, true).run(leader, snapshot, answer));
+                    tokio::spawn(context.retrieval(to, true).run(leader, snapshot, answer));
                     return match answered.await {
                         Ok(answer) => self.led(to, context, answer, reason, collapsed),
                         Err(_) => {
@@ -57,7 +59,7 @@ impl Proxy {
                     let starts_later = follower.starts_later;
                     match follower.result().await {
                         Some(SharedResult::Response(shared))
-                            if may_be_handed(&context.request, &shared.response, starts_later) =>
+                            if may_share_result(&context.request, &shared.response, starts_later) =>
                         {
                             return Ok(Outcome::shared(context.request, shared, reason, Some(true)));
                         }
@@ -75,29 +77,6 @@ impl Proxy {
         self.fetch_unshared(to, context, reason, true, Some(false)).await
     }
 
-    fn join(
-        &self,
-        to: &Destination,
-        context: &RequestContext,
-        collapse_key: &CacheKey,
-    ) -> (Role<SharedResult>, Option<Snapshot>) {
-        let joins_anything = !to.upstream.session.clauses().joiner_checks_snapshot;
-        let mut snapshot = None;
-        let role = to.upstream.collapsing.join(
-            collapse_key,
-            |covers| {
-                joins_anything || may_join(&context.request, context.verdict(to, covers), &context.rules)
-            },
-            || {
-                let taken = to.upstream.session.snapshot(&[]);
-                let covers = taken.covers;
-                snapshot = Some(taken);
-                covers
-            },
-        );
-        (role, snapshot)
-    }
-
     /// Asks upstream for this request alone.
     pub(super) async fn fetch_unshared(
         &self,
@@ -111,11 +90,11 @@ impl Proxy {
             return self.without_origin(to, context, failure, None);
         }
         let snapshot = to.upstream.session.snapshot(&[]);
-        let answer = to.plan(&context, validate).ask(snapshot, std::future::pending()).await;
+        let answer = context.retrieval(to, validate).ask(snapshot, std::future::pending()).await;
         self.led(to, context, answer, reason, collapsed)
     }
 
-    /// What the one who asked upstream gets.
+    /// What the request gets that caused the fetch.
     fn led(
         &self,
         to: &Destination,
@@ -124,14 +103,7 @@ impl Proxy {
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Result<Outcome, ProxyError> {
-        let hit_for_miss = &to.upstream.hit_for_miss;
-        match &answer {
-            LeaderResult::Stored { .. } => hit_for_miss.remove(&context.request.key),
-            LeaderResult::Alone(alone) if alone.not_stored.is_lasting() && !alone.may_pass() => {
-                hit_for_miss.insert(&context.request.key);
-            }
-            _ => {}
-        }
+        to.upstream.remember_hit_for_miss(&context.request, &answer);
         match answer {
             LeaderResult::Shared(SharedResult::Response(shared)) => {
                 Ok(Outcome::shared(context.request, shared, reason, collapsed))
@@ -148,67 +120,23 @@ impl Proxy {
             LeaderResult::Only { response, status, not_stored } => {
                 Ok(Outcome::only(context.request, response, status, reason, not_stored))
             }
-            LeaderResult::Alone(alone) => Ok(Outcome::alone(&context.request, alone, reason, collapsed)),
+            LeaderResult::Alone(alone) => Ok(Outcome::unshared(&context.request, alone, reason, collapsed)),
         }
     }
 
-    /// What may answer although the origin does not (design, section 3, `when_disconnected`).
-    pub(super) fn without_origin(
-        &self,
-        to: &Destination,
-        context: RequestContext,
-        failure: Failure,
-        reason: Option<ForwardReason>,
-    ) -> Result<Outcome, ProxyError> {
-        let stored = to.upstream.stored(&context.request).filter(|_| context.proven);
-        let verdict =
-            stored.as_ref().map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
-        let now = self.clock.now();
-        let error = match disconnected(
-            &context.request,
-            stored.as_deref(),
-            verdict,
-            failure.why,
-            &context.rules,
-            now,
-        ) {
-            Ok(reuse) => match stored {
-                Some(stored) => return Ok(Outcome::stale(context.request, stored, reuse, reason)),
-                None => failure.error,
-            },
-            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => failure.error,
-            Err(refusal) => {
-                ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) }
-            }
-        };
-        match reason {
-            Some(reason) => Ok(Outcome::failed(error, reason)),
-            None => Err(error),
-        }
-    }
-
+    /// Validates in the background, unless a fetch for the same is under way or the upstream asked to be left alone.
     pub(super) fn validate_in_background(&self, to: &Destination, context: &RequestContext) {
         if to.upstream.throttled(&context.request.fields, self.clock.now()).is_some() {
             return;
         }
-        let mut snapshot = None;
-        let role = to.upstream.collapsing.join(
-            &to.upstream.collapse_key(&context.request),
-            |_| true,
-            || {
-                let taken = to.upstream.session.snapshot(&[]);
-                let covers = taken.covers;
-                snapshot = Some(taken);
-                covers
-            },
-        );
-        if let Role::Lead(leader) = role {
-            let plan = to.plan(context, true);
+        let collapse_key = to.upstream.collapse_key(&context.request);
+        if let (Role::Lead(leader), snapshot) = to.upstream.join(&collapse_key, |_| true) {
+            let retrieval = context.retrieval(to, true);
             tokio::spawn(async move {
                 let (answer, _answered) = tokio::sync::oneshot::channel();
-                // Nobody waits for it, and still it is to be read to its end.
+                // No caller waits for it, and still it is read to its end.
                 let _follower = leader.follow();
-                plan.run(leader, snapshot, answer).await;
+                retrieval.run(leader, snapshot, answer).await;
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Rule 27: `Cache-Status` on every answer.
+//! `Cache-Status` on every answer (RFC 9211).
 
 use crate::support::answer::Answer;
 use crate::support::scene::Scene;
@@ -12,16 +12,14 @@ async fn a_miss_then_a_hit() {
     scene.pass_seconds(20);
     let status = scene.get("/a").await.cache_status();
     assert_eq!((status.hit, status.fwd, status.ttl), (true, None, Some(40)));
-    assert!(status.key.is_none(), "the key is the operator's to show");
+    assert!(status.key.is_none(), "the key is hidden by default");
 }
 
 #[tokio::test]
-async fn stale_and_validated() {
+async fn a_validated_stale_response_says_so() {
     let scene = Scene::rfc9111().await;
-    scene.on("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody");
+    scene.store_aged("/a", "200\nCache-Control: max-age=10\nETag: \"a\"\n\nbody", 11).await;
     scene.on("/a", "304\nETag: \"a\"");
-    scene.get("/a").await;
-    scene.pass_seconds(11);
     let status = scene.get("/a").await.cache_status();
     assert_eq!((status.fwd.as_deref(), status.fwd_status, status.stored), (Some("stale"), Some(304), true));
 }
@@ -49,7 +47,7 @@ async fn a_field_from_upstream_is_appended_to() {
 }
 
 #[tokio::test]
-async fn errors_of_our_own_carry_it_too() {
+async fn errors_of_the_sidecar_carry_cache_status() {
     let mut scene = Scene::rfc9111().await;
     scene.on("/bad", Answer::silence());
     let status = scene.get("/bad").await.cache_status();
@@ -63,7 +61,7 @@ async fn errors_of_our_own_carry_it_too() {
 }
 
 #[tokio::test]
-async fn the_key_is_shown_where_the_operator_says_so() {
+async fn the_key_is_shown_only_if_configured() {
     let scene = Scene::with(&["upstream.sharing=rfc9111", "upstream.show_cache_key=true"]).await;
     scene.on("/a?b=\"c\\d", "200\nCache-Control: max-age=60\n\nx");
     scene.on("/kv/a?b=1", "200\nCache-Control: max-age=60\n\nx");
@@ -76,7 +74,7 @@ async fn the_key_is_shown_where_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn a_304_to_a_caller_carries_it() {
+async fn a_304_to_a_caller_carries_cache_status() {
     let scene = Scene::rfc9111().await;
     scene.on("/a", "200\nCache-Control: max-age=60\nETag: \"a\"\n\nx");
     scene.get("/a").await;

@@ -1,0 +1,159 @@
+//! Requests that the store has no part in: passed on as they are, or written through.
+
+use std::sync::Arc;
+
+use http::header::RANGE;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::Proxy;
+use super::destination::Destination;
+use super::outcome::Outcome;
+use super::request_context::PassThrough;
+use crate::body::FlowingBody;
+use crate::config::CachingRules;
+use crate::decide::{BypassReason, ForwardReason};
+use crate::error::ProxyError;
+use crate::headers::survey::FieldSet;
+use crate::identify::{Bypassed, Identified};
+use crate::presented_request::PresentedRequest;
+use crate::profile;
+use crate::stored_response::CacheKey;
+use crate::sync_token::aggregate::Presented;
+use crate::transport::caller_body::read_or_stream;
+use crate::upstream::pass_through::PassedRequest;
+use crate::upstream::unknown_tokens::ResolvedTokens;
+
+impl Proxy {
+    /// A request that is no retrieval, or none that the cache understands.
+    pub(super) async fn pass_through(
+        &self,
+        to: &Destination,
+        request: PassThrough,
+    ) -> Result<Outcome, ProxyError> {
+        let PassThrough { identified, target, rules, body } = request;
+        match identified {
+            Identified::Cacheable(post) => {
+                let (method, fields) = (post.method.clone(), post.fields.clone());
+                self.write(to, method, target, fields, Some(Arc::unwrap_or_clone(post)), rules, body).await
+            }
+            Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
+                self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await
+            }
+            Identified::Bypass(bypassed) => {
+                let reason = match bypassed.reason {
+                    profile::UnkeyedReason::Method => ForwardReason::Method,
+                    reason => ForwardReason::Bypass(BypassReason::Unkeyed(reason)),
+                };
+                let shows = shown_by_bypassed(to, &bypassed, &target);
+                self.pass(to, bypassed.method, target, bypassed.fields, shows, reason, &rules, body).await
+            }
+        }
+    }
+
+    /// Passes a request on that the cache has no part in. `shows` is the key of which its answer shows the state.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    pub(super) async fn pass(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        shows: Option<CacheKey>,
+        reason: ForwardReason,
+        rules: &CachingRules,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
+        match to.upstream.resolve_tokens(&fields, &method, &target, None, rules).await {
+            ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
+            ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
+            ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+        }
+        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
+        Ok(match to.upstream.forward_safe(forwarded, rules).await {
+            Ok(answer) => Outcome::passed(&method, answer, reason),
+            Err(failure) => Outcome::failed(failure.error, reason),
+        })
+    }
+
+    /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
+    /// feed later retrievals (`caching.md` rule 20).
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    async fn write(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        post: Option<PresentedRequest>,
+        rules: Arc<CachingRules>,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        let shows = post.as_ref().map(|post| post.key.clone()).or_else(|| shown_key(to, &fields, &target));
+        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
+        let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
+        Ok(match written {
+            Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
+            Err(failure) => Outcome::failed(failure.error, ForwardReason::Method),
+        })
+    }
+
+    async fn forwarded(
+        &self,
+        to: &Destination,
+        method: Method,
+        target: PathAndQuery,
+        fields: HeaderMap,
+        shows: Option<CacheKey>,
+        body: FlowingBody,
+    ) -> Result<PassedRequest, ProxyError> {
+        let mut limits = self.body_limits;
+        if to.upstream.credential.signs_body() {
+            limits.buffered_bytes = limits.limit_bytes;
+        }
+        let unknown_tokens = match to.upstream.session.requirement(&fields) {
+            Presented::Unknown(values) => values,
+            Presented::Known { .. } => Vec::new(),
+        };
+        let body = read_or_stream(body, limits).await?;
+        let body_deadline = limits.deadline;
+        Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
+    }
+}
+
+/// The key of the plain retrieval of a target.
+fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
+    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
+    let identity = to.identity(fields);
+    Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
+}
+
+/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows some
+/// items of a list, or is not understood, shows a state of its own. A range of bytes has the validators of the whole (RFC 9110
+/// §15.3.7), and an origin may answer it with the whole (§14.2).
+fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
+    let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
+    if !is_retrieval || bypassed.reason == profile::UnkeyedReason::AcceptDatetime {
+        return None;
+    }
+    let plain = shown_key(to, &bypassed.fields, target);
+    match (plain, bypassed.fields.get(RANGE)) {
+        (Some(key), Some(range))
+            if !is_of_bytes(range) && !to.upstream.profile.is_dated(key.canonical_target()) =>
+        {
+            let part = format!("{}\0{}", key.canonical_target(), String::from_utf8_lossy(range.as_bytes()));
+            Some(key.of_target(&part))
+        }
+        (Some(key), _) => Some(key),
+        (None, _) => {
+            let identity = to.identity(&bypassed.fields);
+            Some(CacheKey::new(&to.upstream.name, &identity.partition, target.as_str()))
+        }
+    }
+}
+
+fn is_of_bytes(range: &HeaderValue) -> bool {
+    let unit = range.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+    unit.trim_ascii().eq_ignore_ascii_case(b"bytes")
+}

@@ -1,0 +1,81 @@
+//! The request context: made once, when a request is identified, and handed from stage to stage.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::uri::PathAndQuery;
+
+use super::destination::Destination;
+use crate::body::FlowingBody;
+use crate::config::CachingRules;
+use crate::credentials::partition::Identity;
+use crate::identify::{self, Identified};
+use crate::presented_request::PresentedRequest;
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{Coverage, CoverageVerdict};
+use crate::upstream::retrieval::Retrieval;
+
+/// A retrieval, with what every stage needs to know of it.
+#[derive(Clone)]
+pub(super) struct RequestContext {
+    pub(super) request: Arc<PresentedRequest>,
+    pub(super) target: PathAndQuery,
+    /// The rules of its route.
+    pub(super) rules: Arc<CachingRules>,
+    /// What its caller's sync tokens demand.
+    pub(super) presented: Presented,
+    /// Its caller has proved that it may see what is stored.
+    pub(super) proven: bool,
+}
+
+/// A request that the store has no part in.
+pub(super) struct PassThrough {
+    pub(super) identified: Identified,
+    pub(super) target: PathAndQuery,
+    pub(super) rules: Arc<CachingRules>,
+    pub(super) body: FlowingBody,
+}
+
+impl RequestContext {
+    /// What the rules of coverage say about answering this request from what has this coverage.
+    pub(super) fn verdict(&self, to: &Destination, covers: Coverage) -> CoverageVerdict {
+        to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
+    }
+
+    /// How it is fetched. `validate`: by validating what is stored, if anything is.
+    pub(super) fn retrieval(&self, to: &Destination, validate: bool) -> Retrieval {
+        Retrieval {
+            upstream: Arc::clone(&to.upstream),
+            request: Arc::clone(&self.request),
+            target: self.target.clone(),
+            rules: Arc::clone(&self.rules),
+            validate,
+        }
+    }
+}
+
+impl Destination {
+    /// Under which identity a request with these fields is stored.
+    pub(super) fn identity(&self, fields: &HeaderMap) -> Identity {
+        if self.upstream.credential.forwards_callers() {
+            self.partitions.storing_identity(fields, self.rules.sharing)
+        } else {
+            Identity::SHARED
+        }
+    }
+
+    pub(super) fn identifying<'a>(
+        &'a self,
+        rules: &'a CachingRules,
+        identity: &'a Identity,
+    ) -> identify::Destination<'a> {
+        identify::Destination {
+            upstream: &self.upstream.name,
+            origin: &self.origin,
+            partition: &identity.partition,
+            private_partition: identity.is_private,
+            profile: &*self.upstream.profile,
+            rules,
+        }
+    }
+}

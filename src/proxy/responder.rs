@@ -1,0 +1,220 @@
+//! Responding: the answer with the fields of the sidecar, counted and logged.
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::Proxy;
+use super::destination::Destination;
+use super::outcome::{Outcome, Reply};
+use super::rewrite::{CallersView, rewritten};
+use super::write_strategy::CallersResource;
+use crate::body::FlowingBody;
+use crate::clock::{Clock, Timestamp};
+use crate::credentials::unauthorized::SentCredential;
+use crate::decide::age::current_age;
+use crate::error::ProxyError;
+use crate::headers::cache_status::CacheStatus;
+use crate::headers::via::Pseudonym;
+use crate::logging::Access;
+use crate::metrics::UpstreamMetrics;
+use crate::respond::{self, OwnFields};
+use crate::stored_response::CacheKey;
+
+/// Makes the answer to one request: what is known of it before it is judged.
+pub(super) struct Responder {
+    /// Index of the destination.
+    destination: usize,
+    via: HeaderValue,
+    view: Option<CallersView>,
+    proof: SentCredential,
+    access: Option<Box<AccessFacts>>,
+    /// What the answer shows of which resource to whom, and the method of the request.
+    shown: Option<Box<(CallersResource, Method)>>,
+}
+
+/// Kept only if somebody reads the access log.
+struct AccessFacts {
+    started: Timestamp,
+    method: Method,
+    path: String,
+    traceparent: Option<HeaderValue>,
+}
+
+impl Responder {
+    pub(super) fn new(
+        head: &Parts,
+        is_encrypted: bool,
+        destination: usize,
+        to: &Destination,
+        shown: Option<CallersResource>,
+        pseudonym: &Pseudonym,
+        clock: &Clock,
+    ) -> Self {
+        let access = Access::is_wanted().then(|| {
+            Box::new(AccessFacts {
+                started: clock.now(),
+                method: head.method.clone(),
+                path: head.uri.path().to_owned(),
+                traceparent: head.headers.get("traceparent").cloned(),
+            })
+        });
+        // Retrievals name no new places.
+        let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
+            CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
+        });
+        let upstream = &to.upstream;
+        let proof = SentCredential::of(&*upstream.credential, &head.headers, upstream.client.authority());
+        let shown = shown.map(|shown| Box::new((shown, head.method.clone())));
+        Self { destination, via: pseudonym.value(head.version), view, proof, access, shown }
+    }
+
+    /// Index of the destination.
+    pub(super) const fn destination(&self) -> usize {
+        self.destination
+    }
+
+    /// What the answer shows of which resource to whom.
+    pub(super) fn shown(&self) -> Option<&CallersResource> {
+        self.shown.as_ref().map(|shown| &shown.0)
+    }
+
+    /// The answer.
+    pub(super) fn respond(
+        self,
+        proxy: &Proxy,
+        outcome: Result<Outcome, ProxyError>,
+    ) -> Response<FlowingBody> {
+        let Some(to) = proxy.destinations.get(self.destination) else { return without_destination() };
+        let metrics = proxy.metrics.upstream(self.destination);
+        Responding { responder: self, proxy, to, metrics }.respond(outcome)
+    }
+}
+
+/// A responder with what it needs of the proxy.
+struct Responding<'a> {
+    responder: Responder,
+    proxy: &'a Proxy,
+    to: &'a Destination,
+    metrics: &'a UpstreamMetrics,
+}
+
+impl Responding<'_> {
+    fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
+        let (response, word) = match outcome {
+            Ok(outcome) => self.answer(outcome),
+            Err(error) => {
+                let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
+                self.fail(&error, status)
+            }
+        };
+        if let Some(facts) = &self.responder.access {
+            self.log(facts, response.status(), word);
+        }
+        if let Some(shown) = self.responder.shown {
+            let (resource, method) = *shown;
+            self.proxy.known_tags.note(resource, &method, response.status(), response.headers());
+        }
+        response
+    }
+
+    fn answer(&self, outcome: Outcome) -> (Response<FlowingBody>, &'static str) {
+        if let Some(error) = outcome.explanation(self.responder.proof, self.to) {
+            let fwd_status = Some(StatusCode::UNAUTHORIZED);
+            let status = CacheStatus { detail: Some(error.reason()), fwd_status, ..outcome.status };
+            return self.fail(&error, status);
+        }
+        let Outcome { status, reply, withheld, own_sync_token } = outcome;
+        if let Reply::Failed(error) = &reply {
+            return self.fail(error, status);
+        }
+        self.count(&status, &reply);
+        let key = match &reply {
+            Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
+            _ => None,
+        };
+        let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
+        let sync_token = own_sync_token.or_else(|| self.to.upstream.session.response_line());
+        let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
+        let mut answer = self.reply(reply, own);
+        if !withheld.is_empty() {
+            respond::add_withheld(answer.headers_mut(), withheld);
+        }
+        (answer, status.fwd.unwrap_or("hit"))
+    }
+
+    fn fail(
+        &self,
+        error: &ProxyError,
+        cache_status: CacheStatus<'_>,
+    ) -> (Response<FlowingBody>, &'static str) {
+        self.proxy.metrics.refused(error.reason());
+        tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
+        let sync_token = self.to.upstream.session.response_line();
+        let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
+        let mut answer = respond::from_error(error, own);
+        self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
+        (answer, error.reason())
+    }
+
+    fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
+        let profile = &*self.to.upstream.profile;
+        match reply {
+            Reply::Stored { request, response, age_seconds, .. } => {
+                let now = || self.proxy.clock.now();
+                let age_seconds = age_seconds.unwrap_or_else(|| current_age(&response, now()).as_secs());
+                self.proxy.heads.answer(&request, &response, age_seconds, own, profile)
+            }
+            Reply::Upstream { status, mut fields, body } => {
+                for name in profile.absolute_fields() {
+                    if let (Some(value), Some(view)) = (fields.get(name), &self.responder.view)
+                        && let Some(through_here) = rewritten(value, &self.to.origin, view)
+                    {
+                        fields.insert(name, through_here);
+                    }
+                }
+                respond::from_upstream(status, fields, body, own)
+            }
+            Reply::Failed(error) => respond::from_error(&error, own),
+        }
+    }
+
+    fn count(&self, status: &CacheStatus<'_>, reply: &Reply) {
+        let requests = &self.metrics.requests;
+        match status.fwd {
+            None => requests.hit.inc(),
+            Some(word) => requests.forwarded(word),
+        }
+        if status.collapsed == Some(true) {
+            requests.collapsed.inc();
+        } else if status.stored {
+            requests.stored.inc();
+        }
+        if let Some(detail) = status.detail {
+            requests.detail(detail);
+        }
+        if let Reply::Stored { response, came_from_origin: false, .. } = reply {
+            requests.body_bytes_saved.inc_by(response.body.len() as u64);
+        }
+    }
+
+    fn log(&self, facts: &AccessFacts, status: StatusCode, word: &str) {
+        Access {
+            upstream: &self.to.upstream.name,
+            method: &facts.method,
+            path: &facts.path,
+            status,
+            cache_status: word,
+            took: self.proxy.clock.now().since(facts.started),
+            traceparent: facts.traceparent.as_ref().and_then(|value| value.to_str().ok()),
+        }
+        .log();
+    }
+}
+
+/// A configuration always has an upstream; this answers all the same if it has none.
+pub(super) fn without_destination() -> Response<FlowingBody> {
+    let mut response = Response::new(FlowingBody::Empty);
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}

@@ -1,0 +1,220 @@
+//! A retrieval that the store does not answer: what its sync tokens demand is resolved, what was decided is done, and where the
+//! origin cannot be reached, what is stored may answer all the same.
+//!
+//! ```text
+//! unknown sync tokens? ── resolve ──▶ look up ──▶ Reuse     from the store
+//!                                                 Refuse    504: the caller forbids asking
+//!                                                 Forward   by itself (no-store), or passed on (a condition for the origin)
+//!                                                 Validate  a list that contains it first, or itself ──▶ fetch
+//!                                                 Fetch     ──▶ fetch
+//! ```
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::ETAG;
+
+use super::Proxy;
+use super::destination::Destination;
+use super::look_up::LookUp;
+use super::outcome::Outcome;
+use super::request_context::RequestContext;
+use crate::body::FlowingBody;
+use crate::decide::age::current_age;
+use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
+use crate::decide::list_first::validates_list_first;
+use crate::decide::storable::NotStored;
+use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness};
+use crate::error::{ProxyError, RefusalReason, Refused};
+use crate::stored_response::{CacheKey, StoredResponse};
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::upstream::pass_through::PassedAnswer;
+use crate::upstream::retrieval::{Failure, UnsharedAnswer};
+use crate::upstream::unknown_tokens::ResolvedTokens;
+
+impl Proxy {
+    /// Answers from the store. What may be stale while it is validated is validated in the background.
+    pub(super) fn hit(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        stored: Arc<StoredResponse>,
+        reuse: Reuse,
+    ) -> Outcome {
+        if reuse.staleness == Staleness::WhileRevalidate {
+            self.validate_in_background(to, context);
+        }
+        Outcome::hit(Arc::clone(&context.request), stored, reuse)
+    }
+
+    /// Resolves first what the caller's unknown token values include, then looks up and retrieves.
+    pub(super) async fn resolve_and_retrieve(
+        &self,
+        to: &Destination,
+        context: RequestContext,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
+        let RequestContext { request, target, rules, .. } = &context;
+        let resolved = to
+            .upstream
+            .resolve_tokens(&request.fields, &request.method, target, Some(&request.key), rules)
+            .await;
+        let context = match resolved {
+            ResolvedTokens::Demands(presented) => RequestContext { presented, ..context },
+            ResolvedTokens::Unknown(presented, failure) => {
+                return self.without_origin(to, RequestContext { presented, ..context }, failure, None);
+            }
+            ResolvedTokens::Refused(answer) => {
+                return Ok(Outcome::passed(&context.request.method, answer, reason));
+            }
+            ResolvedTokens::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
+                // That answer was asked for without the caller's condition.
+                let reason = ForwardReason::Bypass(BypassReason::Precondition);
+                let found = LookUp { decision: Decision::Forward(reason), stored: None };
+                return self.retrieve(to, context, found, body).await;
+            }
+            ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
+                return self.fetch_unshared(to, context, reason, true, None).await;
+            }
+            ResolvedTokens::StillUnknown { answer, replaced_ours: false } => {
+                let PassedAnswer { head, body, .. } = answer;
+                let unshared = UnsharedAnswer { head, body, not_stored: NotStored::UnknownSyncToken };
+                return Ok(Outcome::unshared(&context.request, unshared, reason, None));
+            }
+        };
+        let found = self.look_up(to, &context);
+        match (found.decision, found.stored) {
+            // The origin was asked before: this is no hit.
+            (Decision::Reuse(reuse), Some(stored)) => {
+                Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
+            }
+            (decision, stored) => self.retrieve(to, context, LookUp { decision, stored }, body).await,
+        }
+    }
+
+    /// Does what was decided for a retrieval that is no hit.
+    pub(super) async fn retrieve(
+        &self,
+        to: &Destination,
+        context: RequestContext,
+        found: LookUp,
+        body: FlowingBody,
+    ) -> Result<Outcome, ProxyError> {
+        match found.decision {
+            Decision::Refuse => Err(only_if_cached()),
+            Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)) => {
+                let RequestContext { request, target, rules, .. } = context;
+                let shows = Some(request.key.clone());
+                let (method, fields) = (request.method.clone(), request.fields.clone());
+                let answer = self.pass(to, method, target, fields, shows, reason, &rules, body).await?;
+                if let Some(stored) = found.stored
+                    && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
+                {
+                    // It tells of a newer state than the stored one.
+                    to.upstream.outdate(&request.key, &stored);
+                }
+                Ok(answer)
+            }
+            Decision::Forward(reason) => self.fetch_unshared(to, context, reason, false, None).await,
+            Decision::Validate(reason) => {
+                let list =
+                    found.stored.and_then(|stored| self.list_to_validate(to, &context, &stored, reason));
+                let Some(list) = list else { return self.fetch(to, context, reason).await };
+                // What became of the list is told by what is stored now.
+                let _list = self.fetch(to, list, reason).await;
+                let found = self.look_up(to, &context);
+                match (found.decision, found.stored) {
+                    (Decision::Reuse(reuse), Some(stored)) => {
+                        Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
+                    }
+                    _ => self.fetch(to, context, reason).await,
+                }
+            }
+            Decision::Fetch(reason) => self.fetch(to, context, reason).await,
+            Decision::Reuse(_) => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
+        }
+    }
+
+    /// The list to validate in the place of a stored item. Not where callers prove themselves: a list may not be theirs to see.
+    fn list_to_validate(
+        &self,
+        to: &Destination,
+        item: &RequestContext,
+        stored: &StoredResponse,
+        reason: ForwardReason,
+    ) -> Option<RequestContext> {
+        let upstream = &to.upstream;
+        if upstream.credential.forwards_callers() {
+            return None;
+        }
+        let list =
+            upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
+        let now = self.clock.now();
+        let answers = |key: &CacheKey| {
+            let stored = upstream.stored_for(key, &item.request.fields)?;
+            let scope = upstream.order_scope(key, &item.rules);
+            let verdict = upstream.session.verdict(stored.covers, &Presented::NOTHING, scope, |write| {
+                upstream.profile.touches(write, key.canonical_target())
+            });
+            let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
+            Some(is_fresh && verdict == CoverageVerdict::Covered)
+        };
+        let stale_items = list
+            .item_targets()
+            .filter(|target| answers(&list.request.key.of_target(target)) == Some(false))
+            .count();
+        // What is no longer stored would be fetched anew, with its body.
+        let list_answers = answers(&list.request.key)?;
+        validates_list_first(reason, list_answers, stale_items).then(|| RequestContext {
+            request: Arc::new(list.request.as_validation()),
+            target: list.target.clone(),
+            rules: Arc::clone(&list.rules),
+            presented: Presented::NOTHING,
+            proven: true,
+        })
+    }
+
+    /// What may answer although the origin does not (`when_disconnected`).
+    pub(super) fn without_origin(
+        &self,
+        to: &Destination,
+        context: RequestContext,
+        failure: Failure,
+        reason: Option<ForwardReason>,
+    ) -> Result<Outcome, ProxyError> {
+        let stored = to.upstream.stored(&context.request).filter(|_| context.proven);
+        let verdict =
+            stored.as_ref().map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
+        let now = self.clock.now();
+        let error = match disconnected(
+            &context.request,
+            stored.as_deref(),
+            verdict,
+            failure.why,
+            &context.rules,
+            now,
+        ) {
+            Ok(reuse) => match stored {
+                Some(stored) => return Ok(Outcome::stale(context.request, stored, reuse, reason)),
+                None => failure.error,
+            },
+            Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => failure.error,
+            Err(refusal) => {
+                ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) }
+            }
+        };
+        match reason {
+            Some(reason) => Ok(Outcome::failed(error, reason)),
+            None => Err(error),
+        }
+    }
+}
+
+fn only_if_cached() -> ProxyError {
+    ProxyError::Refused(Refused::new(
+        RefusalReason::OnlyIfCached,
+        "Nothing stored may answer this, and only-if-cached forbids asking upstream. Send the request without it",
+    ))
+}

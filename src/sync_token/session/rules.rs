@@ -1,0 +1,144 @@
+//! What an answer that shows a change does to what is required, and what rules 1 to 3 say about reuse. The module above the
+//! session states them.
+
+use std::sync::atomic::Ordering;
+
+use super::{Received, Session, Snapshot, State};
+use crate::sync_token::aggregate::Presented;
+use crate::sync_token::coverage::{Coverage, CoverageVerdict, UncoveredReason};
+use crate::sync_token::resource_order::OrderScope;
+
+/// How an answer that shows a change counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revelation {
+    /// `required` rises to its token.
+    Raises,
+    /// What it shows is known to be included in `required`: it counts, and raises nothing.
+    Included,
+}
+
+impl<F> Session<F> {
+    /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
+    /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
+    /// before anyone sees the answer.
+    #[must_use]
+    pub fn reveal(
+        &self,
+        snapshot: &Snapshot,
+        received: &Received,
+        revelation: Revelation,
+        scope: OrderScope,
+    ) -> Coverage {
+        let covers = snapshot.covers;
+        let mut state = self.lock();
+        if self.is_of_an_earlier_epoch(covers) {
+            return covers;
+        }
+        let was_sent_after = match scope {
+            OrderScope::Upstream => covers.sent_order > self.required_order.load(Ordering::SeqCst),
+            OrderScope::Resource(resource) => {
+                self.resource_orders.was_sent_after(resource, covers.sent_order)
+            }
+        };
+        // Of `required` as it is on arrival: then it includes whatever was shown in between as well.
+        let stands_in = snapshot.sent_newest
+            && covers.newest_version >= state.aggregate.required_version()
+            && was_sent_after;
+        let tokens_tell = !received.tokens.is_empty() && state.aggregate.moved();
+        let number = state.revelations + 1;
+        match (scope, revelation) {
+            (OrderScope::Resource(resource), _) if !tokens_tell => {
+                self.resource_orders.reveal(resource, state.sent_order, number);
+                state.revelations = number;
+                state.aggregate.require(&received.tokens);
+                if received.tokens.is_empty() {
+                    // It bears upon nothing else.
+                    return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
+                }
+            }
+            (_, Revelation::Included) if !self.clauses.exempted_are_revelations => return covers,
+            (_, Revelation::Included) => {}
+            (_, Revelation::Raises) => {
+                state.aggregate.require(&received.tokens);
+                state.raised_at = state.raised_at.max(received.origin_time);
+                if !tokens_tell {
+                    self.required_order.store(state.sent_order, Ordering::SeqCst);
+                }
+            }
+        }
+        state.revelations = number;
+        state.latest_revelation = number;
+        self.publish(&state);
+        Coverage { revelation: if stands_in { self.number_of_latest(&state) } else { 0 }, ..covers }
+    }
+
+    /// The mistake of counting what was received as covered, for the test that shows why it is one.
+    #[must_use]
+    pub fn covers_as_received(&self, covers: Coverage) -> Coverage {
+        if self.clauses.sent_not_received {
+            return covers;
+        }
+        Coverage { newest_version: self.lock().aggregate.version(), ..covers }
+    }
+
+    /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
+    /// for what the order of sending counts where tokens do not tell.
+    #[must_use]
+    pub fn verdict(
+        &self,
+        covers: Coverage,
+        presented: &Presented,
+        scope: OrderScope,
+        touches: impl Fn(&F) -> bool,
+    ) -> CoverageVerdict {
+        // `open_writes` first: a write that closes in between has set the position before it left this count.
+        let quiet = self.open_writes.load(Ordering::SeqCst) == 0
+            && self.closed_position.load(Ordering::SeqCst) == covers.closed_position;
+        if !quiet
+            && self.clauses.covers_writes
+            && let Some(reason) = self.lock().writes.outdates(covers, self.clauses, touches)
+        {
+            return CoverageVerdict::Outdated(reason);
+        }
+        match presented {
+            Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
+            _ if self.clauses.covers_required && !self.covers_required(covers, scope) => {
+                CoverageVerdict::Unverified(UncoveredReason::Change)
+            }
+            Presented::Known { required_version } if covers.newest_version < *required_version => {
+                CoverageVerdict::Unverified(UncoveredReason::SyncToken)
+            }
+            Presented::Known { .. } => CoverageVerdict::Covered,
+        }
+    }
+
+    fn covers_required(&self, covers: Coverage, scope: OrderScope) -> bool {
+        // What was fixed in one epoch may be otherwise in the next.
+        if covers.is_immutable() && !self.is_of_an_earlier_epoch(covers) {
+            return true;
+        }
+        let is_latest =
+            covers.revelation != 0 && covers.revelation == self.latest_revelation.load(Ordering::SeqCst);
+        // An overflowed aggregate publishes numbers that no coverage can have.
+        let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst);
+        match scope {
+            _ if !self.clauses.order_stands_in_for_tokens => is_latest || includes,
+            OrderScope::Upstream => {
+                is_latest || (includes && covers.sent_order > self.required_order.load(Ordering::SeqCst))
+            }
+            OrderScope::Resource(resource) => {
+                (is_latest || includes) && self.resource_orders.covers(resource, covers)
+            }
+        }
+    }
+
+    /// The number by which the latest revelation is known. Off the clause it is the mistake of knowing it by the token of its
+    /// answer.
+    pub(super) fn number_of_latest(&self, state: &State<F>) -> u64 {
+        if self.clauses.latest_revelation_by_counter {
+            state.latest_revelation
+        } else {
+            state.aggregate.required_version()
+        }
+    }
+}

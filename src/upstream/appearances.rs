@@ -1,0 +1,65 @@
+//! Resources that were shown to exist. A list that does not contain such a one, and is then found unchanged, shows that it has been
+//! deleted: its entity tag is that of before, and a change all the same.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many are remembered. What was shown before a forgotten one counts as changed.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// The resources that answers have shown to exist, and not as they were shown before.
+#[derive(Debug, Default)]
+pub struct Appearances(Mutex<Log>);
+
+#[derive(Debug, Default)]
+struct Log {
+    /// The canonical target of each, with the position that the order of sending had reached; oldest first.
+    recent: VecDeque<(u64, Box<str>)>,
+    forgotten_order: u64,
+}
+
+impl Appearances {
+    /// Notes that an answer shows this resource to exist.
+    pub(super) fn note(&self, sent_order: u64, canonical_target: &str) {
+        let mut log = self.lock();
+        if log.recent.len() >= MAX_REMEMBERED
+            && let Some((forgotten, _)) = log.recent.pop_front()
+        {
+            log.forgotten_order = forgotten;
+        }
+        log.recent.push_back((sent_order, canonical_target.into()));
+    }
+
+    /// Those that were shown since something was sent at this position; `None` if some are forgotten.
+    pub(super) fn since(&self, sent_order: u64) -> Option<Vec<Box<str>>> {
+        let log = self.lock();
+        let later = log.recent.iter().rev().take_while(|(order, _)| *order >= sent_order);
+        (log.forgotten_order < sent_order).then(|| later.map(|(_, target)| target.clone()).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        // Nothing under this lock can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_since_is_known_until_it_is_forgotten() {
+        let appearances = Appearances::default();
+        assert_eq!(appearances.since(1), Some(vec![]));
+        appearances.note(5, "/kv/a");
+        appearances.note(6, "/kv/b");
+        assert_eq!(appearances.since(7), Some(vec![]));
+        assert_eq!(appearances.since(6), Some(vec!["/kv/b".into()]));
+        assert_eq!(appearances.since(5).map(|shown| shown.len()), Some(2));
+        for _ in 0..MAX_REMEMBERED - 1 {
+            appearances.note(9, "/kv/c");
+        }
+        assert_eq!(appearances.since(5), None);
+        assert!(appearances.since(6).is_some());
+    }
+}

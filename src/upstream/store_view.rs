@@ -1,0 +1,64 @@
+//! What the store holds for one upstream: looked up by request, put, and taken out.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::Upstream;
+use crate::headers::vary;
+use crate::presented_request::PresentedRequest;
+use crate::store::{StoreChange, Variants};
+use crate::stored_response::{CacheKey, StoredResponse};
+
+impl Upstream {
+    /// The stored response for a request: of the variants that its selecting header fields select, the most recent.
+    #[must_use]
+    pub fn stored(&self, request: &PresentedRequest) -> Option<Arc<StoredResponse>> {
+        self.stored_for(&request.key, &request.fields)
+    }
+
+    /// The same for a key and the fields of a request.
+    #[must_use]
+    pub fn stored_for(&self, key: &CacheKey, request_fields: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        select(&self.store.variants(key)?, request_fields).cloned()
+    }
+
+    /// Who shares a fetch: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
+    /// waits for an answer that was made for others.
+    #[must_use]
+    pub fn collapse_key(&self, request: &PresentedRequest) -> CacheKey {
+        let newest =
+            self.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
+        newest
+            .and_then(|newest| vary::same_fields(&newest.selecting, &request.fields))
+            .map_or_else(|| request.key.clone(), |selecting| request.key.of_variant(&selecting))
+    }
+
+    /// Stores a response unless what is there is newer; says whether it did.
+    pub fn put(&self, key: &CacheKey, mut response: StoredResponse) -> bool {
+        if response.covers.is_immutable() && self.session.is_of_an_earlier_epoch(response.covers) {
+            // It was under way at a reset: whatever is there is newer.
+            response.covers.newest_version = 0;
+        }
+        self.store.put(key, response)
+    }
+
+    /// Takes one stored response out, if it is still the one that is there.
+    pub fn outdate(&self, key: &CacheKey, outdated: &StoredResponse) {
+        self.store.update(key, &mut |current| {
+            let Some(variants) = current else { return StoreChange::Keep };
+            match variants.selected_by(&outdated.selecting) {
+                Some(held) if held.covers == outdated.covers => {
+                    variants.without(&outdated.selecting).map_or(StoreChange::Remove, StoreChange::Put)
+                }
+                _ => StoreChange::Keep,
+            }
+        });
+    }
+}
+
+/// Of the variants that a request selects, the most recent.
+#[must_use]
+pub fn select<'a>(variants: &'a Variants, request_fields: &HeaderMap) -> Option<&'a Arc<StoredResponse>> {
+    variants.as_slice().iter().find(|response| vary::selects(&response.selecting, request_fields))
+}
