@@ -26,7 +26,7 @@ pub use caching::CachingRules;
 pub use documented::DEFAULT_TOML;
 pub use effective::Effective;
 pub use endpoint::is_endpoint_of;
-pub use error::{ConfigError, ConfigErrors, Source};
+pub use error::ConfigErrors;
 pub use keys::flags;
 pub use layers::Layers;
 pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};

@@ -123,12 +123,19 @@ impl Upstream {
         };
         if !shown.is_stored
             && let (Some(stored), Some(held)) = (&stored, &held)
-            && (stored.covers.sent_order < snapshot.covers.sent_order
-                // What was sent earlier may have been answered later.
-                || !self.session.tokens_tell_states_apart())
-            && outdates(&state, held, false)
         {
-            self.outdate(shown.key, stored);
+            let outdates_stored = outdates(&state, held, false);
+            if outdates_stored
+                && (stored.covers.sent_order < snapshot.covers.sent_order
+                    // What was sent earlier may have been answered later.
+                    || !self.session.tokens_tell_states_apart())
+            {
+                self.outdate(shown.key, stored);
+            }
+            if !outdates_stored && !rules.related {
+                // Its origin may have made it for this caller alone: it says nothing of what others get.
+                return 0;
+            }
         }
         let known = ChangeContext {
             is_own: &|tag| self.session.wrote(tag),
