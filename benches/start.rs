@@ -103,7 +103,7 @@ fn start(origin_port: u16) -> (Child, Duration) {
     (sidecar, began.elapsed())
 }
 
-/// Whether somebody listens there, who then has to answer 200.
+/// Whether a process listens on the port. It must then answer 200.
 fn answers(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").expect("it reads");

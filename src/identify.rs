@@ -24,7 +24,8 @@ pub struct Destination<'a> {
     pub upstream: &'a str,
     /// Scheme and authority of the upstream.
     pub origin: &'a Uri,
-    /// The identity under which responses are obtained: second part of the cache key (design, section 4).
+    /// The identity under which responses are obtained: second part of the cache key, so that no response crosses
+    /// identities.
     pub partition: &'a str,
     /// Whether only one proven identity reaches that partition.
     pub private_partition: bool,
@@ -92,7 +93,7 @@ pub fn identify(
         if range == RangeField::Absent { survey.present.difference(FieldSet::RANGE) } else { survey.present };
     let bypass = |reason, fields| Ok(Identified::Bypass(Bypassed { reason, method: method.clone(), fields }));
 
-    // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
+    // POST is here because its answer may be stored for later retrievals (RFC 9110 §9.3.3).
     if !is_retrieval && method != Method::POST {
         return bypass(UnkeyedReason::Method, fields);
     }

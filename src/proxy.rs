@@ -80,7 +80,7 @@ pub struct Proxy {
     heads: HeadCache,
 }
 
-/// Who sent a request: the facts of its connection.
+/// The caller of a request: the facts of its connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The name of the listener that accepted the connection.
@@ -158,7 +158,7 @@ impl Proxy {
             Progress::Answered(response) => Either::Left(ready(Ok(response))),
             Progress::Waits(responder, next) => {
                 let proxy = Arc::clone(self);
-                // Boxed, so that a hit does not carry the room for all that may happen here.
+                // Boxed, so that the future of a hit stays small.
                 Either::Right(Box::pin(async move { Ok(proxy.finish(responder, next).await) }))
             }
         }
@@ -317,7 +317,7 @@ enum Progress {
 
 /// What a request waits for.
 enum Next {
-    /// Whether its caller is who it says.
+    /// The proof of its caller.
     Authenticate(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
     /// What lies beyond the store. The permit counts it among the requests in flight.
     Beyond(Box<Beyond>, RequestPermit),
@@ -335,7 +335,7 @@ enum Identification {
 #[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Step {
     Hit(Outcome),
-    /// Boxed, so that a hit does not carry the room for it.
+    /// Boxed, so that a hit stays small.
     Beyond(Box<Beyond>),
 }
 

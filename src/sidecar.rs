@@ -15,7 +15,7 @@ use crate::accept::{
     AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
     Workers, WorkersError,
 };
-use crate::admin::{AdminState, AdminUpstream, TokenError};
+use crate::admin::{AdminState, AdminUpstream, DoorError};
 use crate::config::{Config, Listener};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
@@ -42,7 +42,7 @@ pub enum SidecarError {
     Assemble(#[from] AssembleError),
     /// The admin token cannot be had.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] DoorError),
     /// The threads that serve callers cannot be had.
     #[error(transparent)]
     Workers(#[from] WorkersError),
@@ -74,7 +74,7 @@ pub enum SidecarError {
     },
 }
 
-/// A sidecar whose ports are open and which serves nobody yet.
+/// A sidecar whose ports are open and which serves no caller yet.
 pub struct Sidecar {
     proxy: Arc<Proxy>,
     listeners: Vec<(BoundListener, ListenerOptions)>,
@@ -154,7 +154,7 @@ impl Sidecar {
         Assembly::new(config, environment).map(drop)
     }
 
-    /// The path of requests, for those who want to walk it without a port.
+    /// The path of requests, for tests that use it without a port.
     #[must_use]
     pub const fn proxy(&self) -> &Arc<Proxy> {
         &self.proxy

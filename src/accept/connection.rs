@@ -95,16 +95,16 @@ where
     B::Error: Error + Send + Sync + 'static,
 {
     let transport = Watched::new(stream, Arc::clone(&activity));
-    let sees_departure = transport.sees_departure();
+    let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
     let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
         let mut builder = http1_or_http2(limits);
-        builder.http1().half_close(sees_departure);
+        builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
-        builder.half_close(sees_departure);
+        builder.half_close(detects_disconnect);
         let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
     }
@@ -203,7 +203,7 @@ impl<C: Drainable> Future for Driven<C> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
         let mut this = self.project();
-        // Before the order is read: whoever gives one afterwards finds the waker.
+        // Before the order is read: an order that is given afterwards then finds the waker.
         this.activity.served_by(context);
         match this.activity.order() {
             Order::Serve => {}
@@ -265,7 +265,7 @@ where
 }
 
 pin_project! {
-    /// A body whose end, or whose caller's departure, ends the service of its request.
+    /// A body. Its end, or that its caller disconnects, ends the service of its request.
     struct WatchedBody<B> {
         #[pin]
         body: B,

@@ -54,7 +54,7 @@ pub struct AcceptLimits {
     pub header_fields: usize,
     /// Most connections at once (503).
     pub connections: usize,
-    /// Most connections of one caller at once (503); 0 tells nobody apart.
+    /// Most connections of one caller at once (503); 0 is no limit.
     pub connections_per_caller: usize,
     /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
     pub request_header: Duration,
@@ -123,7 +123,7 @@ pub struct ListenerOptions {
     pub http2: bool,
     /// Set if callers speak TLS.
     pub tls: Option<TlsAcceptor>,
-    /// The users whose processes may connect to a Unix socket; `None`: whoever its mode lets in.
+    /// The users whose processes may connect to a Unix socket; `None`: those that its mode admits.
     pub users: Option<Arc<[u32]>>,
 }
 
@@ -220,7 +220,7 @@ impl Acceptor {
             return;
         }
         let limits = (self.limits.connections, self.limits.connections_per_caller);
-        let Some(place) = self.counts.take_place(&peer, limits) else {
+        let Some(permit) = self.counts.permit(&peer, limits) else {
             warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
             if options.tls.is_none() {
                 self.busy.answer(stream);
@@ -235,7 +235,7 @@ impl Acceptor {
         let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
         let (http2, tls) = (options.http2, options.tls.clone());
         tokio::spawn(async move {
-            let _held = (place, load);
+            let _held = (permit, load);
             let Entered { activity, .. } = &entered;
             let end = match handshake(stream, tls, activity).await {
                 Ok(stream) => connection::serve(stream, http2, service, &limits, Arc::clone(activity)).await,

@@ -27,20 +27,20 @@ impl Watched {
         Self { transport, activity, in_request_line: false, ended: false }
     }
 
-    /// Whether this transport itself sees a caller leave while its request is in service.
+    /// Whether this transport itself detects that a caller disconnects while its request is in service.
     ///
-    /// Otherwise hyper has to look, which it does by reading ahead: the request's head still lies in its read buffer then, so that
-    /// every request costs another buffer of 8 KiB, whether anybody waits for it or not.
-    pub(super) const fn sees_departure(&self) -> bool {
+    /// Otherwise hyper must detect it, which it does by reading ahead. The request's head is still in its read buffer then, so each
+    /// request costs another buffer of 8 KiB, even if no byte follows.
+    pub(super) const fn detects_disconnect(&self) -> bool {
         matches!(self.transport, Stream::Tcp(_))
     }
 
-    /// An error when the caller has closed its side while its request is in service: to close one's sending side counts as leaving,
-    /// as it does for hyper. hyper flushes whenever it is polled: that is also after the wake-up that a closed connection brings.
+    /// An error when the caller has closed its sending side while its request is in service: that counts as disconnected, as it does
+    /// for hyper. hyper flushes whenever it is polled, so also after the wake-up of a closed connection.
     ///
-    /// Behind bytes that nobody has taken yet (a pipelined request, the rest of a body) the end cannot be seen, neither here nor
-    /// by hyper. And an end that hyper has read itself it deals with itself: a body that broke off is refused by whoever reads it.
-    fn check_departure(&self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Behind unread bytes (a pipelined request, the rest of a body) the end cannot be detected, neither here nor by hyper. An end
+    /// that hyper has read is left to hyper: the reader of a body that broke off gets the error.
+    fn check_disconnect(&self, context: &mut Context<'_>) -> io::Result<()> {
         let Stream::Tcp(stream) = &self.transport else { return Ok(()) };
         if self.ended || !self.activity.is_in_http1_service() {
             return Ok(());
@@ -161,7 +161,7 @@ impl AsyncWrite for Watched {
         if polled.is_pending() {
             self.activity.wrote(false);
         } else {
-            self.check_departure(context)?;
+            self.check_disconnect(context)?;
         }
         polled
     }

@@ -57,7 +57,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A key that does not exist.
-    #[error("{source_of}: `{key}` is no key; did you mean `{nearest}`?")]
+    #[error("{source_of}: `{key}` is not a key; did you mean `{nearest}`?")]
     Unknown {
         /// The key as it was written.
         key: String,

@@ -33,7 +33,7 @@ pub(crate) trait Value: Sized + Default {
     /// What the value must look like where that does not depend on the key.
     const EXPECTED: &'static str = "";
 
-    /// Reads one text (a list reads `Many` instead); `None` if it is no value of this type, or out of the range of the key.
+    /// Reads one text (a list reads `Many` instead); `None` if it is not a value of this type, or out of the range of the key.
     fn parse(text: &str, key: &Key) -> Option<Self>;
 
     /// What the value must look like, to finish the sentence "write …".

@@ -270,7 +270,8 @@ mod tests {
                 .assignment("freshness=1s"),
         );
         assert!(
-            message.contains("t.toml:2: `limits.conections` is no key; did you mean `limits.connections`?"),
+            message
+                .contains("t.toml:2: `limits.conections` is not a key; did you mean `limits.connections`?"),
             "{message}"
         );
         assert!(message.contains("t.toml:3: `storr`"), "{message}");

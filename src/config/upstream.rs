@@ -307,8 +307,8 @@ impl Upstream {
             .unwrap_or_else(|| ProfileKind::suggested_by(self.url.host().unwrap_or_default()))
     }
 
-    /// Whether nobody chose the generic profile: the host is no name of App Configuration, which an emulator's and a private
-    /// name are not either.
+    /// Whether the generic profile is a default, not a choice: the host is not a name of App Configuration. Nor is that of an
+    /// emulator, or a private name of a store.
     #[must_use]
     pub fn is_generic_by_default(&self) -> bool {
         self.configured_profile.is_none() && self.profile() == ProfileKind::Generic

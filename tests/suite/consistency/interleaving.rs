@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// A token higher than the restored origin's, or a state that it never had and that nobody would ask for again.
+    /// A token higher than the restored origin's, or a state that it never had and that no request would validate.
     fn what_was_before_the_restoration_remains(&self) -> Option<String> {
         let log = self.origin.borrow();
         let line = self.session.response_line();

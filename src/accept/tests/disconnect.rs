@@ -55,7 +55,7 @@ async fn a_caller_that_leaves_over_tcp_takes_its_request_with_it() {
                     began.notify_one();
                     let _left = left;
                     std::future::pending::<()>().await;
-                    unreachable!("nobody waits that long");
+                    unreachable!("no caller waits that long");
                 }
                 let first =
                     futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"part"))) });
