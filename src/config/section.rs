@@ -6,18 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroize as _;
 
 use super::error::Source;
-use super::key::{Key, Shape, Value, Written};
+use super::key::{Key, Shape, Value, WrittenValue};
 
 /// The value of a key with where it came from.
 pub(crate) struct Layered {
     pub(crate) key: &'static Key,
-    pub(crate) written: Written,
+    pub(crate) written: WrittenValue,
     pub(crate) source: Source,
 }
 
 impl Drop for Layered {
     fn drop(&mut self) {
-        if let (Shape::Secret, Written::One(text)) = (self.key.shape, &mut self.written) {
+        if let (Shape::Secret, WrittenValue::One(text)) = (self.key.shape, &mut self.written) {
             text.zeroize();
         }
     }
