@@ -47,7 +47,7 @@ pub struct AdminState {
 
 type Answer = Response<Full<Bytes>>;
 
-/// What stands at a path: the method it takes and what it does.
+/// The endpoint at a path: the method that it takes and what it does.
 enum Page {
     Live,
     Ready,

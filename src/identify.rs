@@ -55,7 +55,7 @@ pub struct Bypassed {
     pub fields: HeaderMap,
 }
 
-/// Makes out what a request asks for. The guard has let it pass; `survey` is that of its header section, and `has_body` says
+/// Identifies what a request asks for. The guard has admitted it; `survey` is that of its header section, and `has_body` says
 /// whether any content follows.
 ///
 /// # Errors
@@ -80,11 +80,11 @@ pub fn identify(
     if survey.has(FieldSet::HOP_BY_HOP.union(FieldSet::TRANSFER_ENCODING)) {
         remove_hop_by_hop(&mut fields);
     } else if survey.has(FieldSet::CONNECTION) {
-        // The only one, and it names no others: as nearly all callers send it.
+        // One line with one member: the usual case.
         fields.remove(CONNECTION);
     }
     if survey.has(FieldSet::EXPECT) {
-        // Met here: the body is read before, or while, it is passed on.
+        // The sidecar itself meets the expectation: it reads the body before, or while, it is passed on.
         fields.remove(EXPECT);
     }
     let range =
@@ -155,7 +155,7 @@ fn target_uri(origin: &Uri, target: &PathAndQuery) -> Uri {
     parts.scheme = origin.scheme().cloned();
     parts.authority = origin.authority().cloned();
     parts.path_and_query = Some(target.clone());
-    // The parts fit together whenever `origin` is one, which the configuration sees to.
+    // Valid because the configuration accepts only an origin here.
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target.clone()))
 }
 

@@ -227,7 +227,7 @@ pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
     }
 }
 
-/// Tells the caller what went wrong and what to do about it.
+/// The answer to a failure: what went wrong and what to do next.
 #[must_use]
 pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBody> {
     let mut response = from_problem(&error.problem(), own);

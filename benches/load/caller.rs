@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// Changes one key after the other, as the scenario says, until it is over.
+/// Changes one key after the other, as the scenario says, until its end.
 pub(crate) async fn write(mut writer: Connection, shared: Rc<Shared>) {
     let scenario = shared.scenario;
     let every = match scenario.writes {

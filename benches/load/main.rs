@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench load                 every scenario as it is named, three minutes
 //! cargo bench --bench load -- --short      the same with shorter intervals, half a minute
-//! cargo bench --bench load -- --report     prints, and fails for nothing that is over its bound
+//! cargo bench --bench load -- --report     prints, and does not fail for a scenario over its bound
 //! ```
 //!
 //! The emulator and the sidecar of each scenario are processes of their own, at level `session`; all scenarios run at the
@@ -19,10 +19,10 @@
 //! | `forty`, `forty-tokens` | 40, one read a second each, freshness 10 s, callers without tokens and with | 1.15 × the least and the first round |
 //! | `hundred` | 100, one read a second each, freshness 30 s, three minutes | 1.1 × |
 //! | `lists-through`, `lists-beside` | 100, 20 callers that poll a list each freshness, one write every 2 s through the sidecar or beside it, two minutes | 1.1 × the least singly |
-//! | `outside-change` | 100, one change beside the sidecar that one caller looks at with `no-cache`, within one freshness | one validation a key, and the look |
+//! | `outside-change` | 100, one change beside the sidecar that one caller reads with `no-cache`, within one freshness | one validation a key, and that read |
 //! | `thousand`, `thousand-beside`, `thousand-through` | one, 1,000 callers that read it every 2 s, freshness 30 s, two minutes; no write, or one every 2 s | the least, and one lifetime more |
 //!
-//! In every scenario, besides: answers with a body (200) are at most the first of each resource and one for each change, all
+//! In every scenario: answers with a body (200) are at most the first of each resource and one for each change, all
 //! others are 304; no caller is shown an older state than any caller was shown before; and nothing older than the level allows is
 //! shown: what was written through the sidecar is read from then on, what was written beside it a lifetime later.
 

@@ -1,4 +1,4 @@
-//! The answer to a connection too many: 503 at once, never a hang.
+//! The answer to a connection over the limit: 503 at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Busy {
                 while stream.read(&mut unread).await? > 0 {}
                 Ok::<_, std::io::Error>(())
             };
-            // A caller that left, or does not read, gets nothing more.
+            // A caller that disconnected, or does not read, gets no more.
             let _ = tokio::time::timeout(LINGER, answered).await;
         });
     }

@@ -25,13 +25,13 @@ use super::watched::Watched;
 pub enum ConnectionEnd {
     /// Closed by either side between requests, or after an answer that said so.
     Closed,
-    /// The caller left in the middle of a request or of its answer.
+    /// The caller disconnected in the middle of a request or of its answer.
     CallerLeft,
     /// Not HTTP: hyper answered 400 by itself and closed.
     Malformed,
     /// The header section, its number of fields, or the target exceeds the limits: hyper answered 431 or 414 and closed.
     HeaderTooLarge,
-    /// An answer broke off, and the connection with it, so that the caller sees that it is incomplete.
+    /// An answer broke off. The connection is closed, so that the caller detects the incomplete answer.
     AnswerBrokeOff,
     /// The TLS handshake failed.
     TlsHandshake,
@@ -113,7 +113,7 @@ where
 /// hyper counts what it has buffered, which may be a read more than the header section.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
 
-/// hyper's number of field lines unless told otherwise. Telling it costs an allocation a request.
+/// hyper's default number of field lines. Setting another costs an allocation a request.
 const HYPER_HEADER_FIELDS: usize = 100;
 
 fn http1_only(limits: &AcceptLimits) -> http1::Builder {
@@ -189,7 +189,7 @@ where
 }
 
 pin_project! {
-    /// A connection that heeds orders from outside.
+    /// A connection that obeys orders from outside.
     struct Driven<C> {
         #[pin]
         connection: C,

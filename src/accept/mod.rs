@@ -1,8 +1,8 @@
-//! Listeners, connections, their limits and deadlines, and the graceful end.
+//! Listeners, connections, their limits and deadlines, and draining.
 //!
-//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says
-//! what it is doing and since when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many,
-//! `workers` spreads them over runtimes.
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` keeps
+//! its state and the time of the last change, `registry` sweeps slow and idle ones and drains all, `busy` answers those over the
+//! limit, `workers` spreads them over runtimes.
 
 mod activity;
 mod busy;
@@ -67,7 +67,7 @@ pub struct AcceptLimits {
 }
 
 impl AcceptLimits {
-    /// The limits of the configuration. A caller that takes nothing is given as long as one that says nothing.
+    /// The limits of the configuration. A caller that does not read gets the same time as one that does not send.
     #[must_use]
     pub fn new(limits: &Limits, deadlines: &Deadlines) -> Self {
         Self {
@@ -82,8 +82,8 @@ impl AcceptLimits {
         }
     }
 
-    /// How often connections are looked at: often enough that a deadline is missed by little, seldom enough not to be
-    /// noticed.
+    /// How often connections are checked: often enough that a deadline is missed by little, and rarely enough to cost
+    /// little.
     fn tick(&self) -> Duration {
         let shortest = self.request_header.min(self.idle).min(self.write_stall);
         (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500))

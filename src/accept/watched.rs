@@ -1,5 +1,5 @@
-//! The transport of a connection, watched: bytes that arrive, bytes that cannot be written, a caller that leaves while its
-//! request is in service, and a `#` where no target may have one.
+//! The transport of a connection, watched: bytes that arrive, bytes that cannot be written, a caller that disconnects while its
+//! request is in service, and a `#` in a request target.
 
 use std::io;
 use std::pin::Pin;
@@ -53,14 +53,13 @@ impl Watched {
     }
 }
 
-/// What no target may hold: hyper refuses it (400).
+/// A byte that a target must not contain: hyper refuses it (400).
 const REFUSED: u8 = b'<';
 
 /// Refuses a `#` in the request line that `received` begins in, and in those of pipelined requests behind it: `http::Uri` would
-/// cut target and query there without a word, and another resource than the one that was named would answer. Says whether the
-/// line has ended.
+/// cut the target there without an error, and another resource would answer. Returns whether the line has ended.
 fn refuse_fragment(received: &mut [u8]) -> bool {
-    // Asked about every request: one look is all that nearly all of them cost.
+    // On the path of every request: one search suffices for nearly all of them.
     if memchr(b'#', received).is_none() {
         return received.ends_with(b"\n") || memchr(b'\n', received).is_some();
     }
@@ -77,15 +76,14 @@ fn refuse_fragment(received: &mut [u8]) -> bool {
     has_ended
 }
 
-/// Where the request after this one begins, as far as the length of a body shows it; `received` begins with the end of a request
-/// line.
+/// Where the next request begins, if the head tells the length of the body. `received` begins with the end of a request line.
 fn next_request(received: &[u8]) -> Option<usize> {
     let head_length = head_length(received)?;
     let next = head_length.checked_add(body_length(&received[..head_length])?)?;
     (next <= received.len()).then_some(next)
 }
 
-/// Up to the empty line, it included; line feeds without carriage returns count, as they do for hyper.
+/// The length of a head with its empty line. Line feeds without carriage returns count, as they do for hyper.
 fn head_length(received: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', received).find_map(|line_end| match &received[line_end + 1..] {
         [b'\r', b'\n', ..] => Some(line_end + 3),
@@ -94,7 +92,7 @@ fn head_length(received: &[u8]) -> Option<usize> {
     })
 }
 
-/// By `Content-Length`; `None` for a body whose end cannot be told from the head.
+/// The length of a body by `Content-Length`; `None` if the head does not tell it.
 fn body_length(head: &[u8]) -> Option<usize> {
     let mut length = 0;
     for line in head.split(|byte| *byte == b'\n') {

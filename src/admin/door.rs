@@ -34,7 +34,7 @@ pub(super) fn admit(parts: &Parts, guard: &Guard) -> Result<(), &'static str> {
     if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin") {
         return Err("A browser sent this for another page: open the address itself");
     }
-    // Browsers of before `Sec-Fetch-Site` send `Origin` with whatever may change something.
+    // Browsers without `Sec-Fetch-Site` send `Origin` with all requests that may change state.
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority == host);
     if parts.headers.contains_key(ORIGIN) && !text(ORIGIN).is_some_and(own) {
         return Err("A page of another origin sent this: open the address itself");

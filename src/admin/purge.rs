@@ -1,4 +1,4 @@
-//! `POST /admin/purge`: which stored responses the operator wants gone.
+//! `POST /admin/purge`: which stored responses the operator removes.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Purge {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => formatter.write_str("all"),
-            // Queries tell what an application asks for: the log gets the path alone.
+            // A query may hold private data: the log gets the path alone.
             Self::Key(target) => write!(formatter, "key {}", target.path()),
             Self::Prefix(prefix) => {
                 write!(formatter, "prefix {}", prefix.split('?').next().unwrap_or_default())

@@ -50,7 +50,7 @@ pub enum WhenDisconnected {
     /// Those for which rule 3 holds: what is merely unverified is served and marked.
     #[default]
     UnlessOutdated,
-    /// Any, save those under `must-revalidate` and its kin.
+    /// Any, except those under `must-revalidate` and the like.
     Available,
 }
 

@@ -1,4 +1,4 @@
-//! Where the connection string of a credential leads: the origin of an upstream that is given no `url`.
+//! The endpoint of a connection string: the origin of an upstream without `url`.
 
 use http::Uri;
 use zeroize::Zeroizing;

@@ -102,7 +102,7 @@ impl ConfigError {
     }
 }
 
-/// Everything that is wrong with the configuration, so that it can be mended in one go: one line each.
+/// Everything that is wrong with the configuration, so that it can be mended at once: one line each.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

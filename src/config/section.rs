@@ -67,8 +67,8 @@ impl Section<'_> {
 }
 
 /// Declares a section: a struct, its `KEYS` and its `read`. A field is a key: its name (`as` another one in the file), its type
-/// (which says how it is read, see `values`), its default, and calls to the methods of [`Key`]. What stands under `beside` is no
-/// key but comes from the section by an expression.
+/// (which says how it is read, see `values`), its default, and calls to the methods of [`Key`]. A field under `beside` is not
+/// a key: an expression over the section gives its value.
 macro_rules! section {
     (
         $(#[$about:meta])*

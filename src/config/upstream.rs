@@ -39,7 +39,7 @@ impl ProfileKind {
     }
 }
 
-/// What becomes of writes of applications that know nothing of concurrency control.
+/// How writes without a condition are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WriteStrategy {
     /// Passed on as they are.
@@ -147,7 +147,7 @@ section! {
 }
 
 impl Credential {
-    /// With the kind as configured, else `hmac` where an access key is given: a key that is not used would be a surprise.
+    /// With the kind as configured, else `hmac` where an access key is given: a configured key is always used.
     #[must_use]
     pub(super) fn of_its_kind(mut self) -> Self {
         let has_key = !self.connection_string.is_empty()

@@ -91,7 +91,7 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
     let section = section("upstream", &upstream.name);
     let Some(authority) = upstream.authority() else {
         if names_connection_string(&upstream.credential) {
-            // It names no endpoint, which has been said.
+            // It names no endpoint, which is reported already.
             return;
         }
         refuse(format!(

@@ -45,7 +45,7 @@ pub(crate) struct Habits {
     pub(crate) passing_by: u32,
     /// Readings with `If-None-Match`, in thousandths.
     pub(crate) unless_known: u32,
-    /// Operations that their caller leaves before they are answered, in thousandths.
+    /// Operations whose caller disconnects before they are answered, in thousandths.
     pub(crate) left: u32,
     /// Requests that carry the tokens of the caller's last answer, in thousandths.
     pub(crate) own_tokens: u32,

@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use super::history::{Event, History, Outcome, Value, print};
 use super::monotonic::{Truth, Writer};
 
-/// The latest foreign write that was seen by a point of the history: its position in the order of all events, and which answer showed it.
+/// The latest foreign write that was seen by a point of the history: its position among all events, and the answer that showed it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen<'a> {
     order: u64,

@@ -301,7 +301,7 @@ fn explore(
     preemptions: usize,
     violation: fn(&World) -> Option<String>,
 ) -> Explored {
-    // Departures of queued collapsing set a timer; simulated time never reaches it here.
+    // Queued fetches set a timer; simulated time never reaches it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

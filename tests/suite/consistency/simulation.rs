@@ -22,7 +22,7 @@ use super::shrink::shrink;
 use super::timeline::Timeline;
 use super::transport::InMemory;
 
-/// Who answers the callers.
+/// What answers the callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// The origin itself: the callers see how it lags.
