@@ -1,5 +1,5 @@
-//! Is the emulator ever the bottleneck? Requests per second of CPU of the serving thread, beside those of a bare hyper server
-//! that answers the same number of bytes: `cargo bench --bench emulator`. The emulator is to reach at least half on `GET
+//! Whether the emulator can be the bottleneck: requests per second of CPU of the serving thread, beside those of a bare hyper server
+//! that answers the same number of bytes: `cargo bench --bench emulator`. The emulator must reach at least half on `GET
 //! /kv/{key}` with 10,000 key-values.
 //!
 //! CPU time is read from `/proc`, so this runs on Linux only.

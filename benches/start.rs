@@ -1,4 +1,4 @@
-//! What the sidecar costs before it is used: time from `exec` to its first 200, memory when idle, size of the binary.
+//! The cost of a sidecar without load: time from `exec` to its first 200, memory when idle, size of the binary.
 //!
 //! ```text
 //! cargo bench --bench start
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     for _ in 0..STARTS {
         let (mut sidecar, took) = start(origin_port);
         milliseconds.push(took.as_secs_f64() * 1_000.0);
-        // What the start has left behind is given back by then.
+        // The allocator has returned the memory of the start by then.
         std::thread::sleep(Duration::from_millis(50));
         idle_mib.push(pss_mib(sidecar.id()));
         sidecar.kill().expect("a child");
@@ -103,7 +103,7 @@ fn start(origin_port: u16) -> (Child, Duration) {
     (sidecar, began.elapsed())
 }
 
-/// Whether somebody listens there, who then has to answer 200.
+/// Whether a process listens on the port. It must then answer 200.
 fn answers(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").expect("it reads");
@@ -113,7 +113,7 @@ fn answers(port: u16) -> bool {
     true
 }
 
-/// The memory of a process, what it shares with others divided by their number.
+/// The proportional set size of a process: shared pages count in proportion.
 fn pss_mib(process: u32) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("Linux");
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a sum");

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::profile::Profile;
 use crate::readiness::{Readiness, UnreadyReason};
 use crate::store::Store;
-pub use door::TokenError;
+pub use door::DoorError;
 pub use serve::serve;
 
 /// What the operator's port knows of one upstream.
@@ -47,7 +47,7 @@ pub struct AdminState {
 
 type Answer = Response<Full<Bytes>>;
 
-/// What stands at a path: the method it takes and what it does.
+/// The endpoint at a path: the method that it takes and what it does.
 enum Page {
     Live,
     Ready,
@@ -89,7 +89,7 @@ impl AdminState {
     /// Puts the handles together. Reads the token file; `absent_token` says what becomes of one that is configured and not there.
     ///
     /// # Errors
-    /// [`TokenError`] when there is a token file that can neither be read nor created.
+    /// [`DoorError`] when there is a token file that can neither be read nor created.
     pub fn new(
         config: &Config,
         metrics: Metrics,
@@ -97,7 +97,7 @@ impl AdminState {
         store: Arc<dyn Store>,
         upstreams: Vec<AdminUpstream>,
         absent_token: Absent,
-    ) -> Result<Self, TokenError> {
+    ) -> Result<Self, DoorError> {
         let (guard, admin) = (config.guard.clone(), config.admin.clone());
         if let Some(path) = &admin.token_file {
             door::prepare_token(path, absent_token)?;

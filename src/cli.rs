@@ -13,14 +13,14 @@ use crate::signals::{Signals, until_stopped};
 use crate::{demo, mint, probe};
 
 /// A command failed.
-pub(crate) enum Failure {
+pub(crate) enum CommandFailure {
     /// It ran and failed: exit code 1.
     Failed(String),
     /// It could not run: exit code 2.
     NotTried(String),
 }
 
-impl Failure {
+impl CommandFailure {
     pub(crate) fn not_tried(error: impl std::fmt::Display) -> Self {
         Self::NotTried(error.to_string())
     }
@@ -37,11 +37,11 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Run the sidecar.
-    Run(Settings),
+    Run(ConfigArguments),
     /// Run an App Configuration store in memory, for demos, development and tests.
     Emulator(Box<EmulatorOptions>),
     /// Run the emulator with a sidecar in front of it, and show what the sidecar does.
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Make certificates for a TLS listener.
     Tls {
         #[command(subcommand)]
@@ -54,31 +54,31 @@ enum Command {
         #[arg(long)]
         defaults: bool,
         #[command(flatten)]
-        settings: Settings,
+        settings: ConfigArguments,
     },
     /// Exit 0 if the sidecar on this machine is alive.
-    Live(Settings),
+    Live(ConfigArguments),
     /// Exit 0 if the sidecar on this machine is ready for callers; otherwise print the reason.
-    Ready(Settings),
+    Ready(ConfigArguments),
     /// Wait until the sidecar on this machine is ready; exit 1 if it is not ready in time.
     Wait {
         /// How long to wait.
         #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = tagalong::parse_duration)]
         timeout: std::time::Duration,
         #[command(flatten)]
-        settings: Settings,
+        settings: ConfigArguments,
     },
 }
 
 #[derive(Subcommand)]
 enum TlsCommand {
     /// Make a certificate for this machine and the authority that clients must trust.
-    Init(mint::Options),
+    Init(mint::MintOptions),
 }
 
 /// What `tagalong run` is given. Values are checked where all layers are.
 #[derive(Args, Default)]
-pub(crate) struct Settings {
+pub(crate) struct ConfigArguments {
     /// Configuration file (TOML); `check-config --defaults` prints one with every key
     #[arg(long, value_name = "FILE", env = "TAGALONG_CONFIG")]
     config: Option<PathBuf>,
@@ -122,7 +122,7 @@ impl Args for Flags {
     }
 }
 
-impl Settings {
+impl ConfigArguments {
     /// All layers: defaults, file, variables, flags.
     fn layers(&self) -> Layers {
         let variables = std::env::vars_os().filter_map(|(name, value)| {
@@ -139,14 +139,14 @@ impl Settings {
         self.assignments.iter().fold(layers, |layers, assignment| layers.assignment(assignment))
     }
 
-    fn config(&self) -> Result<Config, Failure> {
-        Config::new(self.layers()).map_err(Failure::not_tried)
+    fn config(&self) -> Result<Config, CommandFailure> {
+        Config::new(self.layers()).map_err(CommandFailure::not_tried)
     }
 
-    fn probe(&self) -> Result<probe::Probe, Failure> {
-        let config = Config::unvalidated(self.layers()).map_err(Failure::not_tried)?;
+    fn probe(&self) -> Result<probe::Probe, CommandFailure> {
+        let config = Config::unvalidated(self.layers()).map_err(CommandFailure::not_tried)?;
         probe::Probe::of(&config).ok_or_else(|| {
-            Failure::NotTried(
+            CommandFailure::NotTried(
                 "admin.listen has no address with a port; set one with --admin-listen".to_owned(),
             )
         })
@@ -154,7 +154,7 @@ impl Settings {
 }
 
 /// Runs the command of the command line.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), CommandFailure> {
     match CommandLine::parse().command {
         Command::Run(settings) => run_sidecar(settings.config()?),
         Command::Emulator(options) => run_emulator(*options),
@@ -169,25 +169,27 @@ pub(crate) fn run() -> Result<(), Failure> {
         Command::CheckConfig { defaults: false, settings } => {
             let config = settings.config()?;
             let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
-            Sidecar::check(&config, &environment).map_err(Failure::not_tried)?;
+            Sidecar::check(&config, &environment).map_err(CommandFailure::not_tried)?;
             print(&config.effective.to_string())
         }
-        Command::Live(settings) => settings.probe()?.live().map_err(Failure::Failed),
-        Command::Ready(settings) => settings.probe()?.ready().map_err(Failure::Failed),
-        Command::Wait { timeout, settings } => settings.probe()?.wait(timeout).map_err(Failure::Failed),
+        Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
+        Command::Ready(settings) => settings.probe()?.ready().map_err(CommandFailure::Failed),
+        Command::Wait { timeout, settings } => {
+            settings.probe()?.wait(timeout).map_err(CommandFailure::Failed)
+        }
     }
 }
 
-fn run_sidecar(config: Config) -> Result<(), Failure> {
-    tagalong::start_logging(&config.logging).map_err(Failure::not_tried)?;
+fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
+    tagalong::start_logging(&config.logging).map_err(CommandFailure::not_tried)?;
     runtime()?.block_on(async {
-        let signals = Signals::listen().map_err(Failure::not_tried)?;
-        let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
+        let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
+        let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
         config.upstreams.iter().for_each(log_upstream);
-        for address in sidecar.addresses().map_err(Failure::not_tried)? {
+        for address in sidecar.addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for callers");
         }
-        for address in sidecar.admin_addresses().map_err(Failure::not_tried)? {
+        for address in sidecar.admin_addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for the operator");
         }
         match until_stopped(signals, |stop| sidecar.run(stop)).await {
@@ -195,8 +197,8 @@ fn run_sidecar(config: Config) -> Result<(), Failure> {
             Some(Ok(cut)) => {
                 tracing::warn!(cut, "stopped; connections were cut at the end of deadlines.drain; raise it if their requests need longer")
             }
-            Some(Err(error)) => return Err(Failure::not_tried(error)),
-            None => return Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+            Some(Err(error)) => return Err(CommandFailure::not_tried(error)),
+            None => return Err(CommandFailure::Failed("stopped at once by a second signal".to_owned())),
         }
         Ok(())
     })
@@ -220,42 +222,42 @@ fn log_upstream(upstream: &UpstreamConfig) {
     );
 }
 
-fn run_emulator(options: EmulatorOptions) -> Result<(), Failure> {
+fn run_emulator(options: EmulatorOptions) -> Result<(), CommandFailure> {
     log_to_people("info")?;
     runtime()?.block_on(async {
-        let signals = Signals::listen().map_err(Failure::not_tried)?;
+        let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
         match until_stopped(signals, |stop| tagalong::run_emulator(options, stop.cancelled_owned())).await {
             Some(Ok(())) => Ok(()),
-            Some(Err(error @ EmulatorError::Serve(_))) => Err(Failure::Failed(error.to_string())),
-            Some(Err(error)) => Err(Failure::not_tried(error)),
-            None => Err(Failure::Failed("stopped at once by a second signal".to_owned())),
+            Some(Err(error @ EmulatorError::Serve(_))) => Err(CommandFailure::Failed(error.to_string())),
+            Some(Err(error)) => Err(CommandFailure::not_tried(error)),
+            None => Err(CommandFailure::Failed("stopped at once by a second signal".to_owned())),
         }
     })
 }
 
 /// Makes a runtime on this thread. A sidecar leaves the other cores to the application unless `runtime.workers` asks
 /// for more.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<tokio::runtime::Runtime, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| {
-        Failure::NotTried(format!(
+        CommandFailure::NotTried(format!(
             "cannot start: {error}; raise the limit of open files (ulimit -n) or close files"
         ))
     })
 }
 
 /// Starts logging for commands that read no configuration; `TAGALONG_LOGGING__LEVEL` overrides the level.
-fn log_to_people(level: &str) -> Result<(), Failure> {
+fn log_to_people(level: &str) -> Result<(), CommandFailure> {
     let level = std::env::var("TAGALONG_LOGGING__LEVEL").unwrap_or_else(|_| level.to_owned());
-    tagalong::start_logging(&Logging { level, format: LogFormat::Human }).map_err(Failure::not_tried)
+    tagalong::start_logging(&Logging { level, format: LogFormat::Human }).map_err(CommandFailure::not_tried)
 }
 
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), CommandFailure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has closed the pipe on purpose, as in `check-config | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|error| {
-            Failure::Failed(format!(
+            CommandFailure::Failed(format!(
                 "cannot write to standard output: {error}; redirect it to a writable file"
             ))
         }),

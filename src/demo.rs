@@ -16,7 +16,7 @@ use tagalong::{Address, Clock, Config, EmulatorOptions, Environment, Layers, Run
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Failure, print};
+use crate::cli::{CommandFailure, print};
 use crate::signals::{Signals, until_stopped};
 
 /// How long a change takes to reach every replica of the emulator: long enough for the tour to see an older state.
@@ -32,7 +32,7 @@ const COLOUR: &str = "/kv/demo:colour?api-version=2023-11-01";
 
 /// Flags of `tagalong demo`.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct DemoOptions {
     /// Run the tour on free ports, check each statement, and stop
     #[arg(long)]
     once: bool,
@@ -66,21 +66,23 @@ impl Seen {
 }
 
 /// Runs the demo.
-pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
-    let signals = Signals::listen().map_err(Failure::not_tried)?;
+pub(crate) async fn run(options: &DemoOptions) -> Result<(), CommandFailure> {
+    let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
     let emulator = RunningEmulator::start(&emulator_options(options), Clock::System)
         .await
-        .map_err(Failure::not_tried)?;
+        .map_err(CommandFailure::not_tried)?;
     let origin = first(emulator.addresses())?;
     let config = config(options, origin)?;
-    let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(Failure::not_tried)?;
+    let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
     let tcp =
-        sidecar.addresses().map_err(Failure::not_tried)?.into_iter().filter_map(|address| match address {
-            Address::Tcp(address) => Some(address),
-            _ => None,
-        });
+        sidecar.addresses().map_err(CommandFailure::not_tried)?.into_iter().filter_map(
+            |address| match address {
+                Address::Tcp(address) => Some(address),
+                _ => None,
+            },
+        );
     let (address, admin) =
-        (first(tcp.collect())?, first(sidecar.admin_addresses().map_err(Failure::not_tried)?)?);
+        (first(tcp.collect())?, first(sidecar.admin_addresses().map_err(CommandFailure::not_tried)?)?);
     let closing = CancellationToken::new();
     let serving_emulator = tokio::spawn(emulator.until(closing.clone().cancelled_owned()));
     let serving = sidecar.run(closing.clone());
@@ -94,19 +96,21 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
         tour
     };
     let (tour, served) = tokio::join!(touring, serving);
-    served.map_err(Failure::not_tried)?;
-    let stopped = serving_emulator.await.map_err(|error| Failure::Failed(error.to_string()))?;
-    stopped.map_err(|error| Failure::Failed(error.to_string()))?;
+    served.map_err(CommandFailure::not_tried)?;
+    let stopped = serving_emulator.await.map_err(|error| CommandFailure::Failed(error.to_string()))?;
+    stopped.map_err(|error| CommandFailure::Failed(error.to_string()))?;
     tour
 }
 
-fn first(addresses: Vec<SocketAddr>) -> Result<SocketAddr, Failure> {
+fn first(addresses: Vec<SocketAddr>) -> Result<SocketAddr, CommandFailure> {
     addresses.into_iter().next().ok_or_else(|| {
-        Failure::NotTried("the listeners have no address; set listener.listen and admin.listen".to_owned())
+        CommandFailure::NotTried(
+            "the listeners have no address; set listener.listen and admin.listen".to_owned(),
+        )
     })
 }
 
-fn emulator_options(options: &Options) -> EmulatorOptions {
+fn emulator_options(options: &DemoOptions) -> EmulatorOptions {
     let any_port = options.once.then(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     EmulatorOptions {
         listen: any_port.into_iter().collect(),
@@ -117,7 +121,7 @@ fn emulator_options(options: &Options) -> EmulatorOptions {
     }
 }
 
-fn config(options: &Options, origin: SocketAddr) -> Result<Config, Failure> {
+fn config(options: &DemoOptions, origin: SocketAddr) -> Result<Config, CommandFailure> {
     let mut layers = Layers::new()
         .assignment(&format!("upstream.url=http://{origin}"))
         .assignment("upstream.profile=app-configuration")
@@ -126,7 +130,7 @@ fn config(options: &Options, origin: SocketAddr) -> Result<Config, Failure> {
     if options.once {
         layers = layers.assignment("listener.listen=127.0.0.1:0").assignment("admin.listen=127.0.0.1:0");
     }
-    Config::new(layers).map_err(Failure::not_tried)
+    Config::new(layers).map_err(CommandFailure::not_tried)
 }
 
 fn invitation(origin: SocketAddr, address: SocketAddr, admin: SocketAddr) -> String {
@@ -149,7 +153,7 @@ struct Tour {
 }
 
 impl Tour {
-    async fn play(&self) -> Result<(), Failure> {
+    async fn play(&self) -> Result<(), CommandFailure> {
         print(&format!(
             "tagalong demo: an App Configuration emulator on {} with 3 replicas that settle within {} s,\n\
              and a sidecar in front of it on {} (admin port {}).\n",
@@ -165,7 +169,7 @@ impl Tour {
         print("\nEvery check holds.\n")
     }
 
-    async fn read_twice(&self) -> Result<(), Failure> {
+    async fn read_twice(&self) -> Result<(), CommandFailure> {
         heading("A caller writes a value through the sidecar")?;
         let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello"}"#).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
@@ -190,7 +194,7 @@ impl Tour {
         check(hit.value() == miss.value() && hit.value() == "hello", "it is the same value", &hit)
     }
 
-    async fn write_and_read(&self) -> Result<(), Failure> {
+    async fn write_and_read(&self) -> Result<(), CommandFailure> {
         heading("One caller writes; another one, on its own connection, reads at once")?;
         let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello again"}"#).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
@@ -213,7 +217,7 @@ impl Tour {
         check(hit.is_hit() && hit.value() == "hello again", "the next read is a hit with the new value", &hit)
     }
 
-    async fn validate(&self) -> Result<(), Failure> {
+    async fn validate(&self) -> Result<(), CommandFailure> {
         heading("A caller that has the value already asks whether it is still current")?;
         let known = quiet(self.address, "GET", GREETING, &[], "").await?;
         let tag = known.field("etag").to_owned();
@@ -222,7 +226,7 @@ impl Tour {
         check(fresh.is_hit() && fresh.body.is_empty(), "the sidecar did not ask the origin", &fresh)
     }
 
-    async fn count(&self) -> Result<(), Failure> {
+    async fn count(&self) -> Result<(), CommandFailure> {
         heading("The metrics agree")?;
         let metrics = quiet(self.admin, "GET", "/metrics", &[], "").await?;
         let requests = |outcome: &str| {
@@ -245,20 +249,20 @@ impl Tour {
     }
 }
 
-fn heading(text: &str) -> Result<(), Failure> {
+fn heading(text: &str) -> Result<(), CommandFailure> {
     print(&format!("\n== {text}\n"))
 }
 
-fn say(text: &str) -> Result<(), Failure> {
+fn say(text: &str) -> Result<(), CommandFailure> {
     print(&format!("   {text}\n"))
 }
 
-fn check(held: bool, what: &str, seen: &Seen) -> Result<(), Failure> {
+fn check(held: bool, what: &str, seen: &Seen) -> Result<(), CommandFailure> {
     if held {
         return say(&format!("ok: {what}"));
     }
     let head = head("<", &format!("{:?} {}", http::Version::HTTP_11, seen.status), &seen.fields);
-    Err(Failure::Failed(format!(
+    Err(CommandFailure::Failed(format!(
         "the demo expected: {what}; please report this answer:\n{head}{}",
         seen.body
     )))
@@ -271,7 +275,7 @@ async fn shown(
     target: &str,
     fields: &[(&str, &str)],
     body: &str,
-) -> Result<Seen, Failure> {
+) -> Result<Seen, CommandFailure> {
     let request = request(address, method, target, fields, body)?;
     print(&head(">", &format!("{method} {target} HTTP/1.1"), request.headers()))?;
     let seen = exchange(address, request).await?;
@@ -286,7 +290,7 @@ async fn quiet(
     target: &str,
     fields: &[(&str, &str)],
     body: &str,
-) -> Result<Seen, Failure> {
+) -> Result<Seen, CommandFailure> {
     exchange(address, request(address, method, target, fields, body)?).await
 }
 
@@ -296,7 +300,7 @@ fn request(
     target: &str,
     fields: &[(&str, &str)],
     body: &str,
-) -> Result<Request<Full<Bytes>>, Failure> {
+) -> Result<Request<Full<Bytes>>, CommandFailure> {
     let mut request = Request::builder().method(method).uri(target).header("host", address.to_string());
     for (name, value) in fields {
         request = request.header(*name, *value);
@@ -304,12 +308,12 @@ fn request(
     if !body.is_empty() {
         request = request.header("content-type", "application/vnd.microsoft.appconfig.kv+json");
     }
-    request.body(Full::from(body.to_owned())).map_err(|error| Failure::Failed(error.to_string()))
+    request.body(Full::from(body.to_owned())).map_err(|error| CommandFailure::Failed(error.to_string()))
 }
 
-async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, Failure> {
+async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, CommandFailure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::Failed(format!(
+        CommandFailure::Failed(format!(
             "no answer from {address}: {error}; check that no other process uses this port"
         ))
     };

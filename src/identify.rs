@@ -24,7 +24,8 @@ pub struct Destination<'a> {
     pub upstream: &'a str,
     /// Scheme and authority of the upstream.
     pub origin: &'a Uri,
-    /// The identity under which responses are obtained: second part of the cache key (design, section 4).
+    /// The identity under which responses are obtained: second part of the cache key, so that no response crosses
+    /// identities.
     pub partition: &'a str,
     /// Whether only one proven identity reaches that partition.
     pub private_partition: bool,
@@ -54,7 +55,7 @@ pub struct Bypassed {
     pub fields: HeaderMap,
 }
 
-/// Makes out what a request asks for. The guard has let it pass; `survey` is that of its header section, and `has_body` says
+/// Identifies what a request asks for. The guard has admitted it; `survey` is that of its header section, and `has_body` says
 /// whether any content follows.
 ///
 /// # Errors
@@ -79,11 +80,11 @@ pub fn identify(
     if survey.has(FieldSet::HOP_BY_HOP.union(FieldSet::TRANSFER_ENCODING)) {
         remove_hop_by_hop(&mut fields);
     } else if survey.has(FieldSet::CONNECTION) {
-        // The only one, and it names no others: as nearly all callers send it.
+        // One line with one member: the usual case.
         fields.remove(CONNECTION);
     }
     if survey.has(FieldSet::EXPECT) {
-        // Met here: the body is read before, or while, it is passed on.
+        // The sidecar itself meets the expectation: it reads the body before, or while, it is passed on.
         fields.remove(EXPECT);
     }
     let range =
@@ -92,7 +93,7 @@ pub fn identify(
         if range == RangeField::Absent { survey.present.difference(FieldSet::RANGE) } else { survey.present };
     let bypass = |reason, fields| Ok(Identified::Bypass(Bypassed { reason, method: method.clone(), fields }));
 
-    // POST is here because its answer may feed later retrievals (`caching.md` rule 20).
+    // POST is here because its answer may be stored for later retrievals (RFC 9110 §9.3.3).
     if !is_retrieval && method != Method::POST {
         return bypass(UnkeyedReason::Method, fields);
     }
@@ -154,7 +155,7 @@ fn target_uri(origin: &Uri, target: &PathAndQuery) -> Uri {
     parts.scheme = origin.scheme().cloned();
     parts.authority = origin.authority().cloned();
     parts.path_and_query = Some(target.clone());
-    // The parts fit together whenever `origin` is one, which the configuration sees to.
+    // Valid because the configuration accepts only an origin here.
     Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target.clone()))
 }
 

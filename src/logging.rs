@@ -20,13 +20,13 @@ pub const ACCESS_TARGET: &str = "tagalong::access";
 #[error(
     "logging.level: {0}; write error, warn, info, debug or trace, or a filter such as \"info,tagalong::access=debug\""
 )]
-pub struct FilterError(#[from] tracing_subscriber::filter::ParseError);
+pub struct LogFilterError(#[from] tracing_subscriber::filter::ParseError);
 
 /// Starts sending log lines to standard error. A second call has no effect.
 ///
 /// # Errors
-/// [`FilterError`] if the level is not a filter.
-pub fn start(logging: &Logging) -> Result<(), FilterError> {
+/// [`LogFilterError`] if the level is not a filter.
+pub fn start(logging: &Logging) -> Result<(), LogFilterError> {
     let colours = std::io::stderr().is_terminal();
     let subscriber = subscriber(logging, std::io::stderr, colours)?;
     // A subscriber that is already set belongs to the program that uses this library, and stays.
@@ -38,7 +38,7 @@ fn subscriber<W>(
     logging: &Logging,
     writer: W,
     colours: bool,
-) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, FilterError>
+) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogFilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

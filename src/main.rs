@@ -12,11 +12,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(cli::Failure::Failed(message)) => {
+        Err(cli::CommandFailure::Failed(message)) => {
             eprintln!("tagalong: {message}");
             ExitCode::from(1)
         }
-        Err(cli::Failure::NotTried(message)) => {
+        Err(cli::CommandFailure::NotTried(message)) => {
             for line in message.lines() {
                 eprintln!("tagalong: {line}");
             }

@@ -15,7 +15,7 @@ use rcgen::{
 };
 use tagalong::Timestamp;
 
-use crate::cli::Failure;
+use crate::cli::CommandFailure;
 
 /// The names that callers on the same machine use.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -25,7 +25,7 @@ const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// The flags of `tagalong tls init`.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct MintOptions {
     /// Directory for the files: ca.pem for clients, cert.pem and key.pem for the listener
     #[arg(long, value_name = "DIR", default_value = "tagalong-tls")]
     directory: PathBuf,
@@ -45,9 +45,9 @@ struct Minted {
 }
 
 /// Writes the files. Returns the instructions for using them.
-pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure> {
+pub(crate) fn init(options: &MintOptions, now: Timestamp) -> Result<String, CommandFailure> {
     let minted = mint(&options.names, now).map_err(|error| {
-        Failure::NotTried(format!("cannot make the certificate: {error}; check each --name"))
+        CommandFailure::NotTried(format!("cannot make the certificate: {error}; check each --name"))
     })?;
     let at = |name: &str| options.directory.join(name);
     // The key is written before the certificate, so that a process that finds the certificate finds its key too.
@@ -59,7 +59,7 @@ pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure>
     if !options.force
         && let Some((path, ..)) = files.iter().find(|(path, ..)| path.symlink_metadata().is_ok())
     {
-        return Err(Failure::NotTried(format!(
+        return Err(CommandFailure::NotTried(format!(
             "{} exists; choose another --directory, or replace all three files with --force",
             path.display()
         )));
@@ -77,8 +77,8 @@ pub(crate) fn init(options: &Options, now: Timestamp) -> Result<String, Failure>
     ))
 }
 
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::NotTried(format!("cannot write {}: {error}; choose another --directory", path.display()))
+fn cannot_write(path: &Path, error: &std::io::Error) -> CommandFailure {
+    CommandFailure::NotTried(format!("cannot write {}: {error}; choose another --directory", path.display()))
 }
 
 /// Writes a temporary file and moves it to its place, so that a listener that watches the files never reads an
@@ -162,8 +162,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_795_305_600);
 
-    fn options(directory: &Path, force: bool) -> Options {
-        Options { directory: directory.to_owned(), names: vec!["sidecar.svc".to_owned()], force }
+    fn options(directory: &Path, force: bool) -> MintOptions {
+        MintOptions { directory: directory.to_owned(), names: vec!["sidecar.svc".to_owned()], force }
     }
 
     fn accepted(directory: &Path, name: &str, days_later: u64) -> bool {

@@ -1,4 +1,4 @@
-//! THE PATH of a request, one function a stretch: [`Proxy::handle`].
+//! The path of a request: [`Proxy::handle`] calls `begin`, which never waits, and then `finish` if it must wait.
 //!
 //! ```text
 //! handle ─ begin: route → admit → identify → look up ─┬─ hit ──────────────────────────────────────────────┬─▶ respond
@@ -17,7 +17,7 @@
 //! | pass through | `pass_through` |
 //! | respond | `outcome`, `responder`, [`crate::respond`] |
 //!
-//! What they call either decides (pure, in [`crate::decide`]) or acts.
+//! Decisions are pure functions in [`crate::decide`]; these files act on them.
 
 mod admission;
 pub mod assemble;
@@ -80,7 +80,7 @@ pub struct Proxy {
     heads: HeadCache,
 }
 
-/// Who sent a request: the facts of its connection.
+/// The caller of a request: the facts of its connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The name of the listener that accepted the connection.
@@ -143,7 +143,7 @@ impl Proxy {
         &self.destinations
     }
 
-    /// THE PATH. It waits for nothing until the store has been asked: a hit is answered before this returns.
+    /// The path of one request. A hit is answered before this returns.
     pub fn handle<B>(
         self: &Arc<Self>,
         caller: &Arc<Caller>,
@@ -158,13 +158,13 @@ impl Proxy {
             Progress::Answered(response) => Either::Left(ready(Ok(response))),
             Progress::Waits(responder, next) => {
                 let proxy = Arc::clone(self);
-                // Boxed, so that a hit does not carry the room for all that may happen here.
+                // Boxed, so that the future of a hit stays small.
                 Either::Right(Box::pin(async move { Ok(proxy.finish(responder, next).await) }))
             }
         }
     }
 
-    /// The stages that wait for nothing: route → admit → identify → look up → respond.
+    /// The stages that never wait: route → admit → identify → look up → respond.
     fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Progress {
         let Some((index, to, target)) = self.route(caller, &head) else {
             return Progress::Answered(responder::without_destination());
@@ -317,16 +317,16 @@ enum Progress {
 
 /// What a request waits for.
 enum Next {
-    /// Whether its caller is who it says.
+    /// The proof of its caller.
     Authenticate(Box<(Arc<Caller>, Parts, PathAndQuery, FlowingBody)>),
-    /// What lies beyond the store. The permit counts it among the requests in flight.
+    /// The work where the store does not answer. The permit counts it among the requests in flight.
     Beyond(Box<Beyond>, RequestPermit),
 }
 
 /// What a request was identified as.
 enum Identification {
     Retrieval(RequestContext, FlowingBody),
-    /// No retrieval, or none that the cache understands.
+    /// A request that is not a retrieval, or not one that the cache handles.
     Other(PassThrough),
 }
 
@@ -334,7 +334,7 @@ enum Identification {
 #[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Step {
     Hit(Outcome),
-    /// Boxed, so that a hit does not carry the room for it.
+    /// Boxed, so that a hit stays small.
     Beyond(Box<Beyond>),
 }
 

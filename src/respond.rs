@@ -194,7 +194,7 @@ fn age_value(seconds: u64) -> HeaderValue {
 }
 
 /// Passes on an answer of the upstream that is not answered from the store. What it says stays as it is, save the fields of
-/// its own hop and its sync tokens, in place of which the aggregate stands.
+/// its own hop and its sync tokens, which the aggregate replaces.
 #[must_use]
 pub fn from_upstream(
     status: StatusCode,
@@ -227,7 +227,7 @@ pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
     }
 }
 
-/// Tells the caller what went wrong and what to do about it.
+/// The answer to a failure: what went wrong and what to do next.
 #[must_use]
 pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBody> {
     let mut response = from_problem(&error.problem(), own);
@@ -251,7 +251,7 @@ pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBod
 fn from_problem(problem: &Problem, own: OwnFields<'_>) -> Response<FlowingBody> {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    // Nobody between here and the caller may keep it.
+    // No cache between the sidecar and the caller may store it.
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     own.append_to(&mut fields);
     assemble(problem.status, fields, FlowingBody::from(Bytes::from(problem.to_json())))

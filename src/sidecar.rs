@@ -1,4 +1,4 @@
-//! The whole sidecar as a process runs it: ports bound, callers and operator served, and the polite end.
+//! The whole sidecar as a process runs it: ports bound, callers and operator served, and draining.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::accept::{
     AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
     Workers, WorkersError,
 };
-use crate::admin::{AdminState, AdminUpstream, TokenError};
+use crate::admin::{AdminState, AdminUpstream, DoorError};
 use crate::config::{Config, Listener};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
@@ -42,7 +42,7 @@ pub enum SidecarError {
     Assemble(#[from] AssembleError),
     /// The admin token cannot be had.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] DoorError),
     /// The threads that serve callers cannot be had.
     #[error(transparent)]
     Workers(#[from] WorkersError),
@@ -64,7 +64,7 @@ pub enum SidecarError {
     /// A socket's address cannot be asked for.
     #[error("cannot tell the address of a listener: {0}; start again")]
     Address(std::io::Error),
-    /// The upstream is this very sidecar.
+    /// The upstream is a listener of this sidecar.
     #[error("upstream {name:?} is {address}, which this sidecar itself listens on; point it at the API")]
     Loop {
         /// The upstream's name.
@@ -74,7 +74,7 @@ pub enum SidecarError {
     },
 }
 
-/// A sidecar whose ports are open and which serves nobody yet.
+/// A sidecar whose ports are open and which serves no caller yet.
 pub struct Sidecar {
     proxy: Arc<Proxy>,
     listeners: Vec<(BoundListener, ListenerOptions)>,
@@ -93,7 +93,7 @@ impl Sidecar {
     /// Opens the ports. No upstream is contacted: a sidecar starts although its origins are away.
     ///
     /// # Errors
-    /// [`SidecarError`] says which port, file or setting is in the way.
+    /// [`SidecarError`] names the port, file or setting that prevents the start.
     pub async fn bind(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
         let Assembly { proxy, admin, readiness, listeners: assembled } = Assembly::new(config, environment)?;
         let credentials: Vec<_> = proxy
@@ -154,13 +154,13 @@ impl Sidecar {
         Assembly::new(config, environment).map(drop)
     }
 
-    /// The path of requests, for those who want to walk it without a port.
+    /// The path of requests, for tests that use it without a port.
     #[must_use]
     pub const fn proxy(&self) -> &Arc<Proxy> {
         &self.proxy
     }
 
-    /// Where callers are heard.
+    /// The addresses of the listeners for callers.
     ///
     /// # Errors
     /// When the system does not tell.
@@ -171,7 +171,7 @@ impl Sidecar {
             .collect()
     }
 
-    /// Where the operator is heard.
+    /// The addresses of the operator's port.
     ///
     /// # Errors
     /// When the system does not tell.

@@ -29,8 +29,8 @@ use std::process::ExitCode;
 
 use server::{Kind, Server, Wrapper};
 
-/// Requests a round. Servers are compared round by round, a moment apart: what disturbs one disturbs its neighbours too. The
-/// median of many such ratios says more than any ratio of two totals.
+/// Requests a round. Servers are compared round by round, a moment apart: a disturbance affects both. The
+/// median of many such ratios is more exact than a ratio of two totals.
 const REQUESTS: usize = 2_000;
 const ROUNDS: usize = 151;
 const CONNECTIONS: usize = 8;

@@ -1,4 +1,4 @@
-//! nginx and haproxy as caches before the same answer, each with one thread. What is not installed is left out, and said so.
+//! nginx and haproxy as caches before the same answer, each with one thread. One that is not installed is reported and left out.
 
 use std::path::{Path, PathBuf};
 

@@ -242,7 +242,7 @@ impl Server {
 
     fn stop(&mut self) {
         let pid = self.process.id().to_string();
-        // Already gone: then there is nothing to stop.
+        // The process may have ended already.
         let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
     }

@@ -25,11 +25,11 @@ pub(crate) struct Shared {
 pub(crate) struct Seen {
     pub(crate) requests: Cell<u64>,
     pub(crate) changes: Cell<u64>,
-    /// Answers older than one that somebody had before they were asked for.
+    /// Answers older than one that a caller had received before the request was sent.
     pub(crate) went_back: Cell<u64>,
     /// Answers older than the level allows, a write through the sidecar or a lifetime after one beside it.
     pub(crate) too_old: Cell<u64>,
-    /// For each key, which write is the newest that anybody was shown.
+    /// For each key, the newest write that any caller was shown.
     pub(crate) newest: RefCell<Vec<u64>>,
     /// For each key, when the answer to which write arrived.
     written: RefCell<Vec<Vec<(Timestamp, u64)>>>,
@@ -47,10 +47,10 @@ impl Seen {
         }
     }
 
-    /// The oldest write that a caller who asks now may be shown: (since others were shown it, since it is due).
+    /// The oldest write that a caller that asks now may be shown: (since others were shown it, since it is due).
     fn floors(&self, scenario: &Scenario, key: usize) -> (u64, u64) {
         let hidden_for = match scenario.writes {
-            // The writer has its answer: whoever asks from now on reads what it wrote.
+            // The writer has its answer: each request from now on reads what it wrote.
             Writes::Through => Duration::ZERO,
             Writes::None | Writes::Beside | Writes::Once => scenario.freshness + SLACK,
         };
@@ -70,7 +70,7 @@ impl Seen {
     }
 }
 
-/// Changes one key after the other, as the scenario says, until it is over.
+/// Changes one key after the other, as the scenario says, until its end.
 pub(crate) async fn write(mut writer: Connection, shared: Rc<Shared>) {
     let scenario = shared.scenario;
     let every = match scenario.writes {

@@ -3,14 +3,14 @@
 //! ```text
 //! cargo bench --bench load                 every scenario as it is named, three minutes
 //! cargo bench --bench load -- --short      the same with shorter intervals, half a minute
-//! cargo bench --bench load -- --report     prints, and fails for nothing that is over its bound
+//! cargo bench --bench load -- --report     prints, and does not fail for a scenario over its bound
 //! ```
 //!
 //! The emulator and the sidecar of each scenario are processes of their own, at level `session`; all scenarios run at the
 //! same time. The key-values are older than the sidecar. Requests look like those of an SDK: each has a request id of its own.
 //! The emulator's `sn` drifts 1.25 a second.
 //!
-//! **The least.** A key that is read all the time must be asked for, whoever decides, once when it is first read, once in
+//! **The least.** A key that is read all the time must be asked for at least once when it is first read, once in
 //! each further freshness lifetime, and once after each change to it. What the emulator was asked, by its own
 //! `/__emulator/counts`, writes left out, must stay within the bound.
 //!
@@ -18,12 +18,12 @@
 //! |---|---|---|
 //! | `forty`, `forty-tokens` | 40, one read a second each, freshness 10 s, callers without tokens and with | 1.15 × the least and the first round |
 //! | `hundred` | 100, one read a second each, freshness 30 s, three minutes | 1.1 × |
-//! | `lists-through`, `lists-beside` | 100, 20 callers who poll a list each freshness, one write every 2 s through the sidecar or beside it, two minutes | 1.1 × the least singly |
-//! | `outside-change` | 100, one change beside the sidecar that one caller looks at with `no-cache`, within one freshness | one validation a key, and the look |
-//! | `thousand`, `thousand-beside`, `thousand-through` | one, 1,000 callers who read it every 2 s, freshness 30 s, two minutes; no write, or one every 2 s | the least, and one lifetime more |
+//! | `lists-through`, `lists-beside` | 100, 20 callers that poll a list each freshness, one write every 2 s through the sidecar or beside it, two minutes | 1.1 × the least singly |
+//! | `outside-change` | 100, one change beside the sidecar that one caller reads with `no-cache`, within one freshness | one validation a key, and that read |
+//! | `thousand`, `thousand-beside`, `thousand-through` | one, 1,000 callers that read it every 2 s, freshness 30 s, two minutes; no write, or one every 2 s | the least, and one lifetime more |
 //!
-//! In every scenario, besides: answers with a body (200) are at most the first of each resource and one for each change, all
-//! others are 304; no caller is shown an older state than somebody was shown before; and nothing older than the level allows is
+//! In every scenario: answers with a body (200) are at most the first of each resource and one for each change, all
+//! others are 304; no caller is shown an older state than any caller was shown before; and nothing older than the level allows is
 //! shown: what was written through the sidecar is read from then on, what was written beside it a lifetime later.
 
 #![expect(
@@ -165,7 +165,7 @@ fn conclude(shared: &Shared, report: &str) -> bool {
     let firsts = if scenario.writes == Writes::Once { 0 } else { scenario.keys as u64 };
     let bodies_are_due =
         bodies <= firsts + changes && list_bodies <= u64::from(scenario.polls_lists) + changes;
-    // A change that nobody was shown would cost nothing, and prove nothing.
+    // A change that no caller was shown would cost nothing, and the run would prove nothing.
     let is_shown = scenario.writes == Writes::None || seen.newest.borrow().iter().any(|newest| *newest > 0);
     let held = asked as f64 <= bound
         && bodies_are_due

@@ -63,8 +63,8 @@ const LISTS: Scenario = Scenario {
     writes: Writes::Beside,
     ..HUNDRED
 };
-/// Everybody asks for one key, and for nothing else. `Date` counts whole seconds, so an answer that crosses one on its way counts
-/// as a second old, and its lifetime is that much shorter: if all did, one lifetime more would begin within the duration.
+/// All callers ask for one key only. `Date` counts whole seconds, so an answer that is under way at a change of the second counts
+/// as a second old, and its lifetime is a second shorter. If all answers did, one more lifetime would begin within the duration.
 const THOUSAND: Scenario = Scenario {
     name: "thousand",
     keys: 1,

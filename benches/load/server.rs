@@ -35,7 +35,7 @@ fn free_port() -> u16 {
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts a server on two free ports; on others if somebody took one of them meanwhile.
+    /// Starts a server on two free ports; on others if another process took one of them meanwhile.
     pub(crate) async fn start(arguments: impl Fn([u16; 2]) -> String) -> (Self, [u16; 2]) {
         for _ in 0..5 {
             let ports = [free_port(), free_port()];

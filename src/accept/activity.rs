@@ -85,7 +85,7 @@ pub(super) struct Activity {
     stalled_since: AtomicU32,
     /// Whether a byte has ever arrived.
     heard: AtomicBool,
-    /// Under HTTP/2 bytes between requests are no header section: PING and WINDOW_UPDATE are frames as well.
+    /// Under HTTP/2 bytes between requests are not always a header section: PING and WINDOW_UPDATE are frames as well.
     http2: AtomicBool,
     order: AtomicU8,
     /// The connection's task. A task's waker stays the same as long as it lives.

@@ -1,4 +1,4 @@
-//! The answer to a connection too many: 503 at once, never a hang.
+//! The answer to a connection over the limit: 503 at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::listener::Stream;
 
-/// Said without waiting for a request: whoever has to wait for a place does not know that there is none.
+/// Sent without waiting for a request, so that the caller learns at once that the limit is reached.
 const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     Retry-After: 1\r\n\
     Cache-Control: no-store\r\n\
@@ -18,7 +18,7 @@ const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     {\"title\":\"Too many connections\",\"status\":503,\
     \"detail\":\"All connections are taken. Reuse connections, or raise limits.connections or limits.connections_per_caller.\"}";
 
-/// Said to a process whose user is not let in.
+/// Sent to a process whose user may not connect.
 const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\n\
     Cache-Control: no-store\r\n\
     Content-Type: application/problem+json\r\n\
@@ -33,7 +33,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How many such answers may be under way; beyond that connections are just closed, so that a flood costs nothing.
 const MOST_AT_ONCE: usize = 64;
 
-/// Tells callers that there is no place.
+/// Tells callers that the limit of connections is reached.
 #[derive(Clone, Debug)]
 pub(super) struct Busy(Arc<Semaphore>);
 
@@ -44,7 +44,7 @@ impl Default for Busy {
 }
 
 impl Busy {
-    /// Says that there is no place, in a task of its own, and closes.
+    /// Says that the limit is reached, in a task of its own, and closes.
     pub(super) fn answer(&self, stream: Stream) {
         self.say(ANSWER, stream);
     }
@@ -66,7 +66,7 @@ impl Busy {
                 while stream.read(&mut unread).await? > 0 {}
                 Ok::<_, std::io::Error>(())
             };
-            // A caller that left, or does not read, gets nothing more.
+            // A caller that disconnected, or does not read, gets no more.
             let _ = tokio::time::timeout(LINGER, answered).await;
         });
     }

@@ -25,13 +25,13 @@ use super::watched::Watched;
 pub enum ConnectionEnd {
     /// Closed by either side between requests, or after an answer that said so.
     Closed,
-    /// The caller left in the middle of a request or of its answer.
+    /// The caller disconnected in the middle of a request or of its answer.
     CallerLeft,
     /// Not HTTP: hyper answered 400 by itself and closed.
     Malformed,
     /// The header section, its number of fields, or the target exceeds the limits: hyper answered 431 or 414 and closed.
     HeaderTooLarge,
-    /// An answer broke off, and the connection with it, so that the caller sees that it is incomplete.
+    /// An answer broke off. The connection is closed, so that the caller detects the incomplete answer.
     AnswerBrokeOff,
     /// The TLS handshake failed.
     TlsHandshake,
@@ -95,16 +95,16 @@ where
     B::Error: Error + Send + Sync + 'static,
 {
     let transport = Watched::new(stream, Arc::clone(&activity));
-    let sees_departure = transport.sees_departure();
+    let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
     let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
         let mut builder = http1_or_http2(limits);
-        builder.http1().half_close(sees_departure);
+        builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
-        builder.half_close(sees_departure);
+        builder.half_close(detects_disconnect);
         let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
     }
@@ -113,7 +113,7 @@ where
 /// hyper counts what it has buffered, which may be a read more than the header section.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
 
-/// hyper's number of field lines unless told otherwise. Telling it costs an allocation a request.
+/// hyper's default number of field lines. Setting another costs an allocation a request.
 const HYPER_HEADER_FIELDS: usize = 100;
 
 fn http1_only(limits: &AcceptLimits) -> http1::Builder {
@@ -189,7 +189,7 @@ where
 }
 
 pin_project! {
-    /// A connection that heeds orders from outside.
+    /// A connection that obeys orders from outside.
     struct Driven<C> {
         #[pin]
         connection: C,
@@ -203,7 +203,7 @@ impl<C: Drainable> Future for Driven<C> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<ConnectionEnd> {
         let mut this = self.project();
-        // Before the order is read: whoever gives one afterwards finds the waker.
+        // Before the order is read: an order that is given afterwards then finds the waker.
         this.activity.served_by(context);
         match this.activity.order() {
             Order::Serve => {}
@@ -265,7 +265,7 @@ where
 }
 
 pin_project! {
-    /// A body whose end, or whose caller's departure, ends the service of its request.
+    /// A body. Its end, or that its caller disconnects, ends the service of its request.
     struct WatchedBody<B> {
         #[pin]
         body: B,

@@ -54,15 +54,15 @@ impl ConnectionCounts {
         }
     }
 
-    /// Takes the place of one more connection of that peer; `None`, and one more refused, when as many are open as the limits
-    /// allow: in all, and of one caller (0: not counted).
-    pub(super) fn take_place(
+    /// A permit for one more connection of that peer. `None`, and counted as refused, when as many are open as the limits allow:
+    /// in all, and of one caller (0: not counted).
+    pub(super) fn permit(
         self: &Arc<Self>,
         peer: &Address,
         (limit, limit_per_caller): (usize, usize),
-    ) -> Option<Place> {
-        // Dropped, it takes the count back.
-        let mut place = Place { counts: Arc::clone(self), caller: None, is_shown: false };
+    ) -> Option<ConnectionPermit> {
+        // The permit is made first: dropping it decrements the count.
+        let mut permit = ConnectionPermit { counts: Arc::clone(self), caller: None, is_shown: false };
         let mut has_room = self.open.fetch_add(1, Ordering::Relaxed) < limit;
         if has_room && limit_per_caller > 0 {
             let caller = peer.without_port();
@@ -72,7 +72,7 @@ impl ConnectionCounts {
             if has_room {
                 *count += 1;
                 drop(callers);
-                place.caller = Some(caller);
+                permit.caller = Some(caller);
             }
         }
         if !has_room {
@@ -83,8 +83,8 @@ impl ConnectionCounts {
             metrics.open.inc();
             metrics.total.inc();
         });
-        place.is_shown = true;
-        Some(place)
+        permit.is_shown = true;
+        Some(permit)
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<String, usize>> {
@@ -93,16 +93,16 @@ impl ConnectionCounts {
     }
 }
 
-/// The place of one open connection.
+/// The permit of one open connection; released when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     counts: Arc<ConnectionCounts>,
     caller: Option<String>,
     /// Whether the metrics count it.
     is_shown: bool,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.counts.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(caller) = &self.caller {
@@ -125,39 +125,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_and_given_back() {
+    fn permits_are_limited_and_released() {
         let counts = Arc::new(ConnectionCounts::default());
-        let first = counts.take_place(&Address::Memory, (2, 0)).expect("a place");
-        let _second = counts.take_place(&Address::Memory, (2, 0)).expect("a place");
-        assert!(counts.take_place(&Address::Memory, (2, 0)).is_none());
-        assert_eq!(counts.open(), 2, "who was refused takes no place");
+        let first = counts.permit(&Address::Memory, (2, 0)).expect("a permit");
+        let _second = counts.permit(&Address::Memory, (2, 0)).expect("a permit");
+        assert!(counts.permit(&Address::Memory, (2, 0)).is_none());
+        assert_eq!(counts.open(), 2, "a refused connection is not counted");
         drop(first);
-        assert!(counts.take_place(&Address::Memory, (2, 0)).is_some());
+        assert!(counts.permit(&Address::Memory, (2, 0)).is_some());
     }
 
     #[test]
-    fn one_caller_does_not_take_the_places_of_others() {
+    fn one_caller_does_not_take_the_permits_of_others() {
         let counts = Arc::new(ConnectionCounts::default());
         let at = |text: &str| Address::Tcp(text.parse().expect("an address"));
-        let held = counts.take_place(&at("10.0.0.1:1"), (9, 1)).expect("a place");
-        assert!(counts.take_place(&at("10.0.0.1:2"), (9, 1)).is_none(), "the port tells nobody apart");
-        assert!(counts.take_place(&at("[::ffff:10.0.0.1]:3"), (9, 1)).is_none(), "nor the notation");
-        assert!(counts.take_place(&at("10.0.0.2:1"), (9, 1)).is_some());
+        let held = counts.permit(&at("10.0.0.1:1"), (9, 1)).expect("a permit");
+        assert!(
+            counts.permit(&at("10.0.0.1:2"), (9, 1)).is_none(),
+            "callers are not told apart by their port"
+        );
+        assert!(counts.permit(&at("[::ffff:10.0.0.1]:3"), (9, 1)).is_none(), "nor the notation");
+        assert!(counts.permit(&at("10.0.0.2:1"), (9, 1)).is_some());
         assert_eq!(counts.open(), 1);
         drop(held);
-        assert!(counts.take_place(&at("10.0.0.1:2"), (9, 1)).is_some());
-        assert!(counts.callers().is_empty(), "nobody is remembered");
+        assert!(counts.permit(&at("10.0.0.1:2"), (9, 1)).is_some());
+        assert!(counts.callers().is_empty(), "no caller is remembered");
     }
 
     #[test]
     fn the_metrics_show_the_same() {
         let metrics = crate::metrics::Metrics::new(["main"]);
         let counts = Arc::new(ConnectionCounts::reporting_to(metrics.connections().clone()));
-        let place = counts.take_place(&Address::Memory, (1, 0));
-        assert!(counts.take_place(&Address::Memory, (1, 0)).is_none());
+        let permit = counts.permit(&Address::Memory, (1, 0));
+        assert!(counts.permit(&Address::Memory, (1, 0)).is_none());
         let shown = metrics.connections();
         assert_eq!((shown.open.get(), shown.total.get(), shown.refused.get()), (1, 1, 1));
-        drop(place);
+        drop(permit);
         assert_eq!((shown.open.get(), shown.total.get()), (0, 1));
     }
 }

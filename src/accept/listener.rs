@@ -189,18 +189,18 @@ impl BoundListener {
         Ok(Self::Tcp(listener))
     }
 
-    /// Listens on a Unix socket with those permission bits and, where given, that group. A socket that nobody listens on any
-    /// more is replaced.
+    /// Listens on a Unix socket with those permission bits and, where given, that group. A socket without
+    /// a listening process is replaced.
     ///
     /// # Errors
-    /// [`BindError`]; a file that is no socket is never replaced.
+    /// [`BindError`]; a file that is not a socket is never replaced.
     pub async fn unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Self, BindError> {
         let refused = |source| BindError::new(path.display(), source);
         let stale = is_socket(path);
         if stale && UnixStream::connect(path).await.is_ok() || !stale && path.exists() {
             return Err(BindError::Taken { address: path.display().to_string() });
         }
-        // Made under another name and moved into place: nobody can connect before the permissions are set.
+        // Made under another name and renamed: no process can connect before the permissions are set.
         let new_path = SocketPath(path.with_extension(format!("new-{}", std::process::id())));
         let listener = UnixListener::bind(&new_path.0).map_err(refused)?;
         if group.is_some() {
@@ -235,7 +235,7 @@ pub struct SocketPath(PathBuf);
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        // Nothing depends on it: the next start replaces a socket that nobody listens on.
+        // Nothing depends on it: the next start replaces a socket without a listening process.
         let _ = std::fs::remove_file(&self.0);
     }
 }

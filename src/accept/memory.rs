@@ -1,4 +1,4 @@
-//! Connections in memory: what tests with paused time use in the place of sockets.
+//! Connections in memory: what tests with paused time use instead of sockets.
 
 use std::io;
 
@@ -24,8 +24,8 @@ pub fn in_memory() -> (MemoryConnector, MemoryListener) {
 }
 
 impl MemoryConnector {
-    /// The caller's end of a new connection that holds `buffer_bytes` in each direction; its other end is gone at once if
-    /// nobody listens any more.
+    /// The caller's end of a new connection that holds `buffer_bytes` in each direction; its other end is closed at once if
+    /// the listener has been dropped.
     #[must_use]
     pub fn connect(&self, buffer_bytes: usize) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(buffer_bytes);
@@ -41,7 +41,7 @@ impl Listener for MemoryListener {
     async fn accept(&mut self) -> io::Result<Accepted> {
         match self.0.recv().await {
             Some(stream) => Ok(Accepted { stream: Stream::Memory(stream), peer: Address::Memory }),
-            // Nobody can connect any more; only the end of the acceptor ends the wait.
+            // All connectors are dropped; only the end of the acceptor ends the wait.
             None => std::future::pending().await,
         }
     }

@@ -1,8 +1,8 @@
-//! Listeners, connections, their limits and deadlines, and the graceful end.
+//! Listeners, connections, their limits and deadlines, and draining.
 //!
-//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` says
-//! what it is doing and since when, `registry` sweeps slow and idle ones and drains all, `busy` answers those that are too many,
-//! `workers` spreads them over runtimes.
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` keeps
+//! its state and the time of the last change, `registry` sweeps slow and idle ones and drains all, `busy` answers those over the
+//! limit, `workers` spreads them over runtimes.
 
 mod activity;
 mod busy;
@@ -54,7 +54,7 @@ pub struct AcceptLimits {
     pub header_fields: usize,
     /// Most connections at once (503).
     pub connections: usize,
-    /// Most connections of one caller at once (503); 0 tells nobody apart.
+    /// Most connections of one caller at once (503); 0 is no limit.
     pub connections_per_caller: usize,
     /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
     pub request_header: Duration,
@@ -67,7 +67,7 @@ pub struct AcceptLimits {
 }
 
 impl AcceptLimits {
-    /// The limits of the configuration. A caller that takes nothing is given as long as one that says nothing.
+    /// The limits of the configuration. A caller that does not read gets the same time as one that does not send.
     #[must_use]
     pub fn new(limits: &Limits, deadlines: &Deadlines) -> Self {
         Self {
@@ -82,8 +82,8 @@ impl AcceptLimits {
         }
     }
 
-    /// How often connections are looked at: often enough that a deadline is missed by little, seldom enough not to be
-    /// noticed.
+    /// How often connections are checked: often enough that a deadline is missed by little, and rarely enough to cost
+    /// little.
     fn tick(&self) -> Duration {
         let shortest = self.request_header.min(self.idle).min(self.write_stall);
         (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500))
@@ -123,7 +123,7 @@ pub struct ListenerOptions {
     pub http2: bool,
     /// Set if callers speak TLS.
     pub tls: Option<TlsAcceptor>,
-    /// The users whose processes may connect to a Unix socket; `None`: whoever its mode lets in.
+    /// The users whose processes may connect to a Unix socket; `None`: those that its mode admits.
     pub users: Option<Arc<[u32]>>,
 }
 
@@ -220,7 +220,7 @@ impl Acceptor {
             return;
         }
         let limits = (self.limits.connections, self.limits.connections_per_caller);
-        let Some(place) = self.counts.take_place(&peer, limits) else {
+        let Some(permit) = self.counts.permit(&peer, limits) else {
             warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
             if options.tls.is_none() {
                 self.busy.answer(stream);
@@ -235,7 +235,7 @@ impl Acceptor {
         let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
         let (http2, tls) = (options.http2, options.tls.clone());
         tokio::spawn(async move {
-            let _held = (place, load);
+            let _held = (permit, load);
             let Entered { activity, .. } = &entered;
             let end = match handshake(stream, tls, activity).await {
                 Ok(stream) => connection::serve(stream, http2, service, &limits, Arc::clone(activity)).await,

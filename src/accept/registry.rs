@@ -13,7 +13,7 @@ use super::activity::{Activity, CutReason, Order, TickLimits, Ticks};
 pub(super) struct Registry {
     ticks: Arc<Ticks>,
     state: Mutex<State>,
-    /// A connection came, or the last one went.
+    /// A connection was entered, or the last one was removed.
     changed: Notify,
 }
 
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Registry {
-    /// Enters a connection; it leaves when the guard is dropped.
+    /// Enters a connection; it is removed when the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>, id: u64) -> Entered {
         let activity = Arc::new(Activity::new(Arc::clone(&self.ticks)));
         {
@@ -44,7 +44,7 @@ impl Registry {
         self.lock().connections.len()
     }
 
-    /// Asks every connection to finish what it is doing; those that have not said a word are cut.
+    /// Asks every connection to finish its request; those that have sent no byte are cut.
     pub(super) fn drain(&self) {
         let mut state = self.lock();
         state.draining = true;
@@ -72,7 +72,7 @@ impl Registry {
         }
     }
 
-    /// Looks at every connection once a tick, for ever; sleeps while there is none.
+    /// Checks every connection once a tick, and sleeps while there is none. Never returns.
     pub(super) async fn sweep(&self, limits: TickLimits, tick: Duration) {
         loop {
             if self.len() == 0 {

@@ -1,6 +1,6 @@
 //! Time is paused and connections are in memory, except where real sockets are what is tested.
 
-mod departure;
+mod disconnect;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -397,7 +397,7 @@ async fn draining_closes_idle_connections_and_lets_busy_ones_finish() {
     assert_eq!(read_to_end(&mut silent).await, "");
     assert!(start.elapsed() < Duration::from_secs(1), "closed at once");
     let mut late = serving.connector.connect(4096);
-    assert_eq!(read_to_end(&mut late).await, "", "nobody listens any more");
+    assert_eq!(read_to_end(&mut late).await, "", "the listener is closed");
 
     go_on.notify_one();
     let answer = read_to_end(&mut busy).await;
@@ -528,7 +528,7 @@ async fn a_taken_address_is_said_to_be_taken() {
     drop(BoundListener::unix(&left_behind, 0o600, None).await.expect("replaced"));
     drop(listening);
 
-    std::fs::write(&path, "somebody's file").expect("writable");
+    std::fs::write(&path, "a file of another program").expect("writable");
     assert!(BoundListener::unix(&path, 0o600, None).await.is_err());
     assert!(path.exists(), "a file is never replaced");
 }
@@ -571,7 +571,7 @@ async fn workers_share_connections_evenly_and_drain() {
     for caller in &mut callers {
         assert_eq!(read_to_end(caller).await, "");
     }
-    let workers = Arc::into_inner(workers).expect("nobody else holds them");
+    let workers = Arc::into_inner(workers).expect("the only owner");
     assert_eq!(tokio::task::spawn_blocking(|| workers.join()).await.expect("no panic"), 0);
     assert_eq!(counts.open(), 0);
 }

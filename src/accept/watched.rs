@@ -1,5 +1,5 @@
-//! The transport of a connection, watched: bytes that arrive, bytes that cannot be written, a caller that leaves while its
-//! request is in service, and a `#` where no target may have one.
+//! The transport of a connection, watched: bytes that arrive, bytes that cannot be written, a caller that disconnects while its
+//! request is in service, and a `#` in a request target.
 
 use std::io;
 use std::pin::Pin;
@@ -27,20 +27,20 @@ impl Watched {
         Self { transport, activity, in_request_line: false, ended: false }
     }
 
-    /// Whether this transport itself sees a caller leave while its request is in service.
+    /// Whether this transport itself detects that a caller disconnects while its request is in service.
     ///
-    /// Otherwise hyper has to look, which it does by reading ahead: the request's head still lies in its read buffer then, so that
-    /// every request costs another buffer of 8 KiB, whether anybody waits for it or not.
-    pub(super) const fn sees_departure(&self) -> bool {
+    /// Otherwise hyper must detect it, which it does by reading ahead. The request's head is still in its read buffer then, so each
+    /// request costs another buffer of 8 KiB, even if no byte follows.
+    pub(super) const fn detects_disconnect(&self) -> bool {
         matches!(self.transport, Stream::Tcp(_))
     }
 
-    /// An error when the caller has closed its side while its request is in service: to close one's sending side counts as leaving,
-    /// as it does for hyper. hyper flushes whenever it is polled: that is also after the wake-up that a closed connection brings.
+    /// An error when the caller has closed its sending side while its request is in service: that counts as disconnected, as it does
+    /// for hyper. hyper flushes whenever it is polled, so also after the wake-up of a closed connection.
     ///
-    /// Behind bytes that nobody has taken yet (a pipelined request, the rest of a body) the end cannot be seen, neither here nor
-    /// by hyper. And an end that hyper has read itself it deals with itself: a body that broke off is refused by whoever reads it.
-    fn check_departure(&self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Behind unread bytes (a pipelined request, the rest of a body) the end cannot be detected, neither here nor by hyper. An end
+    /// that hyper has read is left to hyper: the reader of a body that broke off gets the error.
+    fn check_disconnect(&self, context: &mut Context<'_>) -> io::Result<()> {
         let Stream::Tcp(stream) = &self.transport else { return Ok(()) };
         if self.ended || !self.activity.is_in_http1_service() {
             return Ok(());
@@ -53,14 +53,13 @@ impl Watched {
     }
 }
 
-/// What no target may hold: hyper refuses it (400).
+/// A byte that a target must not contain: hyper refuses it (400).
 const REFUSED: u8 = b'<';
 
 /// Refuses a `#` in the request line that `received` begins in, and in those of pipelined requests behind it: `http::Uri` would
-/// cut target and query there without a word, and another resource than the one that was named would answer. Says whether the
-/// line has ended.
+/// cut the target there without an error, and another resource would answer. Returns whether the line has ended.
 fn refuse_fragment(received: &mut [u8]) -> bool {
-    // Asked about every request: one look is all that nearly all of them cost.
+    // On the path of every request: one search suffices for nearly all of them.
     if memchr(b'#', received).is_none() {
         return received.ends_with(b"\n") || memchr(b'\n', received).is_some();
     }
@@ -77,15 +76,14 @@ fn refuse_fragment(received: &mut [u8]) -> bool {
     has_ended
 }
 
-/// Where the request after this one begins, as far as the length of a body shows it; `received` begins with the end of a request
-/// line.
+/// Where the next request begins, if the head tells the length of the body. `received` begins with the end of a request line.
 fn next_request(received: &[u8]) -> Option<usize> {
     let head_length = head_length(received)?;
     let next = head_length.checked_add(body_length(&received[..head_length])?)?;
     (next <= received.len()).then_some(next)
 }
 
-/// Up to the empty line, it included; line feeds without carriage returns count, as they do for hyper.
+/// The length of a head with its empty line. Line feeds without carriage returns count, as they do for hyper.
 fn head_length(received: &[u8]) -> Option<usize> {
     memchr_iter(b'\n', received).find_map(|line_end| match &received[line_end + 1..] {
         [b'\r', b'\n', ..] => Some(line_end + 3),
@@ -94,7 +92,7 @@ fn head_length(received: &[u8]) -> Option<usize> {
     })
 }
 
-/// By `Content-Length`; `None` for a body whose end cannot be told from the head.
+/// The length of a body by `Content-Length`; `None` if the head does not tell it.
 fn body_length(head: &[u8]) -> Option<usize> {
     let mut length = 0;
     for line in head.split(|byte| *byte == b'\n') {
@@ -161,7 +159,7 @@ impl AsyncWrite for Watched {
         if polled.is_pending() {
             self.activity.wrote(false);
         } else {
-            self.check_departure(context)?;
+            self.check_disconnect(context)?;
         }
         polled
     }

@@ -1,4 +1,4 @@
-//! Who may speak to the operator's port, and who may change something through it.
+//! Which requests the operator's port accepts, and which of them may change state.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::config::{Guard, Secret};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 
 /// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
-pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), TokenError> {
+pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), DoorError> {
     token_file::prepare(path, absent)?;
     Ok(())
 }
@@ -18,10 +18,10 @@ pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), TokenErro
 /// The token for what changes state cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("admin.token_file {0}")]
-pub struct TokenError(#[from] TokenFileError);
+pub struct DoorError(#[from] TokenFileError);
 
-/// Whether a request may be answered at all: not one that a browser sends for another page, and not one for a name that
-/// somebody made point here (DNS rebinding). An IP address as `Host` cannot be rebound.
+/// Whether a request may be answered at all: not one that a browser sends for another page, and not one with a
+/// foreign name in `Host` (DNS rebinding). An IP address as `Host` cannot be rebound.
 pub(super) fn admit(parts: &Parts, guard: &Guard) -> Result<(), &'static str> {
     let text = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let mut hosts = parts.headers.get_all(HOST).iter();
@@ -34,7 +34,7 @@ pub(super) fn admit(parts: &Parts, guard: &Guard) -> Result<(), &'static str> {
     if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin") {
         return Err("A browser sent this for another page: open the address itself");
     }
-    // Browsers of before `Sec-Fetch-Site` send `Origin` with whatever may change something.
+    // Browsers without `Sec-Fetch-Site` send `Origin` with all requests that may change state.
     let own = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority == host);
     if parts.headers.contains_key(ORIGIN) && !text(ORIGIN).is_some_and(own) {
         return Err("A page of another origin sent this: open the address itself");
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_token_lets_nobody_in() {
+    fn an_empty_token_is_never_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "\n").unwrap();

@@ -1,4 +1,4 @@
-//! `POST /admin/purge`: which stored responses the operator wants gone.
+//! `POST /admin/purge`: which stored responses the operator removes.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Purge {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => formatter.write_str("all"),
-            // Queries tell what an application asks for: the log gets the path alone.
+            // A query may hold private data: the log gets the path alone.
             Self::Key(target) => write!(formatter, "key {}", target.path()),
             Self::Prefix(prefix) => {
                 write!(formatter, "prefix {}", prefix.split('?').next().unwrap_or_default())
@@ -43,7 +43,7 @@ impl fmt::Display for Purge {
     }
 }
 
-/// A body that is no purge.
+/// A body that is not a purge.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}. Send {{\"all\":true}}, {{\"key\":\"/path?query\"}} or {{\"prefix\":\"/path\"}} as JSON")]
 pub(super) struct PurgeError(String);
@@ -53,9 +53,10 @@ pub(super) fn parse(body: &[u8]) -> Result<Purge, PurgeError> {
         .map_err(|error| PurgeError(format!("The body is not understood: {error}")))?;
     match body {
         Body { all: Some(true), key: None, prefix: None } => Ok(Purge::All),
-        Body { all: None, key: Some(key), prefix: None } if key.starts_with('/') => {
-            key.parse().map(Purge::Key).map_err(|error| PurgeError(format!("The key is no target: {error}")))
-        }
+        Body { all: None, key: Some(key), prefix: None } if key.starts_with('/') => key
+            .parse()
+            .map(Purge::Key)
+            .map_err(|error| PurgeError(format!("The key is not a target: {error}"))),
         Body { all: None, key: None, prefix: Some(prefix) } if prefix.starts_with('/') => {
             Ok(Purge::Prefix(prefix))
         }

@@ -1,4 +1,4 @@
-//! The operator's listener: few connections, each short-lived, so that nobody can occupy it.
+//! The operator's listener: few connections, each short-lived, so that no client can occupy it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::accept_loop::{LimitedListener, serve_until};
 /// One request a connection, and no longer than this: a probe or a scrape needs milliseconds.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The largest purge that somebody could mean.
+/// The largest body of a purge.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Serves the operator's port until `stop`, which comes last of all when the process drains: `/readyz` must say why.

@@ -7,15 +7,15 @@ use http::HeaderName;
 
 use super::values::Word;
 
-/// What an App Configuration answer says about its own exchange: whoever gets it from the store has another request id, and
-/// the sync token is the sidecar's own.
+/// What an App Configuration answer says about its own exchange. A caller that is answered from the store has another request
+/// id, and gets the sidecar's own sync token.
 static APP_CONFIGURATION_EXCHANGE_FIELDS: [HeaderName; 3] = [
     HeaderName::from_static("x-ms-request-id"),
     HeaderName::from_static("x-ms-correlation-request-id"),
     HeaderName::from_static("x-ms-client-request-id"),
 ];
 
-/// How far the trust in the origin's caching headers goes (`caching.md`, introduction).
+/// How far the trust in the origin's caching headers goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Sharing {
     /// Safe also before an origin that forgets `Vary`: requests with `Cookie`, responses with `Set-Cookie`, and request
@@ -28,7 +28,7 @@ pub enum Sharing {
 
 impl Word for Sharing {}
 
-/// When a stored response may answer without asking the origin (design, section 3).
+/// When a stored response may answer without asking the origin. [`crate::sync_token`] states the rules of coverage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Consistency {
     /// Never without validation.
@@ -42,7 +42,7 @@ pub enum Consistency {
 
 impl Word for Consistency {}
 
-/// Which stale responses may answer while the origin cannot be reached (design, section 3).
+/// Which stale responses may answer while the origin cannot be reached. [`crate::sync_token`] states the rules of coverage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WhenDisconnected {
     /// Only those for which rules 1 to 3 hold.
@@ -50,7 +50,7 @@ pub enum WhenDisconnected {
     /// Those for which rule 3 holds: what is merely unverified is served and marked.
     #[default]
     UnlessOutdated,
-    /// Any, save those under `must-revalidate` and its kin.
+    /// Any, except those under `must-revalidate` and the like.
     Available,
 }
 
@@ -78,22 +78,23 @@ pub struct CachingRules {
     pub owns_credential: bool,
     /// How long past its freshness lifetime a response may still answer while the origin cannot be reached.
     pub stale_limit: Duration,
-    /// Whether callers' `Cache-Control` and `Pragma` are honoured (`caching.md` rule 24).
+    /// Whether callers' `Cache-Control` and `Pragma` are honoured (RFC 9111 §5.2.1, §5.4).
     pub honour_request_directives: bool,
     /// Bodies larger than this many bytes stream through and are not stored.
     pub max_stored_body_bytes: u64,
-    /// Whether `CDN-Cache-Control` decides where it is valid (RFC 9213; `caching.md` rule 22).
+    /// Whether `CDN-Cache-Control` decides where it is valid (RFC 9213 §2.2).
     pub targeted_cache_control: bool,
     /// Fields that belong to one exchange and not to the representation: never stored.
     pub never_stored: &'static [HeaderName],
-    /// Whether a 409 or 412 to a write outdates what it names: true for App Configuration (`caching.md` rule 17).
+    /// Whether a 409 or 412 to a write outdates what it names: it shows that the stored state is not current. True for App
+    /// Configuration.
     pub conflicts_outdate: bool,
     /// Whether the resources belong together: an answer that shows a change of one outdates what was sent before it of all.
     pub related: bool,
 }
 
 impl CachingRules {
-    /// The rules of `caching.md` and nothing else, as `--profile generic --sharing rfc9111` runs them.
+    /// The rules of RFC 9111 and nothing else, as `--profile generic --sharing rfc9111` runs them.
     #[must_use]
     pub fn rfc9111() -> Self {
         Self {

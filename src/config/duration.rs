@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{text}' is no duration; write a whole number and a unit (ms, s, m, h or d), for example 250ms, 30s or 1m30s"
+    "'{text}' is not a duration; write a whole number and a unit (ms, s, m, h or d), for example 250ms, 30s or 1m30s"
 )]
 pub struct DurationError {
     text: String,

@@ -51,7 +51,7 @@ impl Effective {
                 )
             };
             let profile = if upstream.is_generic_by_default() {
-                "\"generic\": the host is no name of App Configuration; say --profile app-configuration if it is an emulator \
+                "\"generic\": the host is not a name of App Configuration; say --profile app-configuration if it is an emulator \
                  or a private name"
                     .to_owned()
             } else {

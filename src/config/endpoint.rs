@@ -1,4 +1,4 @@
-//! Where the connection string of a credential leads: the origin of an upstream that is given no `url`.
+//! The endpoint of a connection string: the origin of an upstream without `url`.
 
 use http::Uri;
 use zeroize::Zeroizing;
@@ -9,7 +9,7 @@ use super::validate::section;
 use super::values::is_origin;
 
 /// Takes the `Endpoint` of the connection string for the `url` of every upstream that has none. Reads the file only there: whether
-/// the two agree where both are given is for whoever reads the key.
+/// the two agree where both are given is checked where the key is read.
 pub(super) fn complete(
     upstreams: &mut [Upstream],
     variable: impl Fn(&str) -> Option<String>,
@@ -70,7 +70,7 @@ fn endpoint(string: &str) -> Option<&str> {
     parts.find(|(name, _)| name.trim().eq_ignore_ascii_case("Endpoint")).map(|(_, value)| value.trim())
 }
 
-/// An endpoint as the URL of an upstream; `None` for whatever is no origin.
+/// An endpoint as the URL of an upstream; `None` for what is not an origin.
 fn origin(endpoint: &str) -> Option<Uri> {
     endpoint.parse().ok().filter(is_origin)
 }
@@ -78,13 +78,13 @@ fn origin(endpoint: &str) -> Option<Uri> {
 /// Whether an endpoint, as a connection string names it, is this origin: the same scheme, host and port.
 #[must_use]
 pub fn is_endpoint_of(endpoint: &str, url: &Uri) -> bool {
-    let place = |url: &Uri| {
+    let authority = |url: &Uri| {
         let scheme = url.scheme_str()?.to_ascii_lowercase();
         let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         let host = url.host()?.to_ascii_lowercase();
         Some((scheme, host.trim_end_matches('.').to_owned(), port))
     };
-    origin(endpoint).is_some_and(|endpoint| place(&endpoint) == place(url))
+    origin(endpoint).is_some_and(|endpoint| authority(&endpoint) == authority(url))
 }
 
 #[cfg(test)]

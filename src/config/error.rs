@@ -57,7 +57,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A key that does not exist.
-    #[error("{source_of}: `{key}` is no key; did you mean `{nearest}`?")]
+    #[error("{source_of}: `{key}` is not a key; did you mean `{nearest}`?")]
     Unknown {
         /// The key as it was written.
         key: String,
@@ -102,7 +102,7 @@ impl ConfigError {
     }
 }
 
-/// Everything that is wrong with the configuration, so that it can be mended in one go: one line each.
+/// Everything that is wrong with the configuration, so that it can be mended at once: one line each.
 #[derive(Debug)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

@@ -10,7 +10,7 @@ pub(crate) const DAY: u64 = 24 * HOUR;
 
 /// A value as it was written: one text, or a list of texts.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Written {
+pub(crate) enum WrittenValue {
     One(String),
     Many(Vec<String>),
 }
@@ -33,7 +33,7 @@ pub(crate) trait Value: Sized + Default {
     /// What the value must look like where that does not depend on the key.
     const EXPECTED: &'static str = "";
 
-    /// Reads one text (a list reads `Many` instead); `None` if it is no value of this type, or out of the range of the key.
+    /// Reads one text (a list reads `Many` instead); `None` if it is not a value of this type, or out of the range of the key.
     fn parse(text: &str, key: &Key) -> Option<Self>;
 
     /// What the value must look like, to finish the sentence "write …".
@@ -41,10 +41,10 @@ pub(crate) trait Value: Sized + Default {
         Self::EXPECTED.to_owned()
     }
 
-    fn read(written: &Written, key: &Key) -> Option<Self> {
+    fn read(written: &WrittenValue, key: &Key) -> Option<Self> {
         match written {
-            Written::One(text) => Self::parse(text, key),
-            Written::Many(_) => None,
+            WrittenValue::One(text) => Self::parse(text, key),
+            WrittenValue::Many(_) => None,
         }
     }
 }
@@ -77,7 +77,7 @@ pub(crate) struct Key {
     /// In the unit of the type: bytes of a size, milliseconds of a duration.
     pub(crate) least: u64,
     pub(crate) most: u64,
-    accepts: fn(&Written, &Self) -> bool,
+    accepts: fn(&WrittenValue, &Self) -> bool,
     expected: fn(&Self) -> String,
 }
 
@@ -119,7 +119,7 @@ impl Key {
     }
 
     /// Whether this is a value of the key's type and in its range.
-    pub(crate) fn accepts(&self, written: &Written) -> bool {
+    pub(crate) fn accepts(&self, written: &WrittenValue) -> bool {
         (self.accepts)(written, self)
     }
 
@@ -129,27 +129,27 @@ impl Key {
     }
 
     /// The default as a list or as one text.
-    pub(crate) fn default_value(&self) -> Written {
+    pub(crate) fn default_value(&self) -> WrittenValue {
         self.split(self.default)
     }
 
     /// A text of a variable or a flag: a list is separated by commas.
-    pub(crate) fn split(&self, text: &str) -> Written {
+    pub(crate) fn split(&self, text: &str) -> WrittenValue {
         if !self.is_list() {
-            return Written::One(text.to_owned());
+            return WrittenValue::One(text.to_owned());
         }
         let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
-        Written::Many(members.map(str::to_owned).collect())
+        WrittenValue::Many(members.map(str::to_owned).collect())
     }
 
     /// What may be shown of a value, as TOML: nothing of a secret.
-    pub(crate) fn shown(&self, written: &Written) -> String {
+    pub(crate) fn shown(&self, written: &WrittenValue) -> String {
         match (self.shape, written) {
-            (Shape::Secret, Written::One(text)) if text.is_empty() => "\"\"".to_owned(),
+            (Shape::Secret, WrittenValue::One(text)) if text.is_empty() => "\"\"".to_owned(),
             (Shape::Secret, _) => "\"***\"".to_owned(),
-            (Shape::Bare, Written::One(text)) => text.clone(),
-            (_, Written::One(text)) => format!("{text:?}"),
-            (_, Written::Many(texts)) => format!("{texts:?}"),
+            (Shape::Bare, WrittenValue::One(text)) => text.clone(),
+            (_, WrittenValue::One(text)) => format!("{text:?}"),
+            (_, WrittenValue::Many(texts)) => format!("{texts:?}"),
         }
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn nearest(path: &str) -> String {
     let score = |key: &Key| {
         let key_last = key.path.rsplit('.').next().unwrap_or_default();
         let whole = strsim::jaro_winkler(&canonical, key.path);
-        // The right name in the wrong section is a likelier slip than many wrong letters.
+        // The right name in the wrong section is more likely than many wrong letters.
         strsim::normalized_damerau_levenshtein(last, key_last) + whole / 2.0
     };
     all().max_by(|a, b| score(a).total_cmp(&score(b))).map_or_else(String::new, |key| key.path.to_owned())

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::error::{ConfigError, ConfigErrors, Source};
-use super::key::{Key, Written};
+use super::key::{Key, WrittenValue};
 use super::keys;
 use super::section::{Layered, Values, names_below};
 
@@ -65,9 +65,9 @@ impl Layers {
                 DeValue::Array(members) => {
                     let texts =
                         members.iter().map(|member| scalar(member.get_ref())).collect::<Option<Vec<_>>>();
-                    self.set(at, texts.map(Written::Many), source);
+                    self.set(at, texts.map(WrittenValue::Many), source);
                 }
-                other => self.set(at, scalar(other).map(Written::One), source),
+                other => self.set(at, scalar(other).map(WrittenValue::One), source),
             }
         }
     }
@@ -129,7 +129,7 @@ impl Layers {
         self.set(path, written, source);
     }
 
-    fn set(&mut self, path: String, written: Option<Written>, source: Source) {
+    fn set(&mut self, path: String, written: Option<WrittenValue>, source: Source) {
         let Some(key) = keys::find(&path) else {
             self.errors.push(ConfigError::unknown(path, source));
             return;
@@ -167,7 +167,7 @@ impl Layers {
                     Some(main) => (main.written.clone(), Source::Inherited(key.path.to_owned())),
                     // A named listener that says nothing of addresses has none (it may be a Unix socket).
                     None if is_named && key.path == "listener.listen" => {
-                        (Written::Many(Vec::new()), Source::Default)
+                        (WrittenValue::Many(Vec::new()), Source::Default)
                     }
                     None => (key.default_value(), Source::Default),
                 };
@@ -270,7 +270,8 @@ mod tests {
                 .assignment("freshness=1s"),
         );
         assert!(
-            message.contains("t.toml:2: `limits.conections` is no key; did you mean `limits.connections`?"),
+            message
+                .contains("t.toml:2: `limits.conections` is not a key; did you mean `limits.connections`?"),
             "{message}"
         );
         assert!(message.contains("t.toml:3: `storr`"), "{message}");

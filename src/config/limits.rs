@@ -37,11 +37,11 @@ section! {
         pub buffered_request_body_bytes as "buffered_request_body": u64 = "64KiB", within(0, 64 * MIB);
         /// Most connections of callers at once (503).
         pub connections: usize = "800", within(1, 1_000_000);
-        /// Most connections of one address or, on a Unix socket, of one user (503); 0 tells nobody apart.
+        /// Most connections of one address or, on a Unix socket, of one user (503); 0 is no limit.
         pub connections_per_caller: usize = "0", within(0, 1_000_000);
-        /// Most requests being answered at once (503); 0 leaves it to `connections`.
+        /// Most requests in flight at once (503), hits left out; 0 leaves it to `connections`.
         pub requests: usize = "0", within(0, 1_000_000);
-        /// Most requests of one caller being answered at once (503); 0 tells nobody apart.
+        /// Most requests of one caller in flight at once (503), hits left out; 0 is no limit.
         pub requests_per_caller: usize = "0", within(0, 1_000_000);
     }
 }
@@ -62,7 +62,7 @@ section! {
 }
 
 section! {
-    /// Who may speak to the sidecar at all. Section `[guard]`.
+    /// Which requests the sidecar accepts. Section `[guard]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Guard in "guard" {
         /// Names accepted in `Host` beside the loopback ones.

@@ -32,7 +32,7 @@ section! {
         pub unix_mode: u32 = "0600";
         /// The group of the Unix socket, by name or number; empty leaves it to the system.
         pub unix_group: String = "";
-        /// The users whose processes may connect to the Unix socket, by name or number; empty: whoever its mode lets in.
+        /// The users whose processes may connect to the Unix socket, by name or number; empty: those that its mode admits.
         pub unix_users: Vec<String> = "";
         /// The name of the upstream for everything that arrives here; empty: chosen by host and path.
         pub upstream: String = "", not_inherited();

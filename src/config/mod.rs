@@ -42,7 +42,7 @@ use section::{Section, Values, names_below};
 /// The whole configuration, complete and consistent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where callers are heard: `[listener]` first, then `[listeners.NAME]` in the order of their names.
+    /// The listeners for callers: `[listener]` first, then `[listeners.NAME]` in the order of their names.
     pub listeners: Vec<Listener>,
     /// The operator's port.
     pub admin: Admin,
@@ -54,7 +54,7 @@ pub struct Config {
     pub limits: Limits,
     /// How long callers may take.
     pub deadlines: Deadlines,
-    /// Who may speak to the sidecar at all.
+    /// Which requests the sidecar accepts.
     pub guard: Guard,
     /// What is logged, and how.
     pub logging: Logging,

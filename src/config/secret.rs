@@ -1,4 +1,4 @@
-//! Text that must not be seen: prints as `***`, is zeroed when dropped.
+//! Text that must not be shown: prints as `***`, is zeroed when dropped.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text over; the caller's copy, if it kept one, is its own to zero.
+    /// Takes ownership of the text; a copy that the caller keeps must be zeroed there.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)

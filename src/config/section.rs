@@ -6,18 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroize as _;
 
 use super::error::Source;
-use super::key::{Key, Shape, Value, Written};
+use super::key::{Key, Shape, Value, WrittenValue};
 
 /// The value of a key with where it came from.
 pub(crate) struct Layered {
     pub(crate) key: &'static Key,
-    pub(crate) written: Written,
+    pub(crate) written: WrittenValue,
     pub(crate) source: Source,
 }
 
 impl Drop for Layered {
     fn drop(&mut self) {
-        if let (Shape::Secret, Written::One(text)) = (self.key.shape, &mut self.written) {
+        if let (Shape::Secret, WrittenValue::One(text)) = (self.key.shape, &mut self.written) {
             text.zeroize();
         }
     }
@@ -67,8 +67,8 @@ impl Section<'_> {
 }
 
 /// Declares a section: a struct, its `KEYS` and its `read`. A field is a key: its name (`as` another one in the file), its type
-/// (which says how it is read, see `values`), its default, and calls to the methods of [`Key`]. What stands under `beside` is no
-/// key but comes from the section by an expression.
+/// (which says how it is read, see `values`), its default, and calls to the methods of [`Key`]. A field under `beside` is not
+/// a key: an expression over the section gives its value.
 macro_rules! section {
     (
         $(#[$about:meta])*

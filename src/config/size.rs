@@ -1,4 +1,4 @@
-//! Sizes as people write them: `64KiB`, `4MiB`. Binary units only, so that nobody has to ask which kilobyte is meant.
+//! Sizes as people write them: `64KiB`, `4MiB`. Binary units only, so that a unit has one meaning.
 
 const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 

@@ -39,7 +39,7 @@ impl ProfileKind {
     }
 }
 
-/// What becomes of writes of applications that know nothing of concurrency control.
+/// How writes without a condition are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum WriteStrategy {
     /// Passed on as they are.
@@ -147,7 +147,7 @@ section! {
 }
 
 impl Credential {
-    /// With the kind as configured, else `hmac` where an access key is given: a key that is not used would be a surprise.
+    /// With the kind as configured, else `hmac` where an access key is given: a configured key is always used.
     #[must_use]
     pub(super) fn of_its_kind(mut self) -> Self {
         let has_key = !self.connection_string.is_empty()
@@ -307,8 +307,8 @@ impl Upstream {
             .unwrap_or_else(|| ProfileKind::suggested_by(self.url.host().unwrap_or_default()))
     }
 
-    /// Whether nobody chose the generic profile: the host is no name of App Configuration, which an emulator's and a private
-    /// name are not either.
+    /// Whether the generic profile is a default, not a choice: the host is not a name of App Configuration. Nor is that of an
+    /// emulator, or a private name of a store.
     #[must_use]
     pub fn is_generic_by_default(&self) -> bool {
         self.configured_profile.is_none() && self.profile() == ProfileKind::Generic

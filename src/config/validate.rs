@@ -52,7 +52,7 @@ fn listener_holds(listener: &Listener, config: &Config, refuse: &mut impl FnMut(
             ));
         } else if !listener.requires_credential() {
             refuse(format!(
-                "{section}.listen = {address} is reachable from other machines and lets everybody in: set \
+                "{section}.listen = {address} is reachable from other machines and accepts every caller: set \
                  {section}.local_keys_file or {section}.bearer_file"
             ));
         }
@@ -69,7 +69,7 @@ fn listener_holds(listener: &Listener, config: &Config, refuse: &mut impl FnMut(
     if !listener.upstream.is_empty() && !config.upstreams.iter().any(|it| it.name == listener.upstream) {
         let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         refuse(format!(
-            "{section}.upstream = {:?} is no upstream: choose one of {}",
+            "{section}.upstream = {:?} is not an upstream: choose one of {}",
             listener.upstream,
             names.join(", ")
         ));
@@ -91,7 +91,7 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
     let section = section("upstream", &upstream.name);
     let Some(authority) = upstream.authority() else {
         if names_connection_string(&upstream.credential) {
-            // It names no endpoint, which has been said.
+            // It names no endpoint, which is reported already.
             return;
         }
         refuse(format!(
@@ -181,7 +181,7 @@ fn missing(credential: &Credential) -> Option<String> {
             "\"hmac\" has no key: set connection_string_file (--connection-string-file), or id and secret_file".to_owned(),
         ),
         CredentialKind::Hmac if sources > 1 => {
-            Some("\"hmac\" has its key from several places: keep one of connection_string* and secret*".to_owned())
+            Some("\"hmac\" has its key from several sources: keep one of connection_string* and secret*".to_owned())
         }
         CredentialKind::Hmac if secret.contains(&true) && credential.id.is_empty() => {
             Some("\"hmac\" has a secret without id: set id, or use a connection string".to_owned())
@@ -226,7 +226,7 @@ fn log_filter(filter: &str) -> Result<(), String> {
         let is_level = level.parse::<LevelFilter>().is_ok();
         // The library reads an empty level as one, too.
         if level.is_empty() || !is_level && !names_more {
-            return Err(format!("{directive:?} is no level"));
+            return Err(format!("{directive:?} is not a level"));
         }
     }
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn beyond_loopback_needs_a_switch_and_a_credential() {
         refused(&[UPSTREAM, "listener.listen=0.0.0.0:8484"], "listener.allow_remote = true");
-        refused(&[UPSTREAM, "listener.listen=[::]:1", "listener.allow_remote=true"], "lets everybody in");
+        refused(&[UPSTREAM, "listener.listen=[::]:1", "listener.allow_remote=true"], "accepts every caller");
         let open =
             [UPSTREAM, "listener.listen=10.0.0.1:1", "listener.allow_remote=true", "listener.bearer_file=/t"];
         assert!(config(&open).is_ok());
@@ -333,7 +333,7 @@ mod tests {
                 "upstream.credential.connection_string_file=/s",
                 twice,
             ],
-            "several places",
+            "several sources",
         );
     }
 

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use http::{HeaderName, Method, Uri};
 
 use super::duration::{format_duration, parse_duration};
-use super::key::{Key, Shape, Value, Written};
+use super::key::{Key, Shape, Value, WrittenValue};
 use super::secret::Secret;
 use super::size::{format_size, parse_size};
 
@@ -192,27 +192,27 @@ impl<T: Word> Value for Option<T> {
 }
 
 /// What lists consist of. An empty text is never a member.
-pub(crate) trait Member: FromStr {
+pub(crate) trait ListMember: FromStr {
     const PLURAL: &'static str;
 }
 
-impl Member for SocketAddr {
+impl ListMember for SocketAddr {
     const PLURAL: &'static str = "IP:PORT, such as [\"127.0.0.1:8484\"]";
 }
 
-impl Member for String {
+impl ListMember for String {
     const PLURAL: &'static str = "texts";
 }
 
-impl Member for HeaderName {
+impl ListMember for HeaderName {
     const PLURAL: &'static str = "names of header fields";
 }
 
-impl Member for Method {
+impl ListMember for Method {
     const PLURAL: &'static str = "methods, such as [\"GET\", \"HEAD\"]";
 }
 
-impl<T: Member> Value for Vec<T> {
+impl<T: ListMember> Value for Vec<T> {
     const SHAPE: Shape = Shape::List;
 
     fn parse(_: &str, _: &Key) -> Option<Self> {
@@ -223,8 +223,8 @@ impl<T: Member> Value for Vec<T> {
         format!("a list of {}", T::PLURAL)
     }
 
-    fn read(written: &Written, _: &Key) -> Option<Self> {
-        let Written::Many(texts) = written else { return None };
+    fn read(written: &WrittenValue, _: &Key) -> Option<Self> {
+        let WrittenValue::Many(texts) = written else { return None };
         texts.iter().map(|text| text.parse().ok().filter(|_| !text.is_empty())).collect()
     }
 }
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_url_with_a_path_a_user_or_another_scheme_is_refused() {
         let key = Key::new::<Uri>("upstream.url", "");
-        let accepts = |url: &str| key.accepts(&Written::One(url.to_owned()));
+        let accepts = |url: &str| key.accepts(&WrittenValue::One(url.to_owned()));
         for good in
             ["http://127.0.0.1:80", "https://x.azconfig.io", "https://x.azconfig.io/", "http://[::1]:8"]
         {

@@ -1,4 +1,4 @@
-//! The first stage of the path: may this request speak to us, who sent it, and may its sender ask for that.
+//! The first stage of the path: whether the request is accepted, which caller sent it, and whether that caller may ask for it.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
 use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
 
-/// Everything that lets requests in or keeps them out.
+/// The checks that admit a request or refuse it.
 pub(super) struct Admission {
     guard: Guard,
     /// Listeners whose callers must prove themselves; the others are open.
@@ -33,7 +33,7 @@ pub(super) struct Admission {
     in_flight: Arc<InFlight>,
 }
 
-/// A request that was let in.
+/// A request that was admitted.
 pub(super) struct Admitted {
     /// Its head, without what proved its sender.
     pub(super) head: Parts,
@@ -75,12 +75,12 @@ impl Admission {
         self.guard.pseudonym()
     }
 
-    /// Whether callers on this one's listener must prove who they are.
+    /// Whether callers on this caller's listener must prove their identity.
     pub(super) fn asks_who_calls(&self, caller: &Caller) -> bool {
         self.callers.iter().any(|(listener, _)| **listener == *caller.listener)
     }
 
-    /// A permit among the requests in flight, until the head of the answer is there. A hit needs none: it waits for nothing.
+    /// A permit for a request in flight, until the head of the answer is there. A hit needs none, because it does not wait.
     ///
     /// # Errors
     /// [`ProxyError::Overloaded`]
@@ -88,7 +88,7 @@ impl Admission {
         self.in_flight.enter()?.of(peer)
     }
 
-    /// Lets a request in on a listener that asks no caller who it is, or says why not.
+    /// Admits a request on a listener without caller credentials, or says why not.
     ///
     /// # Errors
     /// The refusal.
@@ -104,7 +104,7 @@ impl Admission {
         Ok(survey)
     }
 
-    /// Lets a request in whose caller proves who it is. `target` is as it goes upstream; signatures are checked over the one
+    /// Admits a request whose caller proves its identity. `target` is as it goes upstream; signatures are checked over the one
     /// received.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Admission {
         let survey = Survey::of(&head.headers);
         let body = match content {
             Some(content) => {
-                // Nothing of it may go anywhere before all of it has been compared.
+                // No byte of it may go upstream before the whole body has been compared with its signed hash.
                 let whole =
                     CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
                 let body = read_or_stream(body, whole).await?.body;

@@ -18,7 +18,7 @@ pub struct Destination {
     pub origin: Uri,
     /// Which methods and paths are let through.
     pub permissions: Permissions,
-    /// Who may share what is stored, where callers' own credentials go upstream.
+    /// Which callers share stored responses, where callers' own credentials go upstream.
     pub partitions: Partitions,
     /// Requests with one of these hosts go here.
     pub hosts: Vec<String>,

@@ -1,4 +1,4 @@
-//! Fetching from the origin: shared with all that ask for the same, or for one request alone.
+//! Fetching from the origin: one fetch for all requests with the same collapse key, or one for a single request.
 
 use super::Proxy;
 use super::destination::Destination;
@@ -12,7 +12,7 @@ use crate::upstream::collapse::Role;
 use crate::upstream::retrieval::{LeaderResult, SharedResult};
 
 impl Proxy {
-    /// Asks upstream, together with all that ask for the same.
+    /// Asks upstream. Requests for the same collapse key share one fetch.
     pub(super) async fn fetch(
         &self,
         to: &Destination,
@@ -94,7 +94,7 @@ impl Proxy {
         self.led(to, context, answer, reason, collapsed)
     }
 
-    /// What the request gets that caused the fetch.
+    /// What the leader of a fetch gets.
     fn led(
         &self,
         to: &Destination,
@@ -124,7 +124,7 @@ impl Proxy {
         }
     }
 
-    /// Validates in the background, unless a fetch for the same is under way or the upstream asked to be left alone.
+    /// Validates in the background, unless a fetch for the same key is under way or the upstream is throttled.
     pub(super) fn validate_in_background(&self, to: &Destination, context: &RequestContext) {
         if to.upstream.throttled(&context.request.fields, self.clock.now()).is_some() {
             return;

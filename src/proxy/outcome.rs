@@ -24,7 +24,7 @@ pub(super) struct Outcome {
     pub(super) reply: Reply,
     /// Fields for this caller alone.
     pub(super) withheld: HeaderMap,
-    /// The `Sync-Token` line of the answer to the caller's own write, in the place of everyone's.
+    /// The `Sync-Token` line of the answer to the caller's own write, in place of the session's.
     pub(super) own_sync_token: Option<HeaderValue>,
 }
 
@@ -34,12 +34,12 @@ pub(super) enum Reply {
         request: Arc<PresentedRequest>,
         response: Arc<StoredResponse>,
         came_from_origin: bool,
-        /// What was decided with; `None`: as old as it is when it is told.
+        /// The age that was decided with; `None`: the age when the answer is made.
         age_seconds: Option<u64>,
     },
     /// As it came from upstream.
     Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
-    /// About what went wrong on the way forward.
+    /// The origin was asked, and this went wrong.
     Failed(ProxyError),
 }
 
@@ -164,14 +164,14 @@ impl Outcome {
         }
     }
 
-    /// The origin was to be asked and brought no answer; nothing stored may answer either.
+    /// The origin gave no answer, and no stored response may answer.
     pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
         Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
     }
 
-    /// The same, where the origin had to be asked before the store could answer: no hit.
+    /// The same, where the origin had to be asked before the store could answer: then it is not a hit.
     pub(super) fn after_asking(mut self, reason: ForwardReason) -> Self {
         self.status.hit = false;
         self.status.fwd = Some(reason.fwd());
@@ -184,7 +184,7 @@ impl Outcome {
         Self { withheld, ..self }
     }
 
-    /// What a caller is told in the place of a 401 that it would not understand.
+    /// What a caller is told instead of a 401 that it would not understand.
     pub(super) fn explanation(&self, proof: SentCredential, to: &Destination) -> Option<ProxyError> {
         match &self.reply {
             Reply::Upstream { status, fields, .. } => {

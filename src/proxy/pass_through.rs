@@ -1,4 +1,4 @@
-//! Requests that the store has no part in: passed on as they are, or written through.
+//! Requests that bypass the store: reads that are passed on, and writes.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::upstream::pass_through::PassedRequest;
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
-    /// A request that is no retrieval, or none that the cache understands.
+    /// A request that is not a retrieval, or not one that the cache handles.
     pub(super) async fn pass_through(
         &self,
         to: &Destination,
@@ -51,7 +51,7 @@ impl Proxy {
         }
     }
 
-    /// Passes a request on that the cache has no part in. `shows` is the key of which its answer shows the state.
+    /// Passes on a request that bypasses the cache. `shows` is the key of which its answer shows the state.
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
     pub(super) async fn pass(
         &self,
@@ -77,8 +77,8 @@ impl Proxy {
         })
     }
 
-    /// Passes a write on and learns its outcome, whatever becomes of its caller. A `POST` whose answer describes its own target may
-    /// feed later retrievals (`caching.md` rule 20).
+    /// Passes a write on and learns its outcome, even if its caller disconnects. The answer to a `POST` may be stored for later
+    /// retrievals of its target if its `Content-Location` names that target (RFC 9110 §9.3.3).
     #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
     async fn write(
         &self,
@@ -129,9 +129,9 @@ fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Opt
     Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
 }
 
-/// Of which key the answer to a bypassed retrieval shows the state. None of what it shows of another time; and what shows some
-/// items of a list, or is not understood, shows a state of its own. A range of bytes has the validators of the whole (RFC 9110
-/// §15.3.7), and an origin may answer it with the whole (§14.2).
+/// The key of which the answer to a bypassed retrieval shows the state. `None` for a state of another time. A range of items, or
+/// a target that the profile does not understand, has a key of its own. A range of bytes has the validators of the whole
+/// (RFC 9110 §15.3.7), and an origin may answer it with the whole (§14.2).
 fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuery) -> Option<CacheKey> {
     let is_retrieval = matches!(bypassed.method, Method::GET | Method::HEAD);
     if !is_retrieval || bypassed.reason == profile::UnkeyedReason::AcceptDatetime {

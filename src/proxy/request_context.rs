@@ -28,7 +28,7 @@ pub(super) struct RequestContext {
     pub(super) proven: bool,
 }
 
-/// A request that the store has no part in.
+/// A request that bypasses the store.
 pub(super) struct PassThrough {
     pub(super) identified: Identified,
     pub(super) target: PathAndQuery,
@@ -42,7 +42,7 @@ impl RequestContext {
         to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 
-    /// How it is fetched. `validate`: by validating what is stored, if anything is.
+    /// How it is fetched. `validate`: by validating the stored response, if there is one.
     pub(super) fn retrieval(&self, to: &Destination, validate: bool) -> Retrieval {
         Retrieval {
             upstream: Arc::clone(&to.upstream),

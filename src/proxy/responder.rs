@@ -33,7 +33,7 @@ pub(super) struct Responder {
     shown: Option<Box<(CallersResource, Method)>>,
 }
 
-/// Kept only if somebody reads the access log.
+/// Kept only if the access log is on.
 struct AccessFacts {
     started: Timestamp,
     method: Method,
@@ -59,7 +59,7 @@ impl Responder {
                 traceparent: head.headers.get("traceparent").cloned(),
             })
         });
-        // Retrievals name no new places.
+        // Only answers to unsafe requests name URLs of the origin.
         let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
             CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
         });

@@ -86,7 +86,7 @@ impl Proxy {
         };
         let found = self.look_up(to, &context);
         match (found.decision, found.stored) {
-            // The origin was asked before: this is no hit.
+            // The origin was asked before, so this is not a hit.
             (Decision::Reuse(reuse), Some(stored)) => {
                 Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
             }
@@ -94,7 +94,7 @@ impl Proxy {
         }
     }
 
-    /// Does what was decided for a retrieval that is no hit.
+    /// Does what was decided for a retrieval that the store does not answer.
     pub(super) async fn retrieve(
         &self,
         to: &Destination,
@@ -137,7 +137,8 @@ impl Proxy {
         }
     }
 
-    /// The list to validate in the place of a stored item. Not where callers prove themselves: a list may not be theirs to see.
+    /// The list to validate in place of a stored item. `None` where callers' own credentials go upstream: the caller of the item
+    /// may not be allowed to read the list.
     fn list_to_validate(
         &self,
         to: &Destination,
@@ -165,7 +166,7 @@ impl Proxy {
             .item_targets()
             .filter(|target| answers(&list.request.key.of_target(target)) == Some(false))
             .count();
-        // What is no longer stored would be fetched anew, with its body.
+        // A list that is not stored any more would be fetched with its body.
         let list_answers = answers(&list.request.key)?;
         validates_list_first(reason, list_answers, stale_items).then(|| RequestContext {
             request: Arc::new(list.request.as_validation()),

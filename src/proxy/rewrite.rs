@@ -1,4 +1,5 @@
-//! Absolute URLs in answers lead to the upstream; a caller that followed one would leave the sidecar (fact sheet, hazard 13).
+//! Absolute URLs in answers name the origin (`Operation-Location` of App Configuration, for example). A caller that followed one
+//! would bypass the sidecar, so they are rewritten.
 
 use http::{HeaderValue, Uri};
 

@@ -1,8 +1,8 @@
 //! Heads of answers from the store, kept while they are in use.
 //!
 //! The head of a hit follows from the stored response, from the second of `Age` and from the session's `Sync-Token` line; the
-//! request only chooses its form (200, 304, or for `HEAD`), and what it names itself is put on the copy. Everyone who asks for a
-//! hot key within a second gets a copy of one head. Nothing is decided here: what a head follows from is compared whole.
+//! request only chooses its form (200, 304, or for `HEAD`), and its own ids are put on the copy. All requests for a hot
+//! key within a second get copies of one head. Nothing is decided here: all inputs of a head are compared.
 
 use std::sync::{Arc, Weak};
 

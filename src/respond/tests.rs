@@ -311,8 +311,10 @@ fn an_error_tells_what_happened_and_what_to_do() {
 
 #[test]
 fn other_errors_carry_no_hint_to_retry() {
-    let error =
-        ProxyError::BrokenAnswer { upstream: "origin.test".into(), cause: "a 304 nobody asked for".into() };
+    let error = ProxyError::BrokenAnswer {
+        upstream: "origin.test".into(),
+        cause: "a 304 without a condition".into(),
+    };
     let response = from_error(&error, own());
     assert_eq!(response.status(), 502);
     assert!(lines(&response, "retry-after").is_empty() && lines(&response, "retry-after-ms").is_empty());

@@ -14,7 +14,7 @@ const SIGNED: [HeaderName; 2] =
 
 /// What the sidecar itself says in a request, beside what it passes on.
 #[derive(Debug, Default)]
-pub struct OwnFields {
+pub struct SidecarFields {
     /// Conditions made by `decide::validation`; they take the place of the caller's.
     pub conditions: Option<HeaderMap>,
     /// The one `Sync-Token` line, if there is any.
@@ -29,7 +29,7 @@ pub struct OwnFields {
 
 /// The fields to send for a caller's end-to-end `fields`.
 #[must_use]
-pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: OwnFields) -> HeaderMap {
+pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: SidecarFields) -> HeaderMap {
     let mut outgoing = HeaderMap::with_capacity(fields.len() + 4);
     for (name, value) in fields {
         if passes(name, profile, &own) {
@@ -53,7 +53,7 @@ pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: OwnFields
     outgoing
 }
 
-fn passes(name: &HeaderName, profile: &dyn Profile, own: &OwnFields) -> bool {
+fn passes(name: &HeaderName, profile: &dyn Profile, own: &SidecarFields) -> bool {
     // Framing and Host are the client's business; a caller's token does not go upstream as it is: a local caller could
     // poison the state of all others. The aggregate of all answers takes its place.
     if name == HOST || name == CONTENT_LENGTH || name == SYNC_TOKEN {
@@ -90,7 +90,7 @@ mod tests {
     fn credentials_sent(profile: &dyn Profile, callers_authorization: bool) -> Vec<String> {
         let fields =
             CREDENTIALS.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("caller")));
-        let own = OwnFields { callers_authorization, ..OwnFields::default() };
+        let own = SidecarFields { callers_authorization, ..SidecarFields::default() };
         let sent = outgoing_fields(&fields.into_iter().collect(), profile, own);
         let mut names: Vec<_> = sent.keys().map(ToString::to_string).collect();
         names.retain(|name| CREDENTIALS.contains(&name.as_str()));
@@ -110,8 +110,9 @@ mod tests {
     fn a_callers_token_never_goes_upstream_under_its_own_name() {
         let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
         let fields: HeaderMap = [(SYNC_TOKEN, HeaderValue::from_static("a=b"))].into_iter().collect();
-        assert!(!outgoing_fields(&fields, &generic, OwnFields::default()).contains_key(SYNC_TOKEN));
-        let own = OwnFields { sync_token: Some(HeaderValue::from_static("c=d")), ..OwnFields::default() };
+        assert!(!outgoing_fields(&fields, &generic, SidecarFields::default()).contains_key(SYNC_TOKEN));
+        let own =
+            SidecarFields { sync_token: Some(HeaderValue::from_static("c=d")), ..SidecarFields::default() };
         assert_eq!(outgoing_fields(&fields, &generic, own)[SYNC_TOKEN], "c=d");
     }
 }

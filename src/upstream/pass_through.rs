@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
-use super::outgoing::{OwnFields, outgoing_fields};
+use super::outgoing::{SidecarFields, outgoing_fields};
 use super::retrieval::{Failure, STORING_TIME_LIMIT};
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
@@ -92,7 +92,7 @@ impl Upstream {
 
     async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, Failure> {
         let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
-        let own = OwnFields {
+        let own = SidecarFields {
             conditions: None,
             sync_token: snapshot.sync_token.clone(),
             range: true,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::collapse::{Leader, Role};
-use super::outgoing::{OwnFields, outgoing_fields};
+use super::outgoing::{SidecarFields, outgoing_fields};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
 use crate::body::{BodyError, FlowingBody};
@@ -257,7 +257,7 @@ impl Retrieval {
             None if upstream.hit_for_miss.contains(&self.request.sharing_key()) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
-        let own = OwnFields {
+        let own = SidecarFields {
             conditions: Some(sent.fields.clone()),
             sync_token: snapshot.sync_token.clone(),
             range: in_hand.is_none(),

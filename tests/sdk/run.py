@@ -11,7 +11,7 @@ exits 0 only if nothing failed.
 --target sidecar    `tagalong run` stands between and signs with the store's key, which the clients do not know. The same
                     scenarios must hold, those in which a client would fall into a trap of its own excepted, which
                     the sidecar must disarm instead
---access NAME       who the clients are to the sidecar; all of them unless given
+--access NAME       how the clients authenticate to the sidecar; all ways by default
     static-key      anything that looks like a key: the sidecar asks callers for nothing
     local-keys      keys of the sidecar's own; it checks every signature
     token           a token credential over TLS, with a certificate of `tagalong tls init`; it checks the token
@@ -66,7 +66,7 @@ DIRECT = [script for script in SCRIPTS if script != REFRESHING]
 OPERATIONS = [script for script in SCRIPTS if "client" in script or "provider" in script]
 ACCESSES = {"static-key": list(SCRIPTS), "local-keys": OPERATIONS, "token": OPERATIONS}
 CREDENTIAL_ID = "test-id"
-# The fact sheet's example: 32 ASCII bytes that say what they are.
+# 32 ASCII bytes in base64, readable in a failed assertion.
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE="
 # What an application may put into its connection string when the sidecar holds the credential: the clients want something.
 TRIVIAL_ID, TRIVIAL_SECRET = "any", "YW55"

@@ -1,10 +1,11 @@
-//! The layout of the sources: imports go one way, files are short, and names say what is inside.
+//! The layout of the sources: imports go one way, files are short, names say what is inside, and documentation refers to what
+//! is in this repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may import whom: a module may import those of its own line and of the lines above it, and no two modules import each
+/// Which module may import which: a module may import those of its own line and of the lines above it, and no two modules import each
 /// other, on whatever way. The modules of the binary (`main`, `cli`, `demo`, `probe`, `signals`) come after all of them.
 const LAYERS: [&[&str]; 10] = [
     &["error", "clock", "headers", "body", "metrics", "readiness", "accept_loop"],
@@ -61,6 +62,13 @@ fn root() -> &'static Path {
 
 /// The Rust files below a directory, their paths relative to the repository.
 fn rust_files(directory: &str) -> Vec<PathBuf> {
+    files(directory, &["rs"])
+}
+
+/// The files below a directory with one of these extensions, their paths relative to the repository.
+fn files(directory: &str, extensions: &[&str]) -> Vec<PathBuf> {
+    let has_extension =
+        |path: &Path| path.extension().is_some_and(|extension| extensions.iter().any(|it| extension == *it));
     let mut waiting = vec![root().join(directory)];
     let mut files = Vec::new();
     while let Some(directory) = waiting.pop() {
@@ -68,8 +76,11 @@ fn rust_files(directory: &str) -> Vec<PathBuf> {
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                // What client SDKs and builds install is not of this repository.
+                if !path.ends_with("node_modules") && !path.ends_with("target") {
+                    waiting.push(path);
+                }
+            } else if has_extension(&path) {
                 files.push(path.strip_prefix(root()).unwrap().to_owned());
             }
         }
@@ -272,7 +283,7 @@ fn items_are_not_named_after_nothing() {
 
 #[test]
 fn the_top_of_the_repository_holds_nothing_else() {
-    // Only what git knows: whatever else lies about on somebody's machine is their own.
+    // Only tracked files: a working copy may hold others.
     let listed = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
     let Ok(listed) = listed.map(|output| output.stdout) else { return };
     let listed = String::from_utf8(listed).unwrap();
@@ -280,4 +291,76 @@ fn the_top_of_the_repository_holds_nothing_else() {
         listed.split('\0').filter_map(|path| path.split('/').next()).filter(|it| !it.is_empty()).collect();
     let unknown: Vec<&&str> = top.iter().filter(|name| !TOP.contains(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+/// The paths to files of this repository that a Markdown text names in backticks: words that end in `.rs`, and those whose first
+/// component is in `src/` or at the top.
+fn named_paths(markdown: &str) -> BTreeSet<String> {
+    let is_path = |word: &&str| {
+        let first = word.split('/').next().unwrap_or_default();
+        let is_known = !first.is_empty() && (TOP.contains(&first) || root().join("src").join(first).exists());
+        let is_plain =
+            word.chars().all(|it| it.is_ascii_alphanumeric() || matches!(it, '_' | '-' | '.' | '/'));
+        is_plain && (word.ends_with(".rs") || (is_known && word.contains('/')))
+    };
+    let mut is_fenced = false;
+    let mut found = BTreeSet::new();
+    for line in markdown.lines() {
+        if line.starts_with("```") {
+            is_fenced = !is_fenced;
+        } else if !is_fenced {
+            let spans = line.split('`').skip(1).step_by(2);
+            found.extend(spans.flat_map(str::split_whitespace).filter(is_path).map(ToOwned::to_owned));
+        }
+    }
+    found
+}
+
+/// Those that are neither in `src/` nor at the top.
+fn missing_paths(markdown: &str) -> Vec<String> {
+    let exists = |path: &String| root().join(path).exists() || root().join("src").join(path).exists();
+    named_paths(markdown).into_iter().filter(|path| !exists(path)).collect()
+}
+
+#[test]
+fn the_files_that_the_readme_names_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(named_paths(&readme).len() > 40, "{:?}", named_paths(&readme));
+    assert_eq!(missing_paths(&readme), Vec::<String>::new());
+    let wrong =
+        "`decide/reuse.rs` `GET /kv/x` `gone/board.rs` `tests/gone.py --all`\n```text\n`fenced/gone.rs`\n```";
+    assert_eq!(missing_paths(wrong), ["gone/board.rs", "tests/gone.py"]);
+}
+
+/// Documents that are not in this repository. The parts stand apart, so that this file does not cite them itself.
+const DOCUMENTS_ELSEWHERE: [&str; 6] = [
+    concat!("design", ".md"),
+    concat!("caching", ".md"),
+    concat!("protocol", ".md"),
+    concat!("fact", " sheet"),
+    concat!("design,", " section"),
+    concat!("design", " section"),
+];
+
+/// What a text cites of them, line breaks within comments notwithstanding.
+fn citations(text: &str) -> Vec<&'static str> {
+    let lines = text.lines().map(|line| line.trim_start().trim_start_matches(['/', '!', '#', '*']).trim());
+    let text = lines.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    DOCUMENTS_ELSEWHERE.into_iter().filter(|document| text.contains(document)).collect()
+}
+
+#[test]
+fn nothing_cites_a_document_outside_the_repository() {
+    let mut all = vec![PathBuf::from("README.md")];
+    for directory in ["src", "tests", "benches", "config"] {
+        all.extend(files(directory, &["rs", "py", "js", "toml", "yaml", "json", "sh"]));
+    }
+    let mut wrong = Vec::new();
+    for file in all {
+        let text = String::from_utf8_lossy(&fs::read(root().join(&file)).unwrap()).into_owned();
+        wrong.extend(citations(&text).into_iter().map(|it| format!("{} cites {it:?}", file.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let cited = concat!("/// Coverage (design,\n/// section 3).\n// See Caching", ".md, rule 4.");
+    assert_eq!(citations(cited), [DOCUMENTS_ELSEWHERE[1], DOCUMENTS_ELSEWHERE[4]]);
 }

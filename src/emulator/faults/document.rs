@@ -58,7 +58,7 @@ pub struct PlanDocument {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct FaultsDocument {
     faults: Vec<Value>,
 }
 
@@ -96,7 +96,7 @@ impl PlanDocument {
     /// # Errors
     /// [`FaultPlanError`], naming the place or the rule.
     pub fn from_json(text: &[u8]) -> Result<Self, FaultPlanError> {
-        Self::from_values(serde_json::from_slice::<Written>(text)?.faults)
+        Self::from_values(serde_json::from_slice::<FaultsDocument>(text)?.faults)
     }
 
     /// Reads a plan from TOML: `[[faults]]` tables.
@@ -104,7 +104,7 @@ impl PlanDocument {
     /// # Errors
     /// [`FaultPlanError`], naming the place or the rule.
     pub fn from_toml(text: &str) -> Result<Self, FaultPlanError> {
-        Self::from_values(toml::from_str::<Written>(text).map_err(Box::new)?.faults)
+        Self::from_values(toml::from_str::<FaultsDocument>(text).map_err(Box::new)?.faults)
     }
 
     /// Reads a plan from a file: JSON if its name ends in `.json`, else TOML.

@@ -13,7 +13,7 @@ export const target = process.env.TAGALONG_TARGET;
 export const connectionString =
   `Endpoint=${endpoint};Id=${process.env.TAGALONG_ID};Secret=${process.env.TAGALONG_SECRET}`;
 const token = process.env.TAGALONG_TOKEN;
-/** How a client, or the provider's `load`, is told where to go and who it is: its first arguments. */
+/** The endpoint and the identity of a client, or of the provider's `load`: its first arguments. */
 export const access = token
   ? [endpoint, { getToken: async () => ({ token, expiresOnTimestamp: 4102444800000 }) }]
   : [connectionString];

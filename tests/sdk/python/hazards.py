@@ -153,7 +153,7 @@ def a_wrong_secret_is_refused(client, p):
 
 @scenario(target="emulator")
 def an_unknown_credential_is_refused(client, p):
-    unknown = CONNECTION_STRING.replace(os.environ["TAGALONG_ID"], "nobody")
+    unknown = CONNECTION_STRING.replace(os.environ["TAGALONG_ID"], "unknown-id")
     with AzureAppConfigurationClient.from_connection_string(unknown) as stranger:
         with raises(ClientAuthenticationError) as raised:
             stranger.get_configuration_setting(p + "a")

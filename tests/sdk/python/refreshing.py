@@ -1,5 +1,5 @@
-"""Two Python providers and one JavaScript provider that refresh for a while on one sidecar, as applications do, while somebody
-deploys beside it; and which share of their requests the sidecar answers from memory.
+"""Two Python providers and one JavaScript provider that refresh for a while on one sidecar, as applications do, while
+deployments write directly to the store; and which share of their requests the sidecar answers from memory.
 
 They run for TAGALONG_SECONDS (`run.py --seconds`). The sidecar's freshness is a twentieth of that, and so is the interval at which
 the providers refresh, unless TAGALONG_REFRESH_SECONDS (`run.py --refresh-seconds`) says otherwise: ten minutes have the defaults of
@@ -78,7 +78,7 @@ def providers_refresh_from_memory(p):
             refresh_interval=REFRESH_SECONDS,
             refresh_on=[WatchKey(p + "sentinel")],
         )
-        # The deployment settles before anybody loads: who starts on a lagging replica is not what this is about.
+        # The deployment settles before any provider loads: starting on a lagging replica is another test.
         time.sleep(3.5)
         before = requests_by_cache_status()
         with counted() as counts, javascript_provider(p) as shown, load(**access(), **options) as first:

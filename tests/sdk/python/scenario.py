@@ -52,7 +52,7 @@ def scenario(*, target=None):
 
 
 class StaticCredential:
-    """A token credential that asks nobody."""
+    """A token credential with a constant token."""
 
     def get_token(self, *_scopes, **_options):
         return AccessToken(TOKEN, 4102444800)
@@ -69,7 +69,7 @@ class StaticAsyncCredential:
 
 
 def access(credential=StaticCredential):
-    """How a client is told where to go and who it is: the arguments of the provider's `load`."""
+    """The endpoint and the identity of a client: the arguments of the provider's `load`."""
     if TOKEN is None:
         return {"connection_string": CONNECTION_STRING}
     return {"endpoint": ENDPOINT, "credential": credential()}

@@ -18,7 +18,7 @@ use super::timeline::Timeline;
 
 /// A complete answer as a caller got it.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct FrontAnswer {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Bytes,
@@ -26,7 +26,7 @@ pub(crate) struct Told {
 
 /// Whatever answers callers: the sidecar, or the origin itself. `None`: the answer broke off, or there was none.
 pub(crate) trait Front: Send + Sync {
-    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<Told>>;
+    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<FrontAnswer>>;
 }
 
 /// How often each thing is asked: weights, and thousandths where it says so.
@@ -45,7 +45,7 @@ pub(crate) struct Habits {
     pub(crate) passing_by: u32,
     /// Readings with `If-None-Match`, in thousandths.
     pub(crate) unless_known: u32,
-    /// Operations that their caller leaves before they are answered, in thousandths.
+    /// Operations whose caller disconnects before they are answered, in thousandths.
     pub(crate) left: u32,
     /// Requests that carry the tokens of the caller's last answer, in thousandths.
     pub(crate) own_tokens: u32,
@@ -53,7 +53,7 @@ pub(crate) struct Habits {
     pub(crate) handed_tokens: u32,
     /// Requests that carry a token of another node, the newest or one that the caller has had for a while, in thousandths.
     pub(crate) foreign_tokens: u32,
-    /// Requests that carry a token that nobody ever gave out, in thousandths.
+    /// Requests that carry a token that the origin never issued, in thousandths.
     pub(crate) forged_tokens: u32,
     /// Longest pause between two operations.
     pub(crate) pause: Duration,
@@ -82,7 +82,7 @@ pub(crate) struct Record {
     tags: BTreeMap<Value, String>,
     /// Tokens that were presented together with what they include, and the reading that had to respect them.
     pub(crate) demands: Vec<Demand>,
-    /// Answers without, or with a malformed, `Sync-Token` line after the first token was seen; answers nobody expects.
+    /// Answers without, or with a malformed, `Sync-Token` line after the first token was seen; unexpected answers.
     pub(crate) oddities: Vec<String>,
     saw_token: bool,
     /// The tokens of the last answer, as one caller hands them to another.
@@ -377,7 +377,7 @@ impl Caller {
         (request, demanded)
     }
 
-    fn look_at_fields(&mut self, told: &Told, record: &mut Record) {
+    fn look_at_fields(&mut self, told: &FrontAnswer, record: &mut Record) {
         let lines: Vec<_> = told.fields.get_all("sync-token").iter().collect();
         match lines.as_slice() {
             [line] => {
@@ -400,7 +400,7 @@ impl Caller {
 }
 
 /// The entity tags that an answer shows, with the values that they stand for.
-fn tags(asked: &Asked, told: &Told) -> Vec<(Value, String)> {
+fn tags(asked: &Asked, told: &FrontAnswer) -> Vec<(Value, String)> {
     if told.status != StatusCode::OK {
         return Vec::new();
     }
@@ -421,7 +421,7 @@ fn tags(asked: &Asked, told: &Told) -> Vec<(Value, String)> {
 }
 
 /// A condition on a key that does not exist may be answered as if there were none.
-fn as_answered(operation: Operation, told: Option<&Told>) -> Operation {
+fn as_answered(operation: Operation, told: Option<&FrontAnswer>) -> Operation {
     match (operation, told.map(|told| told.status)) {
         (Operation::ReadIf(_), Some(StatusCode::NOT_FOUND)) => Operation::Read,
         (Operation::DeleteIf(_), Some(StatusCode::NO_CONTENT)) => Operation::Delete,
@@ -430,7 +430,7 @@ fn as_answered(operation: Operation, told: Option<&Told>) -> Operation {
 }
 
 /// What an answer says about the key; `None`: nothing, and nothing was changed either.
-fn outcome(operation: Operation, told: Option<&Told>, unless: Option<Value>) -> Option<Outcome> {
+fn outcome(operation: Operation, told: Option<&FrontAnswer>, unless: Option<Value>) -> Option<Outcome> {
     let is_read = matches!(operation, Operation::Read | Operation::ReadIf(_));
     let Some(told) = told else { return (!is_read).then_some(Outcome::Unknown) };
     match told.status {
@@ -446,7 +446,7 @@ fn outcome(operation: Operation, told: Option<&Told>, unless: Option<Value>) -> 
     }
 }
 
-fn value_of(told: &Told) -> Option<Value> {
+fn value_of(told: &FrontAnswer) -> Option<Value> {
     let body: serde_json::Value = serde_json::from_slice(&told.body).ok()?;
     let value: Value = body["value"].as_str()?.parse().ok()?;
     let tag = told.fields.get(ETAG)?.to_str().ok()?;
@@ -458,7 +458,7 @@ fn value_of(told: &Told) -> Option<Value> {
     Some(value)
 }
 
-fn items(told: &Told) -> Option<BTreeMap<String, Value>> {
+fn items(told: &FrontAnswer) -> Option<BTreeMap<String, Value>> {
     if told.status != StatusCode::OK {
         return None;
     }

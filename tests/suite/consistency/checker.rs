@@ -3,7 +3,7 @@
 //! Events are taken in their order. A configuration is a state of the register together with the set of operations under way
 //! that have taken effect; all configurations that explain what was seen so far are kept, each once. An operation takes effect
 //! no earlier than it must: when one answers, every configuration in which it has not yet taken effect is extended by writes
-//! under way until it has; those that cannot be are dropped, and when none is left, the history is no register's.
+//! under way until it has; those that cannot be are dropped, and when none is left, the history is not that of a register.
 //!
 //! Between quiescent points only the operations under way tell configurations apart, so every quiescent point is a cut: the
 //! effort grows with how many writes overlap, not with how many operations there are. A write of unknown outcome stays under
@@ -162,7 +162,7 @@ pub(crate) fn check(events: &[Event]) -> Verdict {
     Verdict::Linearizable
 }
 
-/// A put of unknown outcome of which nobody saw anything need not have happened: its value was never shown or expected, and
+/// A put of unknown outcome without any visible effect need not have happened: its value was never shown or expected, and
 /// no operation was refused or found nothing to remove, which it could explain in another way.
 fn leaves_a_trace(unknown: &Event, events: &[Event]) -> bool {
     let Some(value) = unknown.operation.puts() else { return true };

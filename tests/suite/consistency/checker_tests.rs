@@ -80,9 +80,9 @@ fn histories_of_a_register_are_accepted() {
 }
 
 #[test]
-fn histories_of_no_register_are_rejected() {
+fn histories_that_no_register_explains_are_rejected() {
     let bad: [(&str, Vec<Event>); 11] = [
-        ("a value that nobody put", vec![read(1, 2, 7)]),
+        ("a value without a put", vec![read(1, 2, 7)]),
         ("a stale reading", vec![put(1, 2, 1), put(3, 4, 2), read(5, 6, 1)]),
         ("backwards", vec![put(1, 2, 1), put(3, 20, 2), read(4, 5, 2), read(6, 7, 1)]),
         (
@@ -254,7 +254,7 @@ proptest! {
                 Outcome::Done if shown.is_none() => Outcome::Refused,
                 other => other,
             };
-            // A deletion on condition of a value cannot have removed another; such an answer is no history at all.
+            // A deletion on condition of a value cannot have removed another; no history contains such an answer.
         }
         let accepted = check(&events) == Verdict::Linearizable;
         prop_assert_eq!(accepted, brute_force(&events));

@@ -17,7 +17,7 @@ const ALL: Clauses = Clauses::ALL;
 /// Within how many seeds a violation must show.
 const SEEDS: u64 = 200;
 
-/// Writes that take effect after their sender was told that nobody knows.
+/// Writes that take effect after their sender was told that the outcome is unknown.
 const LATE: Scenario =
     Scenario { name: "late effects, no tokens", faults: Faults { late_effect: 200, ..FAULTS }, ..ABSENT };
 

@@ -1,4 +1,4 @@
-//! The emulator of this crate in the place of the simulated origin's own log and replicas; delays and faults stay the same.
+//! The emulator of this crate in place of the simulated origin's own log and replicas; delays and faults stay the same.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What must hold over ALL keys although others write beside the sidecar: what they wrote is one timeline for all its callers.
+//! What must hold over ALL keys although other writers bypass the sidecar: what they wrote is one timeline for all its callers.
 //!
 //! **The claim.** Callers of one sidecar are one session. Let `seen` be the latest foreign write of which some answer, received
 //! before a request was sent, showed the state that it left (a value in an answer to a single reading or a list, the absence
@@ -7,15 +7,16 @@
 //! with `seen`, in the order in which the origin committed: never a state that a foreign write had replaced by then.
 //!
 //! Not claimed: anything about requests that were under way at once; about answers without a state (412, 429, 5xx); and about
-//! own writes, which show nothing of what is foreign and may be seen before or after a foreign write that nobody here has
-//! seen. That a later reading of one key includes what was written through the sidecar is claimed key by key (`monotonic` with
+//! own writes, which show nothing of what is foreign and may be seen before or after a foreign write that no answer has
+//! shown. That a later reading of one key includes what was written through the sidecar is claimed key by key (`monotonic` with
 //! foreign writers, `checker` without).
 //!
-//! Nor is it claimed that the absence of a key tells of a foreign deletion of which nobody here could know: one that was shown
-//! absent, and is absent again, may not have existed in between. Its absence shows a deletion only of what an answer had shown.
+//! Nor is it claimed that the absence of a key shows a foreign deletion if no answer had shown the key: a key that was shown
+//! absent, and is absent again, may not have existed in between.
 //!
-//! Where an answer fits to several states (a key is absent after each of its deletions), the one that accuses nobody is taken:
-//! for what it shows of foreign writes the least, for whether it lags the latest. So a violation that is found is one.
+//! Where an answer fits to several states (a key is absent after each of its deletions), the state in favour of the sidecar is
+//! assumed: the earliest for what the answer shows of foreign writes, the latest for whether it lags. So each reported violation
+//! is real.
 //!
 //! One pass over all requests and answers in their order, with one search among the states of a key at each answer.
 
@@ -24,7 +25,7 @@ use std::collections::HashMap;
 use super::history::{Event, History, Outcome, Value, print};
 use super::monotonic::{Truth, Writer};
 
-/// The latest foreign write that was seen by a point of the history: its place in the order of everything, and who was shown it.
+/// The latest foreign write that was seen by a point of the history: its position among all events, and the answer that showed it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen<'a> {
     order: u64,

@@ -65,7 +65,7 @@ fn holds(truth: &Truth, events: &[(&str, Event)]) -> bool {
 }
 
 #[test]
-fn who_has_seen_nothing_foreign_may_be_shown_anything_that_was() {
+fn before_any_foreign_state_was_seen_each_past_state_is_allowed() {
     assert!(holds(
         &deployments(),
         &[("a", read(70, 71, 1)), ("b", read(72, 73, None)), ("s", read(74, 75, 3))]
@@ -74,7 +74,7 @@ fn who_has_seen_nothing_foreign_may_be_shown_anything_that_was() {
 }
 
 #[test]
-fn who_has_seen_the_sentinel_sees_what_was_written_before_it() {
+fn after_the_sentinel_was_seen_all_that_was_written_before_it_is_shown() {
     let seen = ("s", read(70, 71, 3));
     for (key, shown, expected) in [
         ("a", Some(1), true),
@@ -145,7 +145,7 @@ fn an_absence_left_by_others_is_seen_and_an_older_state_after_it_is_not() {
 }
 
 #[test]
-fn an_absence_tells_nothing_of_a_key_that_nobody_was_shown_to_exist() {
+fn an_absence_shows_no_deletion_of_a_key_that_no_answer_had_shown() {
     let came_and_went = truth(&[
         (10, "b", Some(1), Foreign),
         (20, "a", Some(2), Foreign),

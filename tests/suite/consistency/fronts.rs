@@ -15,7 +15,7 @@ use tagalong::internals::proxy::{self, Caller, Proxy};
 use tagalong::internals::sync_token::clauses::Clauses;
 use tagalong::internals::transport::dial::{Connector, Dial};
 
-use super::callers::{Front, Told};
+use super::callers::{Front, FrontAnswer};
 use super::simulation::{Api, HEADER_DEADLINE, Scenario};
 use super::timeline::Timeline;
 
@@ -32,7 +32,7 @@ impl Directly {
 }
 
 impl Front for Directly {
-    fn ask(&self, mut request: Request<Bytes>) -> BoxFuture<'static, Option<Told>> {
+    fn ask(&self, mut request: Request<Bytes>) -> BoxFuture<'static, Option<FrontAnswer>> {
         let target = request.uri().to_string();
         *request.uri_mut() = format!("http://origin.test{target}").parse().expect("well-formed");
         request.headers_mut().remove("host");
@@ -41,7 +41,7 @@ impl Front for Directly {
         Box::pin(async move {
             let (head, body) = tokio::time::timeout(deadline, asking).await.ok()?.ok()?.into_parts();
             let body = body.collect().await.ok()?.to_bytes();
-            Some(Told { status: head.status, fields: head.headers, body })
+            Some(FrontAnswer { status: head.status, fields: head.headers, body })
         })
     }
 }
@@ -106,13 +106,13 @@ impl Sidecar {
 }
 
 impl Front for Sidecar {
-    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<Told>> {
+    fn ask(&self, request: Request<Bytes>) -> BoxFuture<'static, Option<FrontAnswer>> {
         let answering = self.proxy.handle(&self.caller, request.map(Full::new));
         Box::pin(async move {
             let Ok(answer) = answering.await;
             let (head, body) = answer.into_parts();
             let body = body.collect().await.ok()?.to_bytes();
-            Some(Told { status: head.status, fields: head.headers, body })
+            Some(FrontAnswer { status: head.status, fields: head.headers, body })
         })
     }
 }

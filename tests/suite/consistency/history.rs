@@ -61,7 +61,7 @@ pub(crate) enum Outcome {
 /// One operation on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// Who asked.
+    /// The caller.
     pub(crate) caller: u16,
     /// What was asked.
     pub(crate) operation: Operation,

@@ -215,7 +215,7 @@ impl World {
         }
     }
 
-    /// A token higher than the restored origin's, or a state that it never had and that nobody would ask for again.
+    /// A token higher than the restored origin's, or a state that it never had and that no request would validate.
     fn what_was_before_the_restoration_remains(&self) -> Option<String> {
         let log = self.origin.borrow();
         let line = self.session.response_line();
@@ -301,7 +301,7 @@ fn explore(
     preemptions: usize,
     violation: fn(&World) -> Option<String>,
 ) -> Explored {
-    // Departures of queued collapsing set a timer; simulated time never reaches it here.
+    // Queued fetches set a timer; simulated time never reaches it here.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

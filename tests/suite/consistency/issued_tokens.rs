@@ -151,7 +151,7 @@ fn issued(id: &str, place: u64) -> String {
     format!("{id}={};sn={sequence_number}", value(id, place))
 }
 
-/// Opaque for everybody but the origin.
+/// Opaque to all but the origin.
 fn value(id: &str, place: u64) -> String {
     format!("{}#{place}==", id.len())
 }

@@ -1,5 +1,5 @@
-//! Design section 3, shown by simulation: a store with lagging replicas, many callers, faults, and a checker over what each
-//! caller was told.
+//! The consistency rule (`src/sync_token/mod.rs`), shown by simulation: a store with lagging replicas, many callers, faults, and
+//! a checker over what each caller was told.
 
 mod callers;
 mod checker;

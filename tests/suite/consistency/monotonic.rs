@@ -1,4 +1,4 @@
-//! What must hold of each key although others write beside the sidecar: it never goes backwards for its callers, and nothing
+//! What must hold of each key although other writers bypass the sidecar: it never goes backwards for its callers, and nothing
 //! that is shown was superseded longer ago than the configured lifetime allows.
 //!
 //! Both are judged by the truth: the order in which the origin committed. That an absent key looks the same after every
@@ -15,12 +15,12 @@ pub(crate) struct Truth {
     keys: BTreeMap<String, Vec<Committed>>,
 }
 
-/// Who wrote.
+/// The writer of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// Somebody through the sidecar, or nobody: the state in which the run began.
+    /// A caller of the sidecar. The state at the start of the run counts as such.
     Sidecar,
-    /// Somebody beside it.
+    /// A writer that bypasses it.
     Foreign,
 }
 

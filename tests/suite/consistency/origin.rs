@@ -1,4 +1,4 @@
-//! A simulated origin that keeps exactly the contract of design section 3 and nothing more.
+//! A simulated origin that keeps exactly the contract that `src/sync_token/mod.rs` states, and nothing more.
 //!
 //! One log of effects, three replicas that show it late, and front ends in between: a request with a token is answered with
 //! state at least as new as the token, and the answer's token is at least as new as the state shown. Which state and which
@@ -35,7 +35,7 @@ pub(crate) struct Faults {
     pub(crate) broken_body: u32,
     /// The request takes effect (or not), and the answer is 500, 503 or 408.
     pub(crate) error: u32,
-    /// A write takes effect long after its sender was told that nobody knows.
+    /// A write takes effect long after its sender was told that the outcome is unknown.
     pub(crate) late_effect: u32,
     /// The answer comes after every deadline.
     pub(crate) too_slow: u32,
@@ -180,7 +180,7 @@ impl SimulatedOrigin {
         self.lock().writes.iter().any(|(written, begun, told)| written == key && *begun <= order && !told)
     }
 
-    /// The newest token of one of the ids, as somebody beside the sidecar has it, with what it includes.
+    /// The newest token of one of the ids, as a writer that bypasses the sidecar has it, with what it includes.
     pub(crate) fn newest_token(&self, pick: u8) -> Option<(String, u64)> {
         let order = self.timeline.now().order;
         if let (Some(emulator), true) = (&self.emulator, self.plan.tokens.tell_states_apart()) {
@@ -195,7 +195,7 @@ impl SimulatedOrigin {
         self.lock().ignored.iter().any(|(order, ignored)| ignored == token && (from..=to).contains(order))
     }
 
-    /// A write by somebody beside the sidecar.
+    /// A write that bypasses the sidecar.
     pub(crate) fn write_beside(&self, key: &str, value: Option<Value>) {
         let mut state = self.lock();
         if value.is_some() || state.held(usize::MAX, key).is_some() {
@@ -239,7 +239,7 @@ impl SimulatedOrigin {
             let (origin, happens) = (Arc::clone(self), draw.happens);
             tokio::spawn(async move {
                 sleep(draw.effect_delay).await;
-                let _told_nobody = origin.take_effect(request, &target, &draw).await;
+                let _unseen_answer = origin.take_effect(request, &target, &draw).await;
             });
             return if happens {
                 Answer::Nothing

@@ -1,5 +1,5 @@
-//! `DELETE /admin/sync-tokens` while answers are under way: what comes of the time before it reaches its caller, and tells
-//! nobody else anything.
+//! `DELETE /admin/sync-tokens` while answers are under way: an answer to a request from before the reset
+//! reaches its caller, and nothing of it is remembered.
 
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;

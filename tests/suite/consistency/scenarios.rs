@@ -181,7 +181,7 @@ pub(crate) const BESIDE_WITHOUT_TOKENS: Scenario =
 pub(crate) const BOUNDED: Scenario =
     Scenario { name: "bounded staleness", level: Consistency::BoundedStaleness, ..BESIDE };
 
-/// One key, slow messages, and callers who want to know for certain: several requests for it are under way at once.
+/// One key, slow messages, and callers that ask with `no-cache`: several requests for it are under way at once.
 pub(crate) const RACING: Scenario = Scenario {
     name: "racing, writers beside",
     habits: Habits { lists: 0, reads_if: 0, no_cache: 300, ..BESIDE.habits },
@@ -214,7 +214,7 @@ pub(crate) const GENERIC_BESIDE: [Scenario; 4] = [
     Scenario { name: "generic, several keys, writers beside", keys: 4, tiny_store: 500, ..GENERIC_RACING },
 ];
 
-/// Providers that poll a sentinel, deployments by others that write it last, and everybody else beside them; to be varied by
+/// Providers that poll a sentinel, deployments by others that write it last, and other callers beside them; to be varied by
 /// level and by kind of token.
 pub(crate) const DEPLOYED: Scenario = Scenario {
     name: "session, rising tokens",
@@ -276,7 +276,7 @@ pub(crate) const SETTLED: Scenario = Scenario {
     ..DEPLOYED
 };
 
-/// Callers who often pass by the store.
+/// Callers that often bypass the store.
 pub(crate) const PASSING_BY: Scenario = Scenario {
     name: "passing by the store",
     habits: Habits { passing_by: 400, ..BESIDE.habits },

@@ -1,4 +1,4 @@
-//! The smallest part of a history that is still no register's, for the person who has to understand it.
+//! The smallest part of a history that is still not that of a register, for the reader of a failure.
 //!
 //! Only such events are left out whose absence cannot turn an explainable history into one that is not: readings and
 //! refusals always; a put together with everything that names its value, if nothing among that removes the value and no

@@ -22,7 +22,7 @@ use super::shrink::shrink;
 use super::timeline::Timeline;
 use super::transport::InMemory;
 
-/// Who answers the callers.
+/// What answers the callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Before {
     /// The origin itself: the callers see how it lags.
@@ -239,7 +239,7 @@ fn judge(scenario: &Scenario, seed: u64, around: &Environment, simulated: Durati
     }
     if scenario.writes_beside + scenario.deployments > 0 {
         run.violations.extend(monotonic::first_step_backwards(&run.history, &truth));
-        // Resources of which nobody says that they belong together have each a timeline of its own.
+        // Resources that are not declared as related have each a timeline of its own.
         if scenario.api == Api::AppConfiguration {
             run.violations.extend(foreign_timeline::first_violation(&run.history, &truth));
         }
@@ -265,13 +265,13 @@ fn judge_as_registers(scenario: &Scenario, around: &Environment, run: &mut Run) 
             Verdict::Undecided => run.undecided += 1,
             Verdict::Violation(_) => {
                 let core = print(&shrink(&provable));
-                run.violations.push(format!("{key} is no register:\n{core}"));
+                run.violations.push(format!("{key} is not a register:\n{core}"));
             }
         }
     }
 }
 
-/// Without the refusals that stay outside the proof (design, section 3): after a write of which the sidecar itself never learned
+/// Without the refusals that stay outside the proof (see README.md): after a write of which the sidecar itself never learned
 /// the outcome, nothing says whether a 412 tells of it.
 fn provable(scenario: &Scenario, around: &Environment, key: &str, events: &[Event]) -> Vec<Event> {
     let outside = |event: &Event| {

@@ -1,4 +1,4 @@
-//! What becomes of a request whose caller leaves.
+//! A request whose caller disconnects.
 
 use http_body::Frame;
 
@@ -14,7 +14,7 @@ impl Drop for Left {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_takes_its_request_with_it() {
+async fn a_request_ends_when_its_caller_disconnects() {
     let (began, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let serving = serve({
         let (began, left) = (Arc::clone(&began), Arc::clone(&left));
@@ -40,7 +40,7 @@ async fn a_caller_that_leaves_takes_its_request_with_it() {
 
 /// Over a socket it is the transport that sees it, not hyper: before the answer, and in the middle of one.
 #[tokio::test]
-async fn a_caller_that_leaves_over_tcp_takes_its_request_with_it() {
+async fn a_request_ends_when_its_caller_disconnects_over_tcp() {
     let (began, left) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (counts, shutdown) = (Arc::<ConnectionCounts>::default(), CancellationToken::new());
     let acceptor = Acceptor::new(AcceptLimits::default(), Arc::clone(&counts), shutdown.clone());
@@ -55,7 +55,7 @@ async fn a_caller_that_leaves_over_tcp_takes_its_request_with_it() {
                     began.notify_one();
                     let _left = left;
                     std::future::pending::<()>().await;
-                    unreachable!("nobody waits that long");
+                    unreachable!("no caller waits that long");
                 }
                 let first =
                     futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"part"))) });
