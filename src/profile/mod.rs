@@ -79,6 +79,12 @@ pub trait Profile: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the answer to a write says that there was nothing to delete: it shows that another writer deleted it.
+    fn found_nothing_to_delete(&self, method: &Method, status: StatusCode) -> bool {
+        let _plain_http_does_not_say = (method, status);
+        false
+    }
+
     /// Whether a `HEAD` that the store cannot answer is sent as a `GET`, so that the answer can be stored. It pays
     /// where bodies are small and clients poll with `HEAD`.
     fn fetches_head_as_get(&self) -> bool {

@@ -228,7 +228,7 @@ impl Upstream {
     }
 
     /// Remembers the state of which the answer to an own write tells. A `DELETE` tells of the state before it, which may be the
-    /// news of another caller's write.
+    /// news of another writer: a state with a tag, or that there was nothing to delete.
     fn heed_own_write(
         &self,
         method: &Method,
@@ -237,16 +237,22 @@ impl Upstream {
         rules: &CachingRules,
     ) {
         let head = &exchanged.answer.head;
-        let (true, Some(tag)) = (head.status.is_success(), shown::tag_of(&head.fields)) else { return };
-        if *method != Method::DELETE {
-            self.session.remember_own_tag(tag);
-            if let Some(key) = shows {
-                self.appearances.note(self.session.sent_order(), key.canonical_target());
+        let state_before = match (head.status.is_success(), shown::tag_of(&head.fields)) {
+            (true, Some(tag)) if *method != Method::DELETE => {
+                self.session.remember_own_tag(tag);
+                if let Some(key) = shows {
+                    self.appearances.note(self.session.sent_order(), key.canonical_target());
+                }
+                return;
             }
-        } else if let Some(key) = shows {
+            (true, Some(_)) => StatusCode::OK,
+            _ if self.profile.found_nothing_to_delete(method, head.status) => StatusCode::NOT_FOUND,
+            _ => return,
+        };
+        if let Some(key) = shows {
             let no_fields = HeaderMap::new();
-            let deleted = Shown::by_head(key, &no_fields, StatusCode::OK, &head.fields);
-            self.record_shown(deleted, &exchanged.snapshot, &exchanged.received, rules);
+            let before = Shown::by_head(key, &no_fields, state_before, &head.fields);
+            self.record_shown(before, &exchanged.snapshot, &exchanged.received, rules);
         }
     }
 

@@ -127,6 +127,11 @@ impl Profile for AppConfiguration {
         Some(HeaderValue::from_static("identity"))
     }
 
+    /// A `DELETE` of what exists is answered 200 with the deleted key-value, any other 204.
+    fn found_nothing_to_delete(&self, method: &Method, status: StatusCode) -> bool {
+        *method == Method::DELETE && status == StatusCode::NO_CONTENT
+    }
+
     /// The .NET and JavaScript providers poll pages with `HEAD`.
     fn fetches_head_as_get(&self) -> bool {
         true

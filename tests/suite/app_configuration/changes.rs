@@ -231,3 +231,19 @@ async fn a_condition_is_sent_along_with_a_token_that_stays_unknown() {
     assert_eq!(asked.field("if-match"), Some("\"old\""));
     assert!(asked.field("sync-token").is_some_and(|line| line.contains("elsewhere=x")));
 }
+
+#[tokio::test]
+async fn a_delete_that_found_nothing_shows_a_deletion_by_another_writer() {
+    let scene = scene(&[]).await;
+    let (a, b) = (format!("/kv/a?{V}"), format!("/kv/b?{V}"));
+    scene.on(&a, key_value("a", "a1", "kv=MQ==;sn=1"));
+    scene.on(&b, key_value("b", "b1", "kv=MQ==;sn=1"));
+    scene.on(&b, not_modified("kv=Mg==;sn=2"));
+    scene.get(&a).await;
+    scene.get(&b).await;
+    assert!(scene.get(&b).await.is_hit());
+    // Another writer deleted `a`, and may have changed `b` before.
+    scene.on(&a, "204\nSync-Token: kv=Mg==;sn=2");
+    scene.send(&format!("DELETE {a}")).await;
+    assert!(!scene.get(&b).await.is_hit(), "it was sent before the deletion was shown");
+}
