@@ -1,7 +1,7 @@
 //! `tagalong`: a caching sidecar proxy for HTTP APIs that name versions with ETags.
 //!
-//! The path of a request. [`proxy`] holds it as one function; each stage decides (pure, no I/O, no clock) or acts (I/O, no
-//! policy):
+//! The path of a request. [`proxy`] holds it, with one call a stage; a stage either decides (pure, without I/O and clock) or
+//! acts (I/O, without policy):
 //!
 //! ```text
 //! accept → guard → identify → look up → decide::reuse → upstream (collapse, exchange) → decide::absorb → store → respond
