@@ -262,7 +262,7 @@ impl Proxy {
         let has_body = !body.is_end_stream();
         Ok(match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
             Identified::Cacheable(request) if request.is_retrieval() => {
-                let presented = to.upstream.session.requirement(&request.fields);
+                let presented = to.upstream.session().requirement(&request.fields);
                 let proven = identity.proven;
                 Identification::Retrieval(RequestContext { request, target, rules, presented, proven }, body)
             }
@@ -304,7 +304,7 @@ impl Proxy {
             Some(value) => format!("={}", String::from_utf8_lossy(value.as_bytes())),
             None => caller.connection.to_string(),
         };
-        let resource = format!("{}\0{}", to.upstream.name, to.upstream.profile.resource_name(target)?);
+        let resource = format!("{}\0{}", to.upstream.name(), to.upstream.profile().resource_name(target)?);
         Some(CallersResource { caller: caller.into(), resource: resource.into() })
     }
 }

@@ -99,14 +99,14 @@ impl Sidecar {
         let credentials: Vec<_> = proxy
             .destinations()
             .iter()
-            .filter_map(|destination| destination.upstream.credential.availability())
+            .filter_map(|destination| destination.upstream.credential().availability())
             .collect();
         if !credentials.iter().all(|available| *available.borrow()) {
             readiness.add(UnreadyReason::NoCredential);
         }
         let followed_credentials =
             tokio::spawn(readiness.clone().follow(UnreadyReason::NoCredential, credentials));
-        let acceptances = proxy.destinations().iter().filter_map(|it| it.upstream.credential.acceptance());
+        let acceptances = proxy.destinations().iter().filter_map(|it| it.upstream.credential().acceptance());
         let followed_acceptances =
             tokio::spawn(readiness.clone().follow(UnreadyReason::CredentialRefused, acceptances.collect()));
         let watched_credentials = [followed_credentials, followed_acceptances].map(AbortOnDropHandle::new);
@@ -286,10 +286,10 @@ impl Assembly {
         let proxy = Arc::new(Proxy::new(config, environment)?);
         let readiness = Readiness::starting();
         let upstreams = proxy.destinations().iter().map(|destination| {
-            let session = Arc::clone(&destination.upstream.session);
+            let session = Arc::clone(destination.upstream.session());
             AdminUpstream {
-                name: destination.upstream.name.clone(),
-                profile: Arc::clone(&destination.upstream.profile),
+                name: destination.upstream.name().to_owned(),
+                profile: Arc::clone(destination.upstream.profile()),
                 reset_sync_tokens: Arc::new(move || session.reset()),
             }
         });

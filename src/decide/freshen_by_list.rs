@@ -21,15 +21,9 @@ pub enum ItemChange {
     Keep,
 }
 
-/// What `list` says about `stored`, the response for an item that the list contains with the tag `item_tag`. Without
-/// `needs_equal_tag` presence in the list counts as validation: the mistake that tests of the clause make on purpose.
+/// What `list` says about `stored`, the response for an item that the list contains with the tag `item_tag`.
 #[must_use]
-pub fn freshen_by_list(
-    stored: &StoredResponse,
-    item_tag: &str,
-    list: &StoredResponse,
-    needs_equal_tag: bool,
-) -> ItemChange {
+pub fn freshen_by_list(stored: &StoredResponse, item_tag: &str, list: &StoredResponse) -> ItemChange {
     if stored.covers.sent_order >= list.covers.sent_order {
         return ItemChange::Keep;
     }
@@ -41,7 +35,7 @@ pub fn freshen_by_list(
         return ItemChange::Keep;
     }
     let tags = EntityTag::of_message(stored.fields.get_all(&ETAG)).zip(EntityTag::parse(item_tag.as_bytes()));
-    if needs_equal_tag && !tags.is_some_and(|(held, shown)| held.matches_strongly(shown)) {
+    if !tags.is_some_and(|(held, shown)| held.matches_strongly(shown)) {
         return ItemChange::Outdated;
     }
     let mut fields = stored.fields.to_header_map();
@@ -80,7 +74,7 @@ mod tests {
     #[test]
     fn an_item_with_the_same_tag_is_as_good_as_validated() {
         let single = stored(200, &[("etag", "\"a\""), ("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("x", "1")]);
-        let ItemChange::Freshened(fresh) = freshen_by_list(&single, "\"a\"", &list(), true) else {
+        let ItemChange::Freshened(fresh) = freshen_by_list(&single, "\"a\"", &list()) else {
             panic!("it is the same state");
         };
         assert_eq!((fresh.covers, fresh.response_time), (single.covers.union(LIST), later(61)));
@@ -92,7 +86,7 @@ mod tests {
     fn an_item_with_another_tag_is_outdated_if_the_list_was_asked_for_later() {
         let single = stored(200, &[("etag", "\"a\"")]);
         let outdated = |single: &StoredResponse, tag| {
-            matches!(freshen_by_list(single, tag, &list(), true), ItemChange::Outdated)
+            matches!(freshen_by_list(single, tag, &list()), ItemChange::Outdated)
         };
         assert!(outdated(&single, "\"b\""));
         assert!(outdated(&single, "W/\"a\""), "a weak tag may stand for several states");

@@ -19,6 +19,9 @@
 //!
 //! unsafe request, status of its answer ── invalidate ──► WriteOutcome
 //! list, stored response for one item   ── freshen_by_list ──► ItemChange
+//! stored response, response that came  ── newer ──► which of the two is stored
+//! answer that is not stored            ── hit_for_miss ──► whether later requests wait for one another
+//! request, end of its first attempt    ── retry ──► whether it is sent again
 //! answer, state that was shown before  ── shows_change ──► Revelation
 //! no answer, stored response, now      ── disconnected ──► Reuse, or the reason for the 504
 //! ```
@@ -33,12 +36,15 @@
 //! | [`storable`] | A response is stored unless the method, the status, a directive, the sharing or its body forbids it. | RFC 9111 §3, §3.3, §3.5, §5.2.2 |
 //! | [`stored_fields`] | All fields are stored except those of one connection, of one exchange or of one caller. | RFC 9111 §3.1 |
 //! | [`collapsing`] | A request follows an exchange only if the snapshot of the exchange covers what the request demands. | RFC 9111 §4 |
+//! | [`hit_for_miss`] | A request does not wait for another of its key if the last answer could not be stored for a reason that lasts. | RFC 9111 §4 |
 //! | [`validation`] | A validation carries the stored validators as they were received, and the caller's entity tags. | RFC 9111 §4.3.1, §4.3.2 |
+//! | [`retry`] | A safe request is sent again once if its connection was refused, or was reused and closed before a byte of the answer. | RFC 9110 §9.2.2 |
 //! | [`list_first`] | A list is validated in the place of its items if many of them need validation. | |
 //! | [`absorb`] | The head of an answer decides what happens to the stored response and what the caller gets. | RFC 9111 §3, §4.3.3; RFC 9110 §15 |
 //! | [`freshen`] | A 304 freshens the response in hand only if it is about its version. | RFC 9111 §3.2, §4.3.4, §4.3.5 |
 //! | [`freshen_by_list`] | A list validates the stored response for an item with an equal strong entity tag. | RFC 9111 §4.3.4 |
 //! | [`complete`] | A stored first part and a 206 with the rest join if they have the same strong entity tag. | RFC 9111 §3.3, §3.4 |
+//! | [`newer`] | Of two responses the one with the greater coverage stays stored; on a tie the one that was requested later. | RFC 9111 §4 |
 //! | [`shows_change`] | An answer that shows a state that was not shown before raises `required`. | [`sync_token`](crate::sync_token) |
 //! | [`invalidate`] | A write that may have happened outdates what it may have changed. | RFC 9111 §4.4 |
 //! | [`precondition`] | A caller that has the stored version gets a 304. | RFC 9110 §13.2; RFC 9111 §4.3.2 |
@@ -81,6 +87,7 @@ pub mod list_first;
 pub mod newer;
 pub mod precondition;
 pub mod range;
+pub mod retry;
 pub mod reuse;
 pub mod shows_change;
 pub mod storable;
@@ -359,4 +366,4 @@ pub struct SentRequest<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -49,7 +49,7 @@ pub(super) fn fields(lines: &[(&str, &str)]) -> HeaderMap {
 }
 
 /// A request for `http://origin.example/a?b=c`.
-pub(super) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest {
+pub(crate) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest {
     let fields = fields(lines);
     let range = match RangeField::from_fields(&fields) {
         RangeField::Single(range) => Some(range),
@@ -85,7 +85,7 @@ pub(super) fn head(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
 }
 
 /// A response stored at [`NOW`] under RFC 9111 with the body `0123456789`. `storable` is not consulted.
-pub(super) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
+pub(crate) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
     let head = head(status, lines);
     let rules = CachingRules::rfc9111();
     let in_force = freshness::directives_in_force(&head, &rules);

@@ -128,7 +128,7 @@ impl Admission {
         let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let permit = permit.of(&name)?;
         to.permissions.check(&head.method, target.path())?;
-        access.check(&head.method, target, &*to.upstream.profile)?;
+        access.check(&head.method, target, &**to.upstream.profile())?;
         let survey = Survey::of(&head.headers);
         let body = match content {
             Some(content) => {

@@ -25,16 +25,12 @@ use crate::profile::generic::Generic;
 use crate::profile::recognition::Recognition;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
-use crate::sync_token::session::Session;
 use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
 use crate::upstream::Upstream;
-use crate::upstream::collapse::Collapsing;
-use crate::upstream::hit_for_miss::HitForMiss;
-use crate::upstream::lists::StoredLists;
-use crate::upstream::shown::LastShown;
-use crate::upstream::throttle::Throttle;
+use crate::upstream::settings::Settings;
+use crate::upstream::state::{State, Surroundings};
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -155,26 +151,21 @@ fn destination(
     };
     let credential = credential(upstream, metrics.clone(), environment.clock.clone())?;
     let rules = upstream.caching_rules();
-    let partitions = credential.forwards_callers().then(|| Partitions::new(random_key()));
-    let fetch = Upstream {
+    let state = State::new(
+        Surroundings { store: Arc::clone(store), metrics, clock: environment.clock.clone() },
+        environment.clauses,
+        Partitions::new(random_key()),
+        Recognition::new(upstream.is_generic_by_default()),
+    );
+    let settings = Settings {
         name: name(),
         client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),
         profile: profile(upstream, environment.clauses),
-        recognition: Recognition::new(upstream.is_generic_by_default()),
         credential,
-        session: Arc::new(Session::new(environment.clauses)),
-        last_shown: LastShown::default(),
-        appearances: crate::upstream::appearances::Appearances::default(),
-        lists: StoredLists::default(),
-        collapsing: Arc::new(Collapsing::default()),
-        hit_for_miss: HitForMiss::default(),
-        throttle: Throttle::new(upstream.retry_after_limit, partitions),
-        store: Arc::clone(store),
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,
-        metrics,
+        retry_after_limit: upstream.retry_after_limit,
         via: pseudonym.value(Version::HTTP_11),
-        clock: environment.clock.clone(),
     };
     Ok(Destination {
         origin: origin(upstream),
@@ -195,7 +186,7 @@ fn destination(
         write_strategy: upstream.write_strategy,
         caller_field: upstream.caller_field.clone(),
         show_cache_key: upstream.show_cache_key,
-        upstream: Arc::new(fetch),
+        upstream: Arc::new(Upstream::new(settings, Arc::new(state))),
     })
 }
 
@@ -219,11 +210,9 @@ fn origin(upstream: &config::Upstream) -> Uri {
 
 fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
     match upstream.profile() {
-        ProfileKind::AppConfiguration if !clauses.filters_match_fully => {
-            Arc::new(AppConfiguration::with_narrow_filters())
-        }
         ProfileKind::AppConfiguration => {
-            Arc::new(AppConfiguration::new(upstream.forwarded_request_fields.clone()))
+            let profile = AppConfiguration::new(upstream.forwarded_request_fields.clone());
+            Arc::new(profile.with_clauses(clauses))
         }
         ProfileKind::Generic => {
             let forwarded_anyway = upstream.forwarded_request_fields.clone();

@@ -9,7 +9,7 @@ use crate::decide::collapsing::{may_collapse, may_follow, may_share_result};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
 use crate::upstream::collapse::Role;
-use crate::upstream::retrieval::{LeaderResult, SharedResult};
+use crate::upstream::result::{LeaderResult, SharedResult};
 
 impl Proxy {
     /// Asks upstream. Requests for the same collapse key share one fetch.
@@ -20,8 +20,8 @@ impl Proxy {
         reason: ForwardReason,
     ) -> Result<Outcome, ProxyError> {
         if !context.proven
-            || !may_collapse(&context.request, to.upstream.profile.fetches_head_as_get())
-            || to.upstream.hit_for_miss.contains(&context.request.sharing_key())
+            || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
+            || to.upstream.is_hit_for_miss(&context.request)
         {
             return self.fetch_unshared(to, context, reason, true, None).await;
         }
@@ -38,7 +38,7 @@ impl Proxy {
             if joined.as_ref() == Some(&collapse_key) {
                 break;
             }
-            let follows_any = !to.upstream.session.clauses().joiner_checks_snapshot;
+            let follows_any = !to.upstream.session().clauses().joiner_checks_snapshot();
             let satisfies = |covers| {
                 follows_any || may_follow(&context.request, context.verdict(to, covers), &context.rules)
             };
@@ -89,7 +89,7 @@ impl Proxy {
         if let Some(failure) = to.upstream.throttled(&context.request.fields, self.clock.now()) {
             return self.without_origin(to, context, failure, None);
         }
-        let snapshot = to.upstream.session.snapshot(&[]);
+        let snapshot = to.upstream.session().snapshot(&[]);
         let answer = context.retrieval(to, validate).ask(snapshot, std::future::pending()).await;
         self.led(to, context, answer, reason, collapsed)
     }

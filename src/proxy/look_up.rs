@@ -20,7 +20,7 @@ pub(super) struct LookUp {
 
 impl Proxy {
     pub(super) fn look_up(&self, to: &Destination, context: &RequestContext) -> LookUp {
-        let variants = to.upstream.store.variants(&context.request.key);
+        let variants = to.upstream.variants(&context.request.key);
         let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
         let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
         let found = stored.map(|stored| &**stored);

@@ -16,7 +16,7 @@ use crate::presented_request::PresentedRequest;
 use crate::respond;
 use crate::stored_response::StoredResponse;
 use crate::upstream::pass_through::PassedAnswer;
-use crate::upstream::retrieval::{SharedResponse, UnsharedAnswer};
+use crate::upstream::result::{SharedResponse, UnsharedAnswer};
 
 /// What came of a request.
 pub(super) struct Outcome {
@@ -188,11 +188,11 @@ impl Outcome {
     pub(super) fn explanation(&self, proof: SentCredential, to: &Destination) -> Option<ProxyError> {
         match &self.reply {
             Reply::Upstream { status, fields, .. } => {
-                proof.explains(*status, fields, to.upstream.client.authority())
+                proof.explains(*status, fields, to.upstream.authority())
             }
             Reply::Stored { response, .. } if response.status == StatusCode::UNAUTHORIZED => {
                 let fields = response.fields.to_header_map();
-                proof.explains(response.status, &fields, to.upstream.client.authority())
+                proof.explains(response.status, &fields, to.upstream.authority())
             }
             Reply::Stored { .. } | Reply::Failed(_) => None,
         }

@@ -109,10 +109,10 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<PassedRequest, ProxyError> {
         let mut limits = self.body_limits;
-        if to.upstream.credential.signs_body() {
+        if to.upstream.credential().signs_body() {
             limits.buffered_bytes = limits.limit_bytes;
         }
-        let unknown_tokens = match to.upstream.session.requirement(&fields) {
+        let unknown_tokens = match to.upstream.session().requirement(&fields) {
             Presented::Unknown(values) => values,
             Presented::Known { .. } => Vec::new(),
         };
@@ -124,9 +124,9 @@ impl Proxy {
 
 /// The key of the plain retrieval of a target.
 fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
-    let canonical = to.upstream.profile.canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
+    let canonical = to.upstream.profile().canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
-    Some(CacheKey::new(&to.upstream.name, &identity.partition, &canonical))
+    Some(CacheKey::new(to.upstream.name(), &identity.partition, &canonical))
 }
 
 /// The key of which the answer to a bypassed retrieval shows the state. `None` for a state of another time. A range of items, or
@@ -140,7 +140,7 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
     let plain = shown_key(to, &bypassed.fields, target);
     match (plain, bypassed.fields.get(RANGE)) {
         (Some(key), Some(range))
-            if !is_of_bytes(range) && !to.upstream.profile.is_dated(key.canonical_target()) =>
+            if !is_of_bytes(range) && !to.upstream.profile().is_dated(key.canonical_target()) =>
         {
             let part = format!("{}\0{}", key.canonical_target(), String::from_utf8_lossy(range.as_bytes()));
             Some(key.of_target(&part))
@@ -148,7 +148,7 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
         (Some(key), _) => Some(key),
         (None, _) => {
             let identity = to.identity(&bypassed.fields);
-            Some(CacheKey::new(&to.upstream.name, &identity.partition, target.as_str()))
+            Some(CacheKey::new(to.upstream.name(), &identity.partition, target.as_str()))
         }
     }
 }

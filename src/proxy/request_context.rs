@@ -57,7 +57,7 @@ impl RequestContext {
 impl Destination {
     /// Under which identity a request with these fields is stored.
     pub(super) fn identity(&self, fields: &HeaderMap) -> Identity {
-        if self.upstream.credential.forwards_callers() {
+        if self.upstream.credential().forwards_callers() {
             self.partitions.storing_identity(fields, self.rules.sharing)
         } else {
             Identity::SHARED
@@ -70,11 +70,11 @@ impl Destination {
         identity: &'a Identity,
     ) -> identify::Destination<'a> {
         identify::Destination {
-            upstream: &self.upstream.name,
+            upstream: self.upstream.name(),
             origin: &self.origin,
             partition: &identity.partition,
             private_partition: identity.is_private,
-            profile: &*self.upstream.profile,
+            profile: &**self.upstream.profile(),
             rules,
         }
     }

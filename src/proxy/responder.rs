@@ -64,7 +64,7 @@ impl Responder {
             CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
         });
         let upstream = &to.upstream;
-        let proof = SentCredential::of(&*upstream.credential, &head.headers, upstream.client.authority());
+        let proof = SentCredential::of(upstream.credential(), &head.headers, upstream.authority());
         let shown = shown.map(|shown| Box::new((shown, head.method.clone())));
         Self { destination, via: pseudonym.value(head.version), view, proof, access, shown }
     }
@@ -134,7 +134,7 @@ impl Responding<'_> {
             _ => None,
         };
         let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
-        let sync_token = own_sync_token.or_else(|| self.to.upstream.session.response_line());
+        let sync_token = own_sync_token.or_else(|| self.to.upstream.session().response_line());
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
         let mut answer = self.reply(reply, own);
         if !withheld.is_empty() {
@@ -149,16 +149,16 @@ impl Responding<'_> {
         cache_status: CacheStatus<'_>,
     ) -> (Response<FlowingBody>, &'static str) {
         self.proxy.metrics.refused(error.reason());
-        tracing::info!(upstream = %self.to.upstream.name, reason = error.reason(), %error, "no answer");
-        let sync_token = self.to.upstream.session.response_line();
+        tracing::info!(upstream = %self.to.upstream.name(), reason = error.reason(), %error, "no answer");
+        let sync_token = self.to.upstream.session().response_line();
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
         let mut answer = respond::from_error(error, own);
-        self.to.upstream.profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
+        self.to.upstream.profile().describe_answer(&HeaderMap::new(), answer.headers_mut());
         (answer, error.reason())
     }
 
     fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
-        let profile = &*self.to.upstream.profile;
+        let profile = &**self.to.upstream.profile();
         match reply {
             Reply::Stored { request, response, age_seconds, .. } => {
                 let now = || self.proxy.clock.now();
@@ -200,7 +200,7 @@ impl Responding<'_> {
 
     fn log(&self, facts: &AccessFacts, status: StatusCode, word: &str) {
         Access {
-            upstream: &self.to.upstream.name,
+            upstream: self.to.upstream.name(),
             method: &facts.method,
             path: &facts.path,
             status,

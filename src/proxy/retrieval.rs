@@ -30,7 +30,7 @@ use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::Presented;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::upstream::pass_through::PassedAnswer;
-use crate::upstream::retrieval::{Failure, UnsharedAnswer};
+use crate::upstream::result::{Failure, UnsharedAnswer};
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
@@ -147,17 +147,17 @@ impl Proxy {
         reason: ForwardReason,
     ) -> Option<RequestContext> {
         let upstream = &to.upstream;
-        if upstream.credential.forwards_callers() {
+        if upstream.credential().forwards_callers() {
             return None;
         }
         let list =
-            upstream.lists.containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
+            upstream.list_containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
         let now = self.clock.now();
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
             let scope = upstream.order_scope(key, &item.rules);
-            let verdict = upstream.session.verdict(stored.covers, &Presented::NOTHING, scope, |write| {
-                upstream.profile.touches(write, key.canonical_target())
+            let verdict = upstream.session().verdict(stored.covers, &Presented::NOTHING, scope, |write| {
+                upstream.profile().touches(write, key.canonical_target())
             });
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
             Some(is_fresh && verdict == CoverageVerdict::Covered)

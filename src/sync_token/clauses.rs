@@ -1,20 +1,38 @@
 //! Switches that take one clause of the coverage rule away, so that tests can show that each clause is needed.
 //!
-//! The configuration cannot reach them: a running sidecar always has all of them on. A switch that is off must make a
-//! checker of the simulation find a violation; one that does not would be a clause that nobody tests. One of them,
+//! They exist in test builds alone. Without the feature `internals`, [`Clauses`] has no fields: each clause is the constant
+//! `true`, and the mistakes that a switch would permit are not compiled. With it, a switch that is off must make a checker
+//! of the simulation find a violation; a clause for which it finds none would not be tested. One of them,
 //! `required_apart_from_newest`, costs hits instead.
 
 macro_rules! clauses {
     ($($(#[$doc:meta])* $clause:ident,)*) => {
-        /// The clauses of the coverage rule, and two mistakes that are easy to make.
+        /// The clauses of the coverage rule, each a switch.
+        #[cfg(any(test, feature = "internals"))]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Clauses {
             $($(#[$doc])* pub $clause: bool,)*
         }
 
+        #[cfg(any(test, feature = "internals"))]
         impl Clauses {
-            /// All clauses on: the only value outside tests.
+            /// All clauses on.
             pub const ALL: Self = Self { $($clause: true,)* };
+
+            $($(#[$doc])* #[must_use] pub const fn $clause(self) -> bool { self.$clause })*
+        }
+
+        /// The clauses of the coverage rule. All of them hold.
+        #[cfg(not(any(test, feature = "internals")))]
+        #[derive(Clone, Copy, Debug)]
+        pub struct Clauses {}
+
+        #[cfg(not(any(test, feature = "internals")))]
+        impl Clauses {
+            /// All clauses.
+            pub const ALL: Self = Self {};
+
+            $($(#[$doc])* #[must_use] pub const fn $clause(self) -> bool { true })*
         }
     };
 }
@@ -72,3 +90,7 @@ impl Default for Clauses {
         Self::ALL
     }
 }
+
+// No switch is in the release build: there is nothing that could hold one.
+#[cfg(not(any(test, feature = "internals")))]
+const _: () = assert!(size_of::<Clauses>() == 0);

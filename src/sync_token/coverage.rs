@@ -77,7 +77,7 @@ pub enum UncoveredReason {
     Change,
     /// Rule 2: the caller presented a known token value that is not included.
     SyncToken,
-    /// Rule 2: the caller presented a token value of which nobody here knows what it stands for.
+    /// Rule 2: the caller presented a token value, and it is not known here what it stands for.
     UnknownSyncToken,
     /// Rule 3: a write has closed since the snapshot.
     OwnWrite,

@@ -19,7 +19,7 @@
 //!   `Last-Modified` keeps from raising required (clause `exempted_are_revelations`).
 //! - **the write log** ([`write_log`]): the unsafe requests that went upstream. A write is *open* from before its first byte
 //!   until its answer has arrived. One of unknown outcome counts as happened (`unknown_counts_as_happened`); where tokens do
-//!   not tell states apart it stays open for the settle time, because it may land late (`unknown_stays_open`).
+//!   not tell states apart it stays open for the settle time, because it may take effect late (`unknown_stays_open`).
 //!
 //! All are brought up to date before the answer that carries the news is passed on (`news_before_answer`).
 //!
@@ -66,6 +66,7 @@
 pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
+mod known_values;
 pub mod resource_order;
 mod rises;
 pub mod session;

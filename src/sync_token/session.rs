@@ -1,13 +1,15 @@
 //! All local callers as one session towards one upstream endpoint: tokens, revelations and the write log behind one lock, with
 //! what the hot path needs mirrored in atomics. The module above states the rules.
 //!
-//! Invariant: whoever learns news from upstream records it here BEFORE passing the answer on, and whoever sends a request
-//! upstream takes its [`Snapshot`] here before the first byte. Both happen under the lock, so a snapshot is a consistent cut.
+//! Invariant: news from upstream are recorded here BEFORE the answer that brings them is passed on, and the [`Snapshot`] of a
+//! request is taken here before its first byte goes upstream. Both happen under the lock, so a snapshot is a consistent cut.
 //!
 //! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
 //! the reset tells of the store as it was before, and nothing of it is recorded.
 
 mod lines;
+#[cfg(any(test, feature = "internals"))]
+mod mistakes;
 mod rules;
 mod writes;
 
@@ -163,10 +165,11 @@ impl<F> Session<F> {
         if self.is_of_an_earlier_epoch(sent) {
             return false;
         }
-        let unanswered_demand_nothing = !self.clauses.unanswered_id_stays_unknown;
-        if state.aggregate.learn(presented, &received, unanswered_demand_nothing, now) {
+        if state.aggregate.learn(presented, &received, now) {
             self.publish(&state);
         }
+        #[cfg(any(test, feature = "internals"))]
+        self.take_unanswered_for_nothing(&mut state, presented, &received);
         true
     }
 
@@ -237,9 +240,12 @@ impl<F> Session<F> {
     pub fn snapshot(&self, in_place_of_ours: &[PresentedToken]) -> Snapshot {
         let mut state = self.lock();
         state.sent_order += 1;
+        let closed_position = state.writes.closed_position();
+        #[cfg(any(test, feature = "internals"))]
+        let closed_position = self.mistaken_position(&state, closed_position);
         let covers = Coverage {
             newest_version: state.aggregate.version(),
-            closed_position: state.writes.snapshot_position(self.clauses),
+            closed_position,
             sent_order: state.sent_order,
             revelation: 0,
         };
@@ -272,12 +278,11 @@ impl<F> Session<F> {
         let overflowed = aggregate.overflowed();
         let (required, latest) = if overflowed {
             (u64::MAX, u64::MAX)
-        } else if !self.clauses.required_apart_from_newest {
-            // The rule of old, to be compared with.
-            (aggregate.version(), u64::MAX)
         } else {
             (aggregate.required_version(), self.number_of_latest(state))
         };
+        #[cfg(any(test, feature = "internals"))]
+        let (required, latest) = self.mistaken_requirement(state, required, latest);
         self.required_version.store(required, Ordering::SeqCst);
         self.latest_revelation.store(latest, Ordering::SeqCst);
     }

@@ -149,7 +149,7 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
         assert_eq!((other(stored), other(under_way.covers)), (COVERED, COVERED), "{line}");
         assert_eq!(one(revealed), COVERED, "{line}: it showed the change itself");
         assert_eq!(one(session.snapshot(&[]).covers), COVERED, "{line}");
-        assert_eq!(one(reveal(&under_way)), CHANGED, "{line}: which of the two is newer, nobody knows");
+        assert_eq!(one(reveal(&under_way)), CHANGED, "{line}: which of the two is newer is not known");
         assert_eq!(one(revealed), CHANGED, "{line}");
     }
 }
@@ -185,7 +185,11 @@ fn the_answer_to_a_write_demands_that_write_of_who_presents_its_token() {
     let received = receive(&session, &write, "a=own;sn=4");
     let line = session.response_line_after_write(&received.tokens);
     assert_eq!(line, Some(HeaderValue::from_static("a=own;sn=4")));
-    assert_eq!(session.response_line(), Some(HeaderValue::from_static("a=two;sn=3")), "nobody else is told");
+    assert_eq!(
+        session.response_line(),
+        Some(HeaderValue::from_static("a=two;sn=3")),
+        "no other caller is told"
+    );
     assert_eq!(alone(&session, covers), COVERED);
     assert_eq!(verdict(&session, covers, &fields("a=own")), UNVERIFIED);
 }

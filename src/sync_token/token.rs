@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The parsers leave out what is malformed, because a bad token must never cost a caller an otherwise good response, and must
-//! never be kept or sent on. A token of a response without `sn` is malformed: nobody can tell what it includes. The printers
+//! never be kept or sent on. A token of a response without `sn` is malformed: nothing tells what it includes. The printers
 //! are strict, because the JavaScript and Go clients fail on anything but the exact form.
 
 use std::fmt::{self, Write as _};

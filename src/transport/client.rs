@@ -1,8 +1,4 @@
-//! One exchange with the upstream: pool, deadlines, and one retry.
-//!
-//! A request is never sent twice on the sidecar's own account, with one exception (RFC 9110 §9.2.2): a safe request is
-//! sent once more if its connection was refused, or was a reused one that closed before a byte of the answer. An unsafe
-//! request may have been executed: sent twice it could undo a write of another client in between.
+//! One exchange with the upstream: pool, deadlines, and one retry, of which [`decide::retry`](crate::decide::retry) decides.
 
 use std::error::Error as _;
 use std::io;
@@ -19,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::{ConnectionUse, Connector, Dial};
 use crate::body::FlowingBody;
+use crate::decide::retry::{AttemptEnd, is_sent_again, may_be_repeated};
 use crate::error::ProxyError;
 
 /// How long each part of an exchange may take, and how large a head may be.
@@ -97,13 +94,13 @@ impl PooledClient {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// Sends a request and waits for the head of its answer. The module documentation says which requests are retried.
+    /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
     /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
     pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
-        let repeatable = outgoing.method.is_safe() && !matches!(outgoing.body, FlowingBody::Streaming(_));
-        if !repeatable {
+        let has_whole_body = !matches!(outgoing.body, FlowingBody::Streaming(_));
+        if !may_be_repeated(&outgoing.method, has_whole_body) {
             return self.attempt(outgoing).await.map_err(|failure| failure.error);
         }
         let again = Outgoing {
@@ -117,7 +114,9 @@ impl PooledClient {
             },
         };
         match self.attempt(outgoing).await {
-            Err(failure) if failure.retry => self.attempt(again).await.map_err(|failure| failure.error),
+            Err(failure) if is_sent_again(failure.ended) => {
+                self.attempt(again).await.map_err(|failure| failure.error)
+            }
             outcome => outcome.map_err(|failure| failure.error),
         }
     }
@@ -171,18 +170,24 @@ impl PooledClient {
                     } else {
                         ProxyError::Connect { upstream: upstream(), cause: cause.message }
                     };
-                    return Err(AttemptFailure {
-                        error,
-                        retry: cause.kind == Some(io::ErrorKind::ConnectionRefused),
-                    });
+                    let ended = match cause.kind {
+                        Some(io::ErrorKind::ConnectionRefused) => AttemptEnd::Refused,
+                        _ => AttemptEnd::Other,
+                    };
+                    return Err(AttemptFailure { error, ended });
                 }
-                let retry = usage().is_some_and(|usage| usage.broke_on_reuse_without_answer());
+                let ended = match usage() {
+                    Some(usage) if usage.broke_on_reuse_without_answer() => {
+                        AttemptEnd::ReusedConnectionClosed
+                    }
+                    _ => AttemptEnd::Other,
+                };
                 let error = if cause.broken {
                     ProxyError::BrokenAnswer { upstream: upstream(), cause: cause.message.into() }
                 } else {
                     ProxyError::NoAnswer { upstream: upstream(), cause: cause.message }
                 };
-                Err(AttemptFailure { error, retry })
+                Err(AttemptFailure { error, ended })
             }
             Err(_) if usage().is_some() => {
                 Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
@@ -213,12 +218,12 @@ fn header_section_bytes(fields: &HeaderMap) -> usize {
 
 struct AttemptFailure {
     error: ProxyError,
-    retry: bool,
+    ended: AttemptEnd,
 }
 
 impl AttemptFailure {
     const fn final_one(error: ProxyError) -> Self {
-        Self { error, retry: false }
+        Self { error, ended: AttemptEnd::Other }
     }
 }
 

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flight_that_nobody_waits_for_knows_it() {
+    async fn a_leader_knows_that_no_request_waits() {
         let collapsing = Arc::new(Collapsing::default());
         let leader = lead(join(&collapsing, true));
         let own = leader.follow();

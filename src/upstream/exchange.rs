@@ -1,13 +1,10 @@
 //! One exchange with the upstream: signed, sent, and what its head says recorded before the answer is handed on.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
-use super::retrieval::Failure;
+use super::result::Failure;
 use super::{Upstream, shown};
 use crate::body::FlowingBody;
 use crate::clock::Timestamp;
@@ -17,6 +14,7 @@ use crate::error::ProxyError;
 use crate::metrics::OriginOutcome;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::token::SyncToken;
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::Outgoing;
 
@@ -24,10 +22,14 @@ impl Upstream {
     /// The body of an answer, guarded and counted.
     #[must_use]
     pub fn body(&self, incoming: Incoming) -> AnswerBody {
-        AnswerBody::new(incoming, self.client.limits().body_stall_deadline, self.metrics.body_bytes.clone())
+        AnswerBody::new(
+            incoming,
+            self.settings.client.limits().body_stall_deadline,
+            self.state.metrics.body_bytes.clone(),
+        )
     }
 
-    /// Sends a request with the credential, and records what its answer tells everyone before anyone sees the answer. `snapshot`
+    /// Sends a request with the credential, and records what its answer tells all callers before one of them sees it. `snapshot`
     /// was taken for this request, and its tokens are among the fields.
     ///
     /// # Errors
@@ -38,7 +40,7 @@ impl Upstream {
         target: &PathAndQuery,
         snapshot: &Snapshot,
     ) -> Result<(Response<AnswerBody>, Received), Failure> {
-        let identity = self.throttle.identity(&outgoing.fields);
+        let identity = self.throttled_identity(&outgoing.fields);
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -46,59 +48,54 @@ impl Upstream {
         let unsigned = Unsigned {
             method: &outgoing.method,
             target: target.as_str(),
-            authority: self.client.authority().as_str(),
+            authority: self.settings.client.authority().as_str(),
             body: &body,
-            now: self.clock.now(),
+            now: self.state.clock.now(),
         };
-        self.credential.authorize(unsigned, &mut outgoing.fields).await.map_err(|error| Failure {
-            why: Unreachable::Connect,
-            error: ProxyError::Credential {
-                upstream: self.client.authority().to_string(),
-                cause: error.cause,
-            },
+        self.settings.credential.authorize(unsigned, &mut outgoing.fields).await.map_err(|error| {
+            Failure {
+                why: Unreachable::Connect,
+                error: ProxyError::Credential {
+                    upstream: self.settings.client.authority().to_string(),
+                    cause: error.cause,
+                },
+            }
         })?;
-        let sent = self.clock.now();
-        let exchanged = self.client.exchange(outgoing).await;
-        let now = self.clock.now();
-        self.metrics.asked(outcome(&exchanged), now.since(sent));
+        let sent = self.state.clock.now();
+        let exchanged = self.settings.client.exchange(outgoing).await;
+        let now = self.state.clock.now();
+        self.state.metrics.asked(outcome(&exchanged), now.since(sent));
         let mut response = exchanged.map_err(Failure::from)?.map(|incoming| self.body(incoming));
-        let tokens = if self.session.clauses().news_before_answer {
-            self.session.observe(snapshot.covers, response.headers(), now)
-        } else {
-            self.observe_late(snapshot.covers, response.headers().clone(), now);
-            Vec::new()
-        };
+        let tokens = self.observe(snapshot.covers, response.headers(), now);
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
-        self.credential.observe_answer(response.status(), response.headers(), now);
+        self.settings.credential.observe_answer(response.status(), response.headers(), now);
         self.recognize(response.headers());
         self.obey(&identity, &mut response, now).await;
         Ok((response, received))
     }
 
-    /// Says once that a profile which nobody chose is the wrong one. It stays: what is stored was made by its rules.
+    /// Says once that a profile which was guessed is the wrong one. It stays: what is stored was made by its rules.
     fn recognize(&self, fields: &HeaderMap) {
-        if self.recognition.shows_app_configuration(fields) {
+        if self.state.recognition.shows_app_configuration(fields) {
             tracing::warn!(
-                upstream = %self.name,
-                profile = self.profile.name(),
+                upstream = %self.settings.name,
+                profile = self.settings.profile.name(),
                 "this upstream answers like Azure App Configuration, but runs under the generic profile; start with \
-                 --profile app-configuration (upstream.profile), or with --profile generic if that is meant"
+                 --profile app-configuration (upstream.settings.profile), or with --profile generic if that is meant"
             );
         }
     }
 
-    /// The mistake of passing an answer on before its news are recorded, for the test that shows why it is one.
-    fn observe_late(&self, sent: Coverage, fields: HeaderMap, now: Timestamp) {
-        let session = Arc::clone(&self.session);
-        tokio::spawn(async move {
-            tokio::time::sleep(LATE).await;
-            let _received = session.observe(sent, &fields, now);
-        });
+    /// Records the tokens of an answer, and returns them.
+    fn observe(&self, sent: Coverage, fields: &HeaderMap, now: Timestamp) -> Vec<SyncToken> {
+        #[cfg(any(test, feature = "internals"))]
+        if !self.state.session.clauses().news_before_answer() {
+            self.observe_late(sent, fields.clone(), now);
+            return Vec::new();
+        }
+        self.state.session.observe(sent, fields, now)
     }
 }
-
-/// How late the mistake of recording news too late is.
-pub(super) const LATE: Duration = Duration::from_millis(500);
 
 fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome {
     match exchanged {

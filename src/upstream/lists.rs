@@ -43,8 +43,7 @@ impl StoredList {
 
 impl StoredLists {
     /// The list stored last that contains the item with this canonical target and entity tag.
-    #[must_use]
-    pub fn containing(&self, canonical_target: &str, entity_tag: &[u8]) -> Option<Arc<StoredList>> {
+    fn containing(&self, canonical_target: &str, entity_tag: &[u8]) -> Option<Arc<StoredList>> {
         let lists = self.lock();
         let holds = |list: &&Arc<StoredList>| {
             list.items.get(canonical_target).is_some_and(|tag| tag.as_bytes() == entity_tag)
@@ -68,6 +67,12 @@ impl StoredLists {
 }
 
 impl Upstream {
+    /// The list stored last that contains the item with this canonical target and entity tag.
+    #[must_use]
+    pub fn list_containing(&self, canonical_target: &str, entity_tag: &[u8]) -> Option<Arc<StoredList>> {
+        self.state.lists.containing(canonical_target, entity_tag)
+    }
+
     /// Does for the stored responses of these items what the list says of them. `list` is the response that shows the items, and
     /// is stored itself if `is_stored`.
     pub(super) fn validate_items(
@@ -77,13 +82,12 @@ impl Upstream {
         list: &StoredResponse,
         is_stored: bool,
     ) {
-        let needs_equal_tag = self.session.clauses().list_validation_needs_equal_tag;
         for item in &items {
             let key = plan.request.key.of_target(&item.canonical_target);
-            self.validate_item(&key, &item.entity_tag, list, needs_equal_tag);
+            self.validate_item(&key, &item.entity_tag, list);
         }
         if is_stored {
-            self.lists.remember(StoredList {
+            self.state.lists.remember(StoredList {
                 request: Arc::clone(&plan.request),
                 target: plan.target.clone(),
                 rules: Arc::clone(&plan.rules),
@@ -92,25 +96,29 @@ impl Upstream {
         }
     }
 
-    fn validate_item(&self, key: &CacheKey, tag: &str, list: &StoredResponse, needs_equal_tag: bool) {
-        self.last_shown.heed_item(key, tag);
-        if self.store.variants(key).is_none() {
+    fn validate_item(&self, key: &CacheKey, tag: &str, list: &StoredResponse) {
+        self.state.last_shown.heed_item(key, tag);
+        if self.state.store.variants(key).is_none() {
             return;
         }
-        self.store.update(key, &mut |current| {
+        self.state.store.update(key, &mut |current| {
             let Some(variants) = current else { return StoreChange::Keep };
             let mut left = Some(variants.clone());
             let mut changed = false;
             for stored in variants.as_slice() {
                 let Some(others) = &left else { break };
-                match freshen_by_list(stored, tag, list, needs_equal_tag) {
+                #[cfg(any(test, feature = "internals"))]
+                let tag = self.mistaken_item_tag(stored, tag);
+                match freshen_by_list(stored, tag, list) {
                     ItemChange::Keep => {}
                     ItemChange::Outdated => {
                         left = others.without(&stored.selecting);
                         changed = true;
                     }
                     ItemChange::Freshened(response) => {
-                        if let Some(freshened) = others.with_newer(*response, self.store.variants_limit()) {
+                        if let Some(freshened) =
+                            others.with_newer(*response, self.state.store.variants_limit())
+                        {
                             left = Some(freshened);
                             changed = true;
                         }

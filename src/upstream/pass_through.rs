@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
+use super::apply_change::STORING_TIME_LIMIT;
 use super::outgoing::{SidecarFields, outgoing_fields};
-use super::retrieval::{Failure, STORING_TIME_LIMIT};
+use super::result::Failure;
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
@@ -91,22 +92,22 @@ impl Upstream {
     }
 
     async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, Failure> {
-        let snapshot = self.session.snapshot(&forwarded.unknown_tokens);
+        let snapshot = self.state.session.snapshot(&forwarded.unknown_tokens);
         let own = SidecarFields {
             conditions: None,
             sync_token: snapshot.sync_token.clone(),
             range: true,
-            via: Some(self.via.clone()),
-            callers_authorization: self.credential.forwards_callers(),
+            via: Some(self.settings.via.clone()),
+            callers_authorization: self.settings.credential.forwards_callers(),
         };
         let outgoing = Outgoing {
-            uri: self.client.uri(&forwarded.target),
-            fields: outgoing_fields(&forwarded.fields, &*self.profile, own),
+            uri: self.settings.client.uri(&forwarded.target),
+            fields: outgoing_fields(&forwarded.fields, &*self.settings.profile, own),
             method: forwarded.method,
             body: forwarded.body.body,
             body_deadline: forwarded.body_deadline,
         };
-        let request_time = self.clock.now();
+        let request_time = self.state.clock.now();
         let (response, received) =
             self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
                 // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
@@ -119,7 +120,7 @@ impl Upstream {
             status: response.status(),
             fields: response.headers().clone(),
             request_time,
-            response_time: self.clock.now(),
+            response_time: self.state.clock.now(),
         };
         let body = streaming(response.into_body());
         let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
@@ -136,7 +137,8 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
-        let target = self.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
+        let target =
+            self.settings.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
@@ -180,13 +182,14 @@ impl Upstream {
         post: Option<PresentedRequest>,
     ) -> Result<PassedAnswer, Failure> {
         let method = forwarded.method.clone();
-        let footprint = self.profile.footprint(&method, &forwarded.target);
-        let own_target = self.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
+        let footprint = self.settings.profile.footprint(&method, &forwarded.target);
+        let own_target =
+            self.settings.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
         let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
-        self.profile.observe_write(&footprint);
-        let write = self.session.open_write(footprint);
+        self.settings.profile.observe_write(&footprint);
+        let write = self.state.session.open_write(footprint);
         let shows = forwarded.shows.clone();
         let exchanged = self.exchange(forwarded).await;
         let outcome = match &exchanged {
@@ -197,21 +200,21 @@ impl Upstream {
         if let Ok(exchanged) = &exchanged {
             self.heed_own_write(&method, shows.as_ref(), exchanged, rules);
         }
-        let closed = self.session.close_write(write, outcome, |footprint| match &exchanged {
+        let closed = self.state.session.close_write(write, outcome, |footprint| match &exchanged {
             Ok(Exchanged { answer, .. }) => {
-                self.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
+                self.settings.profile.footprint_of_answer(footprint, answer.head.status, &answer.head.fields)
             }
             Err(_) => footprint,
         });
         let answered = exchanged.map(|Exchanged { answer, received, .. }| PassedAnswer {
-            sync_token: self.session.response_line_after_write(&received.tokens),
+            sync_token: self.state.session.response_line_after_write(&received.tokens),
             ..answer
         });
         if closed == WriteClosed::StaysOpen {
             let upstream = Arc::clone(&self);
             tokio::spawn(async move {
-                tokio::time::sleep(upstream.settle_time).await;
-                upstream.session.settle_write(write);
+                tokio::time::sleep(upstream.settings.settle_time).await;
+                upstream.state.session.settle_write(write);
             });
         }
         if let Ok(answer) = &answered
@@ -239,14 +242,14 @@ impl Upstream {
         let head = &exchanged.answer.head;
         let state_before = match (head.status.is_success(), shown::tag_of(&head.fields)) {
             (true, Some(tag)) if *method != Method::DELETE => {
-                self.session.remember_own_tag(tag);
+                self.state.session.remember_own_tag(tag);
                 if let Some(key) = shows {
-                    self.appearances.note(self.session.sent_order(), key.canonical_target());
+                    self.state.appearances.note(self.state.session.sent_order(), key.canonical_target());
                 }
                 return;
             }
             (true, Some(_)) => StatusCode::OK,
-            _ if self.profile.found_nothing_to_delete(method, head.status) => StatusCode::NOT_FOUND,
+            _ if self.settings.profile.found_nothing_to_delete(method, head.status) => StatusCode::NOT_FOUND,
             _ => return,
         };
         if let Some(key) = shows {
@@ -267,9 +270,10 @@ impl Upstream {
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Failure> {
         let PassedAnswer { head, body, covers, sync_token } = answer;
-        let touches_same = |other: &Footprint| self.profile.touches(other, post.key.canonical_target());
+        let touches_same =
+            |other: &Footprint| self.settings.profile.touches(other, post.key.canonical_target());
         let storable = match storable(post, &head, rules) {
-            Ok(storable) if !self.session.another_closed_since(write, covers, touches_same) => storable,
+            Ok(storable) if !self.state.session.another_closed_since(write, covers, touches_same) => storable,
             _ => return Ok(PassedAnswer { head, body, covers, sync_token }),
         };
         match read_whole(body, rules.max_stored_body_bytes, STORING_TIME_LIMIT, std::future::pending()).await
@@ -283,7 +287,7 @@ impl Upstream {
             }
             WholeBody::Streams(body) => Ok(PassedAnswer { head, body, covers, sync_token }),
             WholeBody::Broken(error) => {
-                let upstream = self.client.authority().to_string();
+                let upstream = self.settings.client.authority().to_string();
                 Err(Failure::from(ProxyError::BrokenAnswer { upstream, cause: error.to_string().into() }))
             }
             WholeBody::Abandoned => {
@@ -292,19 +296,19 @@ impl Upstream {
         }
     }
 
-    /// Waits after an answer that another caller's write caused and that carries no token of it: who is given it must not read an
+    /// Waits after an answer that another caller's write caused and that carries no token of it: the caller that is given it must not read an
     /// older state afterwards.
     async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
         let touches_same =
-            |other: &Footprint| target.is_none_or(|target| self.profile.touches(other, target));
-        let others = self.session.others_closed(own, touches_same);
-        let _in_time = tokio::time::timeout(self.conflict_wait, others).await;
+            |other: &Footprint| target.is_none_or(|target| self.settings.profile.touches(other, target));
+        let others = self.state.session.others_closed(own, touches_same);
+        let _in_time = tokio::time::timeout(self.settings.conflict_wait, others).await;
     }
 
     fn tells_of_others(&self, head: &ResponseHead) -> bool {
-        self.session.clauses().tokenless_answer_waits
+        self.state.session.clauses().tokenless_answer_waits()
             && !head.fields.contains_key(SYNC_TOKEN)
             // An origin without tokens is consistent by itself: there a success tells of no other write.
-            && (!head.status.is_success() || self.session.response_line().is_some())
+            && (!head.status.is_success() || self.state.session.response_line().is_some())
     }
 }

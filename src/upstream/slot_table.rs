@@ -44,9 +44,24 @@ impl SlotTable {
         }
     }
 
+    /// Forgets `key` if another number than this is remembered for it.
+    pub fn remove_other(&self, key: impl Hash, number: u64) {
+        let (slot, fingerprint) = self.slot_of(key);
+        let found = &mut self.lock()[slot];
+        if found.0 == fingerprint && found.1 != number {
+            *found = (0, 0);
+        }
+    }
+
+    /// The hash of a value, by the table's own keys: it differs from one process to another.
+    #[must_use]
+    pub fn hash_of(&self, value: impl Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
     fn slot_of(&self, key: impl Hash) -> (usize, u64) {
         // Zero stands for no key.
-        let fingerprint = self.hasher.hash_one(key) | 1;
+        let fingerprint = self.hash_of(key) | 1;
         (usize::try_from(fingerprint >> 1).unwrap_or_default() % SLOTS, fingerprint)
     }
 
@@ -68,6 +83,12 @@ mod tests {
         assert!(table.contains("a") && !table.contains("b"));
         table.remove("b");
         assert!(table.contains("a"));
+        table.remove_other("a", 2);
+        table.remove_other("b", 1);
+        assert!(table.contains("a"));
+        table.remove_other("a", 1);
+        assert!(!table.contains("a"));
+        table.insert("a", 3);
         table.remove("a");
         assert!(!table.contains("a"));
     }

@@ -11,6 +11,12 @@ use crate::store::{StoreChange, Variants};
 use crate::stored_response::{CacheKey, StoredResponse};
 
 impl Upstream {
+    /// All that is stored for a key.
+    #[must_use]
+    pub fn variants(&self, key: &CacheKey) -> Option<Variants> {
+        self.state.store.variants(key)
+    }
+
     /// The stored response for a request: of the variants that its selecting header fields select, the most recent.
     #[must_use]
     pub fn stored(&self, request: &PresentedRequest) -> Option<Arc<StoredResponse>> {
@@ -20,15 +26,15 @@ impl Upstream {
     /// The same for a key and the fields of a request.
     #[must_use]
     pub fn stored_for(&self, key: &CacheKey, request_fields: &HeaderMap) -> Option<Arc<StoredResponse>> {
-        select(&self.store.variants(key)?, request_fields).cloned()
+        select(&self.variants(key)?, request_fields).cloned()
     }
 
-    /// Who shares a fetch: those who ask for the same variant, as far as the stored ones tell which fields select. Nobody
+    /// Which requests share a fetch: those for the same variant, as far as the stored ones tell which fields select. No request
     /// waits for an answer that was made for others.
     #[must_use]
     pub fn collapse_key(&self, request: &PresentedRequest) -> CacheKey {
         let newest =
-            self.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
+            self.state.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
         newest
             .and_then(|newest| vary::same_fields(&newest.selecting, &request.fields))
             .map_or_else(|| request.key.clone(), |selecting| request.key.of_variant(&selecting))
@@ -36,16 +42,16 @@ impl Upstream {
 
     /// Stores a response unless what is there is newer; says whether it did.
     pub fn put(&self, key: &CacheKey, mut response: StoredResponse) -> bool {
-        if response.covers.is_immutable() && self.session.is_of_an_earlier_epoch(response.covers) {
+        if response.covers.is_immutable() && self.state.session.is_of_an_earlier_epoch(response.covers) {
             // It was under way at a reset: whatever is there is newer.
             response.covers.newest_version = 0;
         }
-        self.store.put(key, response)
+        self.state.store.put(key, response)
     }
 
     /// Takes one stored response out, if it is still the one that is there.
     pub fn outdate(&self, key: &CacheKey, outdated: &StoredResponse) {
-        self.store.update(key, &mut |current| {
+        self.state.store.update(key, &mut |current| {
             let Some(variants) = current else { return StoreChange::Keep };
             match variants.selected_by(&outdated.selecting) {
                 Some(held) if held.covers == outdated.covers => {

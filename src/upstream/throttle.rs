@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderMap, Response, StatusCode, header};
 
 use super::Upstream;
-use super::retrieval::Failure;
+use super::result::Failure;
 use crate::clock::Timestamp;
 use crate::credentials::partition::{Identity, Partitions};
 use crate::decide::Unreachable;
@@ -50,12 +50,11 @@ fn may_name_policy(status: StatusCode, fields: &HeaderMap) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS && essence.eq_ignore_ascii_case("application/problem+json")
 }
 
-/// Until when one upstream is left alone, and by whom: where callers' own credentials go upstream, each identity has a quota of
-/// its own there, and its pause is for itself alone.
+/// Until when one upstream is left alone, and by which callers: where callers' own credentials go upstream, each identity has a
+/// quota of its own there, and its pause is for itself alone.
 #[derive(Debug)]
 pub struct Throttle {
-    limit: Duration,
-    partitions: Option<Partitions>,
+    partitions: Partitions,
     paused: Mutex<HashMap<Cow<'static, str>, Paused>>,
 }
 
@@ -72,6 +71,8 @@ struct Paused {
 #[derive(Clone, Copy, Debug)]
 struct Until {
     time: Timestamp,
+    /// How long it was to last from the beginning.
+    lasts: Duration,
     status: StatusCode,
 }
 
@@ -89,29 +90,30 @@ pub struct Pause {
 pub struct ThrottledIdentity(Cow<'static, str>);
 
 impl Throttle {
-    /// Nothing is throttled. `limit` caps every hint; `partitions` tells callers apart where their own credentials go upstream.
+    /// Nothing is throttled. `partitions` tells callers apart where their own credentials go upstream.
     #[must_use]
-    pub fn new(limit: Duration, partitions: Option<Partitions>) -> Self {
-        Self { limit, partitions, paused: Mutex::new(HashMap::new()) }
+    pub fn new(partitions: Partitions) -> Self {
+        Self { partitions, paused: Mutex::new(HashMap::new()) }
     }
 
-    /// In whose name a request with these fields of its caller goes upstream.
+    /// In whose name a request goes upstream: that of the caller that sent these fields, or of the sidecar if there are none.
     #[must_use]
-    pub fn identity(&self, fields: &HeaderMap) -> ThrottledIdentity {
-        let partitions = self.partitions.as_ref();
-        ThrottledIdentity(partitions.map_or(Identity::SHARED.partition, |it| it.identity(fields).partition))
+    pub fn identity(&self, callers: Option<&HeaderMap>) -> ThrottledIdentity {
+        let of_caller = |fields| self.partitions.identity(fields).partition;
+        ThrottledIdentity(callers.map_or(Identity::SHARED.partition, of_caller))
     }
 
-    /// Obeys the hint of an answer with this status, as [`retry_after`] found it; a shorter hint never shortens a longer one.
+    /// Obeys the hint of an answer, as [`retry_after`] found it, up to `limit`; a shorter hint never shortens a longer one.
     pub fn obey(
         &self,
         identity: &ThrottledIdentity,
         held: Held,
-        status: StatusCode,
-        hint: Duration,
+        hint: Pause,
+        limit: Duration,
         now: Timestamp,
     ) {
-        let until = Until { time: now.plus(hint.min(self.limit)), status };
+        let lasts = hint.remaining.min(limit);
+        let until = Until { time: now.plus(lasts), lasts, status: hint.status };
         let mut paused = self.lock();
         if paused.len() >= MAX_IDENTITIES && !paused.contains_key(&identity.0) {
             paused.retain(|_, it| it.ends() > now);
@@ -131,14 +133,15 @@ impl Throttle {
         }
     }
 
-    /// What is left of the pause for a request with these fields of its caller; `None` when the upstream may be asked.
+    /// What is left of the pause for a request, in the name that [`Throttle::identity`] finds; `None` when the upstream may be
+    /// asked.
     #[must_use]
-    pub fn pause(&self, fields: &HeaderMap, held: Held, now: Timestamp) -> Option<Pause> {
+    pub fn pause(&self, callers: Option<&HeaderMap>, held: Held, now: Timestamp) -> Option<Pause> {
         // Mostly there is no pause, and identities need not be told apart.
         if self.lock().is_empty() {
             return None;
         }
-        let ThrottledIdentity(identity) = self.identity(fields);
+        let ThrottledIdentity(identity) = self.identity(callers);
         let mut all = self.lock();
         let paused = *all.get(&identity)?;
         if paused.ends() <= now {
@@ -150,14 +153,21 @@ impl Throttle {
             Held::Reads => paused.reads,
             Held::Writes => paused.writes,
         }?;
-        // A clock that was set back must not extend the wait beyond the cap.
-        let remaining = until.time.since(now).min(self.limit);
+        // A clock that was set back must not extend the wait.
+        let remaining = until.time.since(now).min(until.lasts);
         (!remaining.is_zero()).then_some(Pause { status: until.status, remaining })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Cow<'static, str>, Paused>> {
         // Nothing under this lock can panic half way through a change.
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Pause> for Failure {
+    fn from(Pause { status, remaining }: Pause) -> Self {
+        let error = ProxyError::Throttled { status, retry_after: remaining };
+        Self { why: Unreachable::Throttled, error }
     }
 }
 
@@ -170,11 +180,30 @@ impl Paused {
 }
 
 impl Upstream {
+    /// Why this upstream is not asked for a caller with these fields at the moment, if it asked to be left alone.
+    #[must_use]
+    pub fn throttled(&self, fields: &HeaderMap, now: Timestamp) -> Option<Failure> {
+        self.pause(fields, Held::Reads, now).map(Failure::from)
+    }
+
     /// Why no writes of this caller go upstream at the moment, if it asked for that.
     pub(super) fn writes_throttled(&self, fields: &HeaderMap) -> Option<Failure> {
-        let Pause { status, remaining } = self.throttle.pause(fields, Held::Writes, self.clock.now())?;
-        let error = ProxyError::Throttled { status, retry_after: remaining };
-        Some(Failure { why: Unreachable::Throttled, error })
+        self.pause(fields, Held::Writes, self.state.clock.now()).map(Failure::from)
+    }
+
+    /// What is left of the pause for a caller with these fields.
+    pub(super) fn pause(&self, fields: &HeaderMap, held: Held, now: Timestamp) -> Option<Pause> {
+        self.state.throttle.pause(self.with_own_quota(fields), held, now)
+    }
+
+    /// In whose name a request with these fields of its caller goes upstream.
+    pub(super) fn throttled_identity(&self, fields: &HeaderMap) -> ThrottledIdentity {
+        self.state.throttle.identity(self.with_own_quota(fields))
+    }
+
+    /// The fields of a caller whose own credential goes upstream: only then it has a quota of its own there.
+    fn with_own_quota<'a>(&self, fields: &'a HeaderMap) -> Option<&'a HeaderMap> {
+        self.settings.credential.forwards_callers().then_some(fields)
     }
 
     /// Obeys the hint of an answer, if there is one. A problem body is read before, within bounds, and stays readable.
@@ -193,7 +222,8 @@ impl Upstream {
                 held = held_back(&body);
             }
         }
-        self.throttle.obey(identity, held, status, hint, now);
+        let hint = Pause { status, remaining: hint };
+        self.state.throttle.obey(identity, held, hint, self.settings.retry_after_limit, now);
     }
 }
 
@@ -208,8 +238,14 @@ mod tests {
     const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
     const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn throttle() -> Throttle {
-        Throttle::new(Duration::from_secs(60), Some(Partitions::new([7; 32])))
+        Throttle::new(Partitions::new([7; 32]))
+    }
+
+    fn hint(status: StatusCode, seconds: u64) -> Pause {
+        Pause { status, remaining: Duration::from_secs(seconds) }
     }
 
     fn bearer(number: usize) -> HeaderMap {
@@ -235,13 +271,12 @@ mod tests {
     #[test]
     fn pauses_of_reads_and_of_writes_end_each_in_its_time() {
         let throttle = throttle();
-        let anonymous = HeaderMap::new();
-        let identity = throttle.identity(&anonymous);
-        throttle.obey(&identity, Held::Writes, TOO_MANY, Duration::from_secs(9), NOW);
-        assert_eq!(throttle.pause(&anonymous, Held::Reads, NOW), None);
-        throttle.obey(&identity, Held::Reads, TOO_MANY, Duration::from_secs(3), NOW);
+        let identity = throttle.identity(None);
+        throttle.obey(&identity, Held::Writes, hint(TOO_MANY, 9), LIMIT, NOW);
+        assert_eq!(throttle.pause(None, Held::Reads, NOW), None);
+        throttle.obey(&identity, Held::Reads, hint(TOO_MANY, 3), LIMIT, NOW);
         let is_paused =
-            |held, after| throttle.pause(&anonymous, held, NOW.plus(Duration::from_secs(after))).is_some();
+            |held, after| throttle.pause(None, held, NOW.plus(Duration::from_secs(after))).is_some();
         assert!(is_paused(Held::Reads, 2) && !is_paused(Held::Reads, 3));
         assert!(is_paused(Held::Writes, 8) && !is_paused(Held::Writes, 9));
     }
@@ -250,20 +285,14 @@ mod tests {
     fn a_pause_is_that_of_its_identity_and_their_number_is_bounded() {
         let throttle = throttle();
         for number in 0..=MAX_IDENTITIES {
-            let lasts = Duration::from_secs(if number == 1 { 1 } else { 50 });
-            throttle.obey(&throttle.identity(&bearer(number)), Held::Reads, TOO_MANY, lasts, NOW);
+            let hint = hint(TOO_MANY, if number == 1 { 1 } else { 50 });
+            throttle.obey(&throttle.identity(Some(&bearer(number))), Held::Reads, hint, LIMIT, NOW);
         }
-        let is_paused = |fields: &HeaderMap| throttle.pause(fields, Held::Reads, NOW).is_some();
+        let is_paused = |fields: &HeaderMap| throttle.pause(Some(fields), Held::Reads, NOW).is_some();
         assert!(is_paused(&bearer(0)) && is_paused(&bearer(MAX_IDENTITIES)));
         assert!(!is_paused(&bearer(1)), "what ends first gave way");
         assert!(!is_paused(&bearer(MAX_IDENTITIES + 1)) && !is_paused(&HeaderMap::new()));
         assert_eq!(throttle.lock().len(), MAX_IDENTITIES);
-        let one = Throttle::new(Duration::from_secs(60), None);
-        one.obey(&one.identity(&bearer(0)), Held::Reads, TOO_MANY, Duration::from_secs(5), NOW);
-        assert!(
-            one.pause(&bearer(1), Held::Reads, NOW).is_some(),
-            "the sidecar's own credential is one identity"
-        );
     }
 
     #[test]
@@ -271,64 +300,32 @@ mod tests {
         let throttle = throttle();
         let remaining = |after| {
             throttle
-                .pause(&HeaderMap::new(), Held::Reads, NOW.plus(Duration::from_secs(after)))
-                .map(|left| left.remaining)
+                .pause(None, Held::Reads, NOW.plus(Duration::from_secs(after)))
+                .map(|left| left.remaining.as_secs())
+        };
+        let obey = |seconds| {
+            throttle.obey(&throttle.identity(None), Held::Reads, hint(TOO_MANY, seconds), LIMIT, NOW);
         };
         assert_eq!(remaining(0), None);
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::TOO_MANY_REQUESTS,
-            Duration::from_secs(10),
-            NOW,
-        );
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::TOO_MANY_REQUESTS,
-            Duration::from_secs(2),
-            NOW,
-        );
-        assert_eq!(remaining(4), Some(Duration::from_secs(6)));
-        assert_eq!(remaining(10), None);
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::TOO_MANY_REQUESTS,
-            Duration::MAX,
-            NOW,
-        );
-        assert_eq!(remaining(0), Some(Duration::from_secs(60)));
+        obey(10);
+        obey(2);
+        assert_eq!((remaining(4), remaining(10)), (Some(6), None));
+        obey(u64::MAX);
+        assert_eq!(remaining(0), Some(60));
+        let set_back = Timestamp::from_unix_seconds(0);
+        let left = throttle.pause(None, Held::Reads, set_back).map(|left| left.remaining);
+        assert_eq!(left, Some(LIMIT), "a clock that was set back does not extend it");
     }
 
     #[test]
     fn a_pause_has_the_status_of_the_hint_that_counts() {
         let throttle = throttle();
-        let status =
-            || throttle.pause(&HeaderMap::new(), Held::Reads, NOW).map(|pause| pause.status.as_u16());
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::SERVICE_UNAVAILABLE,
-            Duration::from_secs(5),
-            NOW,
-        );
-        assert_eq!(status(), Some(503));
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::TOO_MANY_REQUESTS,
-            Duration::from_secs(2),
-            NOW,
-        );
-        assert_eq!(status(), Some(503), "the longer one still");
-        throttle.obey(
-            &throttle.identity(&HeaderMap::new()),
-            Held::Reads,
-            StatusCode::TOO_MANY_REQUESTS,
-            Duration::from_secs(9),
-            NOW,
-        );
-        assert_eq!(status(), Some(429));
+        let after = |status, seconds| {
+            throttle.obey(&throttle.identity(None), Held::Reads, hint(status, seconds), LIMIT, NOW);
+            throttle.pause(None, Held::Reads, NOW).map(|pause| pause.status)
+        };
+        assert_eq!(after(StatusCode::SERVICE_UNAVAILABLE, 5), Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(after(TOO_MANY, 2), Some(StatusCode::SERVICE_UNAVAILABLE), "the longer one still");
+        assert_eq!(after(TOO_MANY, 9), Some(TOO_MANY));
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Upstream;
 use super::pass_through::{PassedAnswer, PassedRequest};
-use super::retrieval::Failure;
+use super::result::Failure;
 use crate::config::CachingRules;
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
@@ -57,14 +57,14 @@ impl Upstream {
         rules: &CachingRules,
     ) -> ResolvedTokens {
         loop {
-            let presented = self.session.requirement(fields);
+            let presented = self.state.session.requirement(fields);
             let Presented::Unknown(values) = &presented else { return ResolvedTokens::Demands(presented) };
             match self.ask_about(values, fields, method, target, shows, rules).await {
                 Ok(answer) if self.learn_from(&answer, values) => {
-                    return match self.session.requirement(fields) {
+                    return match self.state.session.requirement(fields) {
                         Presented::Unknown(values) => ResolvedTokens::StillUnknown {
                             answer,
-                            replaced_ours: self.session.keeps_id_of(&values),
+                            replaced_ours: self.state.session.keeps_id_of(&values),
                         },
                         known => ResolvedTokens::Demands(known),
                     };
@@ -78,7 +78,7 @@ impl Upstream {
     }
 
     fn learn_from(&self, answer: &PassedAnswer, values: &[PresentedToken]) -> bool {
-        self.session.learn(answer.covers, values, &answer.head.fields, self.clock.now())
+        self.state.session.learn(answer.covers, values, &answer.head.fields, self.state.clock.now())
     }
 
     /// An answer that shows a state at least as new as these values.
@@ -91,7 +91,7 @@ impl Upstream {
         shows: Option<&CacheKey>,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, Unresolved> {
-        if let Some(failure) = self.throttled(fields, self.clock.now()) {
+        if let Some(failure) = self.throttled(fields, self.state.clock.now()) {
             return Err(Unresolved::Failed(failure));
         }
         let mut unconditional = fields.clone();
@@ -120,10 +120,10 @@ impl Upstream {
     }
 
     fn no_state(&self, status: StatusCode, fields: &HeaderMap) -> Failure {
-        self.throttled(fields, self.clock.now()).unwrap_or_else(|| Failure {
+        self.throttled(fields, self.state.clock.now()).unwrap_or_else(|| Failure {
             why: Unreachable::ServerError,
             error: ProxyError::BrokenAnswer {
-                upstream: self.client.authority().to_string(),
+                upstream: self.settings.client.authority().to_string(),
                 cause: format!("it answered {status}").into(),
             },
         })

@@ -22,6 +22,7 @@ use super::touches::Write;
 use crate::headers::survey::FieldSet;
 use crate::profile::path::has_dot_segments;
 use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason};
+use crate::sync_token::clauses::Clauses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const CORRELATION_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
@@ -60,7 +61,7 @@ static FORWARDED: [HeaderName; 21] = [
 #[derive(Debug)]
 pub struct AppConfiguration {
     forwarded_anyway: Vec<HeaderName>,
-    filters_match_fully: bool,
+    clauses: Clauses,
     snapshots: ReadySnapshots,
     known_targets: CanonicalMemo,
 }
@@ -71,16 +72,16 @@ impl AppConfiguration {
     pub fn new(forwarded_anyway: Vec<HeaderName>) -> Self {
         Self {
             forwarded_anyway,
-            filters_match_fully: true,
+            clauses: Clauses::ALL,
             snapshots: ReadySnapshots::default(),
             known_targets: CanonicalMemo::default(),
         }
     }
 
-    /// The deliberate mistake of ignoring the filters of lists, for the test of the clause `filters_match_fully`.
+    /// The same with these clauses of the coverage rule.
     #[must_use]
-    pub fn with_narrow_filters() -> Self {
-        Self { filters_match_fully: false, ..Self::new(Vec::new()) }
+    pub fn with_clauses(self, clauses: Clauses) -> Self {
+        Self { clauses, ..self }
     }
 }
 
@@ -258,7 +259,7 @@ impl Profile for AppConfiguration {
         let Footprint::Resource(write) = write else { return true };
         let Some(write) = write.downcast_ref::<Write>() else { return true };
         match resource(canonical_target) {
-            Some(Resource::KeyValues(_)) if !self.filters_match_fully => false,
+            Some(Resource::KeyValues(_)) if !self.clauses.filters_match_fully() => false,
             Some(resource) => write.touches(&resource),
             None => true,
         }

@@ -3,14 +3,13 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::{SYNC_TOKEN, Session};
-use crate::clock::Timestamp;
 use crate::sync_token::aggregate::{Aggregate, Presented};
-use crate::sync_token::token::{self, PresentedToken, SyncToken};
+use crate::sync_token::token::{self, SyncToken};
 
 /// The printed forms of the aggregate, made when it changes and not when it is used.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// What the response line demands of who presents it.
+    /// What the response line demands of a caller that presents it.
     pub(super) response_version: u64,
     pub(super) request: Option<HeaderValue>,
     pub(super) response: Option<HeaderValue>,
@@ -30,23 +29,11 @@ impl Lines {
 }
 
 impl<F> Session<F> {
-    /// The mistake of merging what a caller presents, for the test that shows why it is one.
-    pub fn merge_callers_tokens(&self, presented: &[PresentedToken]) {
-        let forged: Vec<_> = presented
-            .iter()
-            .filter_map(|token| SyncToken::new(token.id(), token.value(), u64::MAX >> 12).ok())
-            .collect();
-        let mut state = self.lock();
-        if state.aggregate.observe(&forged, Timestamp::default()) {
-            self.publish(&state);
-        }
-    }
-
     /// What the `Sync-Token` lines of a caller's request demand (rule 2).
     #[must_use]
     pub fn requirement(&self, fields: &HeaderMap) -> Presented {
         let mut lines = fields.get_all(SYNC_TOKEN).iter();
-        let Some(first) = lines.next().filter(|_| self.clauses.covers_presented) else {
+        let Some(first) = lines.next().filter(|_| self.clauses.covers_presented()) else {
             return Presented::NOTHING;
         };
         let published = self.lines.load();
@@ -56,9 +43,8 @@ impl<F> Session<F> {
         }
         drop(published);
         let presented = token::parse_request(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));
-        if !self.clauses.callers_never_merged {
-            self.merge_callers_tokens(&presented);
-        }
+        #[cfg(any(test, feature = "internals"))]
+        self.merge_callers_tokens(&presented);
         self.lock().aggregate.requirement(presented)
     }
 

@@ -56,7 +56,7 @@ impl<F> Session<F> {
                     return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
                 }
             }
-            (_, Revelation::Included) if !self.clauses.exempted_are_revelations => return covers,
+            (_, Revelation::Included) if !self.clauses.exempted_are_revelations() => return covers,
             (_, Revelation::Included) => {}
             (_, Revelation::Raises) => {
                 state.aggregate.require(&received.tokens);
@@ -72,15 +72,6 @@ impl<F> Session<F> {
         Coverage { revelation: if stands_in { self.number_of_latest(&state) } else { 0 }, ..covers }
     }
 
-    /// The mistake of counting what was received as covered, for the test that shows why it is one.
-    #[must_use]
-    pub fn covers_as_received(&self, covers: Coverage) -> Coverage {
-        if self.clauses.sent_not_received {
-            return covers;
-        }
-        Coverage { newest_version: self.lock().aggregate.version(), ..covers }
-    }
-
     /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
     /// for what the order of sending counts where tokens do not tell.
     #[must_use]
@@ -94,15 +85,18 @@ impl<F> Session<F> {
         // `open_writes` first: a write that closes in between has set the position before it left this count.
         let quiet = self.open_writes.load(Ordering::SeqCst) == 0
             && self.closed_position.load(Ordering::SeqCst) == covers.closed_position;
-        if !quiet
-            && self.clauses.covers_writes
-            && let Some(reason) = self.lock().writes.outdates(covers, self.clauses, touches)
-        {
-            return CoverageVerdict::Outdated(reason);
+        if !quiet && self.clauses.covers_writes() {
+            let state = self.lock();
+            let outdates = state.writes.outdates(covers, &touches);
+            #[cfg(any(test, feature = "internals"))]
+            let outdates = self.mistaken_outdates(&state, outdates, covers, touches);
+            if let Some(reason) = outdates {
+                return CoverageVerdict::Outdated(reason);
+            }
         }
         match presented {
             Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
-            _ if self.clauses.covers_required && !self.covers_required(covers, scope) => {
+            _ if self.clauses.covers_required() && !self.covers_required(covers, scope) => {
                 CoverageVerdict::Unverified(UncoveredReason::Change)
             }
             Presented::Known { required_version } if covers.newest_version < *required_version => {
@@ -122,7 +116,7 @@ impl<F> Session<F> {
         // An overflowed aggregate publishes numbers that no coverage can have.
         let includes = covers.newest_version >= self.required_version.load(Ordering::SeqCst);
         match scope {
-            _ if !self.clauses.order_stands_in_for_tokens => is_latest || includes,
+            _ if !self.clauses.order_stands_in_for_tokens() => is_latest || includes,
             OrderScope::Upstream => {
                 is_latest || (includes && covers.sent_order > self.required_order.load(Ordering::SeqCst))
             }
@@ -132,13 +126,12 @@ impl<F> Session<F> {
         }
     }
 
-    /// The number by which the latest revelation is known. Off the clause it is the mistake of knowing it by the token of its
-    /// answer.
+    /// The number by which the latest revelation is known.
     pub(super) fn number_of_latest(&self, state: &State<F>) -> u64 {
-        if self.clauses.latest_revelation_by_counter {
-            state.latest_revelation
-        } else {
-            state.aggregate.required_version()
+        #[cfg(any(test, feature = "internals"))]
+        if let Some(mistaken) = self.mistaken_number_of_latest(state) {
+            return mistaken;
         }
+        state.latest_revelation
     }
 }

@@ -13,7 +13,7 @@ pub enum WriteOutcome {
     Happened,
     /// The origin refused it, or it never left.
     DidNotHappen,
-    /// Nobody knows: no answer, 5xx, 408.
+    /// It is not known: no answer, 5xx, 408.
     Unknown,
 }
 
@@ -26,7 +26,7 @@ pub enum WriteClosed {
         /// The position of the last closed write, this one if it happened.
         position: u64,
     },
-    /// Its outcome is unknown and no tokens would tell that it landed late: call [`Session::settle_write`] after the settle time.
+    /// Its outcome is unknown and no tokens would tell that it took effect late: call [`Session::settle_write`] after the settle time.
     StaysOpen,
 }
 
@@ -40,13 +40,13 @@ impl<F> Session<F> {
     }
 
     /// Closes a write; says whether it stays open for the settle time instead: without tokens, or with a constant one, an unknown
-    /// write may land late and nothing would tell. Then the caller of this function closes it again, as happened, when that time
+    /// write may take effect late and nothing would tell. Then the caller of this function closes it again, as happened, when that time
     /// has passed.
     pub fn close_write(&self, id: WriteId, outcome: WriteOutcome, widen: impl FnOnce(F) -> F) -> WriteClosed {
         let mut state = self.lock();
         match outcome {
-            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened => state.writes.forget(id),
-            WriteOutcome::Unknown if self.clauses.unknown_stays_open && !state.aggregate.moved() => {
+            WriteOutcome::Unknown if !self.clauses.unknown_counts_as_happened() => state.writes.forget(id),
+            WriteOutcome::Unknown if self.clauses.unknown_stays_open() && !state.aggregate.moved() => {
                 return WriteClosed::StaysOpen;
             }
             WriteOutcome::Happened | WriteOutcome::Unknown => state.writes.close(id, widen),

@@ -124,7 +124,7 @@ impl World {
             }
             step().await;
             let mut taken = None;
-            let joins = |covers| !self.session.clauses().joiner_checks_snapshot || self.covered(covers);
+            let joins = |covers| !self.session.clauses().joiner_checks_snapshot() || self.covered(covers);
             let role = self.collapsing.join(&self.key, joins, || {
                 let snapshot = self.session.snapshot(&[]);
                 let covers = snapshot.covers;

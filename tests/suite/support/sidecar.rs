@@ -102,7 +102,7 @@ fn serve(
 ) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
     let proxy = Arc::new(Proxy::new(config, environment).expect("a usable configuration"));
-    let sessions = proxy.destinations().iter().map(|to| Arc::clone(&to.upstream.session)).collect();
+    let sessions = proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect();
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);

@@ -1,0 +1,213 @@
+//! Applies what [`absorb`](crate::decide::absorb) decided: a response is stored, freshened or taken out, and what the answer shows
+//! is recorded, before any caller sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::result::{Failure, LeaderResult, SharedResponse, SharedResult, UnsharedAnswer};
+use super::retrieval::{Answered, Retrieval};
+use super::shown::Shown;
+use super::throttle::{Held, Pause};
+use crate::body::{BodyError, FlowingBody};
+use crate::decide::absorb::Change;
+use crate::decide::shows_change::ShownState;
+use crate::decide::storable::{NotStored, Storable};
+use crate::decide::stored_fields::withheld_fields;
+use crate::decide::{ResponseHead, Unreachable};
+use crate::error::ProxyError;
+use crate::stored_response::StoredResponse;
+use crate::sync_token::session::{Received, Snapshot};
+use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
+
+/// How long a body may take to be read whole before it is streamed through instead of stored.
+pub(super) const STORING_TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// What an answer tells the session, with the snapshot of its request.
+#[derive(Clone, Copy)]
+struct Observation<'a> {
+    snapshot: &'a Snapshot,
+    received: &'a Received,
+}
+
+impl Retrieval {
+    pub(super) async fn apply(
+        &self,
+        change: Change,
+        in_hand: Option<Arc<StoredResponse>>,
+        answered: Answered,
+        snapshot: &Snapshot,
+        given_up: impl Future<Output = ()>,
+    ) -> LeaderResult {
+        let Answered { head, received, response, .. } = answered;
+        let body = response.into_body();
+        let observation = Observation { snapshot, received: &received };
+        match change {
+            Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
+            Change::Complete(completion) => {
+                let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
+                match completion.storable {
+                    Ok(storable) => {
+                        self.store(storable, Some(first), completion.head, body, observation, given_up).await
+                    }
+                    Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
+                }
+            }
+            Change::Freshened(freshened) => {
+                let freshened = *freshened;
+                #[cfg(any(test, feature = "internals"))]
+                let freshened = self.of_what_the_store_holds(freshened);
+                self.put(freshened, &head, observation)
+            }
+            Change::AnswerOnly(response, not_stored) => {
+                self.record(Shown::whole(&self.request.key, &self.request.fields, &response), observation);
+                self.outdate(in_hand);
+                LeaderResult::Only { response, status: head.status, not_stored }
+            }
+            Change::NotModifiedForCaller => {
+                self.outdate(in_hand);
+                self.alone(head, FlowingBody::Empty, NotStored::Status, observation)
+            }
+            Change::Outdate(not_stored) => {
+                self.outdate(in_hand);
+                self.alone(head, streaming(body), not_stored, observation)
+            }
+            Change::Keep(not_stored) => self.alone(head, streaming(body), not_stored, observation),
+            Change::ServeStale(why) => LeaderResult::Shared(SharedResult::Failed(self.failure(why, &head))),
+            Change::AskAgain(reason) => self.broken(reason.as_str().into()),
+            Change::Reject(reason) => self.broken(reason.as_str().into()),
+        }
+    }
+
+    /// Stores a body behind the bytes that are already there, if any.
+    async fn store(
+        &self,
+        storable: Storable,
+        first: Option<Bytes>,
+        head: ResponseHead,
+        body: AnswerBody,
+        observation: Observation<'_>,
+        given_up: impl Future<Output = ()>,
+    ) -> LeaderResult {
+        let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
+        let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
+        match read_whole(streaming(body), limit_bytes, STORING_TIME_LIMIT, given_up).await {
+            WholeBody::Complete(rest) => {
+                let bytes = match first {
+                    None => rest,
+                    Some(first) => [first, rest].concat().into(),
+                };
+                let covers = observation.snapshot.covers;
+                #[cfg(any(test, feature = "internals"))]
+                let covers = self.upstream.state.session.covers_as_received(covers);
+                match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
+                    Ok(response) => self.put(response, &head, observation),
+                    Err(NotStored::BodyBroken) => {
+                        self.broken("its body has another length than it said".into())
+                    }
+                    Err(reason) => self.alone(head, bytes.into(), reason, observation),
+                }
+            }
+            WholeBody::Streams(rest) => {
+                let body = match first {
+                    None => rest,
+                    Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
+                };
+                self.alone(head, body, NotStored::BodyTooLarge, observation)
+            }
+            WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
+                let upstream = self.upstream.settings.client.authority().to_string();
+                let deadline = self.upstream.settings.client.limits().body_stall_deadline;
+                let error = ProxyError::BodyTimeout { upstream, deadline };
+                LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::TimedOut, error }))
+            }
+            WholeBody::Broken(error) => self.broken(error.to_string().into()),
+            WholeBody::Abandoned => LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
+        }
+    }
+
+    /// An answer for the caller alone. What it shows is recorded for all.
+    fn alone(
+        &self,
+        head: ResponseHead,
+        body: FlowingBody,
+        not_stored: NotStored,
+        observation: Observation<'_>,
+    ) -> LeaderResult {
+        let request = &self.request;
+        let mut shown = Shown::by_head(&request.key, &request.fields, head.status, &head.fields)
+            .to_who_had(request.preconditions.if_none_match.as_ref());
+        if let FlowingBody::Full(bytes) = &body {
+            shown.state.body = Some(bytes);
+        }
+        self.record(shown, observation);
+        LeaderResult::Alone(UnsharedAnswer { head, body, not_stored })
+    }
+
+    fn record(&self, shown: Shown<'_>, observation: Observation<'_>) -> u64 {
+        self.upstream.record_shown(shown, observation.snapshot, observation.received, &self.rules)
+    }
+
+    fn outdate(&self, in_hand: Option<Arc<StoredResponse>>) {
+        if let Some(outdated) = in_hand {
+            self.upstream.outdate(&self.request.key, &outdated);
+        }
+    }
+
+    fn failure(&self, why: Unreachable, head: &ResponseHead) -> Failure {
+        let upstream = &self.upstream;
+        let error = match upstream.pause(&self.request.fields, Held::Reads, upstream.state.clock.now()) {
+            Some(Pause { remaining, .. }) if why == Unreachable::Throttled => {
+                ProxyError::Throttled { status: head.status, retry_after: remaining }
+            }
+            _ => ProxyError::BrokenAnswer {
+                upstream: upstream.settings.client.authority().to_string(),
+                cause: format!("it answered {}", head.status).into(),
+            },
+        };
+        Failure { why, error }
+    }
+
+    fn put(
+        &self,
+        mut response: StoredResponse,
+        head: &ResponseHead,
+        observation: Observation<'_>,
+    ) -> LeaderResult {
+        let target = self.request.key.canonical_target();
+        let mut items = None;
+        if response.status == StatusCode::OK && response.range.is_none() {
+            self.upstream.settings.profile.observe_answer(target, &response.body);
+            items = self.upstream.settings.profile.list_items(target, &response.body);
+            if response.covers.is_immutable()
+                && let Some(lifetime) = self.upstream.settings.profile.immutable_for(target)
+            {
+                response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
+            }
+        }
+        let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
+        let (key, request_fields) = (&self.request.key, &self.request.fields);
+        let shown = Shown { key, request_fields, state, is_stored: true };
+        let revelation = self.record(shown, observation);
+        response.covers.revelation = response.covers.revelation.max(revelation);
+        let stored = self.upstream.put(&self.request.key, response.clone());
+        if let Some(items) = items {
+            self.upstream.validate_items(self, items, &response, stored);
+        }
+        let withheld = withheld_fields(head, &response.fields);
+        let shared = SharedResponse { response: Arc::new(response), status: head.status, stored };
+        LeaderResult::Stored { shared, withheld }
+    }
+
+    fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeaderResult {
+        let upstream = self.upstream.settings.client.authority().to_string();
+        let error = ProxyError::BrokenAnswer { upstream, cause };
+        LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::Broken, error }))
+    }
+}
+
+fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
+    FlowingBody::Streaming(Chained::of(first, streaming(rest)))
+}

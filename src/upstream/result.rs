@@ -1,0 +1,103 @@
+//! What comes of a fetch: for its leader, for its followers, and when there is no answer.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+
+use crate::body::FlowingBody;
+use crate::decide::storable::NotStored;
+use crate::decide::{ResponseHead, Unreachable};
+use crate::error::ProxyError;
+use crate::stored_response::StoredResponse;
+
+/// The result of a fetch for all its followers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum SharedResult {
+    /// A response that is stored, or would be if there were room: every follower may be answered from it.
+    Response(SharedResponse),
+    /// The answer is for the leader alone: ask for yourself.
+    NotShared {
+        /// It is a failure that may pass: the next answer may be for all.
+        may_pass: bool,
+    },
+    /// There is no answer.
+    Failed(Failure),
+}
+
+/// A response for all followers.
+#[derive(Clone, Debug)]
+pub struct SharedResponse {
+    /// The response.
+    pub response: Arc<StoredResponse>,
+    /// The status that came back.
+    pub status: StatusCode,
+    /// Whether it is in the store: something with a greater coverage may have been there.
+    pub stored: bool,
+}
+
+/// Why there is no answer, for `decide::disconnected` and for the caller.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What kind of failure.
+    pub why: Unreachable,
+    /// What to tell the caller if nothing stored may answer.
+    pub error: ProxyError,
+}
+
+/// The result of a fetch for its leader.
+#[derive(Debug)]
+pub enum LeaderResult {
+    /// The same as for the followers.
+    Shared(SharedResult),
+    /// The same response as for the followers, with the fields that are for the leader alone.
+    Stored {
+        /// What the followers get.
+        shared: SharedResponse,
+        /// The fields that are withheld from all others.
+        withheld: HeaderMap,
+    },
+    /// A response for this caller alone that the store helped to make.
+    Only {
+        /// The response.
+        response: Box<StoredResponse>,
+        /// The status that came back.
+        status: StatusCode,
+        /// Why it is not stored.
+        not_stored: NotStored,
+    },
+    /// An answer for this caller alone, streaming.
+    Alone(UnsharedAnswer),
+}
+
+/// An answer for one caller alone.
+#[derive(Debug)]
+pub struct UnsharedAnswer {
+    /// Its head as it came.
+    pub head: ResponseHead,
+    /// Its body, streaming.
+    pub body: FlowingBody,
+    /// Why it was not stored.
+    pub not_stored: NotStored,
+}
+
+impl UnsharedAnswer {
+    /// Whether it is a failure that may pass: it says nothing of the next answer.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        Unreachable::of_status(self.head.status).is_some()
+    }
+}
+
+impl From<ProxyError> for Failure {
+    fn from(error: ProxyError) -> Self {
+        let why = match &error {
+            ProxyError::AnswerTimeout { .. }
+            | ProxyError::BodyTimeout { .. }
+            | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
+            ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Unreachable::Broken,
+            ProxyError::Throttled { .. } => Unreachable::Throttled,
+            _ => Unreachable::Connect,
+        };
+        Self { why, error }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the configuration says of one upstream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::credentials::Credential;
+use crate::profile::Profile;
+use crate::transport::client::PooledClient;
+
+/// What the configuration says of one upstream, and what is made of it at once. A reload replaces all of it together.
+pub struct Settings {
+    /// Its name in the configuration. Its keys in the store begin with it.
+    pub name: String,
+    /// The pooled client.
+    pub client: PooledClient,
+    /// What kind of API it is.
+    pub profile: Arc<dyn Profile>,
+    /// How the sidecar proves itself there.
+    pub credential: Arc<dyn Credential>,
+    /// How long an unknown write stays open where no tokens tell, and by how much the origin's clocks may differ.
+    pub settle_time: Duration,
+    /// How long the answer to a write that carries no token waits for other open writes.
+    pub conflict_wait: Duration,
+    /// The longest pause that it may ask for.
+    pub retry_after_limit: Duration,
+    /// How the sidecar names itself in `Via`.
+    pub via: HeaderValue,
+}

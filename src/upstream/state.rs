@@ -1,0 +1,82 @@
+//! What was learned of one upstream while the sidecar runs.
+
+use std::sync::Arc;
+
+use super::appearances::Appearances;
+use super::collapse::Collapsing;
+use super::hit_for_miss::HitForMiss;
+use super::lists::StoredLists;
+use super::result::SharedResult;
+use super::shown::LastShown;
+use super::throttle::Throttle;
+use crate::clock::Clock;
+use crate::credentials::partition::Partitions;
+use crate::metrics::OriginCounters;
+use crate::profile::Footprint;
+use crate::profile::recognition::Recognition;
+use crate::store::Store;
+use crate::sync_token::clauses::Clauses;
+use crate::sync_token::session::Session;
+
+/// What an upstream shares with the rest of the process.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
+    pub store: Arc<dyn Store>,
+    /// What was asked of it.
+    pub metrics: OriginCounters,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// What was learned of one upstream. It lives on when its settings are replaced.
+pub struct State {
+    /// What its answers showed, and the writes that went there.
+    pub(super) session: Arc<Session<Footprint>>,
+    /// What was shown last of what is not stored.
+    pub(super) last_shown: LastShown,
+    /// What was shown to exist.
+    pub(super) appearances: Appearances,
+    /// Lists that are stored, and of which items they consist.
+    pub(super) lists: StoredLists,
+    /// Fetches under way.
+    pub(super) collapsing: Arc<Collapsing<SharedResult>>,
+    /// Keys whose answers cannot be stored.
+    pub(super) hit_for_miss: HitForMiss,
+    /// Whether it asked to be left alone.
+    pub(super) throttle: Throttle,
+    /// Whether the profile is the right one, if it was guessed.
+    pub(super) recognition: Recognition,
+    /// See [`Surroundings::store`].
+    pub(super) store: Arc<dyn Store>,
+    /// See [`Surroundings::metrics`].
+    pub(super) metrics: OriginCounters,
+    /// See [`Surroundings::clock`].
+    pub(super) clock: Clock,
+}
+
+impl State {
+    /// That of an upstream which was never asked. `partitions` tells callers apart where their own credentials go upstream.
+    #[must_use]
+    pub fn new(
+        surroundings: Surroundings,
+        clauses: Clauses,
+        partitions: Partitions,
+        recognition: Recognition,
+    ) -> Self {
+        let Surroundings { store, metrics, clock } = surroundings;
+        Self {
+            session: Arc::new(Session::new(clauses)),
+            last_shown: LastShown::default(),
+            appearances: Appearances::default(),
+            lists: StoredLists::default(),
+            collapsing: Arc::default(),
+            hit_for_miss: HitForMiss::default(),
+            throttle: Throttle::new(partitions),
+            recognition,
+            store,
+            metrics,
+            clock,
+        }
+    }
+}

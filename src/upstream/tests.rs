@@ -1,0 +1,121 @@
+//! State lives on under other settings.
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+
+use super::throttle::{Held, Pause};
+use super::*;
+use crate::clock::{Clock, Timestamp};
+use crate::config::caching::Sharing;
+use crate::credentials::partition::Partitions;
+use crate::credentials::{ForwardedCredential, NoCredential};
+use crate::decide::tests::{request, stored};
+use crate::metrics::Metrics;
+use crate::profile::generic::Generic;
+use crate::profile::recognition::Recognition;
+use crate::store::MemoryStore;
+use crate::sync_token::clauses::Clauses;
+use crate::sync_token::session::SYNC_TOKEN;
+use crate::transport::client::{ExchangeLimits, PooledClient};
+use state::Surroundings;
+
+const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
+
+fn settings(host: &'static str, credential: Arc<dyn Credential>, retry_after_limit: Duration) -> Settings {
+    let seconds = Duration::from_secs(1);
+    let limits = ExchangeLimits {
+        connect_deadline: seconds,
+        header_deadline: seconds,
+        body_stall_deadline: seconds,
+        pool_idle_time: seconds,
+        header_section_limit_bytes: 8192,
+    };
+    let unreachable = |_: Uri| -> futures_util::future::BoxFuture<'static, _> {
+        Box::pin(std::future::ready(Err(std::io::ErrorKind::ConnectionRefused.into())))
+    };
+    let authority = Authority::from_static(host);
+    Settings {
+        name: "main".to_owned(),
+        client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
+        profile: Arc::new(Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new())),
+        credential,
+        settle_time: seconds,
+        conflict_wait: seconds,
+        retry_after_limit,
+        via: HeaderValue::from_static("1.1 tagalong"),
+    }
+}
+
+fn state() -> Arc<State> {
+    let surroundings = Surroundings {
+        store: Arc::new(MemoryStore::new(1 << 20, 8)),
+        metrics: Metrics::new(["main"]).upstream(0).origin.clone(),
+        clock: Clock::System,
+    };
+    Arc::new(State::new(surroundings, Clauses::ALL, Partitions::new([7; 32]), Recognition::new(false)))
+}
+
+fn fields(name: http::HeaderName, value: &'static str) -> HeaderMap {
+    [(name, HeaderValue::from_static(value))].into_iter().collect()
+}
+
+fn pause(upstream: &Upstream, callers: &HeaderMap, seconds: u64) {
+    let hint = Pause { status: StatusCode::TOO_MANY_REQUESTS, remaining: Duration::from_secs(seconds) };
+    let identity = upstream.throttled_identity(callers);
+    let limit = upstream.settings.retry_after_limit;
+    upstream.state.throttle.obey(&identity, Held::Reads, hint, limit, NOW);
+}
+
+fn remaining_seconds(upstream: &Upstream, callers: &HeaderMap) -> Option<u64> {
+    upstream.pause(callers, Held::Reads, NOW).map(|left| left.remaining.as_secs())
+}
+
+#[test]
+fn other_settings_go_on_with_what_was_learned() {
+    let before = Upstream::new(settings("old", Arc::new(NoCredential), Duration::from_secs(60)), state());
+    let request = request("GET", &[]);
+    let snapshot = before.session().snapshot(&[]);
+    let tokens = fields(SYNC_TOKEN, "a=one;sn=1");
+    before.session().observe(snapshot.covers, &tokens, NOW);
+    assert!(before.put(&request.key, stored(200, &[("etag", "\"a\"")])));
+    before.state.hit_for_miss.insert(&request.sharing_key());
+    pause(&before, &HeaderMap::new(), 300);
+
+    let settings = settings("new", Arc::new(NoCredential), Duration::from_secs(5));
+    let after = Upstream::new(settings, Arc::clone(&before.state));
+    assert_eq!(after.authority(), "new");
+    assert_eq!(after.session().snapshot(&[]).sync_token, Some(HeaderValue::from_static("a=one")));
+    assert!(after.stored(&request).is_some() && after.is_hit_for_miss(&request));
+    assert_eq!(remaining_seconds(&after, &HeaderMap::new()), Some(60), "what was promised is kept");
+    // Each of the two takes note for the other.
+    let write = after.session().open_write(Footprint::Everything);
+    let verdict =
+        |covers| before.session().verdict(covers, &Presented::NOTHING, OrderScope::Upstream, |_| true);
+    assert!(matches!(verdict(snapshot.covers), CoverageVerdict::Outdated(_)));
+    let _closed = after.session().close_write(
+        write,
+        crate::sync_token::session::WriteOutcome::DidNotHappen,
+        |footprint| footprint,
+    );
+    assert_eq!(verdict(snapshot.covers), CoverageVerdict::Covered);
+}
+
+#[test]
+fn the_longest_pause_and_whose_it_is_are_settings() {
+    let state = state();
+    let of = |credential: Arc<dyn Credential>| {
+        Upstream::new(settings("o", credential, Duration::from_secs(5)), Arc::clone(&state))
+    };
+    let (one, other) = (fields(AUTHORIZATION, "Bearer 1"), fields(AUTHORIZATION, "Bearer 2"));
+    let forwarding = of(Arc::new(ForwardedCredential));
+    pause(&forwarding, &one, 300);
+    assert_eq!(remaining_seconds(&forwarding, &one), Some(5), "no longer than the limit");
+    assert_eq!(remaining_seconds(&forwarding, &other), None, "each caller has a quota of its own");
+    let own = of(Arc::new(NoCredential));
+    pause(&own, &one, 3);
+    assert_eq!(remaining_seconds(&own, &other), Some(3), "all callers share the quota of the sidecar");
+    assert_eq!(remaining_seconds(&forwarding, &other), None);
+}
