@@ -128,17 +128,11 @@ impl PooledClient {
         *request.uri_mut() = outgoing.uri;
         *request.headers_mut() = outgoing.fields;
         *request.version_mut() = Version::HTTP_11;
-        let captured = capture_connection(&mut request);
         let deadline = self.limits.header_deadline + outgoing.body_deadline;
+        // Where the deadline to connect passes first, the other one passes on a connection. Otherwise it must be seen.
+        let captured = (self.limits.connect_deadline >= deadline).then(|| capture_connection(&mut request));
         let exchanging = self.client.request(request);
         let outcome = tokio::time::timeout(deadline, exchanging).await;
-        let usage = || {
-            let mut extras = Extensions::new();
-            if let Some(connected) = captured.connection_metadata().as_ref() {
-                connected.get_extras(&mut extras);
-            }
-            extras.remove::<ConnectionUse>()
-        };
         let upstream = || self.authority.to_string();
         match outcome {
             Ok(Ok(response)) if response.status().is_informational() => {
@@ -164,7 +158,8 @@ impl PooledClient {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let cause = RootCause::of(&error);
-                if error.is_connect() || usage().is_none() {
+                let usage = connection_use(&error);
+                if error.is_connect() || usage.is_none() {
                     let connect_deadline = self.limits.connect_deadline;
                     let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
                         ProxyError::ConnectTimeout { upstream: upstream(), deadline: connect_deadline }
@@ -176,7 +171,7 @@ impl PooledClient {
                         retry: cause.kind == Some(io::ErrorKind::ConnectionRefused),
                     });
                 }
-                let retry = usage().is_some_and(|usage| usage.broke_on_reuse_without_answer());
+                let retry = usage.is_some_and(|usage| usage.broke_on_reuse_without_answer());
                 let error = if cause.broken {
                     ProxyError::BrokenAnswer { upstream: upstream(), cause: cause.message.into() }
                 } else {
@@ -184,7 +179,7 @@ impl PooledClient {
                 };
                 Err(AttemptFailure { error, retry })
             }
-            Err(_) if usage().is_some() => {
+            Err(_) if captured.is_none_or(|captured| captured.connection_metadata().is_some()) => {
                 Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
             }
             Err(_) => {
@@ -192,6 +187,13 @@ impl PooledClient {
             }
         }
     }
+}
+
+/// What had happened on the connection where an exchange failed; `None` if it had none.
+fn connection_use(error: &hyper_util::client::legacy::Error) -> Option<ConnectionUse> {
+    let mut extras = Extensions::new();
+    error.connect_info()?.get_extras(&mut extras);
+    extras.remove()
 }
 
 /// Whether the body without `chunked`, which hyper removes, is the content. Another transfer coding would remain on it

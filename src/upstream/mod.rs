@@ -9,6 +9,7 @@ pub mod outgoing;
 pub mod pass_through;
 pub mod result_cell;
 pub mod retrieval;
+pub mod run_to_end;
 pub mod shown;
 pub mod slot_table;
 pub mod store_view;

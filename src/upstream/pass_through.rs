@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::outgoing::{OwnFields, outgoing_fields};
 use super::retrieval::{Failure, STORING_TIME_LIMIT};
+use super::run_to_end::RunToEnd;
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
@@ -115,13 +115,14 @@ impl Upstream {
                     None => failure,
                 }
             })?;
+        let (parts, body) = response.into_parts();
         let head = ResponseHead {
-            status: response.status(),
-            fields: response.headers().clone(),
+            status: parts.status,
+            fields: parts.headers,
             request_time,
             response_time: self.clock.now(),
         };
-        let body = streaming(response.into_body());
+        let body = streaming(body);
         let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
         Ok(Exchanged { answer, snapshot, received })
     }
@@ -145,7 +146,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    /// Passes a write on in a task of its own, so that its outcome is learned even when its caller leaves. The write is open
+    /// Passes a write on, to its end: its outcome is learned even when its caller leaves. The write is open
     /// from before its first byte until its answer has arrived, and closed before the answer is handed on.
     ///
     /// # Errors
@@ -162,15 +163,7 @@ impl Upstream {
         if let Some(failure) = self.writes_throttled(&forwarded.fields) {
             return Err(failure);
         }
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
-            // The caller may be gone; the outcome has been recorded in any case.
-            let _gone = answer.send(self.write_to_its_end(forwarded, &rules, post).await);
-        });
-        answered.await.unwrap_or_else(|_| {
-            let cause = "the task of a write ended without an answer".into();
-            Err(Failure::from(ProxyError::Internal { cause }))
-        })
+        RunToEnd::new(async move { self.write_to_its_end(forwarded, &rules, post).await }).await
     }
 
     async fn write_to_its_end(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Upstream;
@@ -141,7 +141,7 @@ struct Answered {
     sent: ConditionalFields,
     head: ResponseHead,
     received: Received,
-    response: Response<AnswerBody>,
+    body: AnswerBody,
 }
 
 /// What an answer tells the session, with the snapshot of its request.
@@ -253,12 +253,12 @@ impl Retrieval {
         snapshot: &Snapshot,
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
-        let sent = match in_hand {
+        let mut sent = match in_hand {
             None if upstream.hit_for_miss.contains(&self.request.sharing_key()) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = OwnFields {
-            conditions: Some(sent.fields.clone()),
+            conditions: Some(std::mem::take(&mut sent.fields)),
             sync_token: snapshot.sync_token.clone(),
             range: in_hand.is_none(),
             via: Some(upstream.via.clone()),
@@ -273,13 +273,14 @@ impl Retrieval {
         };
         let request_time = upstream.clock.now();
         let (response, received) = upstream.send(outgoing, &self.target, snapshot).await?;
+        let (parts, body) = response.into_parts();
         let head = ResponseHead {
-            status: response.status(),
-            fields: response.headers().clone(),
+            status: parts.status,
+            fields: parts.headers,
             request_time,
             response_time: upstream.clock.now(),
         };
-        Ok(Answered { sent, head, received, response })
+        Ok(Answered { sent, head, received, body })
     }
 
     /// The method that goes upstream.
@@ -314,8 +315,7 @@ impl Retrieval {
         snapshot: &Snapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
-        let Answered { head, received, response, .. } = answered;
-        let body = response.into_body();
+        let Answered { head, received, body, .. } = answered;
         let observation = Observation { snapshot, received: &received };
         match change {
             Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
