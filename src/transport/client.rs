@@ -103,10 +103,7 @@ impl PooledClient {
     /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
     pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
         let repeatable = outgoing.method.is_safe() && !matches!(outgoing.body, FlowingBody::Streaming(_));
-        if !repeatable {
-            return self.attempt(outgoing).await.map_err(|failure| failure.error);
-        }
-        let again = Outgoing {
+        let again = repeatable.then(|| Outgoing {
             method: outgoing.method.clone(),
             uri: outgoing.uri.clone(),
             fields: outgoing.fields.clone(),
@@ -115,11 +112,12 @@ impl PooledClient {
                 FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
                 FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
             },
+        });
+        let outcome = match (self.attempt(outgoing).await, again) {
+            (Err(failure), Some(again)) if failure.retry => Box::pin(self.attempt(again)).await,
+            (outcome, _) => outcome,
         };
-        match self.attempt(outgoing).await {
-            Err(failure) if failure.retry => self.attempt(again).await.map_err(|failure| failure.error),
-            outcome => outcome.map_err(|failure| failure.error),
-        }
+        outcome.map_err(|failure| failure.error)
     }
 
     async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, AttemptFailure> {

@@ -141,7 +141,7 @@ impl Upstream {
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
-            self.others_closed(None, target.as_deref()).await;
+            Box::pin(self.others_closed(None, target.as_deref())).await;
         }
         Ok(answer)
     }
@@ -210,11 +210,11 @@ impl Upstream {
         if let Ok(answer) = &answered
             && self.tells_of_others(&answer.head)
         {
-            self.others_closed(Some(write), own_target.as_deref()).await;
+            Box::pin(self.others_closed(Some(write), own_target.as_deref())).await;
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
-                self.feed(&post, answer, write, position, rules).await
+                Box::pin(self.feed(&post, answer, write, position, rules)).await
             }
             (answered, ..) => answered,
         }

@@ -238,11 +238,11 @@ impl Retrieval {
             return self.act(change, in_hand, answered, &snapshot, given_up).await;
         }
         // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
-        match self.exchange(None, &snapshot).await {
+        match Box::pin(self.exchange(None, &snapshot)).await {
             Err(failure) => LeaderResult::Shared(SharedResult::Failed(failure)),
             Ok(answered) => {
                 let change = self.absorb(&answered, None, &snapshot);
-                self.act(change, None, answered, &snapshot, given_up).await
+                Box::pin(self.act(change, None, answered, &snapshot, given_up)).await
             }
         }
     }
@@ -318,12 +318,15 @@ impl Retrieval {
         let Answered { head, received, body, .. } = answered;
         let observation = Observation { snapshot, received: &received };
         match change {
-            Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
+            Change::Store(storable) => {
+                Box::pin(self.store(*storable, None, head, body, observation, given_up)).await
+            }
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
-                        self.store(storable, Some(first), completion.head, body, observation, given_up).await
+                        let head = completion.head;
+                        Box::pin(self.store(storable, Some(first), head, body, observation, given_up)).await
                     }
                     Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
                 }
