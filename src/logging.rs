@@ -7,8 +7,10 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry;
 
 use crate::config::{LogFormat, Logging};
 
@@ -42,11 +44,15 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&logging.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // Not `EnvFilter`: its filters by the fields of spans bring an engine for regular expressions, and there are no spans.
+    let filter: Targets = logging.level.parse()?;
+    let events = fmt::layer().with_writer(writer);
     Ok(match logging.format {
-        LogFormat::Human => Box::new(builder.with_ansi(colours).finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Human => Box::new(registry().with(events.with_ansi(colours)).with(filter)),
+        LogFormat::Json => {
+            let events = events.json().flatten_event(true).with_current_span(false);
+            Box::new(registry().with(events).with(filter))
+        }
     })
 }
 

@@ -200,7 +200,7 @@ impl Proxy {
         let outcome = match next {
             Next::Authenticate(unproven) => {
                 let (caller, head, target, body) = *unproven;
-                self.authenticate(&responder, to, &caller, head, target, body).await
+                Box::pin(self.authenticate(&responder, to, &caller, head, target, body)).await
             }
             Next::Beyond(beyond, _permit) => self.beyond(to, *beyond).await,
         };
@@ -226,12 +226,15 @@ impl Proxy {
         }
     }
 
-    /// Beyond the store: passed through, or retrieved.
+    /// Beyond the store: passed through, or retrieved. Each boxed, as its own branches are: a future is moved with room for the
+    /// largest thing that it may ever wait for.
     async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
         match beyond {
-            Beyond::PassThrough(request) => self.pass_through(to, request).await,
-            Beyond::Resolve { context, body } => self.resolve_and_retrieve(to, context, body).await,
-            Beyond::Retrieve { context, found, body } => self.retrieve(to, context, found, body).await,
+            Beyond::PassThrough(request) => Box::pin(self.pass_through(to, request)).await,
+            Beyond::Resolve { context, body } => Box::pin(self.resolve_and_retrieve(to, context, body)).await,
+            Beyond::Retrieve { context, found, body } => {
+                Box::pin(self.retrieve(to, context, found, body)).await
+            }
         }
     }
 

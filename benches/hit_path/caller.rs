@@ -25,20 +25,27 @@ pub(crate) struct Caller {
 impl Caller {
     /// Connects and asks once.
     pub(crate) fn connect(port: u16, kind: Kind) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        stream.set_nodelay(true).expect("a TCP connection");
-        let mut caller = Self {
-            stream,
-            port,
-            request: Vec::new(),
-            numbered_at: Vec::new(),
-            token_line: String::new(),
-            buffer: vec![0; 16 * 1024],
-        };
+        let mut caller = Self::connected(port);
         caller.write_request("");
         caller.request();
         caller.has_own_ids(kind != Kind::Repeated);
         caller
+    }
+
+    /// Connects, to send a request in which each one's number is written after `mark`, if it has that.
+    pub(crate) fn sending(port: u16, request: String, mark: &str) -> Self {
+        let mut caller = Self::connected(port);
+        caller.request = request.into_bytes();
+        caller.numbered_at =
+            find(&caller.request, mark.as_bytes()).map(|at| at + mark.len()).into_iter().collect();
+        caller
+    }
+
+    fn connected(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        stream.set_nodelay(true).expect("a TCP connection");
+        let buffer = vec![0; 16 * 1024];
+        Self { stream, port, request: Vec::new(), numbered_at: Vec::new(), token_line: String::new(), buffer }
     }
 
     /// Makes the server ask its origin, if it has one that drifts: from then on answers carry newer sync tokens.

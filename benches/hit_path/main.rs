@@ -4,6 +4,8 @@
 //! cargo bench --bench hit_path                      CPU time a request
 //! cargo bench --bench hit_path -- --syscalls        system calls a request (needs strace)
 //! cargo bench --bench hit_path -- --instructions    user instructions a request (needs valgrind)
+//! cargo bench --bench hit_path -- --passed          CPU time of requests that no cache answers, beside nginx
+//! cargo bench --bench hit_path -- --passed --instructions
 //! ```
 //!
 //! Each server is a process of its own: `bare` is hyper and nothing else, `acceptor` the same service behind this crate's accept
@@ -12,6 +14,8 @@
 //! alike, `generic` with the generic profile. nginx and haproxy, where they are installed, answer the same from their caches.
 //!
 //! All are given the same requests and send the same answers. In each round the origin is asked once, so that its tokens move.
+//! `--passed` asks over one connection for what is passed on: a write, an answer that may not be stored, one that is stored. Beside
+//! them stands `bare-passer`, hyper's server before hyper-util's client: what a proxy built on these two costs at least.
 //! `CALLGRIND_OUT_FILE=/tmp/out.%p` keeps the profiles of `--instructions`.
 
 #![expect(
@@ -23,10 +27,12 @@
 
 mod caller;
 mod others;
+mod passing;
 mod server;
 
 use std::process::ExitCode;
 
+use passing::Load;
 use server::{Kind, Server, Wrapper};
 
 /// Requests a round. Servers are compared round by round, a moment apart: a disturbance affects both. The
@@ -34,6 +40,8 @@ use server::{Kind, Server, Wrapper};
 const REQUESTS: usize = 2_000;
 const ROUNDS: usize = 151;
 const CONNECTIONS: usize = 8;
+const PASSED_REQUESTS: usize = 500;
+const PASSED_ROUNDS: usize = 41;
 
 /// The CPU time that a hit may cost beside another server.
 const TARGETS: [(Kind, Kind, f64); 4] = [
@@ -51,7 +59,9 @@ fn main() -> ExitCode {
         return serving;
     }
     let asked = |name: &str| arguments.iter().any(|argument| argument == name);
-    if asked("--syscalls") {
+    if asked("--passed") {
+        if asked("--instructions") { count_passed_instructions() } else { measure_passed() }
+    } else if asked("--syscalls") {
         count_system_calls()
     } else if asked("--instructions") {
         count_instructions()
@@ -91,6 +101,59 @@ fn measure_cpu_time() -> ExitCode {
         println!("target: {} at most {target} × {}, found {found:.3}", kind.name(), to.name());
     }
     verdict(within_targets)
+}
+
+/// What is passed on, at one connection.
+fn measure_passed() -> ExitCode {
+    let origin = server::Origin::start();
+    let servers: Vec<Server> =
+        Kind::PASSING.into_iter().filter_map(|kind| Server::start(kind, &origin, Wrapper::None)).collect();
+    println!(
+        "CPU time a request over one connection, median of {PASSED_ROUNDS} rounds of {PASSED_REQUESTS}:"
+    );
+    let mut within_targets = true;
+    for load in Load::ALL {
+        let mut micros = vec![Vec::new(); servers.len()];
+        for _ in 0..PASSED_ROUNDS {
+            for (server, micros) in servers.iter().zip(&mut micros) {
+                let before = server.cpu_nanos();
+                load.send(server.port(), PASSED_REQUESTS);
+                let nanos = server.cpu_nanos() - before;
+                micros.push(nanos as f64 / PASSED_REQUESTS as f64 / 1_000.0);
+            }
+        }
+        let of = |kind| servers.iter().zip(&micros).find(|(server, _)| server.kind() == kind);
+        let beside_nginx = |kind| -> Option<f64> {
+            let ((_, these), (_, those)) = (of(kind)?, of(Kind::NginxPasser)?);
+            Some(quartiles(these.iter().zip(those).map(|(this, that)| this / that).collect())[1])
+        };
+        for (server, micros) in servers.iter().zip(&micros) {
+            let [lower, median, upper] = quartiles(micros.clone());
+            let (what, name) = (load.name(), server.kind().name());
+            let beside = beside_nginx(server.kind()).unwrap_or(f64::NAN);
+            println!(
+                "  {what:13} {name:11} {median:6.2} µs (half between {lower:.2} and {upper:.2}), {beside:.3} × nginx"
+            );
+        }
+        let Some(found) = beside_nginx(Kind::Passer) else { continue };
+        within_targets &= found <= load.target();
+        println!("target: {} at most {} × nginx, found {found:.3}", load.name(), load.target());
+    }
+    verdict(within_targets)
+}
+
+fn count_passed_instructions() -> ExitCode {
+    let origin = server::Origin::start();
+    println!("user instructions a request over one connection, under callgrind:");
+    for load in Load::ALL {
+        for kind in Kind::PASSING {
+            let each = count_each(kind, &origin, Wrapper::Callgrind, |port, count| load.send(port, count));
+            if let Some([(_, each)]) = each.as_deref() {
+                println!("  {:13} {:11} {each:8.0}", load.name(), kind.name());
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// The three quartiles.
@@ -137,14 +200,25 @@ fn count_system_calls() -> ExitCode {
     verdict(within_target)
 }
 
-/// What one request more costs: the difference between a long and a short run, so that starting and stopping do not count.
 fn per_request(kind: Kind, origin: &server::Origin, wrapper: Wrapper) -> Option<Vec<(&'static str, f64)>> {
+    count_each(kind, origin, wrapper, |port, requests| {
+        caller::load_in_step(port, kind, CONNECTIONS, requests)
+    })
+}
+
+/// What one request more costs: the difference between a long and a short run, so that starting and stopping do not count.
+fn count_each(
+    kind: Kind,
+    origin: &server::Origin,
+    wrapper: Wrapper,
+    load: impl Fn(u16, usize),
+) -> Option<Vec<(&'static str, f64)>> {
     const SHORT: usize = 200;
     const LONG: usize = 2_200;
     let mut counts = Vec::new();
     for requests in [SHORT, LONG] {
         let server = Server::start(kind, origin, wrapper)?;
-        caller::load_in_step(server.port(), kind, CONNECTIONS, requests);
+        load(server.port(), requests);
         counts.push(server.stop_and_count());
     }
     let (long, short) = (counts.pop()?, counts.pop()?);

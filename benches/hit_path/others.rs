@@ -22,7 +22,15 @@ pub(crate) fn command(
     };
     let at = directory.to_str().expect("text");
     let (text, before) = match kind {
-        Kind::Nginx => (nginx(port, origin_port, at), vec!["-p", at, "-e", "stderr", "-c"]),
+        Kind::Nginx | Kind::NginxPasser => {
+            // Of what it passes on the origin says whether it may be stored.
+            let rules = if kind == Kind::Nginx {
+                "proxy_cache_valid 200 1h; proxy_ignore_headers Cache-Control Expires Vary;"
+            } else {
+                ""
+            };
+            (nginx(port, origin_port, at, rules), vec!["-p", at, "-e", "stderr", "-c"])
+        }
         _ => (haproxy(port, origin_port), vec!["-db", "-f"]),
     };
     let file = directory.join("configuration");
@@ -33,7 +41,7 @@ pub(crate) fn command(
 }
 
 /// One process, no log, cached files held open and read.
-fn nginx(port: u16, origin_port: u16, at: &str) -> String {
+fn nginx(port: u16, origin_port: u16, at: &str, rules: &str) -> String {
     format!(
         "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log stderr crit;
          events {{ worker_connections 256; }}
@@ -48,8 +56,7 @@ fn nginx(port: u16, origin_port: u16, at: &str) -> String {
                  listen 127.0.0.1:{port};
                  location / {{
                      proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";
-                     proxy_cache one; proxy_cache_key $request_uri; proxy_cache_valid 200 1h;
-                     proxy_ignore_headers Cache-Control Expires Vary;
+                     proxy_cache one; proxy_cache_key $request_uri; {rules}
                  }}
              }}
          }}

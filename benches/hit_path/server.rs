@@ -27,7 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
-use crate::others;
+use crate::{others, passing};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -45,6 +45,12 @@ pub(crate) enum Kind {
     Nginx,
     /// haproxy with its cache.
     Haproxy,
+    /// hyper's server before hyper-util's client and nothing else: the least that a request passed on can cost here.
+    BarePasser,
+    /// The sidecar with the generic profile, asked for what it passes on.
+    Passer,
+    /// nginx, asked for the same.
+    NginxPasser,
 }
 
 impl Kind {
@@ -59,6 +65,9 @@ impl Kind {
         Self::Haproxy,
     ];
 
+    /// Those that are asked for what no cache has; the bare one first.
+    pub(crate) const PASSING: [Self; 3] = [Self::BarePasser, Self::Passer, Self::NginxPasser];
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
@@ -68,6 +77,9 @@ impl Kind {
             Self::Generic => "generic",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::BarePasser => "bare-passer",
+            Self::Passer => "sidecar",
+            Self::NginxPasser => "nginx",
         }
     }
 
@@ -85,7 +97,7 @@ pub(crate) enum Wrapper {
 }
 
 /// Size of an answer's body, roughly.
-const BODY_BYTES: usize = 1_024;
+pub(crate) const BODY_BYTES: usize = 1_024;
 /// What a key-value's JSON is beside its value.
 const KEY_VALUE_OVERHEAD_BYTES: usize = 180;
 
@@ -104,6 +116,7 @@ fn pause() {
 pub(crate) struct Origin {
     emulator_port: u16,
     hit_port: u16,
+    passing_port: u16,
     hit_head: PathBuf,
     connection_string: PathBuf,
     directory: tempfile::TempDir,
@@ -119,8 +132,9 @@ impl Origin {
         // What the sidecar signs with; the emulator accepts everything.
         let text = format!("Endpoint=http://127.0.0.1:{emulator_port};Id=bench;Secret=c2VjcmV0");
         std::fs::write(&connection_string, text).expect("writable");
-        let hit_port = free_port();
-        let origin = Self { emulator_port, hit_port, hit_head, connection_string, directory };
+        let (hit_port, passing_port) = (free_port(), free_port());
+        std::thread::spawn(move || passing::serve_origin(passing_port));
+        let origin = Self { emulator_port, hit_port, passing_port, hit_head, connection_string, directory };
         let sidecar = Server::start(Kind::Sidecar, &origin, Wrapper::None).expect("the sidecar starts");
         let head = Caller::connect(sidecar.port, Kind::Sidecar).answer();
         let fields = head.split_once('\n').map_or("", |(_status, fields)| fields).to_owned();
@@ -161,10 +175,27 @@ impl Server {
                 );
                 (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
             }
-            Kind::Nginx | Kind::Haproxy => {
+            Kind::Nginx | Kind::Haproxy | Kind::NginxPasser => {
                 let directory = origin.directory.path().join(format!("{}-{port}", kind.name()));
                 std::fs::create_dir(&directory).expect("writable");
-                others::command(kind, port, origin.hit_port, &directory)?
+                let passes = kind == Kind::NginxPasser;
+                let origin_port = if passes { origin.passing_port } else { origin.hit_port };
+                others::command(kind, port, origin_port, &directory)?
+            }
+            Kind::BarePasser => {
+                let program = std::env::current_exe().expect("this program");
+                let arguments =
+                    ["serve-bare-passer".to_owned(), port.to_string(), origin.passing_port.to_string()];
+                (program, arguments.into())
+            }
+            Kind::Passer => {
+                let flags = format!(
+                    "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \
+                     --profile generic",
+                    free_port(),
+                    origin.passing_port
+                );
+                (env!("CARGO_BIN_EXE_tagalong").into(), flags.split(' ').map(str::to_owned).collect())
             }
         };
         let mut command = match wrapper {
@@ -275,6 +306,10 @@ fn callgrind_counts(text: &str) -> Option<Vec<(String, u64)>> {
 pub(crate) fn serve_if_asked(arguments: &[String]) -> Option<ExitCode> {
     let [kind, port, head, ..] = arguments else { return None };
     let port = port.parse().ok()?;
+    if kind == "serve-bare-passer" {
+        passing::serve_bare_passer(port, head.parse().ok()?);
+        return Some(ExitCode::SUCCESS);
+    }
     let head = || parse_head(&std::fs::read_to_string(head).expect("readable"));
     match kind.as_str() {
         "serve-bare" => serve_bare(port, head()),
@@ -299,7 +334,7 @@ fn answer(head: &HeaderMap, body: &Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-fn block_on(serving: impl Future<Output = ()>) {
+pub(crate) fn block_on(serving: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut told_to_stop = signal(SignalKind::terminate()).expect("a signal");

@@ -58,6 +58,10 @@ const PROTECTED_FIELDS: [&str; 32] = [
 
 /// Removes the hop-by-hop fields and those that `Connection` names.
 pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
+    // Mostly there are none: one look at each name costs less than to look each of them up.
+    if !fields.keys().any(|name| HOP_BY_HOP_FIELDS.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = fields
         .get_all(CONNECTION)
         .iter()

@@ -23,7 +23,7 @@ impl Proxy {
             || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
             || to.upstream.is_hit_for_miss(&context.request)
         {
-            return self.fetch_unshared(to, context, reason, true, None).await;
+            return Box::pin(self.fetch_unshared(to, context, reason, true, None)).await;
         }
         let mut joined: Option<CacheKey> = None;
         let mut collapsed = None;
@@ -47,7 +47,8 @@ impl Proxy {
                     let (answer, answered) = tokio::sync::oneshot::channel();
                     // Held while this caller waits, so that the fetch is not abandoned.
                     let _follower = leader.follow();
-                    tokio::spawn(context.retrieval(to, true).run(leader, snapshot, answer));
+                    // Boxed once: a task is moved several times while it is made.
+                    tokio::spawn(Box::pin(context.retrieval(to, true).run(leader, snapshot, answer)));
                     return match answered.await {
                         Ok(answer) => self.led(to, context, answer, reason, collapsed),
                         Err(_) => {
@@ -74,7 +75,7 @@ impl Proxy {
                 }
             }
         }
-        self.fetch_unshared(to, context, reason, true, Some(false)).await
+        Box::pin(self.fetch_unshared(to, context, reason, true, Some(false))).await
     }
 
     /// Asks upstream for this request alone.

@@ -65,10 +65,12 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
-        match to.upstream.resolve_tokens(&fields, &method, &target, None, rules).await {
-            ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
-            ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
-            ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+        if let Presented::Unknown(_) = to.upstream.session().requirement(&fields) {
+            match Box::pin(to.upstream.resolve_tokens(&fields, &method, &target, None, rules)).await {
+                ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
+                ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
+                ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
+            }
         }
         let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
         Ok(match to.upstream.forward_safe(forwarded, rules).await {

@@ -73,10 +73,10 @@ impl Proxy {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
                 let found = LookUp { decision: Decision::Forward(reason), stored: None };
-                return self.retrieve(to, context, found, body).await;
+                return Box::pin(self.retrieve(to, context, found, body)).await;
             }
             ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
-                return self.fetch_unshared(to, context, reason, true, None).await;
+                return Box::pin(self.fetch_unshared(to, context, reason, true, None)).await;
             }
             ResolvedTokens::StillUnknown { answer, replaced_ours: false } => {
                 let PassedAnswer { head, body, .. } = answer;
@@ -90,7 +90,9 @@ impl Proxy {
             (Decision::Reuse(reuse), Some(stored)) => {
                 Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
             }
-            (decision, stored) => self.retrieve(to, context, LookUp { decision, stored }, body).await,
+            (decision, stored) => {
+                Box::pin(self.retrieve(to, context, LookUp { decision, stored }, body)).await
+            }
         }
     }
 
@@ -108,7 +110,8 @@ impl Proxy {
                 let RequestContext { request, target, rules, .. } = context;
                 let shows = Some(request.key.clone());
                 let (method, fields) = (request.method.clone(), request.fields.clone());
-                let answer = self.pass(to, method, target, fields, shows, reason, &rules, body).await?;
+                let passed = self.pass(to, method, target, fields, shows, reason, &rules, body);
+                let answer = Box::pin(passed).await?;
                 if let Some(stored) = found.stored
                     && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
                 {
@@ -117,22 +120,24 @@ impl Proxy {
                 }
                 Ok(answer)
             }
-            Decision::Forward(reason) => self.fetch_unshared(to, context, reason, false, None).await,
+            Decision::Forward(reason) => {
+                Box::pin(self.fetch_unshared(to, context, reason, false, None)).await
+            }
             Decision::Validate(reason) => {
                 let list =
                     found.stored.and_then(|stored| self.list_to_validate(to, &context, &stored, reason));
-                let Some(list) = list else { return self.fetch(to, context, reason).await };
+                let Some(list) = list else { return Box::pin(self.fetch(to, context, reason)).await };
                 // What became of the list is told by what is stored now.
-                let _list = self.fetch(to, list, reason).await;
+                let _list = Box::pin(self.fetch(to, list, reason)).await;
                 let found = self.look_up(to, &context);
                 match (found.decision, found.stored) {
                     (Decision::Reuse(reuse), Some(stored)) => {
                         Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
                     }
-                    _ => self.fetch(to, context, reason).await,
+                    _ => Box::pin(self.fetch(to, context, reason)).await,
                 }
             }
-            Decision::Fetch(reason) => self.fetch(to, context, reason).await,
+            Decision::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
             Decision::Reuse(_) => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
         }
     }

@@ -100,10 +100,7 @@ impl PooledClient {
     /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
     pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
         let has_whole_body = !matches!(outgoing.body, FlowingBody::Streaming(_));
-        if !may_be_repeated(&outgoing.method, has_whole_body) {
-            return self.attempt(outgoing).await.map_err(|failure| failure.error);
-        }
-        let again = Outgoing {
+        let again = may_be_repeated(&outgoing.method, has_whole_body).then(|| Outgoing {
             method: outgoing.method.clone(),
             uri: outgoing.uri.clone(),
             fields: outgoing.fields.clone(),
@@ -112,13 +109,14 @@ impl PooledClient {
                 FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
                 FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
             },
-        };
-        match self.attempt(outgoing).await {
-            Err(failure) if is_sent_again(failure.ended) => {
-                self.attempt(again).await.map_err(|failure| failure.error)
+        });
+        let outcome = match (self.attempt(outgoing).await, again) {
+            (Err(failure), Some(again)) if is_sent_again(failure.ended) => {
+                Box::pin(self.attempt(again)).await
             }
-            outcome => outcome.map_err(|failure| failure.error),
-        }
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|failure| failure.error)
     }
 
     async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, AttemptFailure> {
@@ -127,17 +125,11 @@ impl PooledClient {
         *request.uri_mut() = outgoing.uri;
         *request.headers_mut() = outgoing.fields;
         *request.version_mut() = Version::HTTP_11;
-        let captured = capture_connection(&mut request);
         let deadline = self.limits.header_deadline + outgoing.body_deadline;
+        // Where the deadline to connect passes first, the other one passes on a connection. Otherwise it must be seen.
+        let captured = (self.limits.connect_deadline >= deadline).then(|| capture_connection(&mut request));
         let exchanging = self.client.request(request);
         let outcome = tokio::time::timeout(deadline, exchanging).await;
-        let usage = || {
-            let mut extras = Extensions::new();
-            if let Some(connected) = captured.connection_metadata().as_ref() {
-                connected.get_extras(&mut extras);
-            }
-            extras.remove::<ConnectionUse>()
-        };
         let upstream = || self.authority.to_string();
         match outcome {
             Ok(Ok(response)) if response.status().is_informational() => {
@@ -163,7 +155,8 @@ impl PooledClient {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let cause = RootCause::of(&error);
-                if error.is_connect() || usage().is_none() {
+                let usage = connection_use(&error);
+                if error.is_connect() || usage.is_none() {
                     let connect_deadline = self.limits.connect_deadline;
                     let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
                         ProxyError::ConnectTimeout { upstream: upstream(), deadline: connect_deadline }
@@ -176,7 +169,7 @@ impl PooledClient {
                     };
                     return Err(AttemptFailure { error, ended });
                 }
-                let ended = match usage() {
+                let ended = match usage {
                     Some(usage) if usage.broke_on_reuse_without_answer() => {
                         AttemptEnd::ReusedConnectionClosed
                     }
@@ -189,7 +182,7 @@ impl PooledClient {
                 };
                 Err(AttemptFailure { error, ended })
             }
-            Err(_) if usage().is_some() => {
+            Err(_) if captured.is_none_or(|captured| captured.connection_metadata().is_some()) => {
                 Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
             }
             Err(_) => {
@@ -197,6 +190,13 @@ impl PooledClient {
             }
         }
     }
+}
+
+/// What had happened on the connection where an exchange failed; `None` if it had none.
+fn connection_use(error: &hyper_util::client::legacy::Error) -> Option<ConnectionUse> {
+    let mut extras = Extensions::new();
+    error.connect_info()?.get_extras(&mut extras);
+    extras.remove()
 }
 
 /// Whether the body without `chunked`, which hyper removes, is the content. Another transfer coding would remain on it

@@ -41,16 +41,19 @@ impl Retrieval {
         snapshot: &Snapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
-        let Answered { head, received, response, .. } = answered;
-        let body = response.into_body();
+        let Answered { head, received, body, .. } = answered;
         let observation = Observation { snapshot, received: &received };
         match change {
-            Change::Store(storable) => self.store(*storable, None, head, body, observation, given_up).await,
+            // Boxed, so that other changes do not carry the room for it.
+            Change::Store(storable) => {
+                Box::pin(self.store(*storable, None, head, body, observation, given_up)).await
+            }
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
-                        self.store(storable, Some(first), completion.head, body, observation, given_up).await
+                        let head = completion.head;
+                        Box::pin(self.store(storable, Some(first), head, body, observation, given_up)).await
                     }
                     Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
                 }

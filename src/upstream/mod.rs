@@ -16,6 +16,7 @@ pub mod pass_through;
 pub mod result;
 pub mod result_cell;
 pub mod retrieval;
+pub mod run_to_end;
 pub mod settings;
 pub mod shown;
 pub mod slot_table;

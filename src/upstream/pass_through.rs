@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::apply_change::STORING_TIME_LIMIT;
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::Failure;
+use super::run_to_end::RunToEnd;
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
@@ -116,13 +116,14 @@ impl Upstream {
                     None => failure,
                 }
             })?;
+        let (parts, body) = response.into_parts();
         let head = ResponseHead {
-            status: response.status(),
-            fields: response.headers().clone(),
+            status: parts.status,
+            fields: parts.headers,
             request_time,
             response_time: self.state.clock.now(),
         };
-        let body = streaming(response.into_body());
+        let body = streaming(body);
         let answer = PassedAnswer { head, body, covers: snapshot.covers, sync_token: None };
         Ok(Exchanged { answer, snapshot, received })
     }
@@ -142,12 +143,12 @@ impl Upstream {
         let target = target.map(std::borrow::Cow::into_owned).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
-            self.others_closed(None, target.as_deref()).await;
+            Box::pin(self.others_closed(None, target.as_deref())).await;
         }
         Ok(answer)
     }
 
-    /// Passes a write on in a task of its own, so that its outcome is learned even when its caller leaves. The write is open
+    /// Passes a write on, to its end: its outcome is learned even when its caller leaves. The write is open
     /// from before its first byte until its answer has arrived, and closed before the answer is handed on.
     ///
     /// # Errors
@@ -164,15 +165,7 @@ impl Upstream {
         if let Some(failure) = self.writes_throttled(&forwarded.fields) {
             return Err(failure);
         }
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
-            // The caller may be gone; the outcome has been recorded in any case.
-            let _gone = answer.send(self.write_to_its_end(forwarded, &rules, post).await);
-        });
-        answered.await.unwrap_or_else(|_| {
-            let cause = "the task of a write ended without an answer".into();
-            Err(Failure::from(ProxyError::Internal { cause }))
-        })
+        RunToEnd::new(async move { self.write_to_its_end(forwarded, &rules, post).await }).await
     }
 
     async fn write_to_its_end(
@@ -220,11 +213,11 @@ impl Upstream {
         if let Ok(answer) = &answered
             && self.tells_of_others(&answer.head)
         {
-            self.others_closed(Some(write), own_target.as_deref()).await;
+            Box::pin(self.others_closed(Some(write), own_target.as_deref())).await;
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
-                self.feed(&post, answer, write, position, rules).await
+                Box::pin(self.feed(&post, answer, write, position, rules)).await
             }
             (answered, ..) => answered,
         }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::uri::PathAndQuery;
-use http::{Method, Response};
 use tokio::sync::oneshot;
 
 use super::Upstream;
@@ -54,7 +54,7 @@ pub(super) struct Answered {
     sent: ConditionalFields,
     pub(super) head: ResponseHead,
     pub(super) received: Received,
-    pub(super) response: Response<AnswerBody>,
+    pub(super) body: AnswerBody,
 }
 
 impl Upstream {
@@ -144,11 +144,11 @@ impl Retrieval {
             return self.apply(change, in_hand, answered, &snapshot, given_up).await;
         }
         // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
-        match self.exchange(None, &snapshot).await {
+        match Box::pin(self.exchange(None, &snapshot)).await {
             Err(failure) => LeaderResult::Shared(SharedResult::Failed(failure)),
             Ok(answered) => {
                 let change = self.absorb(&answered, None, &snapshot);
-                self.apply(change, None, answered, &snapshot, given_up).await
+                Box::pin(self.apply(change, None, answered, &snapshot, given_up)).await
             }
         }
     }
@@ -159,12 +159,12 @@ impl Retrieval {
         snapshot: &Snapshot,
     ) -> Result<Answered, Failure> {
         let upstream = &self.upstream;
-        let sent = match in_hand {
+        let mut sent = match in_hand {
             None if upstream.is_hit_for_miss(&self.request) => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         };
         let own = SidecarFields {
-            conditions: Some(sent.fields.clone()),
+            conditions: Some(std::mem::take(&mut sent.fields)),
             sync_token: snapshot.sync_token.clone(),
             range: in_hand.is_none(),
             via: Some(upstream.settings.via.clone()),
@@ -179,13 +179,14 @@ impl Retrieval {
         };
         let request_time = upstream.state.clock.now();
         let (response, received) = upstream.send(outgoing, &self.target, snapshot).await?;
+        let (parts, body) = response.into_parts();
         let head = ResponseHead {
-            status: response.status(),
-            fields: response.headers().clone(),
+            status: parts.status,
+            fields: parts.headers,
             request_time,
             response_time: upstream.state.clock.now(),
         };
-        Ok(Answered { sent, head, received, response })
+        Ok(Answered { sent, head, received, body })
     }
 
     /// The method that goes upstream.
