@@ -124,7 +124,7 @@ pub fn shows_a_state(status: StatusCode) -> bool {
         || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
 }
 
-/// Whether an answer that is not stored shows that `stored` is no longer current: nobody may be shown the older state after the
+/// Whether an answer that is not stored shows that `stored` is no longer current: no caller may be shown the older state after the
 /// newer one. An answer that names neither a version nor an absence shows that only if it `is_for_all`: its origin may have made
 /// it for one caller, or keep it out of this cache.
 #[must_use]

@@ -289,8 +289,8 @@ impl Upstream {
         }
     }
 
-    /// Waits after an answer that another caller's write caused and that carries no token of it: the caller that is given it must not read an
-    /// older state afterwards.
+    /// Waits after an answer that another caller's write caused and that carries no token of it: the caller that gets it must
+    /// not read an older state afterwards.
     async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
         let touches_same =
             |other: &Footprint| target.is_none_or(|target| self.settings.profile.touches(other, target));

@@ -1,4 +1,4 @@
-//! The result of one fetch, and those who wait for it. They are woken in the order in which they began to wait.
+//! The result of one fetch, and the requests that wait for it. They are woken in the order in which they began to wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ impl<R> Default for ResultCell<R> {
 }
 
 impl<R> ResultCell<R> {
-    /// Hands the result to all who wait, now and later; `None` says that there will be none. Only the first call counts.
+    /// Hands the result to all that wait, now and later; `None` says that there will be none. Only the first call counts.
     pub fn set(&self, result: Option<R>) {
         if self.result.set(result).is_ok() {
             self.set.notify_waiters();
@@ -55,7 +55,7 @@ impl<R> ResultCell<R> {
     /// Resolves when none waits any more.
     pub async fn abandoned(&self) {
         loop {
-            // Registered before looking, so that one who leaves in between is not missed.
+            // Registered before looking, so that one that leaves in between is not missed.
             let mut left = std::pin::pin!(self.left.notified());
             left.as_mut().enable();
             if self.waiting.load(Ordering::SeqCst) == 0 {
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(waited.await.unwrap(), Some(7));
         }
         assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
-        assert_eq!(cell.wait().result().await, Some(7), "and who comes late");
+        assert_eq!(cell.wait().result().await, Some(7), "and one that comes late");
     }
 
     #[tokio::test]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_who_leaves_is_noticed() {
+    async fn the_last_that_leaves_is_noticed() {
         let cell = Arc::new(ResultCell::<u32>::default());
         let (first, last) = (cell.wait(), cell.wait());
         let mut abandoned = std::pin::pin!(cell.abandoned());

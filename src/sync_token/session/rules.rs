@@ -20,7 +20,7 @@ pub enum Revelation {
 impl<F> Session<F> {
     /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
     /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
-    /// before anyone sees the answer.
+    /// before any caller sees the answer.
     #[must_use]
     pub fn reveal(
         &self,
