@@ -169,7 +169,8 @@ impl Upstream {
         }
     }
 
-    /// Whether a list that is as it was stored lacks something that was shown to exist since: then that has been deleted.
+    /// Whether an answer lacks something that was shown to exist since the stored response was asked for: then that has been
+    /// deleted, and the answer shows a change although it differs from what is stored by own writes alone, or not at all.
     fn lacks_what_was_shown(
         &self,
         target: &str,
@@ -177,15 +178,22 @@ impl Upstream {
         stored: &StoredResponse,
         held: &ShownState<'_>,
     ) -> bool {
-        if !state.status.is_success() || self.settings.profile.is_dated(target) || !is_same_state(state, held)
-        {
+        let is_absent = matches!(state.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        if !is_absent && (!state.status.is_success() || self.settings.profile.is_dated(target)) {
             return false;
         }
         let shown = self.state.appearances.since(stored.covers.sent_order);
         if shown.as_ref().is_some_and(Vec::is_empty) {
             return false;
         }
-        let Some(items) = self.settings.profile.list_items(target, &stored.body) else { return false };
+        if is_absent {
+            return shown.is_none_or(|shown| shown.iter().any(|shown| **shown == *target));
+        }
+        let of_stored = match state.items {
+            None if is_same_state(state, held) => self.settings.profile.list_items(target, &stored.body),
+            _ => None,
+        };
+        let Some(items) = state.items.or(of_stored.as_deref()) else { return false };
         let Some(shown) = shown else { return true };
         shown.iter().any(|shown| {
             items.iter().all(|item| *item.canonical_target != **shown)

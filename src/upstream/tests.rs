@@ -12,14 +12,18 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::caching::Sharing;
 use crate::credentials::partition::Partitions;
 use crate::credentials::{ForwardedCredential, NoCredential};
+use crate::decide::shows_change::ShownState;
 use crate::decide::tests::{request, stored};
 use crate::metrics::Metrics;
+use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
 use crate::profile::recognition::Recognition;
 use crate::store::MemoryStore;
+use crate::stored_response::StoredResponse;
 use crate::sync_token::clauses::Clauses;
-use crate::sync_token::session::SYNC_TOKEN;
+use crate::sync_token::session::{Received, SYNC_TOKEN};
 use crate::transport::client::{ExchangeLimits, PooledClient};
+use shown::Shown;
 use state::Surroundings;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
@@ -118,4 +122,55 @@ fn the_longest_pause_and_whose_it_is_are_settings() {
     pause(&own, &one, 3);
     assert_eq!(remaining_seconds(&own, &other), Some(3), "all callers share the quota of the sidecar");
     assert_eq!(remaining_seconds(&forwarding, &other), None);
+}
+
+fn app_configuration() -> Upstream {
+    let settings = settings("o", Arc::new(NoCredential), Duration::from_secs(60));
+    Upstream::new(Settings { profile: Arc::new(AppConfiguration::new(Vec::new())), ..settings }, state())
+}
+
+/// Shows and stores what an answer to a request that leaves now brings; returns the number of its revelation.
+fn show(upstream: &Upstream, key: &CacheKey, answer: StoredResponse) -> u64 {
+    let snapshot = upstream.session().snapshot(&[]);
+    let answer = StoredResponse { covers: snapshot.covers, ..answer };
+    let items = upstream.settings.profile.list_items(key.canonical_target(), &answer.body);
+    let no_fields = HeaderMap::new();
+    let shown = Shown::whole(key, &no_fields, &answer);
+    let state = ShownState { items: items.as_deref(), ..shown.state };
+    let shown = Shown { state, is_stored: true, ..shown };
+    let rules = CachingRules::app_configuration();
+    let revelation = upstream.record_shown(shown, &snapshot, &Received::default(), &rules);
+    assert!(upstream.put(key, answer));
+    revelation
+}
+
+#[test]
+fn an_absence_that_was_stored_before_the_key_was_shown_to_exist_is_a_change() {
+    let upstream = app_configuration();
+    let key = CacheKey::new("main", "", "/kv/a?api-version=2023-11-01");
+    assert_ne!(show(&upstream, &key, stored(404, &[])), 0, "a first answer");
+    assert_eq!(show(&upstream, &key, stored(404, &[])), 0, "the same again");
+    // As the answer to an own write does.
+    upstream.state.appearances.note(upstream.session().sent_order(), key.canonical_target());
+    assert_ne!(show(&upstream, &key, stored(404, &[])), 0, "it has been deleted since");
+    assert_eq!(show(&upstream, &key, stored(404, &[])), 0, "the same again");
+}
+
+#[test]
+fn a_list_that_lacks_what_was_shown_since_shows_a_change_although_the_rest_is_of_own_writes() {
+    let upstream = app_configuration();
+    let of = |target| CacheKey::new("main", "", target);
+    let list = |tag: &str, items: &'static [u8]| StoredResponse {
+        body: items.into(),
+        ..stored(200, &[("etag", tag)])
+    };
+    let key = of("/kv?api-version=2023-11-01&key=%2A");
+    let before = list("\"page1\"", br#"{"items":[{"etag":"b1","key":"b","label":null}]}"#);
+    let after = list("\"page2\"", br#"{"items":[{"etag":"b2","key":"b","label":null}]}"#);
+    upstream.session().remember_own_tag(b"\"b2\"");
+    assert_ne!(show(&upstream, &key, before.clone()), 0, "a first answer");
+    assert_eq!(show(&upstream, &key, after.clone()), 0, "it differs by an own write alone");
+    show(&upstream, &key, before);
+    show(&upstream, &of("/kv/a?api-version=2023-11-01"), stored(200, &[("etag", "\"a1\"")]));
+    assert_ne!(show(&upstream, &key, after), 0, "the other key has been deleted since");
 }
