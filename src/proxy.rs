@@ -327,7 +327,6 @@ enum Next {
 }
 
 /// What a request was identified as.
-#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Identification {
     Retrieval(RequestContext, FlowingBody),
     /// No retrieval, or none that the cache understands.
