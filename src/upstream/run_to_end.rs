@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
-/// Runs where it is awaited. If it is dropped before its end, it goes on in a task of its own: whoever stays pays for no task.
+/// Runs where it is awaited. If it is dropped before its end, it goes on in a task of its own. A caller that stays costs no task.
 pub struct RunToEnd<T: Send + 'static> {
     future: Option<BoxFuture<'static, T>>,
 }
