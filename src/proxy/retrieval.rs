@@ -84,15 +84,25 @@ impl Proxy {
                 return Ok(Outcome::unshared(&context.request, unshared, reason, None));
             }
         };
-        let found = self.look_up(to, &context);
-        match (found.decision, found.stored) {
-            // The origin was asked before, so this is not a hit.
+        match self.answer_after_asking(to, &context, reason) {
+            Ok(answer) => Ok(answer),
+            Err(found) => Box::pin(self.retrieve(to, context, found, body)).await,
+        }
+    }
+
+    /// What the store answers once the origin was asked, for `reason`: this is not a hit. Else what was found.
+    fn answer_after_asking(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        reason: ForwardReason,
+    ) -> Result<Outcome, LookUp> {
+        let LookUp { decision, stored } = self.look_up(to, context);
+        match (decision, stored) {
             (Decision::Reuse(reuse), Some(stored)) => {
-                Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
+                Ok(self.hit(to, context, stored, reuse).after_asking(reason))
             }
-            (decision, stored) => {
-                Box::pin(self.retrieve(to, context, LookUp { decision, stored }, body)).await
-            }
+            (decision, stored) => Err(LookUp { decision, stored }),
         }
     }
 
@@ -129,12 +139,9 @@ impl Proxy {
                 let Some(list) = list else { return Box::pin(self.fetch(to, context, reason)).await };
                 // What became of the list is told by what is stored now.
                 let _list = Box::pin(self.fetch(to, list, reason)).await;
-                let found = self.look_up(to, &context);
-                match (found.decision, found.stored) {
-                    (Decision::Reuse(reuse), Some(stored)) => {
-                        Ok(self.hit(to, &context, stored, reuse).after_asking(reason))
-                    }
-                    _ => Box::pin(self.fetch(to, context, reason)).await,
+                match self.answer_after_asking(to, &context, reason) {
+                    Ok(answer) => Ok(answer),
+                    Err(_) => Box::pin(self.fetch(to, context, reason)).await,
                 }
             }
             Decision::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
