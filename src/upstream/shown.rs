@@ -16,7 +16,7 @@ use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
 use crate::stored_response::{CacheKey, StoredResponse};
-use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::session::{Received, SessionSnapshot};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
@@ -84,7 +84,7 @@ impl Upstream {
     pub fn record_shown(
         &self,
         shown: Shown<'_>,
-        snapshot: &Snapshot,
+        snapshot: &SessionSnapshot,
         received: &Received,
         rules: &CachingRules,
     ) -> u64 {
