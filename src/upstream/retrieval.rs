@@ -172,7 +172,7 @@ impl Retrieval {
         };
         let outgoing = Outgoing {
             method: self.method().clone(),
-            uri: upstream.settings.client.uri(&self.target),
+            target: self.target.clone(),
             fields: outgoing_fields(&self.request.fields, &*upstream.settings.profile, own),
             body: FlowingBody::Empty,
             body_deadline: Duration::ZERO,
