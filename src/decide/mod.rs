@@ -177,6 +177,8 @@ pub enum Unreachable {
     Throttled,
     /// The origin answered 5xx.
     ServerError,
+    /// As many exchanges as the operator allows are under way: the origin was not asked.
+    Overloaded,
 }
 
 impl Unreachable {
@@ -201,6 +203,7 @@ impl Unreachable {
             Self::Broken => "broken-answer",
             Self::Throttled => "throttled",
             Self::ServerError => "server-error",
+            Self::Overloaded => "overloaded",
         }
     }
 }

@@ -102,6 +102,7 @@ fn outcome(exchanged: &Result<Response<ReceivedBody>, ProxyError>) -> OriginOutc
         Ok(response) => OriginOutcome::Answered(response.status()),
         Err(ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. }) => OriginOutcome::TimedOut,
         Err(ProxyError::Connect { .. }) => OriginOutcome::Connect,
+        Err(ProxyError::Overloaded { .. }) => OriginOutcome::Overloaded,
         Err(_) => OriginOutcome::Broken,
     }
 }
