@@ -25,7 +25,7 @@ pub(crate) enum Load {
     Put,
     /// A retrieval whose answer says `no-store`.
     NotStored,
-    /// A retrieval of what nobody has asked for before, whose answer is stored.
+    /// A retrieval of a target that was not requested before, whose answer is stored.
     StoredMiss,
 }
 

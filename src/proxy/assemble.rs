@@ -275,8 +275,8 @@ pub fn pseudonym() -> Pseudonym {
 /// 32 unpredictable bytes, from the system's source by way of the TLS library.
 fn random_key() -> [u8; 32] {
     let mut key = [0; 32];
-    // Without the system's source of randomness TLS would not work either; a fixed key then only makes partitions guessable
-    // for who can already read this process's memory.
+    // Without the system's source of randomness TLS fails as well. A key of zeros still keeps callers apart; it permits a
+    // reader of this process's memory to test guessed credentials.
     let _filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut key);
     key
 }

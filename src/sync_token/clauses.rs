@@ -91,6 +91,6 @@ impl Default for Clauses {
     }
 }
 
-// No switch is in the release build: there is nothing that could hold one.
+// The release build has no switches: the struct has no fields.
 #[cfg(not(any(test, feature = "internals")))]
 const _: () = assert!(size_of::<Clauses>() == 0);

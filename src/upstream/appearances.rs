@@ -1,5 +1,5 @@
-//! Resources that were shown to exist. A list that does not contain such a one, and is then found unchanged, shows that it has been
-//! deleted: its entity tag is that of before, and a change all the same.
+//! Resources that answers have shown to exist. A later answer for a list that lacks such a resource shows its deletion, even if the
+//! list still has the entity tag of the stored response.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -64,7 +64,7 @@ pub struct TokenRequest {
 
 /// The tenant cannot be part of a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the tenant is no name that can stand in a path; check tenant_id")]
+#[error("the tenant cannot be a segment of a path; set tenant_id to the id or domain name of the tenant")]
 pub struct TenantError;
 
 /// The request for a token for this audience.
