@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::config::{Guard as GuardSettings, Limits};
+use crate::config::{GuardSettings, Limits};
 use crate::error::{RefusalReason, Refused};
 use crate::headers::survey::{FieldSet, Survey};
 use crate::headers::via::Pseudonym;

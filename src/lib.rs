@@ -64,7 +64,7 @@ pub use accept::Address;
 pub use clock::{Clock, Timestamp};
 pub use config::duration::{format_duration, parse_duration};
 pub use config::{
-    Config, DEFAULT_TOML, Layers, LogFormat, Logging, Upstream as UpstreamConfig, Word, flags as run_flags,
+    Config, DEFAULT_TOML, Layers, LogFormat, Logging, UpstreamSettings, Word, flags as run_flags,
 };
 pub use credentials::token_file::Absent;
 pub use emulator::{

@@ -6,7 +6,7 @@ use std::path::Path;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 
-use crate::config::{Guard, Secret};
+use crate::config::{GuardSettings, SecretString};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 
 /// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
@@ -22,7 +22,7 @@ pub struct DoorError(#[from] TokenFileError);
 
 /// Whether a request may be answered at all: not one that a browser sends for another page, and not one with a
 /// foreign name in `Host` (DNS rebinding). An IP address as `Host` cannot be rebound.
-pub(super) fn admit(parts: &Parts, guard: &Guard) -> Result<(), &'static str> {
+pub(super) fn admit(parts: &Parts, guard: &GuardSettings) -> Result<(), &'static str> {
     let text = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn admit(parts: &Parts, guard: &Guard) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_allowed_host(host: &str, guard: &Guard) -> bool {
+fn is_allowed_host(host: &str, guard: &GuardSettings) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
     let name = authority.host();
     let literal = name.trim_start_matches('[').trim_end_matches(']');
@@ -55,10 +55,11 @@ fn is_allowed_host(host: &str, guard: &Guard) -> bool {
 /// a rotated token holds at once; such requests are rare.
 pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), String> {
     let Some(path) = token_file else { return Ok(()) };
-    let token = Secret::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
+    let token =
+        SecretString::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
     let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, presented) = value.split_once(' ').unwrap_or_default();
-    let presented = Secret::new(presented.trim().to_owned());
+    let presented = SecretString::new(presented.trim().to_owned());
     if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && presented == token {
         Ok(())
     } else {

@@ -9,9 +9,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// It has no `Display` of its own, no `Serialize`, and its `Debug` is `***`, so that neither a log line nor an error
 /// nor `check-config` can show it by accident. Comparing two secrets takes the same time whatever they hold.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
-pub struct Secret(String);
+pub struct SecretString(String);
 
-impl Secret {
+impl SecretString {
     /// Takes ownership of the text; a copy that the caller keeps must be zeroed there.
     #[must_use]
     pub fn new(text: String) -> Self {
@@ -40,19 +40,19 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretString {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")
     }
 }
 
-impl PartialEq for Secret {
+impl PartialEq for SecretString {
     fn eq(&self, other: &Self) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), other.0.as_bytes()).into()
     }
 }
 
-impl Eq for Secret {}
+impl Eq for SecretString {}
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_secret_never_prints_what_it_holds() {
-        let secret = Secret::new("c2VjcmV0".to_owned());
+        let secret = SecretString::new("c2VjcmV0".to_owned());
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(format!("{:?}", Some(vec![secret.clone()])), "Some([***])");
         assert_eq!(secret.expose(), "c2VjcmV0");
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn secrets_are_equal_by_content() {
-        assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
-        assert_ne!(Secret::new("a".into()), Secret::new("ab".into()));
-        assert!(Secret::default().is_empty());
+        assert_eq!(SecretString::new("a".into()), SecretString::new("a".into()));
+        assert_ne!(SecretString::new("a".into()), SecretString::new("ab".into()));
+        assert!(SecretString::default().is_empty());
     }
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "  abc=\n").unwrap();
-        assert_eq!(Secret::read(&path).unwrap().expose(), "abc=");
-        assert!(Secret::read(&directory.path().join("absent")).is_err());
+        assert_eq!(SecretString::read(&path).unwrap().expose(), "abc=");
+        assert!(SecretString::read(&directory.path().join("absent")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! `Endpoint=…;Id=…;Secret=…`: the connection string of Azure App Configuration, as the portal shows it.
 
-use crate::headers::access_key::{AccessKey, AccessKeyError, Secret};
+use crate::headers::access_key::{AccessKey, AccessKeyError, SecretBytes};
 
 /// Why a text is not a connection string. It never contains a part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +53,7 @@ impl<'a> ConnectionString<'a> {
         }
         let id = id.ok_or(ConnectionStringError::Missing("Id"))?;
         let secret = secret.ok_or(ConnectionStringError::Missing("Secret"))?;
-        Ok(Self { endpoint, key: AccessKey::new(id, Secret::from_base64(secret)?)? })
+        Ok(Self { endpoint, key: AccessKey::new(id, SecretBytes::from_base64(secret)?)? })
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(parsed.key.id(), "a1b2-l0-s0:AbC");
         assert_eq!(
             parsed.key.sign(b"x"),
-            AccessKey::new("i", Secret::new(b"secret-".to_vec())).unwrap().sign(b"x")
+            AccessKey::new("i", SecretBytes::new(b"secret-".to_vec())).unwrap().sign(b"x")
         );
         assert!(ConnectionString::parse("secret=c2VjcmV0; id=i;").unwrap().endpoint.is_none());
     }
