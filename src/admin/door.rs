@@ -58,8 +58,7 @@ pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), 
     let token = Secret::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
     let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, presented) = value.split_once(' ').unwrap_or_default();
-    let presented = Secret::new(presented.trim().to_owned());
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && presented == token {
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.is(presented.trim()) {
         Ok(())
     } else {
         Err("Send Authorization: Bearer with the token of admin.token_file".to_owned())

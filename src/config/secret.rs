@@ -24,6 +24,12 @@ impl Secret {
         &self.0
     }
 
+    /// Whether this is the text. Takes the same time whatever they hold, and copies nothing.
+    #[must_use]
+    pub fn is(&self, presented: &str) -> bool {
+        subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), presented.as_bytes()).into()
+    }
+
     /// Whether there is no text at all: the configuration writes "not set" as an empty string.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -48,7 +54,7 @@ impl fmt::Debug for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), other.0.as_bytes()).into()
+        self.is(&other.0)
     }
 }
 
