@@ -1,7 +1,6 @@
 //! What the process spends on callers who have proven nothing, and on those who say nothing.
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
 
 use super::process::{Process, all, closed_address, connect};
 
