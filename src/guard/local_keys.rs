@@ -14,10 +14,10 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 
-use super::permissions::READING;
+use super::permissions::{READING, refuse_steering};
 use crate::credentials::connection_string::{ConnectionString, ConnectionStringError};
 use crate::error::{RefusalReason, Refused};
 use crate::headers::access_key::AccessKey;
@@ -37,8 +37,12 @@ impl KeyPermissions {
         &self,
         method: &Method,
         target: &PathAndQuery,
+        fields: &HeaderMap,
         profile: &dyn Profile,
     ) -> Result<(), Refused> {
+        if self.read_only || !self.prefixes.is_empty() {
+            refuse_steering(fields)?;
+        }
         let forbidden = |detail: &'static str| Err(Refused::new(RefusalReason::Forbidden, detail));
         if self.read_only && !READING.contains(method) {
             return forbidden("This access key may only read (Access=read-only). Use one that may write");
@@ -193,7 +197,7 @@ mod tests {
     fn may(line: &str, method: Method, target: &'static str, profile: &dyn Profile) -> bool {
         let keys = LocalKeys::parse(&format!("Id=a;Secret=c2VjcmV0;{line}")).unwrap();
         let access = &keys.find("a").unwrap().access;
-        access.check(&method, &PathAndQuery::from_static(target), profile).is_ok()
+        access.check(&method, &PathAndQuery::from_static(target), &HeaderMap::new(), profile).is_ok()
     }
 
     #[test]
@@ -254,6 +258,24 @@ mod tests {
             ["/orderss", "/", "/orders/../users", "/orders/%2e%2e/users", "/orders%2f1", "/users?/orders/"]
         {
             assert!(!may("Prefix=/orders", Method::GET, target, &profile), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_restricted_key_refuses_fields_that_steer() {
+        let profile = Generic::new(&http::Uri::from_static("http://o"), Sharing::Guarded, Vec::new());
+        let fields = HeaderMap::from_iter([("x-original-url".parse().unwrap(), "/users".parse().unwrap())]);
+        let target = PathAndQuery::from_static("/orders/1");
+        for (restriction, refused) in
+            [("Access=read-only", true), ("Prefix=/orders", true), ("Access=read-write", false)]
+        {
+            let keys = LocalKeys::parse(&format!("Id=a;Secret=c2VjcmV0;{restriction}")).unwrap();
+            let access = &keys.find("a").unwrap().access;
+            assert_eq!(
+                access.check(&Method::GET, &target, &fields, &profile).is_err(),
+                refused,
+                "{restriction}"
+            );
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Which requests one upstream accepts from any caller: methods, paths, and whether writes are allowed.
 
 use http::header::ALLOW;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::config;
 use crate::error::{RefusalReason, Refused};
+use crate::headers::request_fields::{Treatment, treatment};
 use crate::profile::path::lies_below;
 
 /// The methods that change nothing at the origin, for `read_only`. `TRACE` is always refused.
@@ -32,7 +33,10 @@ impl Permissions {
     }
 
     /// Permits a request or says why not. `path` is that of the target as it goes upstream, still encoded.
-    pub fn check(&self, method: &Method, path: &str) -> Result<(), Refused> {
+    pub fn check(&self, method: &Method, path: &str, fields: &HeaderMap) -> Result<(), Refused> {
+        if self.read_only || !self.methods.is_empty() || !self.paths.is_empty() {
+            refuse_steering(fields)?;
+        }
         if !self.methods.is_empty() && !self.methods.contains(method) {
             let allowed = self.methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let detail =
@@ -60,6 +64,20 @@ impl Permissions {
     }
 }
 
+/// Refuses a request with a field that names another method or target than its request line. To be called wherever methods or paths
+/// are restricted: an origin that obeys the field would step round the restriction.
+pub(super) fn refuse_steering(fields: &HeaderMap) -> Result<(), Refused> {
+    match fields.keys().find(|name| treatment(name) == Treatment::Steering) {
+        None => Ok(()),
+        Some(name) => Err(Refused::new(
+            RefusalReason::Forbidden,
+            format!(
+                "The field {name} names another method or target, and access is restricted here. Leave it out"
+            ),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +93,7 @@ mod tests {
     }
 
     fn status(permissions: &Permissions, method: &Method, path: &str) -> Option<u16> {
-        permissions.check(method, path).err().map(|refused| refused.status.as_u16())
+        permissions.check(method, path, &HeaderMap::new()).err().map(|refused| refused.status.as_u16())
     }
 
     #[test]
@@ -103,7 +121,7 @@ mod tests {
     fn a_method_off_the_list_is_told_which_are_on_it() {
         let some = permissions(false, &[Method::GET, Method::PUT], &[]);
         assert_eq!(status(&some, &Method::PUT, "/"), None);
-        let refused = some.check(&Method::DELETE, "/").unwrap_err();
+        let refused = some.check(&Method::DELETE, "/", &HeaderMap::new()).unwrap_err();
         assert_eq!(refused.status, 405);
         assert_eq!(refused.fields, [(ALLOW, HeaderValue::from_static("GET, PUT"))]);
     }
@@ -135,6 +153,22 @@ mod tests {
             "/kv/app/%25252525252e",
         ] {
             assert_eq!(status(&some, &Method::GET, path), Some(403), "{path}");
+        }
+    }
+
+    #[test]
+    fn fields_that_steer_are_refused_where_anything_is_restricted() {
+        for name in ["x-http-method-override", "x_http_method_override", "x-original-uri", "x-override-url"] {
+            let fields = HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static("/secret"))]);
+            for restricted in [
+                permissions(true, &[], &[]),
+                permissions(false, &[Method::GET], &[]),
+                permissions(false, &[], &["/kv"]),
+            ] {
+                let refused = restricted.check(&Method::GET, "/kv/a", &fields).unwrap_err();
+                assert!(refused.detail.contains(name), "{}", refused.detail);
+            }
+            assert!(permissions(false, &[], &[]).check(&Method::GET, "/kv/a", &fields).is_ok());
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod http_date;
 pub(crate) mod list;
 pub mod range;
 pub mod request_date;
+pub mod request_fields;
 pub mod retry_after;
 pub mod survey;
 pub mod targeted_cache_control;

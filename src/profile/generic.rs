@@ -15,33 +15,10 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri};
 
 use crate::config::caching::Sharing;
+use crate::headers::request_fields::{Treatment, treatment};
 use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::profile::{Footprint, Profile, UnkeyedReason, index_key_of};
-
-/// Request fields that steer an origin without being part of the cache key, besides those that begin with
-/// `x-forwarded-` or `x-http-method`. Sorted for binary search.
-const STEERING_FIELDS: [&str; 19] = [
-    "client-ip",
-    "fastly-client-ip",
-    "forwarded",
-    "front-end-https",
-    "true-client-ip",
-    "x-amz-website-redirect-location",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-forwarded",
-    "x-forwarder-for",
-    "x-host",
-    "x-method-override",
-    "x-original-host",
-    "x-original-url",
-    "x-originating-ip",
-    "x-real-ip",
-    "x-remote-ip",
-    "x-rewrite-url",
-    "x-wap-profile",
-];
 
 /// The profile of any HTTP API.
 #[derive(Debug)]
@@ -97,7 +74,8 @@ impl Profile for Generic {
     }
 
     fn forwards(&self, name: &HeaderName) -> bool {
-        self.sharing == Sharing::Rfc9111 || !is_steering(name) || self.forwarded_anyway.contains(name)
+        let steers = || matches!(treatment(name), Treatment::Steering | Treatment::Forwarding);
+        self.sharing == Sharing::Rfc9111 || !steers() || self.forwarded_anyway.contains(name)
     }
 
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
@@ -152,17 +130,6 @@ impl Profile for Generic {
 fn is_at_or_below(target: &str, path: &str) -> bool {
     let path = path.trim_end_matches('/');
     target.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
-}
-
-/// Whether a request field steers origins without being part of the key.
-#[must_use]
-pub fn is_steering(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    // All of them begin with one of four letters: this comparison excludes most fields.
-    matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't'))
-        && (name.starts_with("x-forwarded-")
-            || name.starts_with("x-http-method")
-            || STEERING_FIELDS.binary_search(&name).is_ok())
 }
 
 #[cfg(test)]
@@ -273,14 +240,6 @@ mod tests {
             ["accept", "cookie", "x-hosts", "x-request-id", "traceparent", "from", "x", "content-type"]
         {
             assert!(profile().forwards(&HeaderName::from_static(name)), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_list_of_steering_fields_is_sorted() {
-        assert!(STEERING_FIELDS.is_sorted());
-        for name in STEERING_FIELDS {
-            assert!(is_steering(&HeaderName::from_static(name)), "{name}");
         }
     }
 

@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | [`generic`] | Nothing is assumed beyond HTTP: equivalent paths share a key, and a write touches its target, `Location` and `Content-Location`. | RFC 9110 §4.2.3; RFC 9111 §4.4 |
 //! | [`app_configuration`] | Filters, labels and `$select` have one canonical spelling. A write touches each list whose filter it may satisfy. | Azure App Configuration REST API |
-//! | [`path`] | A path with dot segments, at any depth of encoding, lies below no prefix. | RFC 3986 §5.2.4 |
+//! | [`path`] | A path that recipients may read differently (dot segments at any depth of encoding, invalid UTF-8, control characters) lies below no prefix. | RFC 3986 §5.2.4 |
 //! | [`recognition`] | An answer with App Configuration's media type or tokens shows that the generic profile is the wrong one. | |
 //!
 //! # Invariants

@@ -8,37 +8,58 @@ use percent_encoding::percent_decode_str;
 const MOST_DECODINGS: usize = 4;
 
 /// Whether a path (still encoded) is another one or lies below it. Whole segments are compared: an encoded slash ends
-/// no segment. A path with dot segments lies below no other.
+/// no segment. An ambiguous path lies below no other.
 #[must_use]
 pub fn lies_below(path: &str, above: &str) -> bool {
     let mut found = segments(path);
     let mut above = segments(above.trim_end_matches('/'));
-    !has_dot_segments(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
+    !is_ambiguous(path) && above.all(|segment| found.next().is_some_and(|it| it == segment))
 }
 
 fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
     path.split('/').map(|segment| percent_decode_str(segment).decode_utf8_lossy())
 }
 
-/// Whether a path has a dot segment (RFC 3986 §3.3) after any number of decodings. An origin resolves dot segments
-/// before it selects the resource, so the beginning of such a path says nothing about what it names. A path parameter
-/// (`..;x`) hides no dot segment.
+/// Whether recipients may read a path in different ways, so that its beginning says nothing about what it names. After any number of
+/// decodings it has one of these:
+///
+/// - a dot segment (RFC 3986 §3.3): an origin resolves it before it selects the resource. Neither a path parameter (`..;x`) nor
+///   blanks beside the dots nor full-width dots, which normalisation (NFKC) makes plain ones, hide it;
+/// - bytes that are no UTF-8, among them overlong forms of `.` and `/`, or `%u` escapes: some decoders accept them;
+/// - control characters: some recipients end the path there.
 #[must_use]
-pub fn has_dot_segments(path: &str) -> bool {
+pub fn is_ambiguous(path: &str) -> bool {
     let mut path = Cow::Borrowed(path);
     for _ in 0..MOST_DECODINGS {
-        let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-        if path.split(['/', '\\']).any(is_dots) {
+        if has_dot_segments(&path) || path.contains(char::is_control) || has_unicode_escape(&path) {
             return true;
         }
-        let decoded = percent_decode_str(&path).decode_utf8_lossy().into_owned();
-        if decoded == *path {
+        let Ok(decoded) = percent_decode_str(&path).decode_utf8() else { return true };
+        if decoded == path {
             return false;
         }
-        path = Cow::Owned(decoded);
+        path = Cow::Owned(decoded.into_owned());
     }
-    // No honest client encodes a path so often: treat it as an attempt to hide dot segments.
+    // No honest client encodes a path so often: treat it as an attempt to hide something.
     true
+}
+
+fn has_dot_segments(path: &str) -> bool {
+    let plain = |character| match character {
+        '\u{FF0E}' | '\u{FE52}' | '\u{2024}' => '.',
+        '\u{FF0F}' | '\u{FF3C}' | '\u{FE68}' | '\\' => '/',
+        other => other,
+    };
+    let is_plain = path.bytes().all(|byte| byte.is_ascii() && byte != b'\\');
+    let path = if is_plain { Cow::Borrowed(path) } else { Cow::Owned(path.chars().map(plain).collect()) };
+    path.split('/').any(|segment| matches!(segment.split(';').next().map(str::trim), Some("." | "..")))
+}
+
+/// `%uXXXX`, an escape that no standard knows.
+fn has_unicode_escape(path: &str) -> bool {
+    path.as_bytes().windows(6).any(
+        |six| matches!(six, [b'%', b'u' | b'U', digits @ ..] if digits.iter().all(u8::is_ascii_hexdigit)),
+    )
 }
 
 #[cfg(test)]
@@ -46,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dots_are_found_however_they_are_written() {
+    fn what_recipients_may_read_differently_is_found() {
         for path in [
             "/a/..",
             "/../a",
@@ -56,11 +77,32 @@ mod tests {
             "/a\\..\\b",
             "/a/%252e%252e",
             "/./a",
+            "/a/..;x/b",
+            "/a/..%20/b",
+            "/a/%2e%2e%09/b",
+            "/a/%20../b",
+            "/a/%ef%bc%8e%ef%bc%8e/b",
+            "/%ef%bc%8e",
+            "/a%ef%bc%8f..%ef%bc%8fb",
+            "/a/%ff",
+            "/a/%c0%ae%c0%ae/b",
+            "/a/%e0%80%af",
+            "/a/%25c0%25ae",
+            "/a/%u002e%u002e/b",
+            "/a/%25u002e",
+            "/a%00",
+            "/a%0d%0ab",
+            "/a%2500",
+            "/a%7f",
+            "/a%c2%85",
+            "/%2525252525",
         ] {
-            assert!(has_dot_segments(path), "{path}");
+            assert!(is_ambiguous(path), "{path}");
         }
-        for path in ["/", "/a/b", "/a..b/...", "/a/.b", "/a%20b", "/100%", "/%zz"] {
-            assert!(!has_dot_segments(path), "{path}");
+        for path in
+            ["/", "/a/b", "/a..b/...", "/a/.b", "/a%20b", "/100%", "/%zz", "/%c3%a9", "/a%20/b", "/%user"]
+        {
+            assert!(!is_ambiguous(path), "{path}");
         }
     }
 

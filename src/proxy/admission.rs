@@ -100,7 +100,7 @@ impl Admission {
     ) -> Result<Survey, ProxyError> {
         let survey = Survey::of(&head.headers);
         self.guard.admit(head, &survey)?;
-        to.permissions.check(&head.method, target.path())?;
+        to.permissions.check(&head.method, target.path(), &head.headers)?;
         Ok(survey)
     }
 
@@ -127,8 +127,8 @@ impl Admission {
         };
         let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
         let permit = permit.of(&name)?;
-        to.permissions.check(&head.method, target.path())?;
-        access.check(&head.method, target, &**to.upstream.profile())?;
+        to.permissions.check(&head.method, target.path(), &head.headers)?;
+        access.check(&head.method, target, &head.headers, &**to.upstream.profile())?;
         let survey = Survey::of(&head.headers);
         let body = match content {
             Some(content) => {

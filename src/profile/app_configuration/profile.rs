@@ -20,7 +20,7 @@ use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::{Write, WrittenName};
 use crate::headers::survey::FieldSet;
-use crate::profile::path::has_dot_segments;
+use crate::profile::path::is_ambiguous;
 use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
 use crate::sync_token::clauses::Clauses;
 
@@ -256,7 +256,7 @@ impl Profile for AppConfiguration {
     fn lies_within(&self, target: &PathAndQuery, prefix: &str) -> bool {
         let Ok(query) = Query::parse(target.query().unwrap_or_default()) else { return false };
         let Ok(resource) = Resource::parse(target.path(), &query) else { return false };
-        !has_dot_segments(target.path()) && resource.lies_within(prefix)
+        !is_ambiguous(target.path()) && resource.lies_within(prefix)
     }
 
     fn index_key(&self, canonical_target: &str) -> Option<u64> {
