@@ -63,6 +63,7 @@ mod upstream;
 pub use accept::Address;
 pub use clock::{Clock, Timestamp};
 pub use config::duration::{format_duration, parse_duration};
+pub use config::masked::masked;
 pub use config::{
     Config, DEFAULT_TOML, Layers, LogFormat, Logging, Upstream as UpstreamConfig, Word, flags as run_flags,
 };

@@ -3,7 +3,7 @@
 //! Lines contain the path of a request target and the status of a response. They contain no field, no body and no
 //! query, because a query can name what an application looks for. The one exception is a well-formed `traceparent`.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry;
 
+use crate::config::masked::masked;
 use crate::config::{LogFormat, Logging};
 
 /// The target of access events, so that a filter can name them: `info,tagalong::access=debug`.
@@ -46,7 +47,7 @@ where
 {
     // Not `EnvFilter`: its filters by the fields of spans bring an engine for regular expressions, and there are no spans.
     let filter: Targets = logging.level.parse()?;
-    let events = fmt::layer().with_writer(writer);
+    let events = fmt::layer().with_writer(Masked(writer));
     Ok(match logging.format {
         LogFormat::Human => Box::new(registry().with(events.with_ansi(colours)).with(filter)),
         LogFormat::Json => {
@@ -54,6 +55,34 @@ where
             Box::new(registry().with(events).with(filter))
         }
     })
+}
+
+/// Writes lines without the secrets that [`masked`] knows: an error of the system or of a library may quote a URL.
+#[derive(Debug)]
+struct Masked<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Masked<W> {
+    type Writer = Masked<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Masked(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        Masked(self.0.make_writer_for(metadata))
+    }
+}
+
+impl<W: io::Write> io::Write for Masked<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Each event is one call with all of its text.
+        self.0.write_all(masked(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The access event of one request, at debug level, emitted when the header section of its answer is complete.
@@ -185,6 +214,22 @@ mod tests {
         });
         assert!(!text.contains("hunter2") && !text.contains("00-zz"), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn no_line_shows_a_secret() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let text = logged("info", format, || {
+                let error = "cannot dial http://user:hunter2@proxy:3128/: refused";
+                tracing::warn!(
+                    error,
+                    string = "Endpoint=http://a;Id=i;Secret=hunter2=",
+                    "trouble with Secret=hunter2"
+                );
+            });
+            assert!(!text.contains("hunter2") && text.contains("http://***@proxy:3128/"), "{text}");
+            assert_eq!(text.matches("Secret=***").count(), 2, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A secret from the configuration or from a file it names: a connection string, a key, a token.
 ///
@@ -39,9 +39,10 @@ impl Secret {
     /// Reads a secret from a file, without the white space around it (editors end files with a line feed).
     ///
     /// # Errors
-    /// The operating system's, when the file cannot be read; `InvalidData` when it is not UTF-8.
+    /// The operating system's, when the file cannot be read; `InvalidData` when it is not UTF-8; one for what is no regular
+    /// file, or larger than 1 MiB.
     pub fn read(path: &std::path::Path) -> std::io::Result<Self> {
-        let text = Zeroizing::new(std::fs::read_to_string(path)?);
+        let (_, text) = super::input_file::read_secret(path)?;
         Ok(Self(text.trim().to_owned()))
     }
 }
