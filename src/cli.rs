@@ -195,6 +195,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
         for address in sidecar.admin_addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for the operator");
         }
+        tokio::spawn(tagalong::tell_left_out());
         match until_stopped(signals, |stop| sidecar.run(stop)).await {
             Some(Ok(0)) => tracing::info!("stopped"),
             Some(Ok(cut)) => {

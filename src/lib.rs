@@ -71,7 +71,7 @@ pub use credentials::token_file::Absent;
 pub use emulator::{
     EmulatorError, Options as EmulatorOptions, Running as RunningEmulator, run as run_emulator,
 };
-pub use logging::start as start_logging;
+pub use logging::{start as start_logging, tell_left_out};
 pub use proxy::assemble::Environment;
 pub use sidecar::Sidecar;
 

@@ -1,6 +1,8 @@
 //! What the process spends on callers who have proven nothing, and on those who say nothing.
 
 use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use super::process::{Process, all, closed_address, connect};
 
@@ -37,6 +39,34 @@ fn an_unproven_signature_costs_no_more_memory_than_its_bytes() {
         let grown = process.peak_kib() - before;
         assert!(grown < REQUEST_KIB, "{id}: {grown} KiB");
     }
+    process.signal("-TERM");
+    process.ended();
+}
+
+#[test]
+fn the_operators_port_answers_however_many_connections_say_nothing() {
+    let process = Process::start(closed_address(), &[]);
+    let mut silent: Vec<TcpStream> = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for round in 0..20 {
+        for number in 0..20 {
+            let mut stream = connect(process.operator);
+            if number % 2 == 0 {
+                // Some begin a request, and say no more.
+                let _gave_way = stream.write_all(b"GET /livez HTTP/1.1\r\nHost: ");
+            }
+            silent.push(stream);
+        }
+        let start = Instant::now();
+        let mut probe = connect(process.operator);
+        probe.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let answer = all(probe);
+        slowest = slowest.max(start.elapsed());
+        assert!(answer.starts_with("HTTP/1.1 200 "), "round {round}: {answer}");
+    }
+    // 100 ms are the aim, on a machine that does nothing else.
+    assert!(slowest < Duration::from_millis(900), "{slowest:?}: it waited for a deadline");
+    drop(silent);
     process.signal("-TERM");
     process.ended();
 }
