@@ -10,11 +10,13 @@ pub mod duration;
 mod effective;
 mod endpoint;
 mod error;
+pub mod input_file;
 mod key;
 mod keys;
 mod layers;
 mod limits;
 mod listener;
+pub mod masked;
 pub mod secret;
 mod section;
 pub mod size;
@@ -98,6 +100,17 @@ impl Config {
             runtime: Runtime::read(&section("runtime")),
             effective: Effective::of(&values),
         })
+    }
+
+    /// Logs a warning if others than its owner may read the file of `--config` and it holds a secret.
+    pub fn warn_of_readable_secrets(&self) {
+        for setting in self.effective.0.iter().filter(|setting| setting.value == "\"***\"") {
+            if let error::Source::File { path, .. } = &setting.source
+                && let Ok(metadata) = std::fs::metadata(path)
+            {
+                input_file::warn_of_mode(path, &metadata);
+            }
+        }
     }
 
     /// What the pure decisions need to know about one upstream.

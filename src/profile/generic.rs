@@ -18,7 +18,7 @@ use crate::config::caching::Sharing;
 use crate::headers::request_fields::{Treatment, treatment};
 use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
-use crate::profile::{Footprint, Profile, UnkeyedReason};
+use crate::profile::{Footprint, Profile, UnkeyedReason, index_key_of};
 
 /// The profile of any HTTP API.
 #[derive(Debug)]
@@ -108,6 +108,11 @@ impl Profile for Generic {
         Footprint::Targets(targets.iter().cloned().chain(also).collect())
     }
 
+    fn index_key(&self, canonical_target: &str) -> Option<u64> {
+        // What the operator says may follow from any target.
+        self.outdates.is_empty().then(|| index_key_of(canonical_target))
+    }
+
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
         match write {
             Footprint::Targets(targets) => {
@@ -116,7 +121,7 @@ impl Profile for Generic {
                         .first()
                         .is_some_and(|written| self.operator_says_touched(written, canonical_target))
             }
-            Footprint::Resource(_) | Footprint::Everything => true,
+            Footprint::Resource { .. } | Footprint::Everything => true,
         }
     }
 }

@@ -105,8 +105,15 @@ fn other_settings_go_on_with_what_was_learned() {
     assert_eq!(remaining_seconds(&after, &HeaderMap::new()), Some(60), "what was promised is kept");
     // Each of the two takes note for the other.
     let write = after.session().open_write(Footprint::Everything);
-    let verdict =
-        |covers| before.session().verdict(covers, &PresentedTokens::NOTHING, OrderScope::Upstream, |_| true);
+    let verdict = |covers| {
+        before.session().verdict(
+            covers,
+            &PresentedTokens::NOTHING,
+            OrderScope::Upstream,
+            || IndexLookUp::Any(1),
+            |_| true,
+        )
+    };
     assert!(matches!(verdict(snapshot.covers), CoverageVerdict::Outdated(_)));
     let _closed = after.session().close_write(
         write,
