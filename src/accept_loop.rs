@@ -56,7 +56,7 @@ impl<L: Listener> Listener for YieldingListener<L> {
 /// So many connections at once. One more is served at once, and another gives way: the oldest of those that have not sent a whole
 /// request, else the oldest of all. Nobody can occupy a port by saying nothing.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     limit: usize,
     /// The oldest first.
     taken: Mutex<Vec<Arc<Taken>>>,
@@ -70,12 +70,12 @@ struct Taken {
 
 /// One connection's place, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct ConnectionSlot {
+    places: Arc<ConnectionSlots>,
     taken: Arc<Taken>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// At most `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
@@ -84,7 +84,7 @@ impl Places {
 
     /// A place for a new connection.
     #[must_use]
-    pub fn take(self: &Arc<Self>) -> Place {
+    pub fn take(self: &Arc<Self>) -> ConnectionSlot {
         let taken = Arc::new(Taken::default());
         let mut all = self.lock();
         if all.len() >= self.limit && !all.is_empty() {
@@ -93,7 +93,7 @@ impl Places {
         }
         all.push(Arc::clone(&taken));
         drop(all);
-        Place { places: Arc::clone(self), taken }
+        ConnectionSlot { places: Arc::clone(self), taken }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
@@ -102,7 +102,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The connection has sent a whole request.
     pub fn has_asked(&self) {
         self.taken.asked.store(true, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.places.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
     }
@@ -266,8 +266,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_the_oldest_silent_connection_gives_way() {
-        let places = Places::new(3);
-        let gave_way = async |place: &Place| place.serve(std::future::ready(())).await.is_none();
+        let places = ConnectionSlots::new(3);
+        let gave_way = async |place: &ConnectionSlot| place.serve(std::future::ready(())).await.is_none();
         let (first, second, third) = (places.take(), places.take(), places.take());
         first.has_asked();
         let fourth = places.take();

@@ -254,6 +254,7 @@ mod tests {
     use crate::config::Layers;
     use crate::config::caching::Sharing;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
     use crate::store::MemoryStore;
     use crate::stored_response::CacheKey;
 
@@ -279,7 +280,7 @@ mod tests {
             profile: Arc::new(Generic::new(
                 &"http://origin.test".parse().unwrap(),
                 Sharing::Guarded,
-                Vec::new(),
+                FieldRules::default(),
             )),
             reset_sync_tokens: Arc::new(move || {
                 counter.fetch_add(1, Ordering::SeqCst);

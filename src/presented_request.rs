@@ -40,8 +40,8 @@ pub struct PresentedRequest {
     pub preconditions: Preconditions,
     /// The caller's `Range`, if a cache may use it.
     pub range: Option<RangeRequest>,
-    /// Whether the request carries `Cookie`. Computed once, because every lookup needs it under `Sharing::Guarded`.
-    pub carries_cookie: bool,
+    /// Whether the request carries `Cookie`, or another field that names who asks. Computed once, because every lookup needs it under `Sharing::Guarded`.
+    pub names_caller: bool,
     /// Whether the request names ids that its answer repeats.
     pub names_ids: bool,
     /// Whether the request carried an `Authorization` that goes upstream (RFC 9111 §3.5).

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{AdminResponse, AdminState, problem};
-use crate::accept_loop::{Place, Places, YieldingListener, serve_until};
+use crate::accept_loop::{ConnectionSlot, ConnectionSlots, YieldingListener, serve_until};
 
 /// One request a connection, and no longer than this: a probe or a scrape needs milliseconds.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Serves the operator's port until `stop`, which comes last of all when the process drains: `/readyz` must say why.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: CancellationToken) {
-    let places = Places::new(state.admin.connections);
+    let places = ConnectionSlots::new(state.admin.connections);
     let serve = |(stream, _)| {
         let (state, place) = (Arc::clone(&state), Arc::new(places.take()));
         async move {
@@ -39,7 +39,7 @@ pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: Cancella
     serve_until(&stop, YieldingListener(listener), "admin", CONNECTION_DEADLINE, serve).await;
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, place: Arc<Place>) {
+async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, place: Arc<ConnectionSlot>) {
     let service = service_fn(move |request| answer(Arc::clone(&state), Arc::clone(&place), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -55,7 +55,7 @@ async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, place: Arc<
 
 async fn answer(
     state: Arc<AdminState>,
-    place: Arc<Place>,
+    place: Arc<ConnectionSlot>,
     request: Request<Incoming>,
 ) -> Result<AdminResponse, Infallible> {
     let (parts, body) = request.into_parts();

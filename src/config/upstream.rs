@@ -259,6 +259,10 @@ section! {
         pub allowed_paths: Vec<String> = "", not_inherited();
         /// Request fields forwarded although `guarded` or the profile would strip them.
         pub forwarded_request_fields: Vec<HeaderName> = "";
+        /// Request fields that are no part of the cache key although their meaning is not known.
+        pub ignored_fields: Vec<HeaderName> = "";
+        /// Request fields that name who asks, and whose answers are shared among requests with the same value.
+        pub partition_fields: Vec<HeaderName> = "";
         /// Whether `Cache-Status` carries the cache key.
         pub show_cache_key: bool = "false";
         /// Whether HTTP/2 is offered to the upstream (by ALPN, so over TLS only).

@@ -38,14 +38,12 @@ pub enum Treatment {
 }
 
 /// Sorted for binary search.
-const UNDERSTOOD: [&str; 32] = [
+const UNDERSTOOD: [&str; 28] = [
     "accept-datetime",
     "authorization",
     "cache-control",
     "connection",
-    "content-encoding",
     "content-length",
-    "content-type",
     "expect",
     "host",
     "if-match",
@@ -56,13 +54,11 @@ const UNDERSTOOD: [&str; 32] = [
     "keep-alive",
     "max-forwards",
     "pragma",
-    "prefer",
     "proxy-authenticate",
     "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
     "range",
-    "sec-fetch-site",
     "sync-token",
     "te",
     "trailer",
@@ -244,7 +240,7 @@ mod tests {
             ),
             (
                 Keyed,
-                "accept accept-language accept-encoding origin referer x-unknown x-feature x prefers save-data sec-ch-ua",
+                "accept accept-language accept-encoding content-type origin prefer referer sec-fetch-site x-unknown x-feature x prefers save-data sec-ch-ua",
             ),
         ] {
             for name in names.split_whitespace() {

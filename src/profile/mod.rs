@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | [`generic`] | Nothing is assumed beyond HTTP: equivalent paths share a key, and a write touches its target, `Location` and `Content-Location`. | RFC 9110 §4.2.3; RFC 9111 §4.4 |
 //! | [`app_configuration`] | Filters, labels and `$select` have one canonical spelling. A write touches each list whose filter it may satisfy. | Azure App Configuration REST API |
+//! | [`keyed_fields`] | Request fields whose meaning is not known are part of the key. | |
 //! | [`path`] | A path that recipients may read differently (dot segments at any depth of encoding, invalid UTF-8, control characters) lies below no prefix. | RFC 3986 §5.2.4 |
 //! | [`recognition`] | An answer with App Configuration's media type or tokens shows that the generic profile is the wrong one. | |
 //!
@@ -37,6 +38,7 @@
 
 pub mod app_configuration;
 pub mod generic;
+pub mod keyed_fields;
 pub mod path;
 pub mod recognition;
 
@@ -52,6 +54,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::headers::survey::FieldSet;
 use crate::sync_token::write_log::Indexed;
+use keyed_fields::KeyedFields;
 
 /// What the cache must know about an API beyond HTTP. The module documentation says where each method is asked.
 pub trait Profile: Send + Sync + fmt::Debug {
@@ -71,6 +74,12 @@ pub trait Profile: Send + Sync + fmt::Debug {
         target: &'a PathAndQuery,
         fields: FieldSet,
     ) -> Result<Cow<'a, str>, UnkeyedReason>;
+
+    /// What of a request's fields is part of the cache key beside what `Vary` of its answer names.
+    fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
+        let _sends_on_only_what_it_knows = fields;
+        KeyedFields::default()
+    }
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
     /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.

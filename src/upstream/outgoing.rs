@@ -87,11 +87,13 @@ mod tests {
     use crate::config::caching::Sharing;
     use crate::profile::app_configuration::AppConfiguration;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
 
     #[test]
     fn via_keeps_the_members_of_others_under_every_profile() {
         let fields = HeaderMap::from_iter([(VIA, HeaderValue::from_static("1.1 first"))]);
-        let generic = Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, Vec::new());
+        let generic =
+            Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, FieldRules::default());
         let profiles: [&dyn Profile; 2] = [&generic, &AppConfiguration::new(Vec::new())];
         for profile in profiles {
             let own = SidecarFields {
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_callers_credential_goes_upstream_only_where_it_is_forwarded() {
-        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, FieldRules::default());
         assert_eq!(credentials_sent(&generic, true), CREDENTIALS);
         assert!(credentials_sent(&generic, false).is_empty());
         let app_configuration = AppConfiguration::new(CREDENTIALS.map(HeaderName::from_static).to_vec());
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_callers_token_never_goes_upstream_under_its_own_name() {
-        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, FieldRules::default());
         let fields: HeaderMap = [(SYNC_TOKEN, HeaderValue::from_static("a=b"))].into_iter().collect();
         assert!(!outgoing_fields(&fields, &generic, SidecarFields::default()).contains_key(SYNC_TOKEN));
         let own =

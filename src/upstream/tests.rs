@@ -17,6 +17,7 @@ use crate::decide::tests::{request, stored};
 use crate::metrics::Metrics;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
+use crate::profile::keyed_fields::FieldRules;
 use crate::profile::recognition::Recognition;
 use crate::store::MemoryStore;
 use crate::stored_response::StoredResponse;
@@ -48,7 +49,11 @@ fn settings(
     ResolvedSettings {
         name: "main".to_owned(),
         client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
-        profile: Arc::new(Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new())),
+        profile: Arc::new(Generic::new(
+            &Uri::from_static("http://o"),
+            Sharing::Rfc9111,
+            FieldRules::default(),
+        )),
         credential,
         settle_time: seconds,
         conflict_wait: seconds,
