@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tagalong::internals::clock::Clock;
 
 use super::process::{Process, all, closed_address, connect, not_tried, output};
 
@@ -12,7 +14,7 @@ const REQUEST_KIB: u64 = 4 * 1024;
 /// A head of 60 KB whose signed names repeat, for a key that is known or not.
 fn signs_a_field_often(id: &str) -> String {
     let names = "x;".repeat(14_000);
-    let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let date = httpdate::fmt_http_date(Clock::System.now().to_system_time());
     let hash = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
     format!(
         "GET /kv/a HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nx-ms-date: {date}\r\nx-ms-content-sha256: {hash}\r\n\
@@ -57,11 +59,11 @@ fn the_operators_port_answers_however_many_connections_say_nothing() {
             }
             silent.push(stream);
         }
-        let start = Instant::now();
+        let start = Clock::System.now();
         let mut probe = connect(process.operator);
         probe.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let answer = all(probe);
-        slowest = slowest.max(start.elapsed());
+        slowest = slowest.max(Clock::System.now().since(start));
         assert!(answer.starts_with("HTTP/1.1 200 "), "round {round}: {answer}");
     }
     // 100 ms are the aim, on a machine that does nothing else.
