@@ -30,7 +30,7 @@ use tagalong::internals::emulator::faults::document::PlanDocument;
 use tagalong::internals::emulator::seed::parse_seed;
 use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,7 @@ fn emulator() -> Emulator {
     let items: Vec<String> = (0..KEY_VALUES)
         .map(|number| format!("{{\"key\":\"app:key{number:05}\",\"value\":\"value {number}\",\"tags\":{{\"env\":\"prod\"}}}}"))
         .collect();
-    let emulator = Emulator::new(Settings::default(), Clock::System, 1);
+    let emulator = Emulator::new(EmulatorSettings::default(), Clock::System, 1);
     emulator.seed(parse_seed(format!("{{\"items\":[{}]}}", items.join(",")).as_bytes()).unwrap()).unwrap();
     emulator
 }

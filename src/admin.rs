@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::config::{Admin, Config};
+use crate::config::{AdminSettings, Config};
 use crate::credentials::token_file::Absent;
 use crate::headers::request_source::AllowedSources;
 use crate::metrics::Metrics;
@@ -43,13 +43,13 @@ pub struct AdminState {
     store: Arc<dyn Store>,
     upstreams: Vec<AdminUpstream>,
     sources: AllowedSources,
-    admin: Admin,
+    admin: AdminSettings,
 }
 
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 /// The endpoint at a path: the method that it takes and what it does.
-enum Page {
+enum AdminPath {
     Live,
     Ready,
     Metrics,
@@ -57,7 +57,7 @@ enum Page {
     SyncTokens,
 }
 
-impl Page {
+impl AdminPath {
     fn at(path: &str) -> Option<Self> {
         match path {
             "/livez" => Some(Self::Live),
@@ -111,11 +111,11 @@ impl AdminState {
     }
 
     /// Answers one request. `body` has been read whole.
-    fn answer(&self, parts: &Parts, body: &[u8]) -> Answer {
+    fn answer(&self, parts: &Parts, body: &[u8]) -> AdminResponse {
         if let Err(refusal) = self.sources.check(parts) {
             return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
-        let Some(page) = Page::at(parts.uri.path()) else {
+        let Some(page) = AdminPath::at(parts.uri.path()) else {
             let pages =
                 "There are /livez, /readyz, /metrics, POST /admin/purge and DELETE /admin/sync-tokens";
             return problem(StatusCode::NOT_FOUND, "unknown-path", pages);
@@ -132,22 +132,22 @@ impl AdminState {
             return problem(StatusCode::UNAUTHORIZED, "unauthenticated", &refusal);
         }
         match page {
-            Page::Live => answer_json(StatusCode::OK, &json!({ "alive": true })),
-            Page::Ready => self.ready(),
-            Page::Metrics => self.metrics(),
-            Page::Purge => self.purge(body),
-            Page::SyncTokens => self.reset_sync_tokens(parts),
+            AdminPath::Live => answer_json(StatusCode::OK, &json!({ "alive": true })),
+            AdminPath::Ready => self.ready(),
+            AdminPath::Metrics => self.metrics(),
+            AdminPath::Purge => self.purge(body),
+            AdminPath::SyncTokens => self.reset_sync_tokens(parts),
         }
     }
 
-    fn ready(&self) -> Answer {
+    fn ready(&self) -> AdminResponse {
         let reasons = self.readiness.reasons();
         let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let words: Vec<&str> = reasons.iter().copied().map(UnreadyReason::as_str).collect();
         answer_json(status, &json!({ "ready": words.is_empty(), "reasons": words }))
     }
 
-    fn metrics(&self) -> Answer {
+    fn metrics(&self) -> AdminResponse {
         let store = &self.store;
         self.metrics.observe_store(
             store.len(),
@@ -162,7 +162,7 @@ impl AdminState {
         }
     }
 
-    fn purge(&self, body: &[u8]) -> Answer {
+    fn purge(&self, body: &[u8]) -> AdminResponse {
         match purge::parse(body) {
             Ok(purge) => {
                 let purged = purge::run(&purge, &*self.store, &self.upstreams);
@@ -175,7 +175,7 @@ impl AdminState {
 
     /// `DELETE /admin/sync-tokens[?upstream=NAME]`: all upstreams unless one is named. What is not understood resets nothing: a
     /// reset costs one validation for everything that is stored.
-    fn reset_sync_tokens(&self, parts: &Parts) -> Answer {
+    fn reset_sync_tokens(&self, parts: &Parts) -> AdminResponse {
         let named = match only_parameter(parts.uri.query(), "upstream") {
             Ok(named) => named,
             Err(refusal) => return problem(StatusCode::BAD_REQUEST, "parameter", &refusal),
@@ -221,7 +221,7 @@ fn only_parameter<'a>(query: Option<&'a str>, name: &str) -> Result<Option<&'a s
     Ok(value)
 }
 
-fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
+fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> AdminResponse {
     let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -229,11 +229,11 @@ fn answer(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
     answer
 }
 
-fn answer_json(status: StatusCode, value: &serde_json::Value) -> Answer {
+fn answer_json(status: StatusCode, value: &serde_json::Value) -> AdminResponse {
     answer(status, "application/json", format!("{value}\n").into())
 }
 
-fn problem(status: StatusCode, word: &str, detail: &str) -> Answer {
+fn problem(status: StatusCode, word: &str, detail: &str) -> AdminResponse {
     let value = json!({
         "type": format!("urn:tagalong:problem:admin:{word}"),
         "title": status.canonical_reason(),
@@ -294,7 +294,13 @@ mod tests {
         Port { state, resets, readiness }
     }
 
-    fn ask(port: &Port, method: &str, target: &str, fields: &[(&str, &str)], body: &str) -> (u16, Answer) {
+    fn ask(
+        port: &Port,
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, AdminResponse) {
         let mut request = Request::builder().method(method).uri(target);
         if !fields.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", "127.0.0.1:8485");
@@ -307,7 +313,7 @@ mod tests {
         (answer.status().as_u16(), answer)
     }
 
-    async fn text(answer: Answer) -> String {
+    async fn text(answer: AdminResponse) -> String {
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use tagalong::{
     Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
-    Sidecar, UpstreamConfig, Word as _, run_flags,
+    Sidecar, UpstreamSettings, Word as _, run_flags,
 };
 
 use crate::signals::{Signals, until_stopped};
@@ -209,7 +209,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
 }
 
 /// Logs the facts that an operator needs first: the store, its caching rules and its credential.
-fn log_upstream(upstream: &UpstreamConfig) {
+fn log_upstream(upstream: &UpstreamSettings) {
     let rules = upstream.caching_rules();
     let freshness =
         rules.freshness.map_or_else(|| "as each response says".to_owned(), tagalong::format_duration);

@@ -417,8 +417,8 @@ impl ProxyError {
 
     /// What the caller is told.
     #[must_use]
-    pub fn problem(&self) -> Problem {
-        Problem {
+    pub fn problem(&self) -> ProblemDetails {
+        ProblemDetails {
             reason: self.reason(),
             title: self.title(),
             status: self.status(),
@@ -429,7 +429,7 @@ impl ProxyError {
 
 /// The content of a problem details body (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ProblemDetails {
     /// The word that names the kind of problem: last part of `type`.
     pub reason: &'static str,
     /// The kind of problem, for people.
@@ -440,7 +440,7 @@ pub struct Problem {
     pub detail: String,
 }
 
-impl Problem {
+impl ProblemDetails {
     /// The body, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {

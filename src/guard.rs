@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-use crate::config::{Guard as GuardSettings, Limits};
+use crate::config::{GuardSettings, Limits};
 use crate::error::{RefusalReason, Refused};
 use crate::headers::request_source::{AllowedSources, SourceError};
 use crate::headers::survey::{FieldSet, Survey};

@@ -19,7 +19,7 @@ use crate::stored_response::CacheKey;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
 #[derive(Clone, Copy, Debug)]
-pub struct Destination<'a> {
+pub struct CachingScope<'a> {
     /// The upstream's name in the configuration: first part of the cache key.
     pub upstream: &'a str,
     /// Scheme and authority of the upstream.
@@ -68,7 +68,7 @@ pub fn identify(
     mut fields: HeaderMap,
     survey: &Survey,
     has_body: bool,
-    to: Destination<'_>,
+    to: CachingScope<'_>,
 ) -> Result<Identified, Refused> {
     let is_retrieval = method == Method::GET || method == Method::HEAD;
     if is_retrieval && has_body && to.rules.sharing == Sharing::Guarded {
@@ -186,7 +186,7 @@ mod tests {
         let survey = Survey::of(&fields);
         let origin = Uri::from_static("http://origin.test:81");
         let profile = Generic::new(&origin, rules.sharing, Vec::new());
-        let to = Destination {
+        let to = CachingScope {
             upstream: "main",
             origin: &origin,
             partition: "p",

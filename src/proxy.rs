@@ -56,7 +56,7 @@ use crate::identify::{Identified, identify};
 use crate::metrics::Metrics;
 use crate::respond::head_cache::HeadCache;
 use crate::store::Store;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::transport::caller_body::CallerBodyLimits;
 use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
@@ -279,7 +279,7 @@ impl Proxy {
             Identification::Other(request) => return Step::beyond(Beyond::PassThrough(request)),
             Identification::Retrieval(context, body) => (context, body),
         };
-        if let Presented::Unknown(_) = context.presented {
+        if let PresentedTokens::Unknown(_) = context.presented {
             return Step::beyond(Beyond::Resolve { context, body });
         }
         let LookUp { decision, stored } = self.look_up(to, &context);

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use crate::body::FlowingBody;
 use crate::decide::precondition::{self, Evaluation};
 use crate::decide::range::{self, Selected};
-use crate::error::{Problem, ProxyError};
+use crate::error::{ProblemDetails, ProxyError};
 use crate::guard::closes_connection;
 use crate::headers::cache_status::CacheStatus;
 use crate::headers::hop_by_hop::remove_hop_by_hop;
@@ -159,7 +159,7 @@ fn part(
 }
 
 fn unsatisfiable(complete_length_bytes: u64, own: OwnFields<'_>) -> Response<FlowingBody> {
-    let problem = Problem {
+    let problem = ProblemDetails {
         reason: "range-not-satisfiable",
         title: "The range does not exist",
         status: StatusCode::RANGE_NOT_SATISFIABLE,
@@ -248,7 +248,7 @@ pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBod
     response
 }
 
-fn from_problem(problem: &Problem, own: OwnFields<'_>) -> Response<FlowingBody> {
+fn from_problem(problem: &ProblemDetails, own: OwnFields<'_>) -> Response<FlowingBody> {
     let mut fields = HeaderMap::with_capacity(8);
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     // No cache between the sidecar and the caller may store it.

@@ -16,7 +16,7 @@ use crate::accept::{
     Workers, WorkersError,
 };
 use crate::admin::{AdminState, AdminUpstream, DoorError};
-use crate::config::{Config, Listener};
+use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
 use crate::readiness::{Readiness, UnreadyReason};
@@ -307,7 +307,7 @@ impl Assembly {
 }
 
 async fn bind_listener(
-    listener: &Listener,
+    listener: &ListenerSettings,
     assembled: &AssembledListener,
     bound: &mut Vec<(BoundListener, ListenerOptions)>,
 ) -> Result<(), SidecarError> {
@@ -332,7 +332,7 @@ async fn bind_listener(
 }
 
 impl AssembledListener {
-    fn new(listener: &Listener) -> Result<Self, SidecarError> {
+    fn new(listener: &ListenerSettings) -> Result<Self, SidecarError> {
         let mut options = ListenerOptions {
             http2: listener.http2,
             users: user_numbers(&listener.unix_users, Path::new("/etc/passwd"))?,

@@ -22,7 +22,7 @@ use tagalong::internals::emulator::faults::document::PlanDocument;
 use tagalong::internals::emulator::seed::parse_seed;
 use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -366,7 +366,7 @@ fn serve_emulator(port: u16) {
     block_on(async move {
         let value = "x".repeat(BODY_BYTES - KEY_VALUE_OVERHEAD_BYTES);
         let seed = format!(r#"{{"items":[{{"key":"app/setting","label":"prod","value":"{value}"}}]}}"#);
-        let emulator = Emulator::new(Settings::default(), Clock::System, 1);
+        let emulator = Emulator::new(EmulatorSettings::default(), Clock::System, 1);
         emulator.seed(parse_seed(seed.as_bytes()).expect("a seed")).expect("room");
         let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
         let service = Service::new(emulator, faults, Arc::new(Counts::default()), Clock::System);

@@ -12,13 +12,13 @@ use super::activity::{Activity, CutReason, Order, TickLimits, Ticks};
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     ticks: Arc<Ticks>,
-    state: Mutex<State>,
+    state: Mutex<Connections>,
     /// A connection was entered, or the last one was removed.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Connections {
     connections: HashMap<u64, Arc<Activity>, ahash::RandomState>,
     draining: bool,
 }
@@ -89,7 +89,7 @@ impl Registry {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
         // A panic under the lock leaves the map whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-use crate::config::Secret;
+use crate::config::SecretString;
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 
 /// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
@@ -23,7 +23,8 @@ pub struct DoorError(#[from] TokenFileError);
 /// a rotated token holds at once; such requests are rare.
 pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), String> {
     let Some(path) = token_file else { return Ok(()) };
-    let token = Secret::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
+    let token =
+        SecretString::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
     let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, presented) = value.split_once(' ').unwrap_or_default();
     if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.is(presented.trim()) {

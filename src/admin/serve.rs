@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{AdminState, Answer, problem};
+use super::{AdminResponse, AdminState, problem};
 use crate::accept_loop::{Place, Places, YieldingListener, serve_until};
 
 /// One request a connection, and no longer than this: a probe or a scrape needs milliseconds.
@@ -57,7 +57,7 @@ async fn answer(
     state: Arc<AdminState>,
     place: Arc<Place>,
     request: Request<Incoming>,
-) -> Result<Answer, Infallible> {
+) -> Result<AdminResponse, Infallible> {
     let (parts, body) = request.into_parts();
     Ok(match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
         Ok(body) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::duration::format_duration;
 use super::error::Source;
 use super::section::Values;
-use super::upstream::Upstream;
+use super::upstream::UpstreamSettings;
 use super::validate::section;
 use super::values::Word as _;
 
@@ -40,7 +40,7 @@ impl Effective {
     }
 
     /// Notes what each upstream makes of `auto`, and of a `url` that is not set.
-    pub(super) fn resolve(&mut self, upstreams: &[Upstream]) {
+    pub(super) fn resolve(&mut self, upstreams: &[UpstreamSettings]) {
         for upstream in upstreams {
             let section = section("upstream", &upstream.name);
             let rules = upstream.caching_rules();

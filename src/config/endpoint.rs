@@ -5,14 +5,14 @@ use zeroize::Zeroizing;
 
 use super::error::ConfigError;
 use super::input_file;
-use super::upstream::{Credential, CredentialKind, Upstream};
+use super::upstream::{CredentialKind, CredentialSettings, UpstreamSettings};
 use super::validate::section;
 use super::values::is_origin;
 
 /// Takes the `Endpoint` of the connection string for the `url` of every upstream that has none. Reads the file only there: whether
 /// the two agree where both are given is checked where the key is read.
 pub(super) fn complete(
-    upstreams: &mut [Upstream],
+    upstreams: &mut [UpstreamSettings],
     variable: impl Fn(&str) -> Option<String>,
 ) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn complete(
 }
 
 /// Whether a connection string will be read for this credential.
-pub(super) fn names_connection_string(credential: &Credential) -> bool {
+pub(super) fn names_connection_string(credential: &CredentialSettings) -> bool {
     credential.kind == CredentialKind::Hmac
         && (!credential.connection_string.is_empty()
             || credential.connection_string_file.is_some()
@@ -46,7 +46,7 @@ pub(super) fn names_connection_string(credential: &Credential) -> bool {
 }
 
 fn connection_string(
-    credential: &Credential,
+    credential: &CredentialSettings,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<Zeroizing<String>, ConfigError> {
     let name = &credential.connection_string_variable;

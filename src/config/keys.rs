@@ -2,22 +2,22 @@
 //! two together.
 
 use super::key::{Flag, Key};
-use super::limits::{Deadlines, Guard, Limits, Logging, Runtime, StoreLimits};
-use super::listener::{Admin, Listener, ListenerTls};
-use super::upstream::{Credential, Route, Upstream, UpstreamTls};
+use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
+use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
+use super::upstream::{CredentialSettings, Route, UpstreamSettings, UpstreamTls};
 
 const SECTIONS: [&[Key]; 13] = [
-    Listener::KEYS,
+    ListenerSettings::KEYS,
     ListenerTls::KEYS,
-    Admin::KEYS,
-    Upstream::KEYS,
+    AdminSettings::KEYS,
+    UpstreamSettings::KEYS,
     UpstreamTls::KEYS,
-    Credential::KEYS,
+    CredentialSettings::KEYS,
     Route::KEYS,
     StoreLimits::KEYS,
     Limits::KEYS,
     Deadlines::KEYS,
-    Guard::KEYS,
+    GuardSettings::KEYS,
     Logging::KEYS,
     Runtime::KEYS,
 ];

@@ -64,7 +64,7 @@ section! {
 section! {
     /// Which requests the sidecar accepts. Section `[guard]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Guard in "guard" {
+    pub struct GuardSettings in "guard" {
         /// Names accepted in `Host` beside the loopback ones.
         pub allowed_hosts: Vec<String> = "";
         /// Origins from which browsers may send requests.

@@ -21,7 +21,7 @@ section! {
 section! {
     /// One listener for callers. Section `[listener]`, or `[listeners.NAME]`.
     #[derive(Clone, Debug)]
-    pub struct Listener in "listener" {
+    pub struct ListenerSettings in "listener" {
         /// The TCP addresses.
         pub listen: Vec<SocketAddr> = "127.0.0.1:8484,[::1]:8484", not_inherited(),
             flag("listen", "IP:PORT", "Address for callers; several times for several [default: 127.0.0.1:8484 and [::1]:8484]");
@@ -58,7 +58,7 @@ section! {
     }
 }
 
-impl Listener {
+impl ListenerSettings {
     /// Whether callers must prove who they are.
     #[must_use]
     pub fn requires_credential(&self) -> bool {
@@ -69,7 +69,7 @@ impl Listener {
 section! {
     /// The operator's port. Section `[admin]`.
     #[derive(Clone, Debug)]
-    pub struct Admin in "admin" {
+    pub struct AdminSettings in "admin" {
         /// The TCP addresses; none switches the port off.
         pub listen: Vec<SocketAddr> = "127.0.0.1:8485,[::1]:8485",
             flag("admin-listen", "IP:PORT", "Address for the operator: metrics, probes, purges [default: 127.0.0.1:8485 and [::1]:8485]");

@@ -31,11 +31,12 @@ pub use endpoint::is_endpoint_of;
 pub use error::ConfigErrors;
 pub use keys::flags;
 pub use layers::Layers;
-pub use limits::{Deadlines, Guard, Limits, LogFormat, Logging, Runtime, StoreLimits};
-pub use listener::{Admin, Listener};
-pub use secret::Secret;
+pub use limits::{Deadlines, GuardSettings, Limits, LogFormat, Logging, Runtime, StoreLimits};
+pub use listener::{AdminSettings, ListenerSettings};
+pub use secret::SecretString;
 pub use upstream::{
-    Credential, CredentialKind, ProfileKind, Upstream, UpstreamProxy, UpstreamTls, WriteStrategy,
+    CredentialKind, CredentialSettings, ProfileKind, UpstreamProxy, UpstreamSettings, UpstreamTls,
+    WriteStrategy,
 };
 pub use values::Word;
 
@@ -45,11 +46,11 @@ use section::{Section, Values, names_below};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The listeners for callers: `[listener]` first, then `[listeners.NAME]` in the order of their names.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerSettings>,
     /// The operator's port.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// Where requests go: `[upstream]` first (it takes what no other claims), then `[upstreams.NAME]`. Never empty.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamSettings>,
     /// What is stored.
     pub store: StoreLimits,
     /// What one caller may cost.
@@ -57,7 +58,7 @@ pub struct Config {
     /// How long callers may take.
     pub deadlines: Deadlines,
     /// Which requests the sidecar accepts.
-    pub guard: Guard,
+    pub guard: GuardSettings,
     /// What is logged, and how.
     pub logging: Logging,
     /// How the process runs.
@@ -88,13 +89,13 @@ impl Config {
         let values = layers.complete()?;
         let section = |path: &str| Section { values: &values, path: path.to_owned() };
         Ok(Self {
-            listeners: with_named(&values, "listener", Listener::read),
-            admin: Admin::read(&section("admin")),
-            upstreams: with_named(&values, "upstream", Upstream::read),
+            listeners: with_named(&values, "listener", ListenerSettings::read),
+            admin: AdminSettings::read(&section("admin")),
+            upstreams: with_named(&values, "upstream", UpstreamSettings::read),
             store: StoreLimits::read(&section("store")),
             limits: Limits::read(&section("limits")),
             deadlines: Deadlines::read(&section("deadlines")),
-            guard: Guard::read(&section("guard")),
+            guard: GuardSettings::read(&section("guard")),
             logging: Logging::read(&section("logging")),
             runtime: Runtime::read(&section("runtime")),
             effective: Effective::of(&values),
@@ -116,7 +117,7 @@ impl Config {
 
     /// What the pure decisions need to know about one upstream.
     #[must_use]
-    pub fn caching_rules(&self, upstream: &Upstream) -> CachingRules {
+    pub fn caching_rules(&self, upstream: &UpstreamSettings) -> CachingRules {
         upstream.caching_rules()
     }
 }

@@ -9,9 +9,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// It has no `Display` of its own, no `Serialize`, and its `Debug` is `***`, so that neither a log line nor an error
 /// nor `check-config` can show it by accident. Comparing two secrets takes the same time whatever they hold.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
-pub struct Secret(String);
+pub struct SecretString(String);
 
-impl Secret {
+impl SecretString {
     /// Takes ownership of the text; a copy that the caller keeps must be zeroed there.
     #[must_use]
     pub fn new(text: String) -> Self {
@@ -47,19 +47,19 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretString {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("***")
     }
 }
 
-impl PartialEq for Secret {
+impl PartialEq for SecretString {
     fn eq(&self, other: &Self) -> bool {
         self.is(&other.0)
     }
 }
 
-impl Eq for Secret {}
+impl Eq for SecretString {}
 
 #[cfg(test)]
 mod tests {
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_secret_never_prints_what_it_holds() {
-        let secret = Secret::new("c2VjcmV0".to_owned());
+        let secret = SecretString::new("c2VjcmV0".to_owned());
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(format!("{:?}", Some(vec![secret.clone()])), "Some([***])");
         assert_eq!(secret.expose(), "c2VjcmV0");
@@ -75,9 +75,9 @@ mod tests {
 
     #[test]
     fn secrets_are_equal_by_content() {
-        assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
-        assert_ne!(Secret::new("a".into()), Secret::new("ab".into()));
-        assert!(Secret::default().is_empty());
+        assert_eq!(SecretString::new("a".into()), SecretString::new("a".into()));
+        assert_ne!(SecretString::new("a".into()), SecretString::new("ab".into()));
+        assert!(SecretString::default().is_empty());
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         std::fs::write(&path, "  abc=\n").unwrap();
-        assert_eq!(Secret::read(&path).unwrap().expose(), "abc=");
-        assert!(Secret::read(&directory.path().join("absent")).is_err());
+        assert_eq!(SecretString::read(&path).unwrap().expose(), "abc=");
+        assert!(SecretString::read(&directory.path().join("absent")).is_err());
     }
 }

@@ -11,7 +11,7 @@ use http::{HeaderName, Method, Uri};
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
 use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Value};
 use super::masked::masked_value;
-use super::secret::Secret;
+use super::secret::SecretString;
 use super::section::{Section, names_below, section};
 use super::values::Word;
 
@@ -116,11 +116,11 @@ impl Word for CredentialKind {}
 section! {
     /// How the sidecar proves itself upstream. Empty texts and paths mean "not set".
     #[derive(Clone, Debug)]
-    pub struct Credential in "upstream.credential" {
+    pub struct CredentialSettings in "upstream.credential" {
         pub(super) configured_kind as "kind": Option<CredentialKind> = "auto", not_inherited(),
             flag("credential", "KIND", "none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]");
         /// `hmac`: `Endpoint=…;Id=…;Secret=…` in the configuration itself (from a variable, as a rule).
-        pub connection_string: Secret = "", not_inherited();
+        pub connection_string: SecretString = "", not_inherited();
         /// `hmac`: a file with the connection string.
         pub connection_string_file: Option<PathBuf> = "", not_inherited(),
             flag("connection-string-file", "FILE", "File with the connection string: the key to sign with, and the upstream if none is named");
@@ -129,7 +129,7 @@ section! {
         /// `hmac`: the id of the access key, where no connection string is used.
         pub id: String = "", not_inherited();
         /// `hmac`: the access key, base64, in the configuration itself.
-        pub secret: Secret = "", not_inherited();
+        pub secret: SecretString = "", not_inherited();
         /// `hmac`: a file with the access key, base64.
         pub secret_file: Option<PathBuf> = "", not_inherited();
         /// `hmac`: the name of the environment variable with the access key.
@@ -141,7 +141,7 @@ section! {
         /// `entra`: the application, or the user-assigned managed identity.
         pub client_id: String = "", not_inherited();
         /// `entra`: the application's secret, in the configuration itself.
-        pub client_secret: Secret = "", not_inherited();
+        pub client_secret: SecretString = "", not_inherited();
         /// `entra`: a file with the application's secret.
         pub client_secret_file: Option<PathBuf> = "", not_inherited();
         /// `entra`: the token that the platform projects for workload identity federation.
@@ -159,7 +159,7 @@ section! {
     }
 }
 
-impl Credential {
+impl CredentialSettings {
     /// With the kind as configured, else `hmac` where an access key is given: a configured key is always used.
     #[must_use]
     pub(super) fn of_its_kind(mut self) -> Self {
@@ -214,7 +214,7 @@ section! {
 section! {
     /// One upstream. Section `[upstream]`, or `[upstreams.NAME]`.
     #[derive(Clone, Debug)]
-    pub struct Upstream in "upstream" {
+    pub struct UpstreamSettings in "upstream" {
         /// Scheme and authority; the path is `/`. Always set once the configuration has been validated.
         pub url: Uri = "", not_inherited(),
             flag("upstream", "URL", "The origin [default: the Endpoint of the connection string]");
@@ -284,7 +284,7 @@ section! {
         /// TLS towards the upstream.
         pub tls: UpstreamTls = UpstreamTls::read(&section.inside("tls"));
         /// How the sidecar proves itself.
-        pub credential: Credential = Credential::read(&section.inside("credential")).of_its_kind();
+        pub credential: CredentialSettings = CredentialSettings::read(&section.inside("credential")).of_its_kind();
         /// What is different below certain paths, the longest prefix first.
         pub routes: Vec<Route> = routes(section);
         /// From `[store]`: bodies larger than this are not stored.
@@ -300,7 +300,7 @@ fn routes(section: &Section<'_>) -> Vec<Route> {
     routes
 }
 
-impl Upstream {
+impl UpstreamSettings {
     /// The upstream's scheme.
     #[must_use]
     pub fn scheme(&self) -> &Scheme {
@@ -356,7 +356,7 @@ impl Upstream {
         }
     }
 
-    /// The rules for targets under one of [`Upstream::routes`].
+    /// The rules for targets under one of [`UpstreamSettings::routes`].
     #[must_use]
     pub fn caching_rules_of(&self, route: &Route) -> CachingRules {
         let mut upstream = self.clone();

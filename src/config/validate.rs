@@ -7,7 +7,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::endpoint::names_connection_string;
 use super::error::ConfigError;
-use super::{Config, Credential, CredentialKind, Listener, ProfileKind, Upstream};
+use super::{Config, CredentialKind, CredentialSettings, ListenerSettings, ProfileKind, UpstreamSettings};
 
 pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     let mut errors = Vec::new();
@@ -39,7 +39,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     errors
 }
 
-fn listener_holds(listener: &Listener, config: &Config, refuse: &mut impl FnMut(String)) {
+fn listener_holds(listener: &ListenerSettings, config: &Config, refuse: &mut impl FnMut(String)) {
     let section = section("listener", &listener.name);
     if listener.listen.is_empty() && listener.unix.is_none() {
         refuse(format!("{section} has neither listen nor unix: give it an address or a socket"));
@@ -87,7 +87,7 @@ fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
     }
 }
 
-fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(String)) {
+fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut impl FnMut(String)) {
     let section = section("upstream", &upstream.name);
     let Some(authority) = upstream.authority() else {
         if names_connection_string(&upstream.credential) {
@@ -164,7 +164,7 @@ fn upstream_holds(upstream: &Upstream, config: &Config, refuse: &mut impl FnMut(
 }
 
 /// What a kind of credential lacks, to follow "kind = ".
-fn missing(credential: &Credential) -> Option<String> {
+fn missing(credential: &CredentialSettings) -> Option<String> {
     let string = [
         !credential.connection_string.is_empty(),
         credential.connection_string_file.is_some(),

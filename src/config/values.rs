@@ -10,7 +10,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::duration::{format_duration, parse_duration};
 use super::key::{Key, Shape, Value, WrittenValue};
-use super::secret::Secret;
+use super::secret::SecretString;
 use super::size::{format_size, parse_size};
 
 impl Value for bool {
@@ -99,7 +99,7 @@ impl Value for String {
     }
 }
 
-impl Value for Secret {
+impl Value for SecretString {
     const EXPECTED: &'static str = String::EXPECTED;
     const SHAPE: Shape = Shape::Secret;
 

@@ -15,14 +15,14 @@ use super::token_file;
 use super::watched_file::WatchedFile;
 use super::{Credential, CredentialError, Unsigned};
 use crate::clock::{Clock, Timestamp};
-use crate::config::Secret;
+use crate::config::SecretString;
 
 /// How often a missing file is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Authenticates with the token in a file. The file may appear after the sidecar has started.
 pub struct BearerFile {
-    file: Arc<WatchedFile<Secret>>,
+    file: Arc<WatchedFile<SecretString>>,
     available: watch::Sender<bool>,
     clock: Clock,
     waiting: OnceLock<AbortOnDropHandle<()>>,
@@ -64,7 +64,7 @@ impl BearerFile {
 }
 
 /// Adds a bearer token to the fields of a request.
-pub(super) fn present(token: &Secret, fields: &mut HeaderMap) -> Result<(), CredentialError> {
+pub(super) fn present(token: &SecretString, fields: &mut HeaderMap) -> Result<(), CredentialError> {
     let text = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
     let mut value = HeaderValue::from_str(&text).map_err(|_| CredentialError {
         cause: "the token cannot be sent in a header field; write one line of visible ASCII".to_owned(),

@@ -1,6 +1,6 @@
 //! `Endpoint=…;Id=…;Secret=…`: the connection string of Azure App Configuration, as the portal shows it.
 
-use crate::headers::access_key::{AccessKey, AccessKeyError, Secret};
+use crate::headers::access_key::{AccessKey, AccessKeyError, SecretBytes};
 
 /// Why a text is not a connection string. It never contains a part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +53,7 @@ impl<'a> ConnectionString<'a> {
         }
         let id = id.ok_or(ConnectionStringError::Missing("Id"))?;
         let secret = secret.ok_or(ConnectionStringError::Missing("Secret"))?;
-        Ok(Self { endpoint, key: AccessKey::new(id, Secret::from_base64(secret)?)? })
+        Ok(Self { endpoint, key: AccessKey::new(id, SecretBytes::from_base64(secret)?)? })
     }
 }
 
@@ -67,7 +67,7 @@ mod tests {
         let parsed = ConnectionString::parse(text).unwrap();
         assert_eq!(parsed.endpoint, Some("https://contoso.azconfig.io"));
         assert_eq!(parsed.key.id(), "a1b2-l0-s0:AbC");
-        let same = AccessKey::new("i", Secret::new(b"secret-".to_vec())).unwrap();
+        let same = AccessKey::new("i", SecretBytes::new(b"secret-".to_vec())).unwrap();
         assert_eq!(parsed.key.mac().signature(), same.mac().signature());
         assert!(ConnectionString::parse("secret=c2VjcmV0; id=i;").unwrap().endpoint.is_none());
     }

@@ -11,7 +11,7 @@ use super::watched_file::{FileError, WatchedFile};
 use super::{Credential, CredentialError, Unsigned};
 use crate::clock::Timestamp;
 use crate::config;
-use crate::headers::access_key::{AccessKey, AccessKeyError, Secret, content_sha256};
+use crate::headers::access_key::{AccessKey, AccessKeyError, SecretBytes, content_sha256};
 use crate::headers::hmac_authorization::{X_MS_CONTENT_SHA256, X_MS_DATE, authorization};
 use crate::headers::http_date;
 
@@ -51,7 +51,7 @@ impl HmacCredential {
     /// # Errors
     /// [`KeyError`] if there is no usable key.
     pub fn new(
-        upstream: &config::Upstream,
+        upstream: &config::UpstreamSettings,
         variable: impl Fn(&str) -> Option<String>,
         refusals: Refusals,
     ) -> Result<Self, KeyError> {
@@ -96,7 +96,7 @@ fn from_string(text: &str, upstream: &Uri) -> Result<AccessKey, ConnectionString
 }
 
 fn from_parts(id: &str, secret: &str) -> Result<AccessKey, AccessKeyError> {
-    AccessKey::new(id, Secret::from_base64(secret)?)
+    AccessKey::new(id, SecretBytes::from_base64(secret)?)
 }
 
 fn said(error: impl std::fmt::Display) -> String {

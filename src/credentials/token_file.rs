@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::config::Secret;
+use crate::config::SecretString;
 
 /// A token file that can neither be read nor created.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Absent {
 /// now.
 pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
     let failed = |error| TokenFileError { path: path.to_owned(), error };
-    match (Secret::read(path), absent) {
+    match (SecretString::read(path), absent) {
         (Ok(token), _) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
         (Ok(_), _) => Ok(true),
         (Err(error), Absent::Create) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -60,12 +60,12 @@ fn try_to_create(path: &Path) -> std::io::Result<()> {
 }
 
 /// If there is none, or it cannot be sent in a header field.
-pub fn read(text: &str) -> Result<Secret, String> {
+pub fn read(text: &str) -> Result<SecretString, String> {
     let token = text.trim();
     if token.is_empty() {
         Err("it is empty; write the token there".to_owned())
     } else if token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(Secret::new(token.to_owned()))
+        Ok(SecretString::new(token.to_owned()))
     } else {
         Err("a token is one line of visible ASCII without spaces; write that and nothing else".to_owned())
     }

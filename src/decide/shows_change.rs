@@ -121,7 +121,66 @@ pub fn shows_change(
 pub fn shows_a_state(status: StatusCode) -> bool {
     status.is_success()
         || (status.is_redirection() && status != StatusCode::NOT_MODIFIED)
-        || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+        || shows_absence(status)
+}
+
+fn shows_absence(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+}
+
+/// The resources that an answer shows to exist in another state than the stored response does: the target itself if it is one
+/// resource (`is_dated`), and the items of a list.
+pub fn appearing<'a>(
+    answer: &ShownState<'a>,
+    stored: Option<&ShownState<'a>>,
+    target: &'a str,
+    is_dated: bool,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let is_new = answer.status.is_success() && stored.is_none_or(|stored| !is_same_state(answer, stored));
+    let items = answer.items.filter(|_| is_new).unwrap_or_default();
+    let before = stored.and_then(|stored| stored.items).unwrap_or_default();
+    let changed = items.iter().filter(|item| !before.contains(item)).map(|item| &*item.canonical_target);
+    Some(target).filter(|_| is_new && is_dated).into_iter().chain(changed)
+}
+
+/// What answers have shown to exist since the stored response was asked for.
+#[derive(Clone, Copy)]
+pub struct AppearedSince<'a> {
+    /// The canonical targets; `None` if some are forgotten, so that it may be any.
+    pub targets: Option<&'a [Box<str>]>,
+    /// Whether the request's target shows the resource with this canonical target.
+    pub is_shown: &'a dyn Fn(&str) -> bool,
+}
+
+/// Whether an answer of this kind can lack a resource: an absence lacks its target, a list lacks items.
+#[must_use]
+pub fn can_lack(answer: &ShownState<'_>, is_dated: bool) -> bool {
+    shows_absence(answer.status) || (answer.status.is_success() && !is_dated)
+}
+
+/// Whether an answer lacks a resource that appeared since the stored response was asked for. That resource has been deleted:
+/// the answer shows a change even if it differs from the stored response by own writes alone, or not at all.
+#[must_use]
+pub fn lacks_what_appeared(
+    answer: &ShownState<'_>,
+    stored: &ShownState<'_>,
+    target: &str,
+    is_dated: bool,
+    appeared: AppearedSince<'_>,
+) -> bool {
+    if !can_lack(answer, is_dated) || appeared.targets.is_some_and(<[_]>::is_empty) {
+        return false;
+    }
+    if shows_absence(answer.status) {
+        return appeared.targets.is_none_or(|targets| targets.iter().any(|it| **it == *target));
+    }
+    let Some(items) = answer.items.or(stored.items.filter(|_| is_same_state(answer, stored))) else {
+        return false;
+    };
+    appeared.targets.is_none_or(|targets| {
+        let is_listed = |target: &str| items.iter().any(|item| item.canonical_target == target);
+        targets.iter().any(|it| !is_listed(it) && (appeared.is_shown)(it))
+    })
 }
 
 /// Whether an answer that is not stored shows that `stored` is no longer current: no caller may be shown the older state after the
@@ -130,9 +189,8 @@ pub fn shows_a_state(status: StatusCode) -> bool {
 #[must_use]
 pub fn outdates(answer: &ShownState<'_>, stored: &ShownState<'_>, is_for_all: bool) -> bool {
     let names_version = answer.entity_tag.is_some() || answer.last_modified.is_some();
-    let is_absent = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE);
     shows_a_state(answer.status)
-        && (is_for_all || names_version || is_absent)
+        && (is_for_all || names_version || shows_absence(answer.status))
         && !is_same_version(answer, stored)
 }
 
@@ -318,16 +376,73 @@ mod tests {
         assert_eq!(judge(state(404, None), ShownBefore::Nothing, at(60)), Some(Revelation::Raises));
     }
 
+    fn item(target: &str, tag: &str) -> ItemState {
+        ItemState { canonical_target: target.to_owned(), entity_tag: format!("\"{tag}\"") }
+    }
+
+    fn list<'a>(tag: &'static str, items: &'a [ItemState]) -> ShownState<'a> {
+        ShownState { items: Some(items), ..state(200, Some(tag)) }
+    }
+
+    #[test]
+    fn an_answer_shows_what_is_new_in_it_to_exist() {
+        let (old, new) = ([item("/kv/a", "a1")], [item("/kv/a", "a1"), item("/kv/b", "b1")]);
+        let changed = [item("/kv/a", "a2")];
+        let (one, same) = (state(200, Some("\"a\"")), state(200, Some("\"b\"")));
+        for (answer, stored, is_dated, expected) in [
+            (one, None, true, vec!["/x"]),
+            (one, Some(same), true, vec!["/x"]),
+            (one, Some(one), true, vec![]),
+            (state(404, None), Some(one), true, vec![]),
+            (one, None, false, vec![]),
+            (list("\"2\"", &new), Some(list("\"1\"", &old)), false, vec!["/kv/b"]),
+            (list("\"2\"", &changed), Some(list("\"1\"", &old)), false, vec!["/kv/a"]),
+            (list("\"2\"", &old), Some(list("\"1\"", &new)), false, vec![]),
+            (list("\"1\"", &new), None, false, vec!["/kv/a", "/kv/b"]),
+            (list("\"1\"", &new), Some(list("\"1\"", &old)), false, vec![]),
+        ] {
+            let found: Vec<&str> = appearing(&answer, stored.as_ref(), "/x", is_dated).collect();
+            assert_eq!(found, expected, "{answer:?} {stored:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_resource_that_appeared_shows_its_deletion() {
+        let items = [item("/kv/a", "a1")];
+        let (page, other, absent) = (list("\"1\"", &items), list("\"2\"", &items), state(404, None));
+        let unread = state(200, Some("\"1\""));
+        let (none, some): (&[&str], &[&str]) = (&[], &["/kv/a", "/kv/gone"]);
+        for (answer, stored, is_dated, appeared, expected) in [
+            (page, page, false, Some(none), false),
+            (page, page, false, Some(some), true),
+            (other, page, false, Some(some), true),
+            (page, page, false, Some(&["/kv/a"][..]), false),
+            (page, page, false, Some(&["/other/gone"]), false),
+            (page, page, false, None, true),
+            // A 304 brings no items: those of the stored response are meant, if it is about that.
+            (unread, page, false, Some(some), true),
+            (unread, other, false, Some(some), false),
+            (unread, unread, false, None, false),
+            // One key-value lacks nothing.
+            (page, page, true, Some(some), false),
+            (absent, absent, true, Some(&["/x"]), true),
+            (absent, absent, true, Some(some), false),
+            (absent, absent, true, Some(none), false),
+            (absent, absent, true, None, true),
+            (state(500, None), page, false, None, false),
+        ] {
+            let targets: Option<Vec<Box<str>>> =
+                appeared.map(|targets| targets.iter().map(|&it| it.into()).collect());
+            let is_shown = |target: &str| target.starts_with("/kv/");
+            let appeared = AppearedSince { targets: targets.as_deref(), is_shown: &is_shown };
+            let lacks = lacks_what_appeared(&answer, &stored, "/x", is_dated, appeared);
+            assert_eq!(lacks, expected, "{answer:?} {stored:?} {is_dated} {targets:?}");
+        }
+    }
+
     #[test]
     fn a_list_that_differs_by_own_writes_alone_shows_no_change() {
-        let item = |target: &str, tag: &str| ItemState {
-            canonical_target: target.to_owned(),
-            entity_tag: format!("\"{tag}\""),
-        };
         let before = [item("/kv/a", "a1"), item("/kv/b", "b1")];
-        fn list<'a>(tag: &'static str, items: &'a [ItemState]) -> ShownState<'a> {
-            ShownState { items: Some(items), ..state(200, Some(tag)) }
-        }
         for (items, expected) in [
             (vec![item("/kv/a", "own"), item("/kv/b", "b1")], None),
             (vec![item("/kv/a", "a1"), item("/kv/b", "b1"), item("/kv/c", "own")], None),

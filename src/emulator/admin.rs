@@ -28,7 +28,7 @@ const MAXIMUM_BODY_BYTES: usize = 64 * 1024;
 
 /// The state that the admin port shows and changes.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub struct AdminPort {
     /// Requests by kind.
     pub counts: Arc<Counts>,
     /// The faults in force.
@@ -52,7 +52,7 @@ pub(super) fn refused(error: SourceError) -> Response<Bytes> {
     answer
 }
 
-impl Admin {
+impl AdminPort {
     /// Answers one request to the admin port.
     pub async fn answer<B: Body>(&self, request: Request<B>) -> Response<Full<Bytes>> {
         // A browser adds this field to each cross-site request that changes something, and a script cannot remove it.
@@ -154,12 +154,16 @@ fn not_offered(allow: &'static str) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
 
-    fn admin() -> Admin {
+    fn admin() -> AdminPort {
         let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
-        Admin { counts: Arc::default(), faults, confirmation: Some(Confirmation::new("right".to_owned())) }
+        AdminPort {
+            counts: Arc::default(),
+            faults,
+            confirmation: Some(Confirmation::new("right".to_owned())),
+        }
     }
 
-    async fn ask(admin: &Admin, method: &str, target: &str, body: &str) -> (u16, String) {
+    async fn ask(admin: &AdminPort, method: &str, target: &str, body: &str) -> (u16, String) {
         let request = Request::builder()
             .method(method)
             .uri(target)

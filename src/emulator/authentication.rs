@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
 use crate::clock::Timestamp;
-use crate::headers::access_key::{AccessKey, Secret};
+use crate::headers::access_key::{AccessKey, SecretBytes};
 use crate::headers::hmac_authorization::{AuthorizationError, SCHEME, SignedRequest, Verified, verify};
 
 /// What a credential may do.
@@ -22,7 +22,7 @@ pub enum Permission {
 #[derive(Debug, Default)]
 pub struct Authentication {
     keys: Vec<(AccessKey, Permission)>,
-    bearer_tokens: Vec<(Secret, Permission)>,
+    bearer_tokens: Vec<(SecretBytes, Permission)>,
 }
 
 /// A request that may be answered after its body has been compared with the signed hash.
@@ -37,7 +37,7 @@ pub enum Authenticated<'k> {
 impl Authentication {
     /// From the configured credentials.
     #[must_use]
-    pub fn new(keys: Vec<(AccessKey, Permission)>, bearer_tokens: Vec<(Secret, Permission)>) -> Self {
+    pub fn new(keys: Vec<(AccessKey, Permission)>, bearer_tokens: Vec<(SecretBytes, Permission)>) -> Self {
         Self { keys, bearer_tokens }
     }
 
@@ -122,8 +122,8 @@ mod tests {
         Authentication::new(
             vec![(key("all"), Permission::ReadWrite), (key("read"), Permission::ReadOnly)],
             vec![
-                (Secret::new(b"writer".to_vec()), Permission::ReadWrite),
-                (Secret::new(b"reader".to_vec()), Permission::ReadOnly),
+                (SecretBytes::new(b"writer".to_vec()), Permission::ReadWrite),
+                (SecretBytes::new(b"reader".to_vec()), Permission::ReadOnly),
             ],
         )
     }

@@ -1,4 +1,4 @@
-//! A change of the emulator's state. State changes only by a [`Change`]; the journal keeps it and events announce it.
+//! A change of the emulator's state. State changes only by a [`StateChange`]; the journal keeps it and events announce it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use crate::profile::app_configuration::key_value::KeyValue;
 
 /// One successful change. Its sequence number is one more than that of the change before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Change {
+pub struct StateChange {
     /// The `sn` of the state that the change made.
     pub sequence_number: u64,
     /// When it was made.
@@ -47,7 +47,7 @@ pub trait ChangeRecorder: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`RecordError`] refuses the change.
-    fn record(&self, change: &Change) -> Result<(), RecordError>;
+    fn record(&self, change: &StateChange) -> Result<(), RecordError>;
 
     /// Waits until every change up to this one is durable. An answer that shows the change waits for it.
     fn durable(&self, sequence_number: u64) -> Durable<'_> {

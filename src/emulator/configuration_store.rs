@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::change::{Change, ChangeKind, ChangeRecorder};
+use super::change::{ChangeKind, ChangeRecorder, StateChange};
 use super::drift::Drift;
 use super::history::{History, Revision, View};
 use super::key_values::{KeyValues, StoredKeyValue};
@@ -34,7 +34,7 @@ pub struct ConfigurationStore {
     seeded: Seeded,
     retention: Duration,
     recorder: Option<Arc<dyn ChangeRecorder>>,
-    listeners: Vec<mpsc::UnboundedSender<Arc<Change>>>,
+    listeners: Vec<mpsc::UnboundedSender<Arc<StateChange>>>,
 }
 
 /// A write that succeeded.
@@ -111,7 +111,7 @@ impl ConfigurationStore {
     }
 
     /// Returns a channel that receives every later change, in order.
-    pub fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Arc<Change>> {
+    pub fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Arc<StateChange>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.listeners.push(sender);
         receiver
@@ -246,7 +246,7 @@ impl ConfigurationStore {
 
     /// Applies a change that was made before this process started. Every replica shows it, and it is not recorded
     /// again. Call [`ConfigurationStore::resume`] after the last one.
-    pub fn restore(&mut self, change: &Change) {
+    pub fn restore(&mut self, change: &StateChange) {
         self.apply(change);
         self.replicas.settle_all();
     }
@@ -278,7 +278,7 @@ impl ConfigurationStore {
     }
 
     fn commit(&mut self, kind: ChangeKind, now: Timestamp) -> Result<(), Problem> {
-        let change = Arc::new(Change { sequence_number: self.drift.next(now), at: now, kind });
+        let change = Arc::new(StateChange { sequence_number: self.drift.next(now), at: now, kind });
         if let Some(recorder) = &self.recorder {
             recorder.record(&change)?;
         }
@@ -289,8 +289,8 @@ impl ConfigurationStore {
         Ok(())
     }
 
-    fn apply(&mut self, change: &Change) {
-        let Change { sequence_number, at, ref kind } = *change;
+    fn apply(&mut self, change: &StateChange) {
+        let StateChange { sequence_number, at, ref kind } = *change;
         let horizon = at.minus(self.retention);
         let mut push_snapshot = |snapshot: &Arc<Snapshot>| {
             let history = self.snapshots.entry(snapshot.name.clone()).or_default();
@@ -365,7 +365,7 @@ mod tests {
 
     struct Refusing;
     impl ChangeRecorder for Refusing {
-        fn record(&self, _change: &Change) -> Result<(), super::super::change::RecordError> {
+        fn record(&self, _change: &StateChange) -> Result<(), super::super::change::RecordError> {
             Err(std::io::Error::other("disk full").into())
         }
     }

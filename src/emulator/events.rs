@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::change::{Change, ChangeKind};
+use super::change::{ChangeKind, StateChange};
 use crate::profile::app_configuration::key_value::{KeyValue, format_date_time};
 
 /// The schema of an event.
@@ -55,7 +55,7 @@ impl EventSource {
     /// Makes the event of a change. `sync_token` is the whole token that asks for the state after it. The same change
     /// always gets the same id, so that a receiver recognises repeated deliveries.
     #[must_use]
-    pub fn event(&self, change: &Change, sync_token: &str, schema: EventSchema) -> Value {
+    pub fn event(&self, change: &StateChange, sync_token: &str, schema: EventSchema) -> Value {
         let (event_type, subject, mut data) = match &change.kind {
             ChangeKind::KeyValueModified(state) => (
                 "Microsoft.AppConfiguration.KeyValueModified",
@@ -134,8 +134,8 @@ mod tests {
         })
     }
 
-    fn change(kind: ChangeKind) -> Change {
-        Change { sequence_number: 9, at: Timestamp::from_unix_seconds(1_559_333_103), kind }
+    fn change(kind: ChangeKind) -> StateChange {
+        StateChange { sequence_number: 9, at: Timestamp::from_unix_seconds(1_559_333_103), kind }
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn one_change_has_one_id() {
         let first = change(ChangeKind::KeyValueModified(state("a", None)));
-        let second = Change { sequence_number: 10, ..first.clone() };
-        let id = |change: &Change| source().event(change, "a=b", EventSchema::CloudEvents)["id"].clone();
+        let second = StateChange { sequence_number: 10, ..first.clone() };
+        let id = |change: &StateChange| source().event(change, "a=b", EventSchema::CloudEvents)["id"].clone();
         assert_eq!(id(&first), id(&first));
         assert_ne!(id(&first), id(&second));
     }

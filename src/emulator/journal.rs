@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::frames::Damage;
-use super::change::{Change, ChangeRecorder, Durable, RecordError};
+use super::change::{ChangeRecorder, Durable, RecordError, StateChange};
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub struct Opened {
     /// The journal, ready for further changes.
     pub journal: Journal,
     /// The changes in the file, in order.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StateChange>,
     /// The length in bytes of a torn last record, which is cut off. The process ended while writing it, so its changes
     /// were never acknowledged.
     pub torn_bytes: u64,
@@ -92,7 +92,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct Journal {
     queue: Arc<Queue>,
-    durable: watch::Receiver<Progress>,
+    durable: watch::Receiver<RecordProgress>,
     writer: Option<JoinHandle<()>>,
     /// Locked while the journal is open, so that no second process writes to the file.
     _lock: Option<File>,
@@ -109,27 +109,27 @@ struct Waiting {
     payload: Vec<u8>,
     last_sequence_number: u64,
     closing: bool,
-    failed: Option<Failure>,
+    failed: Option<RecordFailure>,
 }
 
 /// The first error of the writer. After it nothing is recorded, because the content of the file is unknown.
 #[derive(Debug, Clone)]
-struct Failure {
+struct RecordFailure {
     kind: io::ErrorKind,
     text: Arc<str>,
 }
 
-impl Failure {
+impl RecordFailure {
     fn to_error(&self) -> RecordError {
         RecordError(io::Error::new(self.kind, self.text.to_string()))
     }
 }
 
 #[derive(Debug, Clone)]
-enum Progress {
+enum RecordProgress {
     /// Everything up to this change is on disk.
     Durable(u64),
-    Failed(Failure),
+    Failed(RecordFailure),
 }
 
 impl Queue {
@@ -138,7 +138,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, change: &Change) -> Result<(), RecordError> {
+    fn push(&self, change: &StateChange) -> Result<(), RecordError> {
         let mut waiting = self.lock();
         if let Some(failure) = &waiting.failed {
             return Err(failure.to_error());
@@ -191,7 +191,7 @@ impl Journal {
     }
 
     fn start(writer: Writer, queue: Queue, durable: u64, lock: Option<File>) -> io::Result<Self> {
-        let (sender, durable) = watch::channel(Progress::Durable(durable));
+        let (sender, durable) = watch::channel(RecordProgress::Durable(durable));
         let queue = Arc::new(queue);
         let of_writer = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -206,14 +206,14 @@ impl Journal {
     /// [`RecordError`] if the change will never be on disk.
     pub async fn durable(&self, sequence_number: u64) -> Result<(), RecordError> {
         let mut durable = self.durable.clone();
-        let settled = |progress: &Progress| match progress {
-            Progress::Durable(reached) => *reached >= sequence_number,
-            Progress::Failed(_) => true,
+        let settled = |progress: &RecordProgress| match progress {
+            RecordProgress::Durable(reached) => *reached >= sequence_number,
+            RecordProgress::Failed(_) => true,
         };
         match durable.wait_for(settled).await {
             Ok(progress) => match &*progress {
-                Progress::Durable(_) => Ok(()),
-                Progress::Failed(failure) => Err(failure.to_error()),
+                RecordProgress::Durable(_) => Ok(()),
+                RecordProgress::Failed(failure) => Err(failure.to_error()),
             },
             Err(_) => Err(RecordError(io::Error::other("the journal was closed; start the emulator again"))),
         }
@@ -222,7 +222,7 @@ impl Journal {
 
 impl ChangeRecorder for Journal {
     /// Queues a change. [`Journal::durable`] waits until it is on disk.
-    fn record(&self, change: &Change) -> Result<(), RecordError> {
+    fn record(&self, change: &StateChange) -> Result<(), RecordError> {
         self.queue.push(change)
     }
 
@@ -254,7 +254,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Queue, progress: &watch::Sender<Progress>) {
+    fn run(mut self, queue: &Queue, progress: &watch::Sender<RecordProgress>) {
         loop {
             let mut waiting = queue.lock();
             while waiting.payload.is_empty() && !waiting.closing {
@@ -267,12 +267,12 @@ impl Writer {
             let last_sequence_number = waiting.last_sequence_number;
             drop(waiting);
             if let Err(error) = self.append(&payload) {
-                let failure = Failure { kind: error.kind(), text: error.to_string().into() };
+                let failure = RecordFailure { kind: error.kind(), text: error.to_string().into() };
                 queue.lock().failed = Some(failure.clone());
-                progress.send_replace(Progress::Failed(failure));
+                progress.send_replace(RecordProgress::Failed(failure));
                 return;
             }
-            progress.send_replace(Progress::Durable(last_sequence_number));
+            progress.send_replace(RecordProgress::Durable(last_sequence_number));
             self.compact_if_worthwhile();
         }
     }
@@ -349,13 +349,13 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// The changes of a journal and how many of its bytes are sound.
-fn changes_in(content: &[u8], path: &Path) -> Result<(Vec<Change>, usize), JournalError> {
+fn changes_in(content: &[u8], path: &Path) -> Result<(Vec<StateChange>, usize), JournalError> {
     let frames =
         frames::read(content).map_err(|damage| JournalError::Damaged { path: path.to_owned(), damage })?;
-    let mut changes: Vec<Change> = Vec::new();
+    let mut changes: Vec<StateChange> = Vec::new();
     for (offset, payload) in frames.payloads {
         let fail = |reason: String| JournalError::Content { path: path.to_owned(), offset, reason };
-        for change in serde_json::Deserializer::from_slice(payload).into_iter::<Change>() {
+        for change in serde_json::Deserializer::from_slice(payload).into_iter::<StateChange>() {
             let change = change.map_err(|error| fail(error.to_string()))?;
             if changes.last().is_some_and(|last| last.sequence_number >= change.sequence_number) {
                 return Err(fail(format!("change {} comes out of order", change.sequence_number)));

@@ -39,4 +39,4 @@ pub mod tokens;
 pub use options::Options;
 pub use origin::Emulator;
 pub use run::{EmulatorError, Running, run};
-pub use settings::Settings;
+pub use settings::EmulatorSettings;

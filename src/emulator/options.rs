@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::Settings;
+use super::EmulatorSettings;
 use super::authentication::Permission;
 use super::drift::MAXIMUM_RATE_PER_SECOND;
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
-use crate::headers::access_key::{AccessKey, Secret};
+use crate::headers::access_key::{AccessKey, SecretBytes};
 
 /// The port of the vendor's emulator.
 pub const DEFAULT_PORT: u16 = 8483;
@@ -61,7 +61,7 @@ pub struct Options {
 
     /// Bearer token that is accepted; may be repeated
     #[arg(long, value_name = "TOKEN", env = "TAGALONG_EMULATOR__BEARER", hide_env_values = true, value_parser = parse_secret)]
-    pub bearer: Vec<Secret>,
+    pub bearer: Vec<SecretBytes>,
 
     /// Bearer token that may only read; may be repeated
     #[arg(
@@ -71,7 +71,7 @@ pub struct Options {
         hide_env_values = true,
         value_parser = parse_secret
     )]
-    pub bearer_read_only: Vec<Secret>,
+    pub bearer_read_only: Vec<SecretBytes>,
 
     /// Number of replicas that answer requests [default: 1]
     #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__REPLICAS", value_parser = parse_replicas)]
@@ -160,11 +160,11 @@ impl Options {
 
     /// The settings of the emulator.
     #[must_use]
-    pub fn settings(&self) -> Settings {
+    pub fn settings(&self) -> EmulatorSettings {
         let with = |permission| move |key: &AccessKey| (key.clone(), permission);
-        let bearing = |permission| move |token: &Secret| (token.clone(), permission);
-        let default = Settings::default();
-        Settings {
+        let bearing = |permission| move |token: &SecretBytes| (token.clone(), permission);
+        let default = EmulatorSettings::default();
+        EmulatorSettings {
             replicas: self.replicas.unwrap_or(default.replicas),
             settle: self.settle.unwrap_or(default.settle),
             token_mode: self.token_mode.unwrap_or(default.token_mode),
@@ -190,8 +190,8 @@ fn parse_duration_argument(text: &str) -> Result<Duration, DurationError> {
     parse_duration(text)
 }
 
-fn parse_secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text.as_bytes().to_vec()))
+fn parse_secret(text: &str) -> Result<SecretBytes, std::convert::Infallible> {
+    Ok(SecretBytes::new(text.as_bytes().to_vec()))
 }
 
 /// A number on the command line is refused.

@@ -11,16 +11,16 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
-use super::Settings;
+use super::EmulatorSettings;
 use super::answer::Answer;
 use super::authentication::Authentication;
-use super::change::{Change, ChangeRecorder};
+use super::change::{ChangeRecorder, StateChange};
 use super::configuration_store::ConfigurationStore;
 use super::drift::Drift;
 use super::endpoints::key_value::MAXIMUM_KEY_VALUE_BYTES;
 use super::endpoints::snapshots::Provisioning;
 use super::history::View;
-use super::presented::Presented;
+use super::presented::ApiRequest;
 use super::problem::Problem;
 use super::replicas::Replicas;
 use super::routing::{Switches, allowed_methods, present, read, write};
@@ -64,7 +64,7 @@ struct Shared {
 impl Emulator {
     /// An empty store. `seed` determines every random value, and `clock` is the only source of time.
     #[must_use]
-    pub fn new(settings: Settings, clock: Clock, seed: u64) -> Self {
+    pub fn new(settings: EmulatorSettings, clock: Clock, seed: u64) -> Self {
         let seeded = Seeded::new(seed);
         let replicas = Replicas::new(settings.replicas, settings.settle, seeded);
         let tokens = Tokens::new(settings.token_mode, settings.token_ids);
@@ -99,7 +99,7 @@ impl Emulator {
         let replica = usize::try_from(draw.0 >> 33).unwrap_or(0) % self.0.replicas;
         let answered = match self.admit(&parts, body, now).await {
             Ok(body) => self.durably(self.answer(&parts, &body, now, replica)).await,
-            Err(problem) => Answered::refused(problem),
+            Err(problem) => AnswerAtState::refused(problem),
         };
         let mut response = answered.answer.into_response(parts.method == Method::HEAD);
         let fields = response.headers_mut();
@@ -124,12 +124,12 @@ impl Emulator {
 
     /// Returns a channel that receives every later change, in order.
     #[must_use]
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Arc<Change>> {
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Arc<StateChange>> {
         self.store_mut().subscribe()
     }
 
     /// Applies changes that were made before this process started, in their order. Call it before the first request.
-    pub fn restore<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) {
+    pub fn restore<'a>(&self, changes: impl IntoIterator<Item = &'a StateChange>) {
         let now = self.0.clock.now();
         let mut store = self.store_mut();
         changes.into_iter().for_each(|change| store.restore(change));
@@ -190,7 +190,7 @@ impl Emulator {
     }
 
     /// Answers a request from the state. One lock covers the check of a condition and the write that depends on it.
-    fn answer(&self, parts: &Parts, body: &Bytes, now: Timestamp, replica: usize) -> Answered {
+    fn answer(&self, parts: &Parts, body: &Bytes, now: Timestamp, replica: usize) -> AnswerAtState {
         let presented = present(parts, body, now, self.0.page_size, self.0.tagged_304);
         let required = Tokens::required(&parse_request(
             parts.headers.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes),
@@ -200,25 +200,25 @@ impl Emulator {
             let view = store.view(replica, required, None, now);
             let result = presented.and_then(|(request, resource)| {
                 let view = View { before: request.view.before, ..view };
-                read(&Presented { view, ..request }, &store, resource)
+                read(&ApiRequest { view, ..request }, &store, resource)
             });
-            Answered::of(result, view.sequence_number, &store, now)
+            AnswerAtState::of(result, view.sequence_number, &store, now)
         } else {
             let mut store = self.store_mut();
             let switches =
                 Switches { require_if_match: self.0.require_if_match, provisioning: self.0.provisioning };
             let result =
                 presented.and_then(|(request, resource)| write(&request, &mut store, resource, switches));
-            Answered::of(result, store.newest(now), &store, now)
+            AnswerAtState::of(result, store.newest(now), &store, now)
         }
     }
 
     /// Delays an answer until every change that it can show is durable.
-    async fn durably(&self, answered: Answered) -> Answered {
+    async fn durably(&self, answered: AnswerAtState) -> AnswerAtState {
         let Some(recorder) = self.0.recorder.get() else { return answered };
         match recorder.durable(answered.newest).await {
             Ok(()) => answered,
-            Err(error) => Answered::refused(error.into()),
+            Err(error) => AnswerAtState::refused(error.into()),
         }
     }
 
@@ -233,14 +233,14 @@ impl Emulator {
 }
 
 /// An answer and the state at the time when it was made.
-struct Answered {
+struct AnswerAtState {
     answer: Answer,
     sync_token: Option<HeaderValue>,
     /// The newest change at that time. The answer can show it. The number of its token can be higher.
     newest: u64,
 }
 
-impl Answered {
+impl AnswerAtState {
     fn refused(problem: Problem) -> Self {
         Self { answer: problem.into(), sync_token: None, newest: 0 }
     }

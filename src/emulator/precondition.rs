@@ -13,14 +13,14 @@ pub enum Precondition {
     #[default]
     None,
     /// `If-Match`: the current state is one of these.
-    IfMatch(Tags),
+    IfMatch(ETagList),
     /// `If-None-Match`: the current state is none of these.
-    IfNoneMatch(Tags),
+    IfNoneMatch(ETagList),
 }
 
 /// The tags of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tags {
+pub enum ETagList {
     /// `*`: any state.
     Any,
     /// Tags, without quotes.
@@ -46,7 +46,7 @@ impl Precondition {
             let mut lines = headers.get_all(name).iter();
             let first = lines.next()?.as_bytes();
             let rest = lines.map(http::HeaderValue::as_bytes);
-            Tags::parse(&rest.fold(first.to_vec(), |line, next| [&line, &b","[..], next].concat()))
+            ETagList::parse(&rest.fold(first.to_vec(), |line, next| [&line, &b","[..], next].concat()))
         };
         if let Some(tags) = tags(IF_MATCH) {
             Self::IfMatch(tags)
@@ -68,7 +68,7 @@ impl Precondition {
     }
 }
 
-impl Tags {
+impl ETagList {
     fn contain(&self, current: Option<&str>) -> bool {
         match (self, current) {
             (_, None) => false,
@@ -113,15 +113,15 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     }
 
-    fn one_of(tags: &[&str]) -> Option<Tags> {
-        Some(Tags::OneOf(tags.iter().map(|&tag| tag.to_owned()).collect()))
+    fn one_of(tags: &[&str]) -> Option<ETagList> {
+        Some(ETagList::OneOf(tags.iter().map(|&tag| tag.to_owned()).collect()))
     }
 
     #[test]
     fn every_form_that_clients_send_is_parsed() {
         for (text, expected) in [
-            ("*", Some(Tags::Any)),
-            ("\"*\"", Some(Tags::Any)),
+            ("*", Some(ETagList::Any)),
+            ("\"*\"", Some(ETagList::Any)),
             ("\"abc\"", one_of(&["abc"])),
             ("W/\"abc\"", one_of(&["abc"])),
             ("abc", one_of(&["abc"])),
@@ -133,32 +133,37 @@ mod tests {
             ("\"W/\"weak1\"\"", None),
             ("a\"b", None),
         ] {
-            assert_eq!(Tags::parse(text.as_bytes()), expected, "{text}");
+            assert_eq!(ETagList::parse(text.as_bytes()), expected, "{text}");
         }
     }
 
     #[test]
     fn if_match_wins_and_a_malformed_field_counts_as_absent() {
         let both = headers(&[(IF_MATCH, "\"a\""), (IF_NONE_MATCH, "*")]);
-        assert_eq!(Precondition::of(&both), Precondition::IfMatch(Tags::OneOf(vec!["a".into()])));
+        assert_eq!(Precondition::of(&both), Precondition::IfMatch(ETagList::OneOf(vec!["a".into()])));
         let unreadable = headers(&[(IF_MATCH, "\"a"), (IF_NONE_MATCH, "*")]);
-        assert_eq!(Precondition::of(&unreadable), Precondition::IfNoneMatch(Tags::Any));
+        assert_eq!(Precondition::of(&unreadable), Precondition::IfNoneMatch(ETagList::Any));
         let mut lines = headers(&[(IF_NONE_MATCH, "\"a\"")]);
         lines.append(IF_NONE_MATCH, "\"b\"".parse().unwrap());
         assert_eq!(
             Precondition::of(&lines),
-            Precondition::IfNoneMatch(Tags::OneOf(vec!["a".into(), "b".into()]))
+            Precondition::IfNoneMatch(ETagList::OneOf(vec!["a".into(), "b".into()]))
         );
     }
 
     #[test]
     fn each_condition_gives_its_verdict_for_each_state() {
-        let tag = Tags::OneOf(vec!["e".into()]);
+        let tag = ETagList::OneOf(vec!["e".into()]);
         for (condition, same, other, missing) in [
             (Precondition::None, Verdict::Holds, Verdict::Holds, Verdict::Holds),
             (Precondition::IfMatch(tag.clone()), Verdict::Holds, Verdict::Failed, Verdict::Failed),
-            (Precondition::IfMatch(Tags::Any), Verdict::Holds, Verdict::Holds, Verdict::Failed),
-            (Precondition::IfNoneMatch(Tags::Any), Verdict::Unchanged, Verdict::Unchanged, Verdict::Holds),
+            (Precondition::IfMatch(ETagList::Any), Verdict::Holds, Verdict::Holds, Verdict::Failed),
+            (
+                Precondition::IfNoneMatch(ETagList::Any),
+                Verdict::Unchanged,
+                Verdict::Unchanged,
+                Verdict::Holds,
+            ),
             (Precondition::IfNoneMatch(tag), Verdict::Unchanged, Verdict::Holds, Verdict::Holds),
         ] {
             let found = [Some("e"), Some("x"), None].map(|current| condition.evaluate(current));
@@ -169,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_field_panics(line in prop::collection::vec(any::<u8>(), 0..24), near in "[W/\"*a, ]{0,16}") {
-            let _tags = (Tags::parse(&line), Tags::parse(near.as_bytes()));
+            let _tags = (ETagList::parse(&line), ETagList::parse(near.as_bytes()));
         }
     }
 }

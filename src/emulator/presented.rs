@@ -18,7 +18,7 @@ use crate::profile::app_configuration::select::Selection;
 
 /// An authenticated request with a known api-version.
 #[derive(Debug)]
-pub struct Presented<'a> {
+pub struct ApiRequest<'a> {
     /// The method.
     pub method: &'a Method,
     /// The path as on the request line.
@@ -47,7 +47,7 @@ pub struct Presented<'a> {
     pub tagged_304: bool,
 }
 
-impl Presented<'_> {
+impl ApiRequest<'_> {
     /// The `Content-Type` of an answer to this request.
     #[must_use]
     pub fn content_type(&self, media_type: MediaType) -> &'static str {

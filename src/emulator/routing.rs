@@ -11,8 +11,8 @@ use super::endpoints::list::with_links;
 use super::endpoints::snapshots::Provisioning;
 use super::endpoints::{key_value, list, names, operations, revisions, snapshots};
 use super::history::View;
-use super::precondition::{Precondition, Tags};
-use super::presented::Presented;
+use super::precondition::{ETagList, Precondition};
+use super::presented::ApiRequest;
 use super::problem::Problem;
 use crate::clock::Timestamp;
 use crate::headers::http_date;
@@ -53,7 +53,7 @@ pub(super) fn present<'a>(
     now: Timestamp,
     page_size: usize,
     tagged_304: bool,
-) -> Result<(Presented<'a>, Resource), Problem> {
+) -> Result<(ApiRequest<'a>, Resource), Problem> {
     let (path, raw_query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
     let query = Query::parse(raw_query)?;
     let version = ApiVersion::from_values(query.all("api-version"))?;
@@ -71,7 +71,7 @@ pub(super) fn present<'a>(
             Problem::invalid("Accept-Datetime", "Not a date; send an HTTP date or RFC 3339")
         })?),
     };
-    let presented = Presented {
+    let presented = ApiRequest {
         method: &parts.method,
         path,
         raw_query,
@@ -91,7 +91,7 @@ pub(super) fn present<'a>(
 
 /// Answers a GET or HEAD from the state.
 pub(super) fn read(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     resource: Resource,
 ) -> Result<Answer, Problem> {
@@ -125,7 +125,7 @@ pub(super) fn read(
 
 /// Adds the fields of an answer from the past. If the date is in the future, the answer shows the present and is
 /// unchanged.
-fn travelled(request: &Presented<'_>, answer: Answer, before: Timestamp) -> Answer {
+fn travelled(request: &ApiRequest<'_>, answer: Answer, before: Timestamp) -> Answer {
     if before > request.now {
         return answer;
     }
@@ -136,7 +136,7 @@ fn travelled(request: &Presented<'_>, answer: Answer, before: Timestamp) -> Answ
 
 /// Makes a write and answers it.
 pub(super) fn write(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &mut ConfigurationStore,
     resource: Resource,
     switches: Switches,
@@ -153,7 +153,7 @@ pub(super) fn write(
     let (id, write) =
         key_value::parse_write(request, &key, label.as_deref(), is_lock, switches.require_if_match)?;
     // With `If-Match: *` the documentation of the service promises a write without any check.
-    let unchecked = switches.require_if_match && request.precondition == Precondition::IfMatch(Tags::Any);
+    let unchecked = switches.require_if_match && request.precondition == Precondition::IfMatch(ETagList::Any);
     let precondition = if unchecked { &Precondition::None } else { &request.precondition };
     let written = store.write(&id, write, precondition, request.now)?;
     Ok(key_value::written(request, &written))

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::admin::Admin;
-use super::change::{Change, ChangeRecorder, RecordError};
+use super::admin::AdminPort;
+use super::change::{ChangeRecorder, RecordError, StateChange};
 use super::counts::Counts;
 use super::events::EventSource;
 use super::events::delivery::Delivery;
@@ -80,7 +80,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 pub struct Running {
     service: Service,
     listeners: Vec<TcpListener>,
-    admin: Admin,
+    admin: AdminPort,
     admin_listener: TcpListener,
     // Dropped with the emulator: events that are not delivered by then are lost.
     _delivery: Option<AbortOnDropHandle<()>>,
@@ -160,7 +160,11 @@ impl Running {
         Ok(Self {
             service: Service::new(emulator, Arc::clone(&faults), Arc::clone(&counts), clock),
             listeners,
-            admin: Admin { counts, faults, confirmation: options.events.is_some().then_some(confirmation) },
+            admin: AdminPort {
+                counts,
+                faults,
+                confirmation: options.events.is_some().then_some(confirmation),
+            },
             admin_listener,
             _delivery: delivery,
         })
@@ -242,7 +246,7 @@ fn sources(loopback_only: bool) -> AllowedSources {
 
 fn deliver(delivery: Delivery, emulator: &Emulator, journal: Option<Arc<Journal>>) -> AbortOnDropHandle<()> {
     let (changes, emulator) = (emulator.subscribe(), emulator.clone());
-    let token_of = move |change: Arc<Change>| {
+    let token_of = move |change: Arc<StateChange>| {
         let (emulator, journal) = (emulator.clone(), journal.clone());
         async move {
             // A change that a crash can still undo must not be announced.

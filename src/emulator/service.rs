@@ -114,13 +114,13 @@ async fn held<B: Body>(body: B) -> Bytes {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::emulator::Settings;
+    use crate::emulator::EmulatorSettings;
     use crate::emulator::faults::document::PlanDocument;
     use crate::emulator::journal::{Journal, JournalOptions};
 
     fn service(rules: &[&str], journal: Option<Arc<Journal>>) -> Service {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_000_000));
-        let emulator = Emulator::new(Settings::default(), clock.clone(), 1);
+        let emulator = Emulator::new(EmulatorSettings::default(), clock.clone(), 1);
         if let Some(journal) = journal {
             emulator.set_recorder(journal);
         }

@@ -6,12 +6,12 @@ use super::authentication::Permission;
 use super::drift::DEFAULT_RATE_PER_SECOND;
 use super::page::PAGE_SIZE;
 use super::tokens::TokenMode;
-use crate::headers::access_key::{AccessKey, Secret};
+use crate::headers::access_key::{AccessKey, SecretBytes};
 
 /// The settings of an emulator. By default changes are visible at once, no credential is needed, and sequence numbers
 /// rise without a write, like those of the real service.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct EmulatorSettings {
     /// The number of replicas that answer requests.
     pub replicas: usize,
     /// The time within which every replica shows a change; zero makes changes visible at once.
@@ -37,10 +37,10 @@ pub struct Settings {
     /// The access keys that are accepted.
     pub access_keys: Vec<(AccessKey, Permission)>,
     /// The bearer tokens that are accepted. Without these and access keys every request is allowed.
-    pub bearer_tokens: Vec<(Secret, Permission)>,
+    pub bearer_tokens: Vec<(SecretBytes, Permission)>,
 }
 
-impl Default for Settings {
+impl Default for EmulatorSettings {
     fn default() -> Self {
         Self {
             replicas: 1,

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::local_keys::{KeyPermissions, LocalKeys};
 use crate::clock::Timestamp;
-use crate::config::{self, Secret};
+use crate::config::{self, SecretString};
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 use crate::credentials::watched_file::{FileError, WatchedFile};
 use crate::error::{RefusalReason, Refused};
@@ -37,7 +37,7 @@ pub struct Callers {
 
 #[derive(Debug)]
 struct Bearer {
-    token: WatchedFile<Secret>,
+    token: WatchedFile<SecretString>,
     field: HeaderName,
 }
 
@@ -58,7 +58,10 @@ impl Callers {
     ///
     /// # Errors
     /// [`CallersError`] if a file cannot be used.
-    pub fn new(listener: &config::Listener, absent_token: Absent) -> Result<Option<Self>, CallersError> {
+    pub fn new(
+        listener: &config::ListenerSettings,
+        absent_token: Absent,
+    ) -> Result<Option<Self>, CallersError> {
         if !listener.requires_credential() {
             return Ok(None);
         }

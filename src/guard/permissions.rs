@@ -24,7 +24,7 @@ pub struct Permissions {
 impl Permissions {
     /// The allow-lists of the configuration.
     #[must_use]
-    pub fn new(upstream: &config::Upstream) -> Self {
+    pub fn new(upstream: &config::UpstreamSettings) -> Self {
         Self {
             read_only: upstream.read_only,
             methods: upstream.allowed_methods.clone(),

@@ -26,9 +26,9 @@ pub enum AccessKeyError {
 
 /// Secret bytes: printed as `***`, overwritten with zeros when dropped.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
-impl Secret {
+impl SecretBytes {
     /// Takes ownership of secret bytes.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
@@ -51,7 +51,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Secret {
 #[derive(Debug, Clone)]
 pub struct AccessKey {
     id: String,
-    secret: Secret,
+    secret: SecretBytes,
 }
 
 impl AccessKey {
@@ -69,7 +69,7 @@ impl AccessKey {
     ///
     /// # Errors
     /// [`AccessKeyError::Id`] when the `Authorization` field could not carry the id.
-    pub fn new(id: impl Into<String>, secret: Secret) -> Result<Self, AccessKeyError> {
+    pub fn new(id: impl Into<String>, secret: SecretBytes) -> Result<Self, AccessKeyError> {
         let id = id.into();
         let carried = |byte: u8| byte.is_ascii_graphic() && byte != b'&' && byte != b',';
         if id.is_empty() || !id.bytes().all(carried) {
@@ -151,7 +151,7 @@ impl std::str::FromStr for AccessKey {
     /// separates.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (id, secret) = text.trim_ascii().rsplit_once(':').ok_or(AccessKeyError::NoSeparator)?;
-        Self::new(id, Secret::from_base64(secret)?)
+        Self::new(id, SecretBytes::from_base64(secret)?)
     }
 }
 

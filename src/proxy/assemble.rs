@@ -29,8 +29,8 @@ use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
 use crate::upstream::Upstream;
-use crate::upstream::settings::Settings;
-use crate::upstream::state::{State, Surroundings};
+use crate::upstream::settings::ResolvedSettings;
+use crate::upstream::state::{Surroundings, UpstreamState};
 
 /// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub enum AssembleError {
 }
 
 /// How connections to an upstream are opened.
-pub type DialFactory = dyn Fn(&config::Upstream) -> Arc<dyn Dial>;
+pub type DialFactory = dyn Fn(&config::UpstreamSettings) -> Arc<dyn Dial>;
 
 /// What the world around the proxy is: real by default, handed in by tests.
 pub struct Environment<'a> {
@@ -123,7 +123,7 @@ pub fn destinations(
 }
 
 fn destination(
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamSettings,
     store: &Arc<dyn Store>,
     pseudonym: &Pseudonym,
     metrics: OriginCounters,
@@ -151,13 +151,13 @@ fn destination(
     };
     let credential = credential(upstream, metrics.clone(), environment.clock.clone())?;
     let rules = upstream.caching_rules();
-    let state = State::new(
+    let state = UpstreamState::new(
         Surroundings { store: Arc::clone(store), metrics, clock: environment.clock.clone() },
         environment.clauses,
         Partitions::new(random_key()),
         Recognition::new(upstream.is_generic_by_default()),
     );
-    let settings = Settings {
+    let settings = ResolvedSettings {
         name: name(),
         client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),
         profile: profile(upstream, environment.clauses),
@@ -200,7 +200,7 @@ fn without_default_port(scheme: &Scheme, authority: &Authority) -> Authority {
     }
 }
 
-fn origin(upstream: &config::Upstream) -> Uri {
+fn origin(upstream: &config::UpstreamSettings) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = upstream.url.scheme().cloned();
     parts.authority = upstream.url.authority().cloned();
@@ -208,7 +208,7 @@ fn origin(upstream: &config::Upstream) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
+fn profile(upstream: &config::UpstreamSettings, clauses: Clauses) -> Arc<dyn Profile> {
     match upstream.profile() {
         ProfileKind::AppConfiguration => {
             let profile = AppConfiguration::new(upstream.forwarded_request_fields.clone());
@@ -225,7 +225,7 @@ fn profile(upstream: &config::Upstream, clauses: Clauses) -> Arc<dyn Profile> {
 }
 
 fn credential(
-    upstream: &config::Upstream,
+    upstream: &config::UpstreamSettings,
     metrics: OriginCounters,
     clock: Clock,
 ) -> Result<Arc<dyn Credential>, AssembleError> {

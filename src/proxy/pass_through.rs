@@ -19,7 +19,7 @@ use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
 use crate::stored_response::CacheKey;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::transport::caller_body::read_or_stream;
 use crate::upstream::pass_through::PassedRequest;
 use crate::upstream::unknown_tokens::ResolvedTokens;
@@ -65,7 +65,7 @@ impl Proxy {
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
-        if let Presented::Unknown(_) = to.upstream.session().requirement(&fields) {
+        if let PresentedTokens::Unknown(_) = to.upstream.session().requirement(&fields) {
             match Box::pin(to.upstream.resolve_tokens(&fields, &method, &target, None, rules)).await {
                 ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
                 ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
@@ -115,8 +115,8 @@ impl Proxy {
             limits.buffered_bytes = limits.limit_bytes;
         }
         let unknown_tokens = match to.upstream.session().requirement(&fields) {
-            Presented::Unknown(values) => values,
-            Presented::Known { .. } => Vec::new(),
+            PresentedTokens::Unknown(values) => values,
+            PresentedTokens::Known { .. } => Vec::new(),
         };
         let body = read_or_stream(body, limits).await?;
         let body_deadline = limits.deadline;

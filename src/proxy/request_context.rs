@@ -11,7 +11,7 @@ use crate::config::CachingRules;
 use crate::credentials::partition::Identity;
 use crate::identify::{self, Identified};
 use crate::presented_request::PresentedRequest;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::upstream::retrieval::Retrieval;
 
@@ -23,7 +23,7 @@ pub(super) struct RequestContext {
     /// The rules of its route.
     pub(super) rules: Arc<CachingRules>,
     /// What its caller's sync tokens demand.
-    pub(super) presented: Presented,
+    pub(super) presented: PresentedTokens,
     /// Its caller has proved that it may see what is stored.
     pub(super) proven: bool,
 }
@@ -68,8 +68,8 @@ impl Destination {
         &'a self,
         rules: &'a CachingRules,
         identity: &'a Identity,
-    ) -> identify::Destination<'a> {
-        identify::Destination {
+    ) -> identify::CachingScope<'a> {
+        identify::CachingScope {
             upstream: self.upstream.name(),
             origin: &self.origin,
             partition: &identity.partition,

@@ -27,10 +27,10 @@ use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::stored_response::{CacheKey, StoredResponse};
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::upstream::pass_through::PassedAnswer;
-use crate::upstream::result::{Failure, UnsharedAnswer};
+use crate::upstream::result::{UnsharedAnswer, UpstreamFailure};
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
@@ -167,7 +167,7 @@ impl Proxy {
         let now = self.clock.now();
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
-            let verdict = upstream.verdict_of_key(key, stored.covers, &Presented::NOTHING, &item.rules);
+            let verdict = upstream.verdict_of_key(key, stored.covers, &PresentedTokens::NOTHING, &item.rules);
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };
@@ -181,7 +181,7 @@ impl Proxy {
             request: Arc::new(list.request.as_validation()),
             target: list.target.clone(),
             rules: Arc::clone(&list.rules),
-            presented: Presented::NOTHING,
+            presented: PresentedTokens::NOTHING,
             proven: true,
         })
     }
@@ -191,7 +191,7 @@ impl Proxy {
         &self,
         to: &Destination,
         context: RequestContext,
-        failure: Failure,
+        failure: UpstreamFailure,
         reason: Option<ForwardReason>,
     ) -> Result<Outcome, ProxyError> {
         let stored = to.upstream.stored(&context.request).filter(|_| context.proven);

@@ -21,7 +21,7 @@ pub const ID_IDLE_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// What the tokens that a caller presented demand of a stored response (rule 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presented {
+pub enum PresentedTokens {
     /// Every value is known: a response that covers this version of `newest` includes them all.
     Known {
         /// The least version of `newest` that includes every presented value.
@@ -31,7 +31,7 @@ pub enum Presented {
     Unknown(Vec<PresentedToken>),
 }
 
-impl Presented {
+impl PresentedTokens {
     /// No value was presented.
     pub const NOTHING: Self = Self::Known { required_version: 0 };
 }
@@ -133,7 +133,7 @@ impl Aggregate {
 
     /// What the presented tokens demand.
     #[must_use]
-    pub fn requirement(&self, presented: Vec<PresentedToken>) -> Presented {
+    pub fn requirement(&self, presented: Vec<PresentedToken>) -> PresentedTokens {
         let mut required_version = 0;
         let mut unknown = Vec::new();
         for token in presented {
@@ -144,7 +144,11 @@ impl Aggregate {
                 None => unknown.push(token),
             }
         }
-        if unknown.is_empty() { Presented::Known { required_version } } else { Presented::Unknown(unknown) }
+        if unknown.is_empty() {
+            PresentedTokens::Known { required_version }
+        } else {
+            PresentedTokens::Unknown(unknown)
+        }
     }
 
     /// `newest` as the one field line of a request; a caller's unknown values take the place of ours for their ids, because how

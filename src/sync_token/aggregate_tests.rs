@@ -10,8 +10,8 @@ fn presented(id: &str, value: &str) -> PresentedToken {
     PresentedToken::new(id, value).expect("a well-formed token")
 }
 
-fn known(required_version: u64) -> Presented {
-    Presented::Known { required_version }
+fn known(required_version: u64) -> PresentedTokens {
+    PresentedTokens::Known { required_version }
 }
 
 fn observed(tokens: &[SyncToken]) -> Aggregate {
@@ -62,7 +62,7 @@ fn a_value_that_passed_through_demands_what_includes_it() {
     aggregate.observe(&[token("a", "late", 3)], NOW);
     let requirement = |value| aggregate.requirement(vec![presented("a", value)]);
     assert_eq!([requirement("one"), requirement("two"), requirement("late")], [known(1), known(2), known(1)]);
-    assert_eq!(requirement("forged"), Presented::Unknown(vec![presented("a", "forged")]));
+    assert_eq!(requirement("forged"), PresentedTokens::Unknown(vec![presented("a", "forged")]));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_value_whose_id_is_not_answered_stays_unknown() {
     let mut aggregate = observed(&[token("a", "one", 5)]);
     let theirs = [presented("b", "elsewhere")];
     aggregate.learn(&theirs, &[token("a", "two", 7)], NOW);
-    assert_eq!(aggregate.requirement(theirs.to_vec()), Presented::Unknown(theirs.to_vec()));
+    assert_eq!(aggregate.requirement(theirs.to_vec()), PresentedTokens::Unknown(theirs.to_vec()));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn ids_unseen_for_an_hour_are_dropped() {
     assert!(aggregate.observe(&[token("id0", "w", 2)], later));
     assert!(!aggregate.overflowed());
     assert_eq!(aggregate.request_line(&[]), "id0=w");
-    assert!(matches!(aggregate.requirement(vec![presented("id1", "v")]), Presented::Unknown(_)));
+    assert!(matches!(aggregate.requirement(vec![presented("id1", "v")]), PresentedTokens::Unknown(_)));
     let before = aggregate.version();
     aggregate.observe(&[token("id1", "v", 1)], later);
     aggregate.require(&[token("id1", "v", 1)]);
@@ -140,7 +140,7 @@ fn a_reset_forgets_everything_but_never_repeats_a_version() {
     assert_eq!((aggregate.version(), aggregate.required_version()), (2, 2), "no older coverage holds");
     assert_eq!(aggregate.response_line(&[]), "");
     assert!(aggregate.observe(&[token("a", "restored", 2)], NOW), "a restored store may count lower");
-    assert!(matches!(aggregate.requirement(vec![presented("a", "one")]), Presented::Unknown(_)));
+    assert!(matches!(aggregate.requirement(vec![presented("a", "one")]), PresentedTokens::Unknown(_)));
 }
 
 #[test]

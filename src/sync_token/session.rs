@@ -1,7 +1,7 @@
 //! All local callers as one session towards one upstream endpoint: tokens, revelations and the write log behind one lock, with
 //! what the hot path needs mirrored in atomics. The module above states the rules.
 //!
-//! Invariant: news from upstream are recorded here BEFORE the answer that brings them is passed on, and the [`Snapshot`] of a
+//! Invariant: news from upstream are recorded here BEFORE the answer that brings them is passed on, and the [`SessionSnapshot`] of a
 //! request is taken here before its first byte goes upstream. Both happen under the lock, so a snapshot is a consistent cut.
 //!
 //! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
@@ -41,7 +41,7 @@ const MAX_OWN_TAGS: usize = 4096;
 
 /// What a request takes along upstream, and what its answer will cover.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct SessionSnapshot {
     /// What the answer will be known to include.
     pub covers: Coverage,
     /// The one `Sync-Token` line to send; `None` while the origin has never sent a token.
@@ -63,7 +63,7 @@ pub struct Received {
 #[derive(Debug)]
 pub struct Session<F> {
     clauses: Clauses,
-    state: Mutex<State<F>>,
+    state: Mutex<SessionState<F>>,
     required_version: AtomicU64,
     /// Everything sent at or before this position lacks a change that tokens do not tell of.
     required_order: AtomicU64,
@@ -80,7 +80,7 @@ pub struct Session<F> {
 }
 
 #[derive(Debug)]
-struct State<F> {
+struct SessionState<F> {
     aggregate: Aggregate,
     writes: WriteLog<F>,
     sent_order: u64,
@@ -107,7 +107,7 @@ impl<F> Session<F> {
     pub fn new(clauses: Clauses) -> Self {
         Self {
             clauses,
-            state: Mutex::new(State {
+            state: Mutex::new(SessionState {
                 aggregate: Aggregate::default(),
                 writes: WriteLog::default(),
                 sent_order: 0,
@@ -243,7 +243,7 @@ impl<F> Session<F> {
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
     /// the two steps in which they are learned; the answer to that step must not be stored.
     #[must_use]
-    pub fn snapshot(&self, in_place_of_ours: &[PresentedToken]) -> Snapshot {
+    pub fn snapshot(&self, in_place_of_ours: &[PresentedToken]) -> SessionSnapshot {
         let mut state = self.lock();
         state.sent_order += 1;
         let closed_position = state.writes.closed_position();
@@ -261,7 +261,7 @@ impl<F> Session<F> {
         } else {
             lines::line(state.aggregate.request_line(in_place_of_ours))
         };
-        Snapshot { covers, sync_token, sent_newest }
+        SessionSnapshot { covers, sync_token, sent_newest }
     }
 
     /// Forgets everything that tokens told: a store restored from a backup may count lower. Coverage taken before never
@@ -278,7 +278,7 @@ impl<F> Session<F> {
         self.publish(&state);
     }
 
-    fn publish(&self, state: &State<F>) {
+    fn publish(&self, state: &SessionState<F>) {
         let aggregate = &state.aggregate;
         self.lines.store(std::sync::Arc::new(Lines::of(aggregate)));
         let overflowed = aggregate.overflowed();
@@ -293,7 +293,7 @@ impl<F> Session<F> {
         self.latest_revelation.store(latest, Ordering::SeqCst);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<F>> {
+    fn lock(&self) -> MutexGuard<'_, SessionState<F>> {
         // Nothing under this lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

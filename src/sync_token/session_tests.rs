@@ -1,5 +1,5 @@
 use super::*;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::write_log::IndexLookUp;
@@ -23,7 +23,7 @@ const CHANGED: CoverageVerdict = CoverageVerdict::Unverified(UncoveredReason::Ch
 const COVERED: CoverageVerdict = CoverageVerdict::Covered;
 
 /// What the answer to the request with this snapshot brings.
-fn receive(session: &Session<&'static str>, snapshot: &Snapshot, line: &str) -> Received {
+fn receive(session: &Session<&'static str>, snapshot: &SessionSnapshot, line: &str) -> Received {
     Received { tokens: session.observe(snapshot.covers, &fields(line), NOW), origin_time: Some(NOW) }
 }
 
@@ -141,13 +141,13 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
         session.observe(session.snapshot(&[]).covers, &fields, NOW);
         let one = |covers| {
             let look_up = || IndexLookUp::Any(1);
-            session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(1), look_up, |_| false)
+            session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(1), look_up, |_| false)
         };
         let other = |covers| {
             let look_up = || IndexLookUp::Any(2);
-            session.verdict(covers, &Presented::NOTHING, OrderScope::Resource(2), look_up, |_| false)
+            session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(2), look_up, |_| false)
         };
-        let reveal = |snapshot: &Snapshot| {
+        let reveal = |snapshot: &SessionSnapshot| {
             let received = Received { tokens: tokens_of(&fields), origin_time: None };
             session.reveal(snapshot, &received, Revelation::Raises, OrderScope::Resource(1))
         };
@@ -279,8 +279,8 @@ fn an_answer_that_was_under_way_at_a_reset_tells_nothing() {
     assert!(session.observe(under_way, &fields("a=before;sn=9"), NOW).is_empty());
     assert!(!session.learn(under_way, &learning, &fields("a=before;sn=9"), NOW));
     assert_eq!((session.response_line(), session.snapshot(&[]).sync_token), (None, None));
-    assert!(matches!(session.requirement(&fields("a=before")), Presented::Unknown(_)));
-    assert!(matches!(session.requirement(&fields("a=elsewhere")), Presented::Unknown(_)));
+    assert!(matches!(session.requirement(&fields("a=before")), PresentedTokens::Unknown(_)));
+    assert!(matches!(session.requirement(&fields("a=elsewhere")), PresentedTokens::Unknown(_)));
     let covers = session.snapshot(&[]).covers;
     session.observe(covers, &fields("a=after;sn=2"), NOW);
     assert!(session.learn(covers, &learning, &fields("a=after;sn=2"), NOW));

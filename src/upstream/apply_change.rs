@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::result::{Failure, LeaderResult, SharedResponse, SharedResult, UnsharedAnswer};
+use super::result::{LeaderResult, SharedResponse, SharedResult, UnsharedAnswer, UpstreamFailure};
 use super::retrieval::{Answered, Retrieval};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
@@ -19,7 +19,7 @@ use crate::decide::stored_fields::withheld_fields;
 use crate::decide::{ResponseHead, Unreachable};
 use crate::error::ProxyError;
 use crate::stored_response::StoredResponse;
-use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
 
 /// How long a body may take to be read whole before it is streamed through instead of stored.
@@ -28,7 +28,7 @@ pub(super) const STORING_TIME_LIMIT: Duration = Duration::from_secs(30);
 /// What an answer tells the session, with the snapshot of its request.
 #[derive(Clone, Copy)]
 struct Observation<'a> {
-    snapshot: &'a Snapshot,
+    snapshot: &'a SessionSnapshot,
     received: &'a Received,
 }
 
@@ -38,7 +38,7 @@ impl Retrieval {
         change: Change,
         in_hand: Option<Arc<StoredResponse>>,
         answered: Answered,
-        snapshot: &Snapshot,
+        snapshot: &SessionSnapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
         let Answered { head, received, body, .. } = answered;
@@ -124,7 +124,10 @@ impl Retrieval {
                 let upstream = self.upstream.settings.client.authority().to_string();
                 let deadline = self.upstream.settings.client.limits().body_stall_deadline;
                 let error = ProxyError::BodyTimeout { upstream, deadline };
-                LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::TimedOut, error }))
+                LeaderResult::Shared(SharedResult::Failed(UpstreamFailure {
+                    why: Unreachable::TimedOut,
+                    error,
+                }))
             }
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
             WholeBody::Abandoned => LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
@@ -159,7 +162,7 @@ impl Retrieval {
         }
     }
 
-    fn failure(&self, why: Unreachable, head: &ResponseHead) -> Failure {
+    fn failure(&self, why: Unreachable, head: &ResponseHead) -> UpstreamFailure {
         let upstream = &self.upstream;
         let error = match upstream.pause(&self.request.fields, Held::Reads, upstream.state.clock.now()) {
             Some(Pause { remaining, .. }) if why == Unreachable::Throttled => {
@@ -170,7 +173,7 @@ impl Retrieval {
                 cause: format!("it answered {}", head.status).into(),
             },
         };
-        Failure { why, error }
+        UpstreamFailure { why, error }
     }
 
     fn put(
@@ -207,7 +210,7 @@ impl Retrieval {
     fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeaderResult {
         let upstream = self.upstream.settings.client.authority().to_string();
         let error = ProxyError::BrokenAnswer { upstream, cause };
-        LeaderResult::Shared(SharedResult::Failed(Failure { why: Unreachable::Broken, error }))
+        LeaderResult::Shared(SharedResult::Failed(UpstreamFailure { why: Unreachable::Broken, error }))
     }
 }
 

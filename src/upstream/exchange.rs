@@ -4,7 +4,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
-use super::result::Failure;
+use super::result::UpstreamFailure;
 use super::{Upstream, shown};
 use crate::body::FlowingBody;
 use crate::clock::Timestamp;
@@ -13,7 +13,7 @@ use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::metrics::OriginOutcome;
 use crate::sync_token::coverage::Coverage;
-use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::sync_token::token::SyncToken;
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::Outgoing;
@@ -33,13 +33,13 @@ impl Upstream {
     /// was taken for this request, and its tokens are among the fields.
     ///
     /// # Errors
-    /// [`Failure`] when there is no answer.
+    /// [`UpstreamFailure`] when there is no answer.
     pub async fn send(
         &self,
         mut outgoing: Outgoing,
         target: &PathAndQuery,
-        snapshot: &Snapshot,
-    ) -> Result<(Response<AnswerBody>, Received), Failure> {
+        snapshot: &SessionSnapshot,
+    ) -> Result<(Response<AnswerBody>, Received), UpstreamFailure> {
         let identity = self.throttled_identity(&outgoing.fields);
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
@@ -53,7 +53,7 @@ impl Upstream {
             now: self.state.clock.now(),
         };
         self.settings.credential.authorize(unsigned, &mut outgoing.fields).await.map_err(|error| {
-            Failure {
+            UpstreamFailure {
                 why: Unreachable::Connect,
                 error: ProxyError::Credential {
                     upstream: self.settings.client.authority().to_string(),
@@ -65,7 +65,7 @@ impl Upstream {
         let exchanged = self.settings.client.exchange(outgoing).await;
         let now = self.state.clock.now();
         self.state.metrics.asked(outcome(&exchanged), now.since(sent));
-        let mut response = exchanged.map_err(Failure::from)?.map(|incoming| self.body(incoming));
+        let mut response = exchanged.map_err(UpstreamFailure::from)?.map(|incoming| self.body(incoming));
         let tokens = self.observe(snapshot.covers, response.headers(), now);
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         self.settings.credential.observe_answer(response.status(), response.headers(), now);

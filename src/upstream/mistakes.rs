@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::resource_order::OrderScope;
-use crate::sync_token::session::{Received, Revelation, Snapshot};
+use crate::sync_token::session::{Received, Revelation, SessionSnapshot};
 
 /// How late news is recorded that is recorded too late.
 const LATE: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ impl Upstream {
     /// `news_before_answer`: an answer is passed on before the change that it shows is recorded.
     pub(super) fn reveal_late(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &SessionSnapshot,
         received: &Received,
         revelation: Revelation,
         scope: OrderScope,

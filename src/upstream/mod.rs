@@ -1,4 +1,4 @@
-//! One upstream: what the configuration says of it ([`Settings`]), what was learned of it ([`State`]), and how it is asked.
+//! One upstream: what the configuration says of it ([`ResolvedSettings`]), what was learned of it ([`UpstreamState`]), and how it is asked.
 //!
 //! The two are apart so that the settings can be replaced while the sidecar runs: a second [`Upstream`] over the same state goes
 //! on where the first was. Nothing in the state depends on a setting.
@@ -34,24 +34,24 @@ use crate::credentials::Credential;
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Footprint, Profile};
 use crate::stored_response::CacheKey;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::Session;
 use crate::sync_token::write_log::IndexLookUp;
-use settings::Settings;
-use state::State;
+use settings::ResolvedSettings;
+use state::UpstreamState;
 
 /// One upstream. What is stored for it begins with its name, and nothing else of it is shared with another.
 pub struct Upstream {
-    settings: Settings,
-    state: Arc<State>,
+    settings: ResolvedSettings,
+    state: Arc<UpstreamState>,
 }
 
 impl Upstream {
     /// The upstream of these settings, which goes on with this state.
     #[must_use]
-    pub const fn new(settings: Settings, state: Arc<State>) -> Self {
+    pub const fn new(settings: ResolvedSettings, state: Arc<UpstreamState>) -> Self {
         Self { settings, state }
     }
 
@@ -97,7 +97,7 @@ impl Upstream {
         &self,
         request: &PresentedRequest,
         covers: Coverage,
-        presented: &Presented,
+        presented: &PresentedTokens,
         rules: &CachingRules,
     ) -> CoverageVerdict {
         self.verdict_of_key(&request.key, covers, presented, rules)
@@ -109,7 +109,7 @@ impl Upstream {
         &self,
         key: &CacheKey,
         covers: Coverage,
-        presented: &Presented,
+        presented: &PresentedTokens,
         rules: &CachingRules,
     ) -> CoverageVerdict {
         let (profile, target) = (&*self.settings.profile, key.canonical_target());

@@ -62,6 +62,10 @@ fn passes(name: &HeaderName, profile: &dyn Profile, own: &SidecarFields) -> bool
     if name == AUTHORIZATION {
         return own.callers_authorization;
     }
+    // Members of others, under every profile: without them no sidecar of a loop but the last would know that it is in one.
+    if name == VIA {
+        return true;
+    }
     // Parts of a caller's own signature: without it they mean nothing, and the sidecar's credential makes its own.
     if SIGNED.contains(name) && !own.callers_authorization {
         return false;
@@ -83,6 +87,22 @@ mod tests {
     use crate::config::caching::Sharing;
     use crate::profile::app_configuration::AppConfiguration;
     use crate::profile::generic::Generic;
+
+    #[test]
+    fn via_keeps_the_members_of_others_under_every_profile() {
+        let fields = HeaderMap::from_iter([(VIA, HeaderValue::from_static("1.1 first"))]);
+        let generic = Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, Vec::new());
+        let profiles: [&dyn Profile; 2] = [&generic, &AppConfiguration::new(Vec::new())];
+        for profile in profiles {
+            let own = SidecarFields {
+                via: Some(HeaderValue::from_static("1.1 second")),
+                ..SidecarFields::default()
+            };
+            let outgoing = outgoing_fields(&fields, profile, own);
+            let members: Vec<_> = outgoing.get_all(VIA).iter().collect();
+            assert_eq!(members, ["1.1 first", "1.1 second"], "{}", profile.name());
+        }
+    }
 
     const CREDENTIALS: [&str; 3] = ["authorization", "x-ms-date", "x-ms-content-sha256"];
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::Upstream;
 use super::apply_change::STORING_TIME_LIMIT;
 use super::outgoing::{SidecarFields, outgoing_fields};
-use super::result::Failure;
+use super::result::UpstreamFailure;
 use super::run_to_end::RunToEnd;
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
@@ -24,7 +24,7 @@ use crate::presented_request::PresentedRequest;
 use crate::profile::Footprint;
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
-use crate::sync_token::session::{Received, SYNC_TOKEN, Snapshot, WriteClosed, WriteOutcome};
+use crate::sync_token::session::{Received, SYNC_TOKEN, SessionSnapshot, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
 use crate::sync_token::write_log::WriteId;
 use crate::transport::answer_body::{WholeBody, read_whole, streaming};
@@ -66,7 +66,7 @@ pub struct PassedAnswer {
 /// An answer with what it says to the session.
 struct Exchanged {
     answer: PassedAnswer,
-    snapshot: Snapshot,
+    snapshot: SessionSnapshot,
     received: Received,
 }
 
@@ -74,12 +74,12 @@ impl Upstream {
     /// Passes a safe request on and its answer back; nothing is stored. What the answer shows is recorded first.
     ///
     /// # Errors
-    /// [`Failure`] when there is no answer.
+    /// [`UpstreamFailure`] when there is no answer.
     pub async fn forward(
         &self,
         forwarded: PassedRequest,
         rules: &CachingRules,
-    ) -> Result<PassedAnswer, Failure> {
+    ) -> Result<PassedAnswer, UpstreamFailure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
         let Exchanged { answer, snapshot, received } = self.exchange(forwarded).await?;
         if let Some((key, request_fields)) = shows {
@@ -91,7 +91,7 @@ impl Upstream {
         Ok(answer)
     }
 
-    async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, Failure> {
+    async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
         let snapshot = self.state.session.snapshot(&forwarded.unknown_tokens);
         let own = SidecarFields {
             conditions: None,
@@ -112,7 +112,7 @@ impl Upstream {
             self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
                 // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
                 match forwarded.body.failure.get() {
-                    Some(error) => Failure { why: failure.why, error: error.clone() },
+                    Some(error) => UpstreamFailure { why: failure.why, error: error.clone() },
                     None => failure,
                 }
             })?;
@@ -132,12 +132,12 @@ impl Upstream {
     /// without a token may tell of a write that is still open.
     ///
     /// # Errors
-    /// [`Failure`] when there is no answer.
+    /// [`UpstreamFailure`] when there is no answer.
     pub async fn forward_safe(
         &self,
         forwarded: PassedRequest,
         rules: &CachingRules,
-    ) -> Result<PassedAnswer, Failure> {
+    ) -> Result<PassedAnswer, UpstreamFailure> {
         let target =
             self.settings.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
         let target = target.map(std::borrow::Cow::into_owned).ok();
@@ -152,7 +152,7 @@ impl Upstream {
     /// from before its first byte until its answer has arrived, and closed before the answer is handed on.
     ///
     /// # Errors
-    /// [`Failure`] when there is no answer.
+    /// [`UpstreamFailure`] when there is no answer.
     ///
     /// `post` is the request as the cache sees it, where its answer may answer later retrievals: a 200 with explicit freshness and
     /// a `Content-Location` that names the target (RFC 9110 §9.3.3).
@@ -161,7 +161,7 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: Arc<CachingRules>,
         post: Option<PresentedRequest>,
-    ) -> Result<PassedAnswer, Failure> {
+    ) -> Result<PassedAnswer, UpstreamFailure> {
         if let Some(failure) = self.writes_throttled(&forwarded.fields) {
             return Err(failure);
         }
@@ -173,7 +173,7 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: &CachingRules,
         post: Option<PresentedRequest>,
-    ) -> Result<PassedAnswer, Failure> {
+    ) -> Result<PassedAnswer, UpstreamFailure> {
         let method = forwarded.method.clone();
         let footprint = self.settings.profile.footprint(&method, &forwarded.target);
         let own_target =
@@ -261,7 +261,7 @@ impl Upstream {
         write: WriteId,
         position: u64,
         rules: &CachingRules,
-    ) -> Result<PassedAnswer, Failure> {
+    ) -> Result<PassedAnswer, UpstreamFailure> {
         let PassedAnswer { head, body, covers, sync_token } = answer;
         let touches_same =
             |other: &Footprint| self.settings.profile.touches(other, post.key.canonical_target());
@@ -281,10 +281,13 @@ impl Upstream {
             WholeBody::Streams(body) => Ok(PassedAnswer { head, body, covers, sync_token }),
             WholeBody::Broken(error) => {
                 let upstream = self.settings.client.authority().to_string();
-                Err(Failure::from(ProxyError::BrokenAnswer { upstream, cause: error.to_string().into() }))
+                Err(UpstreamFailure::from(ProxyError::BrokenAnswer {
+                    upstream,
+                    cause: error.to_string().into(),
+                }))
             }
             WholeBody::Abandoned => {
-                Err(Failure::from(ProxyError::Internal { cause: "a body was abandoned".into() }))
+                Err(UpstreamFailure::from(ProxyError::Internal { cause: "a body was abandoned".into() }))
             }
         }
     }

@@ -21,7 +21,7 @@ pub enum SharedResult {
         may_pass: bool,
     },
     /// There is no answer.
-    Failed(Failure),
+    Failed(UpstreamFailure),
 }
 
 /// A response for all followers.
@@ -37,7 +37,7 @@ pub struct SharedResponse {
 
 /// Why there is no answer, for `decide::disconnected` and for the caller.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct UpstreamFailure {
     /// What kind of failure.
     pub why: Unreachable,
     /// What to tell the caller if nothing stored may answer.
@@ -88,7 +88,7 @@ impl UnsharedAnswer {
     }
 }
 
-impl From<ProxyError> for Failure {
+impl From<ProxyError> for UpstreamFailure {
     fn from(error: ProxyError) -> Self {
         let why = match &error {
             ProxyError::AnswerTimeout { .. }

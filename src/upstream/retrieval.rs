@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Upstream;
 use super::collapse::{Leader, Role};
 use super::outgoing::{SidecarFields, outgoing_fields};
-use super::result::{Failure, LeaderResult, SharedResult};
+use super::result::{LeaderResult, SharedResult, UpstreamFailure};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
@@ -22,9 +22,9 @@ use crate::decide::validation::{ConditionalFields, callers_own, validation};
 use crate::decide::{ResponseHead, SentRequest};
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::{CacheKey, StoredResponse};
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
-use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::Outgoing;
 
@@ -63,7 +63,7 @@ impl Upstream {
         &self,
         collapse_key: &CacheKey,
         satisfies: impl FnOnce(Coverage) -> bool,
-    ) -> (Role<SharedResult>, Option<Snapshot>) {
+    ) -> (Role<SharedResult>, Option<SessionSnapshot>) {
         let mut snapshot = None;
         let role = self.state.collapsing.join(collapse_key, satisfies, || {
             let taken = self.state.session.snapshot(&[]);
@@ -91,7 +91,7 @@ impl Retrieval {
     pub async fn run(
         self,
         mut leader: Leader<SharedResult>,
-        mut snapshot: Option<Snapshot>,
+        mut snapshot: Option<SessionSnapshot>,
         answer: oneshot::Sender<LeaderResult>,
     ) {
         leader
@@ -129,7 +129,11 @@ impl Retrieval {
     }
 
     /// Asks upstream and absorbs the answer. `given_up` resolves when no caller wants the body any more.
-    pub async fn ask(&self, mut snapshot: Snapshot, given_up: impl Future<Output = ()>) -> LeaderResult {
+    pub async fn ask(
+        &self,
+        mut snapshot: SessionSnapshot,
+        given_up: impl Future<Output = ()>,
+    ) -> LeaderResult {
         if self.upstream.settings.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
         }
@@ -156,8 +160,8 @@ impl Retrieval {
     async fn exchange(
         &self,
         in_hand: Option<&StoredResponse>,
-        snapshot: &Snapshot,
-    ) -> Result<Answered, Failure> {
+        snapshot: &SessionSnapshot,
+    ) -> Result<Answered, UpstreamFailure> {
         let upstream = &self.upstream;
         let mut sent = match in_hand {
             None if upstream.is_hit_for_miss(&self.request) => callers_own(&self.request),
@@ -196,7 +200,12 @@ impl Retrieval {
         if as_get { &Method::GET } else { &self.request.method }
     }
 
-    fn absorb(&self, answered: &Answered, in_hand: Option<&StoredResponse>, snapshot: &Snapshot) -> Change {
+    fn absorb(
+        &self,
+        answered: &Answered,
+        in_hand: Option<&StoredResponse>,
+        snapshot: &SessionSnapshot,
+    ) -> Change {
         let upstream = &self.upstream;
         let Answered { sent, head, .. } = answered;
         let covers = snapshot.covers;
@@ -211,7 +220,7 @@ impl Retrieval {
             covers,
         };
         let verdict = in_hand.map_or(CoverageVerdict::Covered, |stored| {
-            upstream.verdict(&self.request, stored.covers, &Presented::NOTHING, &self.rules)
+            upstream.verdict(&self.request, stored.covers, &PresentedTokens::NOTHING, &self.rules)
         });
         absorb(&asked, head, verdict, &self.rules, upstream.state.clock.now())
     }

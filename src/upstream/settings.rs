@@ -10,7 +10,7 @@ use crate::profile::Profile;
 use crate::transport::client::PooledClient;
 
 /// What the configuration says of one upstream, and what is made of it at once. A reload replaces all of it together.
-pub struct Settings {
+pub struct ResolvedSettings {
     /// Its name in the configuration. Its keys in the store begin with it.
     pub name: String,
     /// The pooled client.

@@ -10,13 +10,14 @@ use super::slot_table::SlotTable;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
 use crate::decide::shows_change::{
-    ChangeContext, ShownBefore, ShownState, is_same_state, outdates, shows_a_state, shows_change,
+    AppearedSince, ChangeContext, ShownBefore, ShownState, appearing, can_lack, lacks_what_appeared,
+    outdates, shows_a_state, shows_change,
 };
 use crate::headers::conditional::EntityTagCondition;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
 use crate::stored_response::{CacheKey, StoredResponse};
-use crate::sync_token::session::{Received, Snapshot};
+use crate::sync_token::session::{Received, SessionSnapshot};
 
 const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 
@@ -84,7 +85,7 @@ impl Upstream {
     pub fn record_shown(
         &self,
         shown: Shown<'_>,
-        snapshot: &Snapshot,
+        snapshot: &SessionSnapshot,
         received: &Received,
         rules: &CachingRules,
     ) -> u64 {
@@ -95,23 +96,34 @@ impl Upstream {
         }
         let stored = self.stored_for(shown.key, shown.request_fields);
         let target = shown.key.canonical_target();
-        let stored_items = match (shown.state.items, &stored) {
-            (Some(_), Some(stored)) => self.settings.profile.list_items(target, &stored.body),
-            _ => None,
+        let (state, profile) = (shown.state, &self.settings.profile);
+        let is_dated = profile.is_dated(target);
+        let appeared = match &stored {
+            Some(stored) if can_lack(&state, is_dated) => {
+                self.state.appearances.since(stored.covers.sent_order)
+            }
+            _ => Some(Vec::new()),
         };
+        let needs_items = state.items.is_some() || appeared.as_ref().is_none_or(|it| !it.is_empty());
+        let stored_items = stored
+            .as_ref()
+            .filter(|_| needs_items)
+            .and_then(|stored| profile.list_items(target, &stored.body));
         let held = stored
             .as_ref()
             .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
-        let state = shown.state;
         let was_last = self.state.last_shown.replace(shown.key, &state);
-        let is_dated = self.settings.profile.is_dated(target);
-        self.note_appearances(target, &state, held.as_ref());
+        for target in appearing(&state, held.as_ref(), target, is_dated) {
+            self.state.appearances.note(self.state.session.sent_order(), target);
+        }
+        let is_shown = |resource: &str| {
+            let resource = PathAndQuery::try_from(resource);
+            resource
+                .is_ok_and(|resource| profile.touches(&profile.footprint(&Method::PUT, &resource), target))
+        };
+        let appeared = AppearedSince { targets: appeared.as_deref(), is_shown: &is_shown };
         let before = match held {
-            Some(held)
-                if stored
-                    .as_ref()
-                    .is_some_and(|stored| self.lacks_what_was_shown(target, &state, stored, &held)) =>
-            {
+            Some(held) if lacks_what_appeared(&state, &held, target, is_dated, appeared) => {
                 ShownBefore::Nothing
             }
             Some(held) => ShownBefore::Stored(held),
@@ -151,58 +163,6 @@ impl Upstream {
             return self.reveal_late(snapshot, received, revelation, scope);
         }
         self.state.session.reveal(snapshot, received, revelation, scope).revelation
-    }
-
-    fn note_appearances(&self, target: &str, state: &ShownState<'_>, held: Option<&ShownState<'_>>) {
-        if !state.status.is_success() || held.is_some_and(|held| is_same_state(state, held)) {
-            return;
-        }
-        let sent_order = self.state.session.sent_order();
-        if self.settings.profile.is_dated(target) {
-            self.state.appearances.note(sent_order, target);
-        }
-        let before = held.and_then(|held| held.items).unwrap_or_default();
-        for item in state.items.unwrap_or_default() {
-            if !before.contains(item) {
-                self.state.appearances.note(sent_order, &item.canonical_target);
-            }
-        }
-    }
-
-    /// Whether an answer lacks something that was shown to exist since the stored response was asked for: then that has been
-    /// deleted, and the answer shows a change although it differs from what is stored by own writes alone, or not at all.
-    fn lacks_what_was_shown(
-        &self,
-        target: &str,
-        state: &ShownState<'_>,
-        stored: &StoredResponse,
-        held: &ShownState<'_>,
-    ) -> bool {
-        let is_absent = matches!(state.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-        if !is_absent && (!state.status.is_success() || self.settings.profile.is_dated(target)) {
-            return false;
-        }
-        let shown = self.state.appearances.since(stored.covers.sent_order);
-        if shown.as_ref().is_some_and(Vec::is_empty) {
-            return false;
-        }
-        if is_absent {
-            return shown.is_none_or(|shown| shown.iter().any(|shown| **shown == *target));
-        }
-        let of_stored = match state.items {
-            None if is_same_state(state, held) => self.settings.profile.list_items(target, &stored.body),
-            _ => None,
-        };
-        let Some(items) = state.items.or(of_stored.as_deref()) else { return false };
-        let Some(shown) = shown else { return true };
-        shown.iter().any(|shown| {
-            items.iter().all(|item| *item.canonical_target != **shown)
-                && PathAndQuery::try_from(&**shown).is_ok_and(|shown| {
-                    self.settings
-                        .profile
-                        .touches(&self.settings.profile.footprint(&Method::PUT, &shown), target)
-                })
-        })
     }
 }
 

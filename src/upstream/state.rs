@@ -30,7 +30,7 @@ pub struct Surroundings {
 }
 
 /// What was learned of one upstream. It lives on when its settings are replaced.
-pub struct State {
+pub struct UpstreamState {
     /// What its answers showed, and the writes that went there.
     pub(super) session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
@@ -55,7 +55,7 @@ pub struct State {
     pub(super) clock: Clock,
 }
 
-impl State {
+impl UpstreamState {
     /// That of an upstream which was never asked. `partitions` tells callers apart where their own credentials go upstream.
     #[must_use]
     pub fn new(

@@ -28,7 +28,11 @@ use state::Surroundings;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
 
-fn settings(host: &'static str, credential: Arc<dyn Credential>, retry_after_limit: Duration) -> Settings {
+fn settings(
+    host: &'static str,
+    credential: Arc<dyn Credential>,
+    retry_after_limit: Duration,
+) -> ResolvedSettings {
     let seconds = Duration::from_secs(1);
     let limits = ExchangeLimits {
         connect_deadline: seconds,
@@ -41,7 +45,7 @@ fn settings(host: &'static str, credential: Arc<dyn Credential>, retry_after_lim
         Box::pin(std::future::ready(Err(std::io::ErrorKind::ConnectionRefused.into())))
     };
     let authority = Authority::from_static(host);
-    Settings {
+    ResolvedSettings {
         name: "main".to_owned(),
         client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
         profile: Arc::new(Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new())),
@@ -53,13 +57,18 @@ fn settings(host: &'static str, credential: Arc<dyn Credential>, retry_after_lim
     }
 }
 
-fn state() -> Arc<State> {
+fn state() -> Arc<UpstreamState> {
     let surroundings = Surroundings {
         store: Arc::new(MemoryStore::new(1 << 20, 8)),
         metrics: Metrics::new(["main"]).upstream(0).origin.clone(),
         clock: Clock::System,
     };
-    Arc::new(State::new(surroundings, Clauses::ALL, Partitions::new([7; 32]), Recognition::new(false)))
+    Arc::new(UpstreamState::new(
+        surroundings,
+        Clauses::ALL,
+        Partitions::new([7; 32]),
+        Recognition::new(false),
+    ))
 }
 
 fn fields(name: http::HeaderName, value: &'static str) -> HeaderMap {
@@ -99,7 +108,7 @@ fn other_settings_go_on_with_what_was_learned() {
     let verdict = |covers| {
         before.session().verdict(
             covers,
-            &Presented::NOTHING,
+            &PresentedTokens::NOTHING,
             OrderScope::Upstream,
             || IndexLookUp::Any(1),
             |_| true,
@@ -133,7 +142,10 @@ fn the_longest_pause_and_whose_it_is_are_settings() {
 
 fn app_configuration() -> Upstream {
     let settings = settings("o", Arc::new(NoCredential), Duration::from_secs(60));
-    Upstream::new(Settings { profile: Arc::new(AppConfiguration::new(Vec::new())), ..settings }, state())
+    Upstream::new(
+        ResolvedSettings { profile: Arc::new(AppConfiguration::new(Vec::new())), ..settings },
+        state(),
+    )
 }
 
 /// Shows and stores what an answer to a request that leaves now brings; returns the number of its revelation.

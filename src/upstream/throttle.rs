@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderMap, Response, StatusCode, header};
 
 use super::Upstream;
-use super::result::Failure;
+use super::result::UpstreamFailure;
 use crate::clock::Timestamp;
 use crate::credentials::partition::{Identity, Partitions};
 use crate::decide::Unreachable;
@@ -164,7 +164,7 @@ impl Throttle {
     }
 }
 
-impl From<Pause> for Failure {
+impl From<Pause> for UpstreamFailure {
     fn from(Pause { status, remaining }: Pause) -> Self {
         let error = ProxyError::Throttled { status, retry_after: remaining };
         Self { why: Unreachable::Throttled, error }
@@ -182,13 +182,13 @@ impl Paused {
 impl Upstream {
     /// Why this upstream is not asked for a caller with these fields at the moment, if it asked to be left alone.
     #[must_use]
-    pub fn throttled(&self, fields: &HeaderMap, now: Timestamp) -> Option<Failure> {
-        self.pause(fields, Held::Reads, now).map(Failure::from)
+    pub fn throttled(&self, fields: &HeaderMap, now: Timestamp) -> Option<UpstreamFailure> {
+        self.pause(fields, Held::Reads, now).map(UpstreamFailure::from)
     }
 
     /// Why no writes of this caller go upstream at the moment, if it asked for that.
-    pub(super) fn writes_throttled(&self, fields: &HeaderMap) -> Option<Failure> {
-        self.pause(fields, Held::Writes, self.state.clock.now()).map(Failure::from)
+    pub(super) fn writes_throttled(&self, fields: &HeaderMap) -> Option<UpstreamFailure> {
+        self.pause(fields, Held::Writes, self.state.clock.now()).map(UpstreamFailure::from)
     }
 
     /// What is left of the pause for a caller with these fields.

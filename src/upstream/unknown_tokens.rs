@@ -10,13 +10,13 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Upstream;
 use super::pass_through::{PassedAnswer, PassedRequest};
-use super::result::Failure;
+use super::result::UpstreamFailure;
 use crate::config::CachingRules;
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::conditional::CONDITIONAL_FIELDS;
 use crate::stored_response::CacheKey;
-use crate::sync_token::aggregate::Presented;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::token::PresentedToken;
 use crate::transport::caller_body::CallerBody;
 
@@ -24,7 +24,7 @@ use crate::transport::caller_body::CallerBody;
 #[derive(Debug)]
 pub enum ResolvedTokens {
     /// All of them are known, as what a stored response must include.
-    Demands(Presented),
+    Demands(PresentedTokens),
     /// The origin refuses the request, whatever the state: that is the answer.
     Refused(PassedAnswer),
     /// The origin does not answer with the ids of these values. Its answer is as new as they are, and nothing else is known to be.
@@ -35,14 +35,14 @@ pub enum ResolvedTokens {
         replaced_ours: bool,
     },
     /// The origin cannot be asked about values that are not known: nothing is known to include them.
-    Unknown(Presented, Failure),
+    Unknown(PresentedTokens, UpstreamFailure),
 }
 
 /// Why asking about values told nothing of what they demand.
 #[derive(Debug)]
 enum Unresolved {
     Refused(PassedAnswer),
-    Failed(Failure),
+    Failed(UpstreamFailure),
 }
 
 impl Upstream {
@@ -58,11 +58,13 @@ impl Upstream {
     ) -> ResolvedTokens {
         loop {
             let presented = self.state.session.requirement(fields);
-            let Presented::Unknown(values) = &presented else { return ResolvedTokens::Demands(presented) };
+            let PresentedTokens::Unknown(values) = &presented else {
+                return ResolvedTokens::Demands(presented);
+            };
             match self.ask_about(values, fields, method, target, shows, rules).await {
                 Ok(answer) if self.learn_from(&answer, values) => {
                     return match self.state.session.requirement(fields) {
-                        Presented::Unknown(values) => ResolvedTokens::StillUnknown {
+                        PresentedTokens::Unknown(values) => ResolvedTokens::StillUnknown {
                             answer,
                             replaced_ours: self.state.session.keeps_id_of(&values),
                         },
@@ -119,8 +121,8 @@ impl Upstream {
         }
     }
 
-    fn no_state(&self, status: StatusCode, fields: &HeaderMap) -> Failure {
-        self.throttled(fields, self.state.clock.now()).unwrap_or_else(|| Failure {
+    fn no_state(&self, status: StatusCode, fields: &HeaderMap) -> UpstreamFailure {
+        self.throttled(fields, self.state.clock.now()).unwrap_or_else(|| UpstreamFailure {
             why: Unreachable::ServerError,
             error: ProxyError::BrokenAnswer {
                 upstream: self.settings.client.authority().to_string(),

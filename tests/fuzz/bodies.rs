@@ -20,7 +20,7 @@ use tagalong::internals::decide::storable::storable;
 use tagalong::internals::decide::{
     Decision, ResponseHead, SentConditions, SentRequest, Staleness, Unreachable,
 };
-use tagalong::internals::headers::access_key::{AccessKey, EMPTY_CONTENT_SHA256, Secret};
+use tagalong::internals::headers::access_key::{AccessKey, EMPTY_CONTENT_SHA256, SecretBytes};
 use tagalong::internals::headers::cache_control::{RequestDirectives, ResponseDirectives};
 use tagalong::internals::headers::conditional::Preconditions;
 use tagalong::internals::headers::entity_tag::{self, EntityTag};
@@ -205,7 +205,7 @@ pub(crate) fn sync_tokens(data: &[u8]) {
 /// `Authorization` of the HMAC scheme: printed parameters parse to the same parameters. No made-up signature is valid.
 /// A signature of the key is valid for any target and body.
 pub(crate) fn authorization(data: &[u8]) {
-    let key = AccessKey::new("id", Secret::new(b"fuzzed secret".to_vec())).expect("an access key");
+    let key = AccessKey::new("id", SecretBytes::new(b"fuzzed secret".to_vec())).expect("an access key");
     let (authority, date) = ("127.0.0.1:8484", http_date::format(NOW));
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::from_static(authority));

@@ -281,6 +281,53 @@ fn items_are_not_named_after_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The types that a file defines in front of its unit tests, macro-made ones included. Aliases inside of items are associated types.
+fn defined_types(text: &str) -> BTreeSet<String> {
+    let of_line = |line: &str| {
+        let is_item = |word: &str| {
+            matches!(word, "struct" | "enum" | "trait") || (word == "type" && !line.starts_with(' '))
+        };
+        let mut words = line.split(|it: char| !(it.is_alphanumeric() || it == '_'));
+        words.find(|word| is_item(word))?;
+        let name = words.next().filter(|name| name.starts_with(char::is_uppercase));
+        name.map(ToOwned::to_owned)
+    };
+    code(text).lines().filter_map(of_line).collect()
+}
+
+/// The names that several files give to a type, with these files.
+fn names_of_several_types(files: &[(&Path, &str)]) -> Vec<String> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (file, text) in files {
+        for name in defined_types(text) {
+            all.entry(name).or_default().push(file.display().to_string());
+        }
+    }
+    all.retain(|_, files| files.len() > 1);
+    all.into_iter().map(|(name, files)| format!("{name}: {}", files.join(", "))).collect()
+}
+
+#[test]
+fn no_two_types_share_a_name() {
+    let files: Vec<(PathBuf, String)> = rust_files("src")
+        .into_iter()
+        .filter(|file| !is_test_file(file))
+        .map(|file| (file.clone(), fs::read_to_string(root().join(file)).unwrap()))
+        .collect();
+    let files: Vec<(&Path, &str)> = files.iter().map(|(file, text)| (&**file, &**text)).collect();
+    let shared = names_of_several_types(&files);
+    assert!(shared.is_empty(), "name each after what it is:\n{}", shared.join("\n"));
+    let (first, second) = (Path::new("src/a.rs"), Path::new("src/b.rs"));
+    let unlike = "impl A for B {\n    type Output = u8;\n}\n// struct Same;\n#[cfg(test)]\nmod tests {\n    struct Same;\n}";
+    assert!(names_of_several_types(&[(first, "pub struct Same;"), (second, unlike)]).is_empty());
+    for twin in ["enum Same {", "    pub struct Same in \"table\" {", "pub(super) type Same = u8;"] {
+        assert_eq!(
+            names_of_several_types(&[(first, "pub struct Same;"), (second, twin)]),
+            ["Same: src/a.rs, src/b.rs"]
+        );
+    }
+}
+
 #[test]
 fn the_top_of_the_repository_holds_nothing_else() {
     // Only tracked files: a working copy may hold others.

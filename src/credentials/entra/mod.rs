@@ -24,7 +24,7 @@ use super::refusal::{CredentialRefusal, Refusals};
 use super::{Credential, CredentialError, Unsigned};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
-use crate::config::{self, Secret};
+use crate::config::{self, SecretString};
 use crate::headers::retry_after::retry_after;
 use crate::transport::client::{ExchangeLimits, Outgoing, PooledClient};
 use crate::transport::dial::Dial;
@@ -75,7 +75,7 @@ enum PrincipalSettings {
 
 #[derive(Debug)]
 enum SecretSource {
-    Fixed(Secret),
+    Fixed(SecretString),
     File(PathBuf),
 }
 
@@ -122,7 +122,7 @@ impl EntraCredential {
     /// # Errors
     /// [`EntraError`] if a setting is missing or unusable.
     pub fn new(
-        upstream: &config::Upstream,
+        upstream: &config::UpstreamSettings,
         variable: impl Fn(&str) -> Option<String>,
         dial: Arc<dyn Dial>,
         clock: Clock,
@@ -212,7 +212,7 @@ impl EntraCredential {
 }
 
 fn principal(
-    settings: &config::Credential,
+    settings: &config::CredentialSettings,
     or_variable: &impl Fn(&str, &str) -> String,
 ) -> Result<PrincipalSettings, EntraError> {
     let client_id = or_variable(&settings.client_id, "AZURE_CLIENT_ID");
@@ -220,7 +220,7 @@ fn principal(
     let secret = match &settings.client_secret_file {
         Some(path) => {
             // Read once at start, so that a wrong path is reported at once.
-            Secret::read(path).map_err(EntraError::SecretFile)?;
+            SecretString::read(path).map_err(EntraError::SecretFile)?;
             Some(SecretSource::File(path.clone()))
         }
         None if !settings.client_secret.is_empty() => {
@@ -253,7 +253,7 @@ fn principal(
 
 /// The issuer. A secret is never sent over plain HTTP, except to this machine.
 fn issuer(
-    settings: &config::Credential,
+    settings: &config::CredentialSettings,
     principal: &PrincipalSettings,
     or_variable: &impl Fn(&str, &str) -> String,
 ) -> Result<Uri, EntraError> {
@@ -341,7 +341,7 @@ impl TokenRenewer {
         let failed = |cause: String| NoToken { cause, pause: None };
         let read = |path: PathBuf, what: &'static str| async move {
             let shown = path.display().to_string();
-            let read = tokio::task::spawn_blocking(move || Secret::read(&path)).await;
+            let read = tokio::task::spawn_blocking(move || SecretString::read(&path)).await;
             let read = read.unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")));
             read.map_err(|error| NoToken { cause: format!("{what} {shown}: {error}"), pause: None })
         };

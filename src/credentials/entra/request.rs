@@ -10,7 +10,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::config::Secret;
+use crate::config::SecretString;
 
 /// The audience of App Configuration in the public cloud, for hosts that do not tell it.
 const CLOUD_WIDE_AUDIENCE: &str = "https://appconfig.azure.com";
@@ -44,9 +44,9 @@ pub enum Principal<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum ClientCredential<'a> {
     /// Its secret.
-    Secret(&'a Secret),
+    Secret(&'a SecretString),
     /// A token of the platform, exchanged by federation.
-    Assertion(&'a Secret),
+    Assertion(&'a SecretString),
 }
 
 /// A request for a token.
@@ -130,7 +130,7 @@ pub fn audience_of(host: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Token {
     /// The token itself.
-    pub text: Secret,
+    pub text: SecretString,
     /// When it expires.
     pub expires: Timestamp,
     /// When to request the next one.
@@ -194,7 +194,7 @@ pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Tok
         return Err(TokenAnswerError::Refused { status, code: refusal.and_then(|refusal| refusal.code()) });
     }
     let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| TokenAnswerError::Malformed)?;
-    let text = Secret::new(answer.access_token);
+    let text = SecretString::new(answer.access_token);
     let sendable = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !sendable(text.expose()) {
         return Err(TokenAnswerError::Malformed);
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn requests_are_as_documented_and_injection_proof() {
-        let secret = Secret::new("a&b=c d".to_owned());
+        let secret = SecretString::new("a&b=c d".to_owned());
         let application =
             |proof| Principal::Application { tenant_id: "t/../x", client_id: "c&scope=y", proof };
         let request =

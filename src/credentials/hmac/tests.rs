@@ -14,7 +14,7 @@ const NOW: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQtMzItYnl0ZXMhISE=";
 const OTHER_SECRET: &str = "b3RoZXI=";
 
-fn settings(assignments: &[&str]) -> config::Upstream {
+fn settings(assignments: &[&str]) -> config::UpstreamSettings {
     let layers = assignments.iter().fold(Layers::new(), |layers, assignment| {
         layers.setting(&format!("upstream.credential.{assignment}"))
     });

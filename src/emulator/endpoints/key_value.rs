@@ -6,7 +6,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::{ConfigurationStore, KeyValueWrite, Written};
 use crate::emulator::key_values::StoredKeyValue;
 use crate::emulator::precondition::Precondition;
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TagFilter;
 use crate::profile::app_configuration::json_object::JsonObject;
@@ -21,7 +21,7 @@ pub const MAXIMUM_KEY_VALUE_BYTES: usize = 10 * 1024;
 /// # Errors
 /// 404, 412
 pub fn read(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     key: &str,
     label: Option<&str>,
@@ -40,7 +40,7 @@ pub fn read(
 /// # Errors
 /// 400, 413, 415; 400 too if `if_match_required` and the write names no concurrency strategy.
 pub fn parse_write(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     key: &str,
     label: Option<&str>,
     is_lock: bool,
@@ -62,7 +62,7 @@ pub fn parse_write(
 
 /// The answer to a write that succeeded.
 #[must_use]
-pub fn written(request: &Presented<'_>, written: &Written) -> Answer {
+pub fn written(request: &ApiRequest<'_>, written: &Written) -> Answer {
     let answer = match &written.shown {
         Some(stored) => show(request, stored),
         None => Answer::empty(StatusCode::NO_CONTENT),
@@ -70,7 +70,7 @@ pub fn written(request: &Presented<'_>, written: &Written) -> Answer {
     Answer { shown: Some(written.sequence_number), ..answer }
 }
 
-fn show(request: &Presented<'_>, stored: &StoredKeyValue) -> Answer {
+fn show(request: &ApiRequest<'_>, stored: &StoredKeyValue) -> Answer {
     let content_type = request.content_type(MediaType::KeyValue);
     Answer {
         etag: Some(stored.etag.clone()),
@@ -79,7 +79,7 @@ fn show(request: &Presented<'_>, stored: &StoredKeyValue) -> Answer {
     }
 }
 
-fn content(request: &Presented<'_>, key: &str, label: Option<&str>) -> Result<KeyValueContent, Problem> {
+fn content(request: &ApiRequest<'_>, key: &str, label: Option<&str>) -> Result<KeyValueContent, Problem> {
     request.require_body(|content_type| MediaType::KeyValue.accepts(content_type))?;
     let JsonObject(mut content): JsonObject<KeyValueContent> =
         serde_json::from_slice(request.body).map_err(|error| Problem::invalid("body", error))?;

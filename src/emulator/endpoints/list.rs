@@ -9,7 +9,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::key_values::{StoredKeyValue, quoted_etag};
 use crate::emulator::page::{Page, continuation, header_safe, next_link, page_etag};
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
@@ -20,7 +20,7 @@ use crate::profile::app_configuration::media_type::MediaType;
 /// # Errors
 /// 400 for a malformed position, 412
 pub fn key_values(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
@@ -40,7 +40,7 @@ pub fn key_values(
 /// # Errors
 /// 400 for a malformed position, 412
 pub fn snapshot_key_values(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     snapshot: &str,
 ) -> Result<Answer, Problem> {
@@ -59,7 +59,7 @@ pub trait PageItem {
     /// Its entity tag.
     fn etag(&self) -> &str;
     /// Its JSON in the form that the request asks for.
-    fn json(&self, request: &Presented<'_>) -> Bytes;
+    fn json(&self, request: &ApiRequest<'_>) -> Bytes;
 }
 
 impl PageItem for &Arc<StoredKeyValue> {
@@ -67,7 +67,7 @@ impl PageItem for &Arc<StoredKeyValue> {
         &self.key_value.etag
     }
 
-    fn json(&self, request: &Presented<'_>) -> Bytes {
+    fn json(&self, request: &ApiRequest<'_>) -> Bytes {
         StoredKeyValue::json(self, request.selection, request.version)
     }
 }
@@ -77,7 +77,7 @@ impl PageItem for &Arc<KeyValue> {
         &self.etag
     }
 
-    fn json(&self, request: &Presented<'_>) -> Bytes {
+    fn json(&self, request: &ApiRequest<'_>) -> Bytes {
         // Serialising strings, booleans and a map with string keys cannot fail.
         serde_json::to_vec(&self.view(request.selection, request.version)).unwrap_or_default().into()
     }
@@ -89,7 +89,7 @@ impl PageItem for &Arc<KeyValue> {
 /// # Errors
 /// 412
 pub fn answer_page<T: PageItem>(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     items: &[T],
     next: Option<&str>,
 ) -> Result<Answer, Problem> {
@@ -138,7 +138,7 @@ pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: 
 /// the past, the link `rel="original"` to the present state. A 304 never carries `rel="original"` alone, because the
 /// JavaScript client would throw.
 #[must_use]
-pub fn with_links(request: &Presented<'_>, answer: Answer, next: Option<&str>) -> Answer {
+pub fn with_links(request: &ApiRequest<'_>, answer: Answer, next: Option<&str>) -> Answer {
     let travels = request.view.before.is_some_and(|before| before <= request.now);
     let next = next.map(|next| format!("<{}>; rel=\"next\"", header_safe(next)));
     let original =

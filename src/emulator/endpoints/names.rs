@@ -6,7 +6,7 @@ use super::list::{set, with_links};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::page::{Page, continuation, next_link};
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TextFilter;
 use crate::profile::app_configuration::media_type::MediaType;
@@ -17,7 +17,7 @@ use crate::profile::app_configuration::select::Selection;
 /// # Errors
 /// 400 for a malformed position
 pub fn keys(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     name: &TextFilter,
 ) -> Result<Answer, Problem> {
@@ -32,7 +32,7 @@ pub fn keys(
 /// # Errors
 /// 400 for a malformed position
 pub fn labels(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     name: &TextFilter,
 ) -> Result<Answer, Problem> {
@@ -48,7 +48,7 @@ pub fn labels(
 /// Precedes the name in a position, because the position after "no label" would otherwise be empty.
 const MARK: char = '\n';
 
-fn position(request: &Presented<'_>) -> Result<Option<String>, Problem> {
+fn position(request: &ApiRequest<'_>) -> Result<Option<String>, Problem> {
     let Some(after) = request.after()? else { return Ok(None) };
     let plain = continuation::decode(after)?;
     plain.strip_prefix(MARK).map(|name| Some(name.to_owned())).ok_or_else(continuation::invalid)
@@ -60,7 +60,7 @@ struct Name<'a> {
     name: Option<Option<&'a str>>,
 }
 
-fn answer_names(request: &Presented<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
+fn answer_names(request: &ApiRequest<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
     let next = page.items.last().filter(|_| page.continues);
     let next = next.map(|last| {
         next_link(request.path, request.raw_query, &format!("{MARK}{}", last.unwrap_or_default()))

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::SnapshotStatus;
 use crate::profile::app_configuration::media_type::MediaType;
@@ -27,7 +27,7 @@ struct OperationError {
 ///
 /// # Errors
 /// 400 without a name, 404
-pub fn operation(request: &Presented<'_>, store: &ConfigurationStore) -> Result<Answer, Problem> {
+pub fn operation(request: &ApiRequest<'_>, store: &ConfigurationStore) -> Result<Answer, Problem> {
     let name = request.query.single("snapshot")?.filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Problem::invalid("snapshot", "Send the name of a snapshot"))?;
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;

@@ -8,7 +8,7 @@ use super::list::{PageItem as _, answer_page, set};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::page::{Page, continuation};
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::media_type::MediaType;
@@ -18,7 +18,7 @@ use crate::profile::app_configuration::media_type::MediaType;
 /// # Errors
 /// 400 for a malformed position, 412, 416
 pub fn revisions(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
@@ -48,7 +48,7 @@ struct ItemRange {
 }
 
 /// The range that a request asks for. An invalid range is ignored (RFC 9110 §14.2).
-fn range(request: &Presented<'_>) -> Option<ItemRange> {
+fn range(request: &ApiRequest<'_>) -> Option<ItemRange> {
     let text = request.headers.get(RANGE)?.to_str().ok()?;
     let (first, last) = text.trim_ascii().strip_prefix("items=")?.split_once('-')?;
     let first = first.parse().ok()?;
@@ -56,7 +56,7 @@ fn range(request: &Presented<'_>) -> Option<ItemRange> {
     (first <= last).then_some(ItemRange { first, last })
 }
 
-fn answer_range(request: &Presented<'_>, items: &[Bytes], range: ItemRange) -> Result<Answer, Problem> {
+fn answer_range(request: &ApiRequest<'_>, items: &[Bytes], range: ItemRange) -> Result<Answer, Problem> {
     // An answer has at most one page of items, so the range is cut to that.
     let end =
         range.last.saturating_add(1).min(range.first.saturating_add(request.page_size)).min(items.len());

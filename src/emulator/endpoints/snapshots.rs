@@ -16,7 +16,7 @@ use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::history::View;
 use crate::emulator::key_values::quoted_etag;
 use crate::emulator::page::{Page, continuation, next_link};
-use crate::emulator::presented::Presented;
+use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::{CompositionType, Snapshot, SnapshotFilter, SnapshotStatus};
 use crate::headers::http_date;
@@ -38,7 +38,7 @@ const MAXIMUM_FILTERS: usize = 3;
 /// # Errors
 /// 400 for a malformed status or position
 pub fn list(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &ConfigurationStore,
     name: &TextFilter,
 ) -> Result<Answer, Problem> {
@@ -61,7 +61,7 @@ pub fn list(
 ///
 /// # Errors
 /// 404, 412
-pub fn read(request: &Presented<'_>, store: &ConfigurationStore, name: &str) -> Result<Answer, Problem> {
+pub fn read(request: &ApiRequest<'_>, store: &ConfigurationStore, name: &str) -> Result<Answer, Problem> {
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;
     let etag = snapshot.etag_at(request.now);
     let answer = request.conditional(&etag, || show(request, snapshot, StatusCode::OK))?;
@@ -75,7 +75,7 @@ pub fn read(request: &Presented<'_>, store: &ConfigurationStore, name: &str) -> 
 /// # Errors
 /// 400, 409 when the name is taken, 415
 pub fn create(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &mut ConfigurationStore,
     name: &str,
     provisioning: Provisioning,
@@ -118,7 +118,7 @@ pub struct Provisioning {
 /// # Errors
 /// 400, 404, 409, 412, 415
 pub fn modify(
-    request: &Presented<'_>,
+    request: &ApiRequest<'_>,
     store: &mut ConfigurationStore,
     name: &str,
 ) -> Result<Answer, Problem> {
@@ -143,7 +143,7 @@ pub fn modify(
     Ok(Answer { shown: Some(store.sequence_number()), ..show(request, &changed, StatusCode::OK) })
 }
 
-fn show(request: &Presented<'_>, snapshot: &Snapshot, status: StatusCode) -> Answer {
+fn show(request: &ApiRequest<'_>, snapshot: &Snapshot, status: StatusCode) -> Answer {
     let encoded = utf8_percent_encode(&snapshot.name, NON_ALPHANUMERIC);
     let items = format!("</kv?snapshot={encoded}&api-version={}>; rel=\"items\"", request.version.as_str());
     let modified = snapshot.archived_micros.map_or(snapshot.created, Timestamp::from_unix_micros);
@@ -159,13 +159,13 @@ fn show(request: &Presented<'_>, snapshot: &Snapshot, status: StatusCode) -> Ans
     answer.with(LINK, items)
 }
 
-fn json(request: &Presented<'_>, snapshot: &Snapshot, selection: Selection) -> Vec<u8> {
+fn json(request: &ApiRequest<'_>, snapshot: &Snapshot, selection: Selection) -> Vec<u8> {
     // Serialising strings, numbers and maps with string keys cannot fail.
     serde_json::to_vec(&snapshot.view(selection, request.version, request.now)).unwrap_or_default()
 }
 
 /// The absolute URL of a target at this endpoint, as the service sends it.
-fn operation_location(request: &Presented<'_>, name: &str) -> String {
+fn operation_location(request: &ApiRequest<'_>, name: &str) -> String {
     let host =
         request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC);
@@ -207,7 +207,7 @@ struct SnapshotBody {
     description: Option<String>,
 }
 
-fn draft(request: &Presented<'_>, name: &str) -> Result<Draft, Problem> {
+fn draft(request: &ApiRequest<'_>, name: &str) -> Result<Draft, Problem> {
     check_name(name).map_err(|error| Problem::invalid("name", error))?;
     request.require_body(|content_type| MediaType::Snapshot.accepts(content_type))?;
     let JsonObject(body): JsonObject<SnapshotBody> =

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::handshake::{Confirmation, consents, question};
 use super::{EventSchema, EventSource};
 use crate::clock::Clock;
-use crate::emulator::change::Change;
+use crate::emulator::change::StateChange;
 
 /// The maximum number of events that wait for delivery.
 const MAXIMUM_WAITING: usize = 10_000;
@@ -74,7 +74,7 @@ pub struct Delivery {
 
 /// The result of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum DeliveryOutcome {
     Delivered,
     /// The attempt may succeed later.
     Failed,
@@ -86,9 +86,9 @@ impl Delivery {
     /// Delivers events until the sender of changes is dropped and the queue is empty. Drop the future to stop earlier.
     /// `token_of` waits until a change may be announced and gives the token that asks for the state after it, or `None`
     /// if the change must not be announced.
-    pub async fn run<T, F>(self, mut changes: mpsc::UnboundedReceiver<Arc<Change>>, token_of: T)
+    pub async fn run<T, F>(self, mut changes: mpsc::UnboundedReceiver<Arc<StateChange>>, token_of: T)
     where
-        T: Fn(Arc<Change>) -> F,
+        T: Fn(Arc<StateChange>) -> F,
         F: Future<Output = Option<String>>,
     {
         let client = Client::builder(TokioExecutor::new()).build_http();
@@ -159,9 +159,9 @@ impl Delivery {
         let mut pause = FIRST_PAUSE;
         for tried in 0..MAXIMUM_TRIES {
             match self.try_once(client, event.clone(), tried).await {
-                Outcome::Delivered => return,
-                Outcome::RefusedForGood => break,
-                Outcome::Failed => {
+                DeliveryOutcome::Delivered => return,
+                DeliveryOutcome::RefusedForGood => break,
+                DeliveryOutcome::Failed => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -175,7 +175,7 @@ impl Delivery {
         client: &Client<HttpConnector, Full<Bytes>>,
         event: Bytes,
         tried: u32,
-    ) -> Outcome {
+    ) -> DeliveryOutcome {
         let request = Request::builder()
             .method(Method::POST)
             .uri(self.webhook.clone())
@@ -186,24 +186,24 @@ impl Delivery {
             .unwrap_or_default();
         match tokio::time::timeout(ANSWER_LIMIT, client.request(request)).await {
             Ok(Ok(answer)) => outcome(answer.status()),
-            Ok(Err(_)) | Err(_) => Outcome::Failed,
+            Ok(Err(_)) | Err(_) => DeliveryOutcome::Failed,
         }
     }
 }
 
-fn outcome(status: StatusCode) -> Outcome {
+fn outcome(status: StatusCode) -> DeliveryOutcome {
     match status.as_u16() {
-        200..=204 => Outcome::Delivered,
-        400 | 401 | 403 | 404 | 413 => Outcome::RefusedForGood,
-        _ => Outcome::Failed,
+        200..=204 => DeliveryOutcome::Delivered,
+        400 | 401 | 403 | 404 | 413 => DeliveryOutcome::RefusedForGood,
+        _ => DeliveryOutcome::Failed,
     }
 }
 
 /// Completes the work and receives changes meanwhile, so that the channel does not grow without a bound.
 async fn meanwhile(
     work: impl Future<Output = ()>,
-    changes: &mut mpsc::UnboundedReceiver<Arc<Change>>,
-    waiting: &mut VecDeque<Arc<Change>>,
+    changes: &mut mpsc::UnboundedReceiver<Arc<StateChange>>,
+    waiting: &mut VecDeque<Arc<StateChange>>,
 ) {
     let mut work = std::pin::pin!(work);
     let mut dropped = 0_u64;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::emulator::change::{Change, ChangeKind};
+use crate::emulator::change::{ChangeKind, StateChange};
 
 /// Removes the changes that no request can show any more. Keeps the order.
 ///
@@ -13,11 +13,11 @@ use crate::emulator::change::{Change, ChangeKind};
 /// state at the start of the retention. Third, the last change, because it holds the sequence number. The retention
 /// ends at the time of the last change, so that the age of an unchanged store does not matter.
 #[must_use]
-pub fn compacted(changes: Vec<Change>, retention: Duration) -> Vec<Change> {
+pub fn compacted(changes: Vec<StateChange>, retention: Duration) -> Vec<StateChange> {
     let horizon = changes.last().map_or(Timestamp::default(), |last| last.at.minus(retention));
     let last = changes.len().saturating_sub(1);
     let mut replaced = HashSet::new();
-    let mut kept: Vec<Change> = changes
+    let mut kept: Vec<StateChange> = changes
         .into_iter()
         .enumerate()
         .rev()
@@ -54,7 +54,7 @@ mod tests {
 
     const RETENTION: Duration = Duration::from_secs(100);
 
-    fn numbers(changes: Vec<Change>) -> Vec<u64> {
+    fn numbers(changes: Vec<StateChange>) -> Vec<u64> {
         compacted(changes, RETENTION).iter().map(|change| change.sequence_number).collect()
     }
 
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn compacting_twice_changes_nothing() {
-        let changes: Vec<Change> = (1..60_u32)
+        let changes: Vec<StateChange> = (1..60_u32)
             .map(|number| {
                 modified(number.into(), i64::from(number) * 7, ["a", "b", "c"][number as usize % 3])
             })

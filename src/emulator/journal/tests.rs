@@ -16,15 +16,15 @@ fn key_value(key: &str, sequence_number: u64) -> Arc<KeyValue> {
 }
 
 /// A change that writes a key-value.
-pub(super) fn modified(sequence_number: u64, seconds: i64, key: &str) -> Change {
+pub(super) fn modified(sequence_number: u64, seconds: i64, key: &str) -> StateChange {
     let kind = ChangeKind::KeyValueModified(key_value(key, sequence_number));
-    Change { sequence_number, at: Timestamp::from_unix_seconds(seconds), kind }
+    StateChange { sequence_number, at: Timestamp::from_unix_seconds(seconds), kind }
 }
 
 /// A change that deletes a key-value.
-pub(super) fn deleted(sequence_number: u64, seconds: i64, key: &str) -> Change {
+pub(super) fn deleted(sequence_number: u64, seconds: i64, key: &str) -> StateChange {
     let kind = ChangeKind::KeyValueDeleted(key_value(key, sequence_number));
-    Change { sequence_number, at: Timestamp::from_unix_seconds(seconds), kind }
+    StateChange { sequence_number, at: Timestamp::from_unix_seconds(seconds), kind }
 }
 
 const OPTIONS: JournalOptions = JournalOptions::new(Duration::from_secs(1_000_000));
@@ -41,8 +41,8 @@ fn new_path() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// A journal of three changes, each in a frame of its own.
-async fn journal_of_three(path: &Path) -> Vec<Change> {
-    let changes: Vec<Change> = (1..=3).map(|number| modified(number, 0, "k")).collect();
+async fn journal_of_three(path: &Path) -> Vec<StateChange> {
+    let changes: Vec<StateChange> = (1..=3).map(|number| modified(number, 0, "k")).collect();
     let journal = open(path).journal;
     for change in &changes {
         journal.record(change).unwrap();

@@ -5,7 +5,7 @@ use http::header::{AGE, CONTENT_LENGTH, ETAG};
 
 use super::*;
 use crate::config::caching::{CachingRules, Sharing};
-use crate::identify::{Destination, Identified, identify};
+use crate::identify::{CachingScope, Identified, identify};
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
 use crate::store::conformance::response;
@@ -25,7 +25,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> Arc<Presen
         .collect();
     let survey = crate::headers::survey::Survey::of(&fields);
     let origin = http::Uri::from_static("http://origin.test");
-    let to = Destination {
+    let to = CachingScope {
         upstream: "main",
         origin: &origin,
         partition: "p",

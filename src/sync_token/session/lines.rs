@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::{SYNC_TOKEN, Session};
-use crate::sync_token::aggregate::{Aggregate, Presented};
+use crate::sync_token::aggregate::{Aggregate, PresentedTokens};
 use crate::sync_token::token::{self, SyncToken};
 
 /// The printed forms of the aggregate, made when it changes and not when it is used.
@@ -31,15 +31,15 @@ impl Lines {
 impl<F> Session<F> {
     /// What the `Sync-Token` lines of a caller's request demand (rule 2).
     #[must_use]
-    pub fn requirement(&self, fields: &HeaderMap) -> Presented {
+    pub fn requirement(&self, fields: &HeaderMap) -> PresentedTokens {
         let mut lines = fields.get_all(SYNC_TOKEN).iter();
         let Some(first) = lines.next().filter(|_| self.clauses.covers_presented()) else {
-            return Presented::NOTHING;
+            return PresentedTokens::NOTHING;
         };
         let published = self.lines.load();
         if published.response_as_presented.as_ref() == Some(first) && lines.next().is_none() {
             // The usual case: the caller returns exactly what the last answer carried.
-            return Presented::Known { required_version: published.response_version };
+            return PresentedTokens::Known { required_version: published.response_version };
         }
         drop(published);
         let presented = token::parse_request(fields.get_all(SYNC_TOKEN).iter().map(HeaderValue::as_bytes));

@@ -2,14 +2,19 @@
 //!
 //! Most functions take what is right and return what the mistake makes of it; with the clause on that is the same.
 
-use super::{Session, State};
+use super::{Session, SessionState};
 use crate::clock::Timestamp;
 use crate::sync_token::coverage::{Coverage, UncoveredReason};
 use crate::sync_token::token::{PresentedToken, SyncToken};
 
 impl<F> Session<F> {
     /// `required_apart_from_newest`: all that any answer brings is required of everything that is stored.
-    pub(super) fn mistaken_requirement(&self, state: &State<F>, required: u64, latest: u64) -> (u64, u64) {
+    pub(super) fn mistaken_requirement(
+        &self,
+        state: &SessionState<F>,
+        required: u64,
+        latest: u64,
+    ) -> (u64, u64) {
         if self.clauses.required_apart_from_newest() || state.aggregate.overflowed() {
             return (required, latest);
         }
@@ -17,14 +22,14 @@ impl<F> Session<F> {
     }
 
     /// `latest_revelation_by_counter`: the latest revelation is known by the token of its answer.
-    pub(super) fn mistaken_number_of_latest(&self, state: &State<F>) -> Option<u64> {
+    pub(super) fn mistaken_number_of_latest(&self, state: &SessionState<F>) -> Option<u64> {
         (!self.clauses.latest_revelation_by_counter()).then(|| state.aggregate.required_version())
     }
 
     /// `unanswered_id_stays_unknown`: a value whose id the origin does not answer with demands nothing.
     pub(super) fn take_unanswered_for_nothing(
         &self,
-        state: &mut State<F>,
+        state: &mut SessionState<F>,
         presented: &[PresentedToken],
         received: &[SyncToken],
     ) {
@@ -54,14 +59,14 @@ impl<F> Session<F> {
     }
 
     /// `snapshot_counts_closed`: a snapshot remembers how many writes have opened.
-    pub(super) fn mistaken_position(&self, state: &State<F>, closed_position: u64) -> u64 {
+    pub(super) fn mistaken_position(&self, state: &SessionState<F>, closed_position: u64) -> u64 {
         if self.clauses.snapshot_counts_closed() { closed_position } else { state.writes.opened_count }
     }
 
     /// `snapshot_counts_closed`: all writes that had opened before the snapshot count as included.
     pub(super) fn mistaken_outdates(
         &self,
-        state: &State<F>,
+        state: &SessionState<F>,
         outdates: Option<UncoveredReason>,
         covers: Coverage,
         touches: impl Fn(&F) -> bool,

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Received, Session, Snapshot, State};
-use crate::sync_token::aggregate::Presented;
+use super::{Received, Session, SessionSnapshot, SessionState};
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict, UncoveredReason};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::write_log::{IndexLookUp, Indexed};
@@ -25,7 +25,7 @@ impl<F> Session<F> {
     #[must_use]
     pub fn reveal(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &SessionSnapshot,
         received: &Received,
         revelation: Revelation,
         scope: OrderScope,
@@ -80,7 +80,7 @@ impl<F> Session<F> {
     pub fn verdict(
         &self,
         covers: Coverage,
-        presented: &Presented,
+        presented: &PresentedTokens,
         scope: OrderScope,
         look_up: impl FnOnce() -> IndexLookUp,
         touches: impl Fn(&F) -> bool,
@@ -102,14 +102,14 @@ impl<F> Session<F> {
             }
         }
         match presented {
-            Presented::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
+            PresentedTokens::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
             _ if self.clauses.covers_required() && !self.covers_required(covers, scope) => {
                 CoverageVerdict::Unverified(UncoveredReason::Change)
             }
-            Presented::Known { required_version } if covers.newest_version < *required_version => {
+            PresentedTokens::Known { required_version } if covers.newest_version < *required_version => {
                 CoverageVerdict::Unverified(UncoveredReason::SyncToken)
             }
-            Presented::Known { .. } => CoverageVerdict::Covered,
+            PresentedTokens::Known { .. } => CoverageVerdict::Covered,
         }
     }
 
@@ -134,7 +134,7 @@ impl<F> Session<F> {
     }
 
     /// The number by which the latest revelation is known.
-    pub(super) fn number_of_latest(&self, state: &State<F>) -> u64 {
+    pub(super) fn number_of_latest(&self, state: &SessionState<F>) -> u64 {
         #[cfg(any(test, feature = "internals"))]
         if let Some(mistaken) = self.mistaken_number_of_latest(state) {
             return mistaken;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Session, State};
+use super::{Session, SessionState};
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::write_log::{Indexed, WriteId};
 
@@ -87,7 +87,7 @@ impl<F: Indexed> Session<F> {
         }
     }
 
-    fn mirror_writes(&self, state: &State<F>) {
+    fn mirror_writes(&self, state: &SessionState<F>) {
         self.closed_position.store(state.writes.closed_position(), Ordering::SeqCst);
         self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
     }

@@ -10,7 +10,7 @@ use tagalong::internals::emulator::faults::act::Faults;
 use tagalong::internals::emulator::faults::document::PlanDocument;
 use tagalong::internals::emulator::serve::serve;
 use tagalong::internals::emulator::service::Service;
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ impl Scene {
     async fn start() -> Self {
         let clock = Clock::manual(START);
         // Without drift only changes raise the sequence number, so the tests can count them.
-        let settings = Settings { drift_per_second: 0.0, ..Settings::default() };
+        let settings = EmulatorSettings { drift_per_second: 0.0, ..EmulatorSettings::default() };
         let emulator = Emulator::new(settings, clock.clone(), 1);
         let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
         let counts = Arc::new(Counts::default());

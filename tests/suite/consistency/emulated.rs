@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use tagalong::internals::clock::Clock;
 use tagalong::internals::emulator::tokens::TokenMode;
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 
 use super::history::Value;
 use super::issued_tokens::Tokens;
@@ -21,7 +21,7 @@ pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64
         Tokens::Constant => TokenMode::Constant,
     };
     let settle = if tokens.tell_states_apart() { settle } else { Duration::ZERO };
-    let settings = Settings { replicas: 3, settle, token_mode, ..Settings::default() };
+    let settings = EmulatorSettings { replicas: 3, settle, token_mode, ..EmulatorSettings::default() };
     Emulator::new(settings, clock, seed)
 }
 

@@ -88,7 +88,7 @@ impl Sidecar {
         config.store.limit_bytes = store_limit_bytes;
         let environment = proxy::assemble::Environment {
             clock: timeline.clock().clone(),
-            dial: Some(&move |_: &config::Upstream| Arc::clone(&dial)),
+            dial: Some(&move |_: &config::UpstreamSettings| Arc::clone(&dial)),
             clauses,
             ..proxy::assemble::Environment::default()
         };

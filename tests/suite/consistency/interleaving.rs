@@ -24,7 +24,7 @@ use tagalong::internals::sync_token::clauses::Clauses;
 use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
 use tagalong::internals::sync_token::resource_order::OrderScope;
 use tagalong::internals::sync_token::session::{
-    Received, Revelation, SYNC_TOKEN, Session, Snapshot, WriteOutcome,
+    Received, Revelation, SYNC_TOKEN, Session, SessionSnapshot, WriteOutcome,
 };
 use tagalong::internals::sync_token::write_log::IndexLookUp;
 use tagalong::internals::upstream::collapse::{Collapsing, Leader, Role};
@@ -93,7 +93,7 @@ impl World {
     }
 
     /// What the origin shows to a request with this token, and the token of its answer.
-    fn asked(&self, snapshot: &Snapshot) -> (Option<Value>, HeaderMap) {
+    fn asked(&self, snapshot: &SessionSnapshot) -> (Option<Value>, HeaderMap) {
         let log = self.origin.borrow();
         let sent = snapshot
             .sync_token
@@ -148,7 +148,7 @@ impl World {
     async fn lead(
         &self,
         mut leader: Leader<Arc<StoredResponse>>,
-        mut taken: Option<Snapshot>,
+        mut taken: Option<SessionSnapshot>,
     ) -> Arc<StoredResponse> {
         step().await;
         let start = leader.start(Duration::from_secs(1), || {

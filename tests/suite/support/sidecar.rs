@@ -64,7 +64,7 @@ impl Sidecar {
     pub(crate) fn in_memory(dial: Arc<dyn Dial>, clock: Clock, settings: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let (connector, listener) = accept::in_memory();
-        let dial = move |_: &config::Upstream| Arc::clone(&dial);
+        let dial = move |_: &config::UpstreamSettings| Arc::clone(&dial);
         let environment = Environment { clock: clock.clone(), dial: Some(&dial), ..Environment::default() };
         let (shutdown, serving, sessions) = serve(listener, &config(address, settings), &environment);
         Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions }

@@ -43,7 +43,7 @@ fn answer(status: u16, content: &str) -> http::Response<Full<Bytes>> {
     http::Response::builder().status(status).body(content).unwrap()
 }
 
-fn change(sequence_number: u64) -> Arc<Change> {
+fn change(sequence_number: u64) -> Arc<StateChange> {
     let key_value = KeyValue {
         id: KeyValueId::new("k", None),
         etag: "e".into(),
@@ -52,14 +52,14 @@ fn change(sequence_number: u64) -> Arc<Change> {
         last_modified: Timestamp::from_unix_seconds(0),
     };
     let kind = ChangeKind::KeyValueModified(Arc::new(key_value));
-    Arc::new(Change { sequence_number, at: Timestamp::from_unix_seconds(0), kind })
+    Arc::new(StateChange { sequence_number, at: Timestamp::from_unix_seconds(0), kind })
 }
 
 /// Starts a delivery and returns the sender of its changes.
 fn started(
     webhook: &Uri,
     schema: EventSchema,
-) -> (mpsc::UnboundedSender<Arc<Change>>, Confirmation, tokio::task::JoinHandle<()>) {
+) -> (mpsc::UnboundedSender<Arc<StateChange>>, Confirmation, tokio::task::JoinHandle<()>) {
     let confirmation = Confirmation::new("code-1".to_owned());
     let delivery = Delivery {
         webhook: webhook.clone(),
@@ -70,7 +70,8 @@ fn started(
         clock: Clock::manual(Timestamp::from_unix_seconds(0)),
     };
     let (sender, receiver) = mpsc::unbounded_channel();
-    let token_of = |change: Arc<Change>| async move { Some(format!("id=v;sn={}", change.sequence_number)) };
+    let token_of =
+        |change: Arc<StateChange>| async move { Some(format!("id=v;sn={}", change.sequence_number)) };
     (sender, confirmation, tokio::spawn(delivery.run(receiver, token_of)))
 }
 
@@ -183,12 +184,14 @@ fn only_http_on_this_machine_can_be_a_webhook() {
 
 #[test]
 fn outcomes_follow_event_grid() {
-    for (status, expected) in
-        [(200, Outcome::Delivered), (204, Outcome::Delivered), (404, Outcome::RefusedForGood)]
-    {
+    for (status, expected) in [
+        (200, DeliveryOutcome::Delivered),
+        (204, DeliveryOutcome::Delivered),
+        (404, DeliveryOutcome::RefusedForGood),
+    ] {
         assert_eq!(outcome(StatusCode::from_u16(status).unwrap()), expected);
     }
     for status in [302, 408, 429, 500, 503] {
-        assert_eq!(outcome(StatusCode::from_u16(status).unwrap()), Outcome::Failed);
+        assert_eq!(outcome(StatusCode::from_u16(status).unwrap()), DeliveryOutcome::Failed);
     }
 }

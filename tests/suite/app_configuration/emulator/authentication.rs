@@ -3,8 +3,8 @@
 
 use tagalong::internals::clock::{Clock, Timestamp};
 use tagalong::internals::emulator::authentication::Permission;
-use tagalong::internals::emulator::{Emulator, Settings};
-use tagalong::internals::headers::access_key::{AccessKey, Secret, content_sha256};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
+use tagalong::internals::headers::access_key::{AccessKey, SecretBytes, content_sha256};
 use tagalong::internals::headers::hmac_authorization::authorization;
 
 use super::{Origin, Reply, START};
@@ -17,10 +17,10 @@ fn key(id: &str) -> AccessKey {
 }
 
 fn guarded() -> Origin {
-    Origin::new(Settings {
+    Origin::new(EmulatorSettings {
         access_keys: vec![(key("test-id"), Permission::ReadWrite), (key("reader"), Permission::ReadOnly)],
-        bearer_tokens: vec![(Secret::new(b"token".to_vec()), Permission::ReadWrite)],
-        ..Settings::default()
+        bearer_tokens: vec![(SecretBytes::new(b"token".to_vec()), Permission::ReadWrite)],
+        ..EmulatorSettings::default()
     })
 }
 
@@ -140,8 +140,10 @@ async fn bearer_tokens_and_read_only_credentials() {
 async fn the_recorded_request_of_the_python_client_is_answered() {
     let now = Timestamp::from_unix_seconds(1_795_297_081);
     assert!(now > START);
-    let settings =
-        Settings { access_keys: vec![(key("test-id"), Permission::ReadOnly)], ..Settings::default() };
+    let settings = EmulatorSettings {
+        access_keys: vec![(key("test-id"), Permission::ReadOnly)],
+        ..EmulatorSettings::default()
+    };
     let request = http::Request::get("/kv/app%3Akey1?api-version=2026-04-01")
         .header("Host", "127.0.0.1:18901")
         .header("x-ms-date", "Nov, 21 2026 21:38:01.991863 GMT")

@@ -2,7 +2,7 @@
 //! names the parameter.
 
 use proptest::prelude::*;
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 
 use super::Origin;
 
@@ -10,7 +10,7 @@ const INVALID: &str = "https://azconfig.io/errors/invalid-argument";
 
 #[tokio::test]
 async fn filters_and_positions_are_refused_by_name_and_place() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     for (target, name, detail, position) in [
         ("/kv?key=ab*c", "key", "key(2): Invalid character", Some(2)),
         ("/kv?key=a*,b", "key", "key(1): Invalid character", Some(1)),
@@ -57,7 +57,7 @@ async fn filters_and_positions_are_refused_by_name_and_place() {
 
 #[tokio::test]
 async fn api_versions_are_refused_by_their_mistake() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     for (query, title) in [
         ("", "API version is not specified"),
         ("?api-version=", "API version is not specified"),
@@ -82,7 +82,7 @@ async fn api_versions_are_refused_by_their_mistake() {
 
 #[tokio::test]
 async fn keys_bodies_and_types_are_checked() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let json = "content-type: application/json";
     let long = "k".repeat(257);
     for target in [
@@ -142,7 +142,7 @@ async fn keys_bodies_and_types_are_checked() {
 
 #[tokio::test]
 async fn dates_are_checked() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     for date in ["yesterday", "2025-13-01", "", "21/11/2025"] {
         let reply = origin.send("GET", "/kv", &[&format!("accept-datetime: {date}")], "").await;
         assert_eq!((reply.status, reply.json()["name"].as_str()), (400, Some("Accept-Datetime")), "{date}");
@@ -151,7 +151,7 @@ async fn dates_are_checked() {
 
 #[tokio::test]
 async fn sizes_are_limited() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let json = "content-type: application/json";
     let body = |length: usize| format!("{{\"value\":\"{}\"}}", "v".repeat(length));
     assert_eq!(origin.send("PUT", "/kv/k", &[json], &body(10_000)).await.status, 200);
@@ -182,7 +182,7 @@ proptest! {
         let target = format!("{path}?{query}api-version=2026-04-01");
         prop_assume!(target.parse::<http::Uri>().is_ok());
         let reply = runtime.block_on(async {
-            let origin = Origin::new(Settings::default());
+            let origin = Origin::new(EmulatorSettings::default());
             origin.put("/kv/a", "v").await;
             origin.send_exactly(&method, &target, &[&field, "content-type: application/json"], body.unwrap_or_default().as_bytes()).await
         });

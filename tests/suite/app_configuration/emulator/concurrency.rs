@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 use tokio::sync::Barrier;
 
 use super::Origin;
@@ -12,7 +12,7 @@ const INCREMENTS: u64 = 25;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixty_four_writers_lose_no_update() {
-    let origin = Arc::new(Origin::new(Settings::default()));
+    let origin = Arc::new(Origin::new(EmulatorSettings::default()));
     origin.put("/kv/counter", "0").await;
     let (barrier, mut writers) = (Arc::new(Barrier::new(WRITERS)), tokio::task::JoinSet::new());
     for _ in 0..WRITERS {
@@ -48,7 +48,7 @@ async fn sixty_four_writers_lose_no_update() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_many_concurrent_creations_succeeds() {
-    let origin = Arc::new(Origin::new(Settings::default()));
+    let origin = Arc::new(Origin::new(EmulatorSettings::default()));
     let (barrier, mut creators) = (Arc::new(Barrier::new(WRITERS)), tokio::task::JoinSet::new());
     for _ in 0..WRITERS {
         let (origin, barrier) = (Arc::clone(&origin), Arc::clone(&barrier));

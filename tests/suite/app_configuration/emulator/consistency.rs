@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use tagalong::internals::emulator::tokens::TokenMode;
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 
 use super::Origin;
 
 fn settling(replicas: usize, token_mode: TokenMode, token_ids: usize) -> Origin {
     let settle = Duration::from_secs(4);
-    Origin::new(Settings { replicas, settle, token_mode, token_ids, ..Settings::default() })
+    Origin::new(EmulatorSettings { replicas, settle, token_mode, token_ids, ..EmulatorSettings::default() })
 }
 
 async fn value(origin: &Origin, fields: &[&str]) -> (Option<String>, u64) {
@@ -127,11 +127,11 @@ async fn value_of(origin: &Origin, field: &str) -> u16 {
 
 #[tokio::test]
 async fn with_drift_every_token_asks_for_its_state() {
-    let settings = |drift_per_second| Settings {
+    let settings = |drift_per_second| EmulatorSettings {
         replicas: 3,
         settle: Duration::from_secs(2),
         drift_per_second,
-        ..Settings::default()
+        ..EmulatorSettings::default()
     };
     let still = Origin::new(settings(0.0));
     still.put("/kv/k", "0").await;
@@ -168,13 +168,13 @@ async fn with_drift_every_token_asks_for_its_state() {
 #[tokio::test]
 async fn tokens_from_before_a_restart_stay_valid_after_it() {
     for drift_per_second in [1.25, 0.0] {
-        let origin = Origin::new(Settings::default());
+        let origin = Origin::new(EmulatorSettings::default());
         let mut changes = origin.emulator.subscribe();
         origin.put("/kv/k", "1").await;
         origin.clock.advance(Duration::from_millis(10_500));
         let handed_out = value(&origin, &[]).await.1;
         assert!(handed_out > 1);
-        let settings = Settings { drift_per_second, ..Settings::default() };
+        let settings = EmulatorSettings { drift_per_second, ..EmulatorSettings::default() };
         let again =
             Origin { emulator: Emulator::new(settings, origin.clock.clone(), 2), clock: origin.clock };
         again.emulator.restore([&*changes.try_recv().unwrap()]);
@@ -189,7 +189,7 @@ async fn tokens_from_before_a_restart_stay_valid_after_it() {
 #[tokio::test]
 async fn a_304_names_its_tag_only_when_asked_to() {
     for tagged_304 in [false, true] {
-        let origin = Origin::new(Settings { tagged_304, ..Settings::default() });
+        let origin = Origin::new(EmulatorSettings { tagged_304, ..EmulatorSettings::default() });
         origin.put("/kv/k", "1").await;
         for target in ["/kv/k", "/kv"] {
             let tag = origin.get(target).await.header("etag").to_owned();
@@ -204,7 +204,7 @@ async fn a_304_names_its_tag_only_when_asked_to() {
 #[tokio::test]
 async fn token_modes_give_the_vendors_constant_or_no_token() {
     for (mode, expected) in [(TokenMode::Constant, "kv=MA==;sn=1"), (TokenMode::None, "")] {
-        let origin = Origin::new(Settings { token_mode: mode, ..Settings::default() });
+        let origin = Origin::new(EmulatorSettings { token_mode: mode, ..EmulatorSettings::default() });
         assert_eq!(origin.put("/kv/k", "1").await.header("sync-token"), expected);
         assert_eq!(origin.get("/kv/k").await.header("sync-token"), expected);
     }
@@ -214,7 +214,8 @@ async fn token_modes_give_the_vendors_constant_or_no_token() {
 async fn one_seed_gives_one_sequence_of_answers() {
     let run = async |seed| {
         let clock = tagalong::internals::clock::Clock::manual(super::START);
-        let settings = Settings { replicas: 3, settle: Duration::from_secs(1), ..Settings::default() };
+        let settings =
+            EmulatorSettings { replicas: 3, settle: Duration::from_secs(1), ..EmulatorSettings::default() };
         let origin = Origin { emulator: Emulator::new(settings, clock.clone(), seed), clock };
         let mut seen = Vec::new();
         for step in 0..40_u32 {

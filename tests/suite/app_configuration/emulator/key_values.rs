@@ -1,7 +1,7 @@
 //! `/kv/{key}` and `/locks/{key}`: conditions, labels, locks, `$select`, api-versions, media types, ids and
 //! `Accept-Datetime`.
 
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 
 use super::{Origin, VERSIONS};
 
@@ -24,7 +24,7 @@ const CONDITIONS: [&str; 11] = [
 ];
 
 async fn with_key() -> (Origin, String) {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let created = origin.put("/kv/k", "v").await;
     assert_eq!(created.status, 200);
     let etag = created.json()["etag"].as_str().unwrap().to_owned();
@@ -101,7 +101,7 @@ async fn writes_follow_the_matrix() {
 
 #[tokio::test]
 async fn a_written_key_value_is_shown_whole_and_identity_comes_from_the_url() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let body = r#"{"key":"other","label":"other","etag":"x","locked":true,"last_modified":"2000-01-01T00:00:00Z",
         "value":"h\u00e9llo","content_type":"text/plain","tags":{"a":"b"},"description":"d"}"#;
     for content_type in ["application/json", "application/vnd.microsoft.appconfig.kv+json; charset=utf-8"] {
@@ -139,7 +139,7 @@ async fn absent_empty_and_nul_labels_are_one() {
 
 #[tokio::test]
 async fn keys_with_reserved_characters_are_written_read_and_deleted() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     for key in [
         "a*b",
         "a,b",
@@ -226,7 +226,7 @@ async fn select_shapes_the_body_and_not_the_tag() {
 
 #[tokio::test]
 async fn descriptions_and_tag_filters_belong_to_their_versions() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let body = r#"{"value":"v","description":"d","tags":{"env":"dev"}}"#;
     for (position, version) in VERSIONS.iter().enumerate() {
         let target = format!("/kv/k{position}?api-version={version}");
@@ -331,7 +331,7 @@ async fn accept_datetime_shows_the_state_strictly_before() {
 
 #[tokio::test]
 async fn require_if_match_demands_a_strategy_for_every_write() {
-    let origin = Origin::new(Settings { require_if_match: true, ..Settings::default() });
+    let origin = Origin::new(EmulatorSettings { require_if_match: true, ..EmulatorSettings::default() });
     let json = "content-type: application/json";
     let body = "{\"value\":\"1\"}";
     for (method, target) in
@@ -361,7 +361,7 @@ async fn require_if_match_demands_a_strategy_for_every_write() {
     let deleted = origin.send("DELETE", "/kv/none", &["if-match: *"], "").await;
     assert_eq!(deleted.status, 204);
     assert_eq!(origin.send("PUT", "/kv/other", &[json, "if-match: \"x\""], body).await.status, 412);
-    let ordinary = Origin::new(Settings::default());
+    let ordinary = Origin::new(EmulatorSettings::default());
     let refused = ordinary.send("PUT", "/kv/absent", &[json, "if-match: *"], body).await;
     assert_eq!(refused.status, 412, "without --require-if-match the condition needs an existing key-value");
 }

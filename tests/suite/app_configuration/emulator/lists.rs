@@ -1,12 +1,12 @@
 //! `/kv`, `/keys` and `/labels`: filters, pages, page tags. A 304 to a page carries its `Link`, and page tags are shown
 //! from api-version `2023-10-01` on.
 
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 
 use super::{Origin, VERSIONS};
 
 async fn filtered() -> Origin {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     for target in
         ["/kv/app:a", "/kv/app:a?label=dev", "/kv/app:b?label=prod", "/kv/b%2Cc", "/kv/b%2A?label=prod"]
     {
@@ -75,7 +75,7 @@ async fn tag_filters_are_ignored_before_their_version() {
 async fn pages_follow_each_other_and_the_last_is_never_empty() {
     for (count, sizes) in [(0, &[0][..]), (1, &[1]), (100, &[100]), (101, &[100, 1]), (250, &[100, 100, 50])]
     {
-        let origin = Origin::new(Settings::default());
+        let origin = Origin::new(EmulatorSettings::default());
         origin.fill("app:k", count).await;
         origin.put("/kv/other", "v").await;
         let first = "/kv?key=app%3A%2A&%24select=key,etag&api-version=2026-04-01&label=%00";
@@ -108,7 +108,7 @@ async fn pages_follow_each_other_and_the_last_is_never_empty() {
 #[tokio::test]
 async fn page_tags_are_compared_in_every_version_and_shown_from_2023_10_01() {
     for (position, version) in VERSIONS.iter().enumerate() {
-        let origin = Origin::new(Settings::default());
+        let origin = Origin::new(EmulatorSettings::default());
         origin.fill("k", 101).await;
         let newest = origin.get("/kv").await;
         let target = format!("/kv?api-version={version}");
@@ -143,7 +143,7 @@ async fn page_tags_are_compared_in_every_version_and_shown_from_2023_10_01() {
 
 #[tokio::test]
 async fn page_tags_change_with_items_and_with_further_pages_and_not_with_select() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     assert_eq!(origin.get("/kv").await.header("etag"), "\"00wWELzclWef22f82qcUDI7FbJweVOoKWZDA_JoUeD0\"");
     origin.fill("k", 100).await;
     let tag = async |target: &str| origin.get(target).await.header("etag").to_owned();
@@ -161,7 +161,7 @@ async fn page_tags_change_with_items_and_with_further_pages_and_not_with_select(
 
 #[tokio::test]
 async fn a_list_that_shrinks_between_pages_repeats_and_loses_no_item() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     origin.fill("k", 150).await;
     let next = origin.get("/kv").await.next().unwrap();
     origin.send("DELETE", "/kv/k099", &[], "").await;
@@ -172,7 +172,7 @@ async fn a_list_that_shrinks_between_pages_repeats_and_loses_no_item() {
 
 #[tokio::test]
 async fn each_name_is_listed_once_in_order_and_without_a_tag() {
-    let origin = Origin::new(Settings { page_size: 2, ..Settings::default() });
+    let origin = Origin::new(EmulatorSettings { page_size: 2, ..EmulatorSettings::default() });
     for target in ["/kv/a", "/kv/a?label=x", "/kv/a?label=y", "/kv/b", "/kv/c?label=x", "/kv/gone?label=gone"]
     {
         origin.put(target, "v").await;
@@ -212,7 +212,7 @@ async fn each_name_is_listed_once_in_order_and_without_a_tag() {
 
 #[tokio::test]
 async fn lists_answer_accept_datetime() {
-    let origin = Origin::new(Settings { page_size: 1, ..Settings::default() });
+    let origin = Origin::new(EmulatorSettings { page_size: 1, ..EmulatorSettings::default() });
     origin.put("/kv/a", "1").await;
     origin.put("/kv/b?label=l", "1").await;
     origin.clock.advance(std::time::Duration::from_secs(10));

@@ -16,7 +16,7 @@ use http::{HeaderMap, Request};
 use http_body_util::Full;
 use serde_json::Value;
 use tagalong::internals::clock::{Clock, Timestamp};
-use tagalong::internals::emulator::{Emulator, Settings};
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 
 /// Fri, 21 Nov 2025 10:00:00 GMT.
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);
@@ -49,7 +49,7 @@ pub(crate) struct Reply {
 }
 
 impl Origin {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: EmulatorSettings) -> Self {
         let clock = Clock::manual(START);
         Self { emulator: Emulator::new(settings, clock.clone(), 1), clock }
     }

@@ -1,12 +1,12 @@
 //! `/revisions`: every version of a key-value, newest first, without deletions; filters, conditions and `Range:
 //! items=`.
 
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 
 use super::Origin;
 
 async fn with_history(page_size: usize) -> Origin {
-    let origin = Origin::new(Settings { page_size, ..Settings::default() });
+    let origin = Origin::new(EmulatorSettings { page_size, ..EmulatorSettings::default() });
     for value in ["1", "2", "3"] {
         origin.put("/kv/a", value).await;
         origin.put("/kv/a?label=l", value).await;
@@ -80,7 +80,7 @@ async fn ranges_of_items_are_answered_in_part() {
 #[tokio::test]
 async fn revisions_are_dropped_after_their_retention() {
     let retention = std::time::Duration::from_secs(3_600);
-    let origin = Origin::new(Settings { retention, ..Settings::default() });
+    let origin = Origin::new(EmulatorSettings { retention, ..EmulatorSettings::default() });
     origin.put("/kv/a", "1").await;
     origin.clock.advance(retention);
     origin.put("/kv/a", "2").await;

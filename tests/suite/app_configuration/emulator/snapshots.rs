@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use tagalong::internals::emulator::Settings;
+use tagalong::internals::emulator::EmulatorSettings;
 
 use super::{Origin, Reply, VERSIONS};
 
 const JSON: &str = "content-type: application/json";
 
 async fn origin(provisioning: Duration) -> Origin {
-    let origin = Origin::new(Settings { snapshot_provisioning: provisioning, ..Settings::default() });
+    let origin =
+        Origin::new(EmulatorSettings { snapshot_provisioning: provisioning, ..EmulatorSettings::default() });
     for target in ["/kv/app:a", "/kv/app:a?label=prod", "/kv/app:b?label=prod", "/kv/other"] {
         origin.put(target, "v").await;
     }
@@ -175,8 +176,11 @@ async fn lists_of_snapshots_filter_and_page() {
 
 #[tokio::test]
 async fn a_failed_snapshot_stays_empty() {
-    let settings =
-        Settings { snapshots_fail: true, snapshot_provisioning: Duration::ZERO, ..Settings::default() };
+    let settings = EmulatorSettings {
+        snapshots_fail: true,
+        snapshot_provisioning: Duration::ZERO,
+        ..EmulatorSettings::default()
+    };
     let origin = Origin::new(settings);
     origin.put("/kv/app:a?label=prod", "v").await;
     create(&origin, "s", PROD).await;

@@ -11,7 +11,7 @@ use tagalong::internals::emulator::faults::act::Faults;
 use tagalong::internals::emulator::faults::document::PlanDocument;
 use tagalong::internals::emulator::serve::{serve, serve_connection};
 use tagalong::internals::emulator::service::Service;
-use tagalong::internals::emulator::{Options, Settings};
+use tagalong::internals::emulator::{EmulatorSettings, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ async fn exchange(origin: &Origin, text: &str) -> String {
 
 #[tokio::test]
 async fn bodies_are_framed_by_their_length() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let body = "{\"value\":\"v\"}";
     let put = format!(
         "PUT /kv/k?api-version=1.0 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -83,7 +83,7 @@ async fn bodies_are_framed_by_their_length() {
 
 #[tokio::test]
 async fn one_connection_serves_many_requests_and_ends_when_told() {
-    let (origin, closing) = (Origin::new(Settings::default()), CancellationToken::new());
+    let (origin, closing) = (Origin::new(EmulatorSettings::default()), CancellationToken::new());
     let client = connect(&origin, closing.clone());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(client)).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -100,7 +100,7 @@ async fn one_connection_serves_many_requests_and_ends_when_told() {
 
 #[tokio::test]
 async fn a_client_with_prior_knowledge_gets_http_2() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let client = connect(&origin, CancellationToken::new());
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_client_with_prior_knowledge_gets_http_2() {
 
 #[tokio::test]
 async fn a_shutdown_ends_the_listener_and_idle_connections() {
-    let origin = Origin::new(Settings::default());
+    let origin = Origin::new(EmulatorSettings::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (closing, service) = (CancellationToken::new(), service(&origin));
