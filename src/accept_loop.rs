@@ -56,36 +56,36 @@ impl<L: Listener> Listener for YieldingListener<L> {
 /// So many connections at once. One more is served at once, and another gives way: the oldest of those that have not sent a whole
 /// request, else the oldest of all. Nobody can occupy a port by saying nothing.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     limit: usize,
     /// The oldest first.
-    taken: Mutex<Vec<Arc<Taken>>>,
+    taken: Mutex<Vec<Arc<SlotState>>>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct SlotState {
     asked: AtomicBool,
     gives_way: CancellationToken,
 }
 
-/// One connection's place, until it is dropped.
+/// One connection's slot, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
-    taken: Arc<Taken>,
+pub struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    taken: Arc<SlotState>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// At most `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, taken: Mutex::default() })
     }
 
-    /// A place for a new connection.
+    /// A slot for a new connection.
     #[must_use]
-    pub fn take(self: &Arc<Self>) -> Place {
-        let taken = Arc::new(Taken::default());
+    pub fn take(self: &Arc<Self>) -> ConnectionSlot {
+        let taken = Arc::new(SlotState::default());
         let mut all = self.lock();
         if all.len() >= self.limit && !all.is_empty() {
             let silent = all.iter().position(|other| !other.asked.load(Ordering::Relaxed));
@@ -93,16 +93,16 @@ impl Places {
         }
         all.push(Arc::clone(&taken));
         drop(all);
-        Place { places: Arc::clone(self), taken }
+        ConnectionSlot { slots: Arc::clone(self), taken }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<SlotState>>> {
         // Nothing under this lock can panic half way through a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The connection has sent a whole request.
     pub fn has_asked(&self) {
         self.taken.asked.store(true, Ordering::Relaxed);
@@ -114,9 +114,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
+        self.slots.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
     }
 }
 
@@ -266,22 +266,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_the_oldest_silent_connection_gives_way() {
-        let places = Places::new(3);
-        let gave_way = async |place: &Place| place.serve(std::future::ready(())).await.is_none();
-        let (first, second, third) = (places.take(), places.take(), places.take());
+        let slots = ConnectionSlots::new(3);
+        let gave_way = async |slot: &ConnectionSlot| slot.serve(std::future::ready(())).await.is_none();
+        let (first, second, third) = (slots.take(), slots.take(), slots.take());
         first.has_asked();
-        let fourth = places.take();
+        let fourth = slots.take();
         assert!(gave_way(&second).await, "the oldest that has said nothing");
-        for place in [&first, &third, &fourth] {
-            assert!(!gave_way(place).await);
+        for slot in [&first, &third, &fourth] {
+            assert!(!gave_way(slot).await);
         }
         drop(second);
         third.has_asked();
         fourth.has_asked();
-        let _fifth = places.take();
+        let _fifth = slots.take();
         assert!(gave_way(&first).await, "all have asked: the oldest");
         drop(third);
-        let _sixth = places.take();
+        let _sixth = slots.take();
         assert!(!gave_way(&fourth).await, "there is room");
     }
 

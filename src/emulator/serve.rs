@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::faults::severable::SeverableIo;
 use super::origin::{MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
-use crate::accept_loop::{Places, YieldingListener, serve_until};
+use crate::accept_loop::{ConnectionSlots, YieldingListener, serve_until};
 
 /// How long a shutdown waits for answers that are under way.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -40,16 +40,16 @@ where
     B: Body<Data = Bytes, Error = E> + Send + 'static,
     E: EndsConnection,
 {
-    let places = Places::new(CONNECTIONS);
+    let slots = ConnectionSlots::new(CONNECTIONS);
     let serve = |(stream, _)| {
-        let (place, shutdown, answer) = (Arc::new(places.take()), shutdown.clone(), answer.clone());
-        let asking = Arc::clone(&place);
+        let (slot, shutdown, answer) = (Arc::new(slots.take()), shutdown.clone(), answer.clone());
+        let asking = Arc::clone(&slot);
         let answer = move |request| {
             asking.has_asked();
             answer(request)
         };
         async move {
-            place.serve(serve_connection(stream, shutdown, answer)).await;
+            slot.serve(serve_connection(stream, shutdown, answer)).await;
         }
     };
     if serve_until(&shutdown, YieldingListener(listener), "emulator", SHUTDOWN_GRACE, serve).await > 0 {
