@@ -59,20 +59,20 @@ impl<L: Listener> Listener for YieldingListener<L> {
 pub struct ConnectionSlots {
     limit: usize,
     /// The oldest first.
-    taken: Mutex<Vec<Arc<Taken>>>,
+    taken: Mutex<Vec<Arc<SlotState>>>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct SlotState {
     asked: AtomicBool,
     gives_way: CancellationToken,
 }
 
-/// One connection's place, until it is dropped.
+/// One connection's slot, until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionSlot {
-    places: Arc<ConnectionSlots>,
-    taken: Arc<Taken>,
+    slots: Arc<ConnectionSlots>,
+    taken: Arc<SlotState>,
 }
 
 impl ConnectionSlots {
@@ -82,10 +82,10 @@ impl ConnectionSlots {
         Arc::new(Self { limit, taken: Mutex::default() })
     }
 
-    /// A place for a new connection.
+    /// A slot for a new connection.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> ConnectionSlot {
-        let taken = Arc::new(Taken::default());
+        let taken = Arc::new(SlotState::default());
         let mut all = self.lock();
         if all.len() >= self.limit && !all.is_empty() {
             let silent = all.iter().position(|other| !other.asked.load(Ordering::Relaxed));
@@ -93,10 +93,10 @@ impl ConnectionSlots {
         }
         all.push(Arc::clone(&taken));
         drop(all);
-        ConnectionSlot { places: Arc::clone(self), taken }
+        ConnectionSlot { slots: Arc::clone(self), taken }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<SlotState>>> {
         // Nothing under this lock can panic half way through a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +116,7 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
+        self.slots.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
     }
 }
 
@@ -266,22 +266,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn at_the_limit_the_oldest_silent_connection_gives_way() {
-        let places = ConnectionSlots::new(3);
-        let gave_way = async |place: &ConnectionSlot| place.serve(std::future::ready(())).await.is_none();
-        let (first, second, third) = (places.take(), places.take(), places.take());
+        let slots = ConnectionSlots::new(3);
+        let gave_way = async |slot: &ConnectionSlot| slot.serve(std::future::ready(())).await.is_none();
+        let (first, second, third) = (slots.take(), slots.take(), slots.take());
         first.has_asked();
-        let fourth = places.take();
+        let fourth = slots.take();
         assert!(gave_way(&second).await, "the oldest that has said nothing");
-        for place in [&first, &third, &fourth] {
-            assert!(!gave_way(place).await);
+        for slot in [&first, &third, &fourth] {
+            assert!(!gave_way(slot).await);
         }
         drop(second);
         third.has_asked();
         fourth.has_asked();
-        let _fifth = places.take();
+        let _fifth = slots.take();
         assert!(gave_way(&first).await, "all have asked: the oldest");
         drop(third);
-        let _sixth = places.take();
+        let _sixth = slots.take();
         assert!(!gave_way(&fourth).await, "there is room");
     }
 

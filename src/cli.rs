@@ -169,9 +169,9 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
         Command::CheckConfig { defaults: false, settings } => {
             log_to_people("warn")?;
             let config = settings.config()?;
-            config.warn_of_readable_secrets();
             let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
             Sidecar::check(&config, &environment).map_err(CommandFailure::not_tried)?;
+            config.warn_of_readable_secrets();
             print(&config.effective.to_string())
         }
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
@@ -184,10 +184,10 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
 
 fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
     tagalong::start_logging(&config.logging).map_err(CommandFailure::not_tried)?;
-    config.warn_of_readable_secrets();
     runtime()?.block_on(async {
         let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
         let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
+        config.warn_of_readable_secrets();
         config.upstreams.iter().for_each(log_upstream);
         for address in sidecar.addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for callers");

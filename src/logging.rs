@@ -43,7 +43,7 @@ pub async fn tell_left_out() {
         if lines > 0 {
             tracing::warn!(
                 lines,
-                "lines were left out of the log, beyond 20 a second of one kind; /metrics counts refusals by their reason"
+                "lines were left out of the log, beyond 10 a second of one kind; /metrics counts refusals by their reason"
             );
         }
     }

@@ -27,11 +27,11 @@ const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Serves the operator's port until `stop`, which comes last of all when the process drains: `/readyz` must say why.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: CancellationToken) {
-    let places = ConnectionSlots::new(state.admin.connections);
+    let slots = ConnectionSlots::new(state.admin.connections);
     let serve = |(stream, _)| {
-        let (state, place) = (Arc::clone(&state), Arc::new(places.take()));
+        let (state, slot) = (Arc::clone(&state), Arc::new(slots.take()));
         async move {
-            if place.serve(serve_connection(stream, state, Arc::clone(&place))).await.is_none() {
+            if slot.serve(serve_connection(stream, state, Arc::clone(&slot))).await.is_none() {
                 tracing::debug!("a connection to the admin port gave way to another");
             }
         }
@@ -39,8 +39,8 @@ pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: Cancella
     serve_until(&stop, YieldingListener(listener), "admin", CONNECTION_DEADLINE, serve).await;
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, place: Arc<ConnectionSlot>) {
-    let service = service_fn(move |request| answer(Arc::clone(&state), Arc::clone(&place), request));
+async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, slot: Arc<ConnectionSlot>) {
+    let service = service_fn(move |request| answer(Arc::clone(&state), Arc::clone(&slot), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
@@ -55,13 +55,13 @@ async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, place: Arc<
 
 async fn answer(
     state: Arc<AdminState>,
-    place: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     request: Request<Incoming>,
 ) -> Result<AdminResponse, Infallible> {
     let (parts, body) = request.into_parts();
     Ok(match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
         Ok(body) => {
-            place.has_asked();
+            slot.has_asked();
             state.answer(&parts, &body.to_bytes())
         }
         Err(error) => {

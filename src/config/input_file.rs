@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
@@ -53,7 +54,7 @@ pub fn read_text(path: &Path) -> io::Result<(Metadata, Zeroizing<String>)> {
     }
 }
 
-/// The same for a file with a secret. Logs a warning, once for each mode of a file, if others than its owner may read it.
+/// The same for a file with a secret. Warns, once for each mode of a file, if others than its owner may read it.
 ///
 /// # Errors
 /// As of [`read_text`].
@@ -63,21 +64,37 @@ pub fn read_secret(path: &Path) -> io::Result<(Metadata, Zeroizing<String>)> {
     Ok((metadata, text))
 }
 
-/// Logs a warning, once for each mode of a file, if others than its owner may read it.
-pub fn warn_of_mode(path: &Path, metadata: &Metadata) {
-    static WARNED: Mutex<Vec<(PathBuf, u32)>> = Mutex::new(Vec::new());
+/// Secret files that others may read, with their modes. They are those of the configuration: few.
+static READABLE: Mutex<Vec<(PathBuf, u32)>> = Mutex::new(Vec::new());
 
+/// Whether the start is over: until then a failure is to be the only line.
+static IS_STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Warns, once for each mode of a file, if others than its owner may read it: when the start is over.
+pub fn warn_of_mode(path: &Path, metadata: &Metadata) {
     let mode = metadata.mode() & 0o7777;
-    // Before logging starts nobody would be told.
-    if mode & READABLE_BY_OTHERS == 0 || !tracing::enabled!(tracing::Level::WARN) {
+    if mode & READABLE_BY_OTHERS == 0 {
         return;
     }
-    // The files are those of the configuration: few.
-    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
-    if warned.iter().any(|(known, known_mode)| known == path && *known_mode == mode) {
+    let mut readable = READABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if readable.iter().any(|(known, known_mode)| known == path && *known_mode == mode) {
         return;
     }
-    warned.push((path.to_owned(), mode));
+    readable.push((path.to_owned(), mode));
+    if IS_STARTED.load(Ordering::SeqCst) {
+        warn(path, mode);
+    }
+}
+
+/// Logs the warnings of the start, and from now on each at once.
+pub fn tell_readable_secrets() {
+    let readable = READABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !IS_STARTED.swap(true, Ordering::SeqCst) {
+        readable.iter().for_each(|(path, mode)| warn(path, *mode));
+    }
+}
+
+fn warn(path: &Path, mode: u32) {
     tracing::warn!(
         path = %path.display(),
         mode = %format_args!("{mode:04o}"),

@@ -102,7 +102,8 @@ impl Config {
         })
     }
 
-    /// Logs a warning if others than its owner may read the file of `--config` and it holds a secret.
+    /// Warns of each file with a secret that others than its owner may read, the file of `--config` included. To be called when
+    /// nothing can fail any more.
     pub fn warn_of_readable_secrets(&self) {
         for setting in self.effective.0.iter().filter(|setting| setting.value == "\"***\"") {
             if let error::Source::File { path, .. } = &setting.source
@@ -111,6 +112,7 @@ impl Config {
                 input_file::warn_of_mode(path, &metadata);
             }
         }
+        input_file::tell_readable_secrets();
     }
 
     /// What the pure decisions need to know about one upstream.

@@ -40,16 +40,16 @@ where
     B: Body<Data = Bytes, Error = E> + Send + 'static,
     E: EndsConnection,
 {
-    let places = ConnectionSlots::new(CONNECTIONS);
+    let slots = ConnectionSlots::new(CONNECTIONS);
     let serve = |(stream, _)| {
-        let (place, shutdown, answer) = (Arc::new(places.take()), shutdown.clone(), answer.clone());
-        let asking = Arc::clone(&place);
+        let (slot, shutdown, answer) = (Arc::new(slots.take()), shutdown.clone(), answer.clone());
+        let asking = Arc::clone(&slot);
         let answer = move |request| {
             asking.has_asked();
             answer(request)
         };
         async move {
-            place.serve(serve_connection(stream, shutdown, answer)).await;
+            slot.serve(serve_connection(stream, shutdown, answer)).await;
         }
     };
     if serve_until(&shutdown, YieldingListener(listener), "emulator", SHUTDOWN_GRACE, serve).await > 0 {

@@ -13,7 +13,7 @@ use tracing_subscriber::layer::Context;
 use crate::clock::{Clock, Timestamp};
 
 /// The most lines of one kind (one place in the code) in a second. What is asked for by `debug` and `trace` is written whole.
-pub const LINES_A_SECOND: u32 = 20;
+pub const LINES_A_SECOND: u32 = 10;
 
 /// Leaves out lines beyond [`LINES_A_SECOND`], and counts them.
 #[derive(Debug)]

@@ -178,7 +178,7 @@ proptest! {
         let mut snapshots = vec![Coverage::default()];
         // What a resource is touched by: the writes of one number and of zero, or, for a list, of all numbers divisible by three.
         let by_key = |resource: u64| move |footprint: &u64| *footprint == resource || *footprint == 0;
-        let by_any = |footprint: &u64| *footprint % 3 == 0;
+        let by_any = |footprint: &u64| footprint.is_multiple_of(3);
         for (step, number, which) in steps {
             match step {
                 0 => open.push(log.open(number)),
