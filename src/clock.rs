@@ -73,6 +73,13 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
+/// Now, for intervals within this process: it never goes back. It follows tokio's (possibly paused) time.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+pub fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// A source of time. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {

@@ -338,6 +338,7 @@ impl ProxyError {
             Self::Disconnected { cause, .. } => match **cause {
                 Self::BrokenAnswer { .. } => StatusCode::BAD_GATEWAY,
                 Self::Throttled { status, .. } => status,
+                Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::GATEWAY_TIMEOUT,
             },
             Self::Throttled { status, .. } => *status,

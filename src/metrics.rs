@@ -41,10 +41,12 @@ pub enum OriginOutcome {
     TimedOut,
     /// The connection failed, or the answer is not HTTP.
     Broken,
+    /// It was not asked: as many exchanges as allowed were under way.
+    Overloaded,
 }
 
-const ORIGIN_OUTCOMES: [&str; 10] =
-    ["1xx", "2xx", "3xx", "304", "4xx", "429", "5xx", "connect", "timed-out", "broken"];
+const ORIGIN_OUTCOMES: [&str; 11] =
+    ["1xx", "2xx", "3xx", "304", "4xx", "429", "5xx", "connect", "timed-out", "broken", "overloaded"];
 
 impl OriginOutcome {
     const fn index(self) -> usize {
@@ -61,6 +63,7 @@ impl OriginOutcome {
             Self::Connect => 7,
             Self::TimedOut => 8,
             Self::Broken => 9,
+            Self::Overloaded => 10,
         }
     }
 }
@@ -411,6 +414,7 @@ mod tests {
             (OriginOutcome::Connect, "connect"),
             (OriginOutcome::TimedOut, "timed-out"),
             (OriginOutcome::Broken, "broken"),
+            (OriginOutcome::Overloaded, "overloaded"),
         ] {
             assert_eq!(ORIGIN_OUTCOMES[outcome.index()], word);
             origin.asked(outcome, Duration::from_millis(3));

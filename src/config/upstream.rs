@@ -277,6 +277,12 @@ section! {
         pub body_stall_deadline: Duration = "30s", within(1, HOUR);
         /// How long an unused connection is kept.
         pub pool_idle_time: Duration = "60s", within(0, HOUR);
+        /// How many unused connections are kept.
+        pub pool_idle_limit: usize = "64", within(0, 4096);
+        /// How many exchanges may be under way at once.
+        pub exchange_limit: usize = "256", within(1, 65_536);
+        /// How long a request waits for a place among them.
+        pub exchange_wait: Duration = "1s", within(0, MINUTE);
         /// Most bytes of an answer's header section.
         pub header_section_limit_bytes as "header_section_limit": u64 = "32KiB", within(KIB, MIB);
         /// The longest `Retry-After` that is obeyed.

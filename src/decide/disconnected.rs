@@ -310,6 +310,7 @@ mod tests {
             (Unreachable::Broken, "broken-answer"),
             (Unreachable::Throttled, "throttled"),
             (Unreachable::ServerError, "server-error"),
+            (Unreachable::Overloaded, "overloaded"),
         ] {
             let rules = CachingRules::rfc9111();
             let reuse = disconnected(&get(&[]), Some(&response), COVERED, why, &rules, later(90)).unwrap();

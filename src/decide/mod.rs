@@ -22,6 +22,7 @@
 //! stored response, response that came  ── newer ──► which of the two is stored
 //! answer that is not stored            ── hit_for_miss ──► whether later requests wait for one another
 //! request, end of its first attempt    ── retry ──► whether it is sent again
+//! fields of a request                  ── connection_bound ──► whether it needs a connection of its own
 //! answer, state that was shown before  ── shows_change ──► Revelation
 //! no answer, stored response, now      ── disconnected ──► Reuse, or the reason for the 504
 //! ```
@@ -39,6 +40,7 @@
 //! | [`hit_for_miss`] | A request does not wait for another of its key if the last answer could not be stored for a reason that lasts. | RFC 9111 §4 |
 //! | [`validation`] | A validation carries the stored validators as they were received, and the caller's entity tags. | RFC 9111 §4.3.1, §4.3.2 |
 //! | [`retry`] | A safe request is sent again once if its connection was refused, or was reused and closed before a byte of the answer. | RFC 9110 §9.2.2 |
+//! | [`connection_bound`] | A request that authenticates its connection gets one of its own. | RFC 4559 |
 //! | [`list_first`] | A list is validated in the place of its items if many of them need validation. | |
 //! | [`absorb`] | The head of an answer decides what happens to the stored response and what the caller gets. | RFC 9111 §3, §4.3.3; RFC 9110 §15 |
 //! | [`freshen`] | A 304 freshens the response in hand only if it is about its version. | RFC 9111 §3.2, §4.3.4, §4.3.5 |
@@ -77,6 +79,7 @@ pub mod absorb;
 pub mod age;
 pub mod collapsing;
 pub mod complete;
+pub mod connection_bound;
 pub mod disconnected;
 pub mod freshen;
 pub mod freshen_by_list;
@@ -174,6 +177,8 @@ pub enum Unreachable {
     Throttled,
     /// The origin answered 5xx.
     ServerError,
+    /// As many exchanges as the operator allows are under way: the origin was not asked.
+    Overloaded,
 }
 
 impl Unreachable {
@@ -198,6 +203,7 @@ impl Unreachable {
             Self::Broken => "broken-answer",
             Self::Throttled => "throttled",
             Self::ServerError => "server-error",
+            Self::Overloaded => "overloaded",
         }
     }
 }

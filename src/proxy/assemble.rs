@@ -147,6 +147,9 @@ fn destination(
         header_deadline: upstream.header_deadline,
         body_stall_deadline: upstream.body_stall_deadline,
         pool_idle_time: upstream.pool_idle_time,
+        pool_idle_limit: upstream.pool_idle_limit,
+        exchange_limit: upstream.exchange_limit,
+        exchange_wait: upstream.exchange_wait,
         header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
             .unwrap_or(usize::MAX),
     };

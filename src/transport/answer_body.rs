@@ -9,17 +9,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::time::Sleep;
 
+use super::received_body::ReceivedBody;
 use crate::body::{BodyError, FlowingBody, StreamingBody};
 
 /// An upstream body that fails if no piece of it arrives within the deadline. Trailers are dropped: an answer from the
 /// store could not repeat them, and RFC 9110 §6.5.1 permits it.
 #[derive(Debug)]
 pub struct AnswerBody {
-    incoming: Incoming,
+    incoming: ReceivedBody,
     stall_deadline: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     received_bytes: IntCounter,
@@ -30,7 +30,7 @@ pub struct AnswerBody {
 impl AnswerBody {
     /// Guards a body and counts its bytes.
     #[must_use]
-    pub fn new(incoming: Incoming, stall_deadline: Duration, received_bytes: IntCounter) -> Self {
+    pub fn new(incoming: ReceivedBody, stall_deadline: Duration, received_bytes: IntCounter) -> Self {
         Self { incoming, stall_deadline, stalled: None, received_bytes, ahead: VecDeque::new() }
     }
 

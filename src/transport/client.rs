@@ -1,20 +1,22 @@
 //! One exchange with the upstream: pool, deadlines, and one retry, of which [`decide::retry`](crate::decide::retry) decides.
 
-use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::header::TRANSFER_ENCODING;
-use http::uri::{Authority, Scheme};
-use http::{Extensions, HeaderMap, Method, Request, Response, Uri, Version};
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::ext::on_informational;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::dial::{ConnectionUse, Connector, Dial};
+use super::dial::{ConnectionUse, Dial};
+use super::pool::{CheckedOut, ConnectError, Connection, Pool, PoolLimits};
+use super::received_body::{Held, ReceivedBody};
 use crate::body::FlowingBody;
+use crate::decide::connection_bound::is_connection_bound;
 use crate::decide::retry::{AttemptEnd, is_sent_again, may_be_repeated};
 use crate::error::ProxyError;
 
@@ -29,6 +31,12 @@ pub struct ExchangeLimits {
     pub body_stall_deadline: Duration,
     /// How long an unused connection is kept.
     pub pool_idle_time: Duration,
+    /// How many unused connections are kept.
+    pub pool_idle_limit: usize,
+    /// How many exchanges may be under way, from before the connection to the end of the answer's body.
+    pub exchange_limit: usize,
+    /// How long a request waits for a place among them.
+    pub exchange_wait: Duration,
     /// Most bytes of an answer's header section.
     pub header_section_limit_bytes: usize,
 }
@@ -39,8 +47,8 @@ pub struct ExchangeLimits {
 pub struct Outgoing {
     /// The method as received.
     pub method: Method,
-    /// The target: scheme and authority of the upstream, path and query verbatim.
-    pub uri: Uri,
+    /// The target: path and query verbatim.
+    pub target: PathAndQuery,
     /// End-to-end fields only: the client writes framing and `Host`.
     pub fields: HeaderMap,
     /// The body.
@@ -49,12 +57,17 @@ pub struct Outgoing {
     pub body_deadline: Duration,
 }
 
+/// Most informational answers (1xx) to one request: an origin that sends them without end is cut off.
+pub const INFORMATIONAL_LIMIT: usize = 20;
+
 /// The pooled client of one upstream.
 #[derive(Clone)]
 pub struct PooledClient {
-    client: Client<Connector, FlowingBody>,
+    pool: Pool,
+    exchanges: Arc<Semaphore>,
     scheme: Scheme,
     authority: Authority,
+    host: HeaderValue,
     limits: ExchangeLimits,
 }
 
@@ -63,13 +76,16 @@ impl PooledClient {
     /// origin.
     #[must_use]
     pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: ExchangeLimits) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(limits.pool_idle_time)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(limits.header_section_limit_bytes.max(8192))
-            .http2_max_header_list_size(u32::try_from(limits.header_section_limit_bytes).unwrap_or(u32::MAX))
-            .build(Connector::new(dial, limits.connect_deadline));
-        Self { client, scheme, authority, limits }
+        let origin = absolute(&scheme, &authority, PathAndQuery::from_static("/"));
+        let of_pool = PoolLimits {
+            connect_deadline: limits.connect_deadline,
+            idle_time: limits.pool_idle_time,
+            idle_limit: limits.pool_idle_limit,
+            header_section_limit_bytes: limits.header_section_limit_bytes,
+        };
+        let host = host(&scheme, &authority);
+        let exchanges = Arc::new(Semaphore::new(limits.exchange_limit.min(Semaphore::MAX_PERMITS)));
+        Self { pool: Pool::new(origin, dial, of_pool), exchanges, scheme, authority, host, limits }
     }
 
     /// The configured limits.
@@ -84,25 +100,16 @@ impl PooledClient {
         &self.authority
     }
 
-    /// The absolute URI of a target. The bytes of the target stay unchanged.
-    #[must_use]
-    pub fn uri(&self, target: &http::uri::PathAndQuery) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(target.clone());
-        Uri::from_parts(parts).unwrap_or_default()
-    }
-
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of its answer. The exchange holds its place until the end of the body.
     ///
     /// # Errors
     /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
-    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Incoming>, ProxyError> {
+    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<ReceivedBody>, ProxyError> {
+        let permit = self.permit().await?;
         let has_whole_body = !matches!(outgoing.body, FlowingBody::Streaming(_));
         let again = may_be_repeated(&outgoing.method, has_whole_body).then(|| Outgoing {
             method: outgoing.method.clone(),
-            uri: outgoing.uri.clone(),
+            target: outgoing.target.clone(),
             fields: outgoing.fields.clone(),
             body_deadline: outgoing.body_deadline,
             body: match &outgoing.body {
@@ -116,87 +123,202 @@ impl PooledClient {
             }
             (outcome, _) => outcome,
         };
-        outcome.map_err(|failure| failure.error)
+        let Answered { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
+        Ok(response.map(|incoming| ReceivedBody::new(incoming, Held { connection, pool, permit })))
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Response<Incoming>, AttemptFailure> {
-        let mut request = Request::new(outgoing.body);
-        *request.method_mut() = outgoing.method;
-        *request.uri_mut() = outgoing.uri;
-        *request.headers_mut() = outgoing.fields;
-        *request.version_mut() = Version::HTTP_11;
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
+        let overloaded = || ProxyError::Overloaded { limit: "upstream.exchange_limit" };
+        if let Ok(permit) = Arc::clone(&self.exchanges).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let acquiring = Arc::clone(&self.exchanges).acquire_owned();
+        match tokio::time::timeout(self.limits.exchange_wait, acquiring).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(overloaded()),
+        }
+    }
+
+    async fn attempt(&self, outgoing: Outgoing) -> Result<Answered, AttemptFailure> {
         let deadline = self.limits.header_deadline + outgoing.body_deadline;
-        // Where the deadline to connect passes first, the other one passes on a connection. Otherwise it must be seen.
-        let captured = (self.limits.connect_deadline >= deadline).then(|| capture_connection(&mut request));
-        let exchanging = self.client.request(request);
-        let outcome = tokio::time::timeout(deadline, exchanging).await;
+        let mut is_connected = false;
+        let sending = self.send(outgoing, &mut is_connected);
+        let outcome = tokio::time::timeout(deadline, sending).await;
         let upstream = || self.authority.to_string();
-        match outcome {
-            Ok(Ok(response)) if response.status().is_informational() => {
-                let cause = "it switches protocols, which the request did not ask for".into();
-                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
-            }
-            Ok(Ok(response)) if !has_plain_body(response.headers()) => {
-                let cause = "its body has a transfer coding other than chunked".into();
-                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
-            }
-            Ok(Ok(response))
-                if header_section_bytes(response.headers()) > self.limits.header_section_limit_bytes =>
-            {
-                let cause = format!(
-                    "its header section is larger than {} bytes (upstream.header_section_limit)",
-                    self.limits.header_section_limit_bytes
-                );
-                Err(AttemptFailure::final_one(ProxyError::BrokenAnswer {
+        let answered = match outcome {
+            Ok(outcome) => outcome?,
+            Err(_) if is_connected => {
+                return Err(AttemptFailure::final_one(ProxyError::AnswerTimeout {
                     upstream: upstream(),
-                    cause: cause.into(),
-                }))
-            }
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => {
-                let cause = RootCause::of(&error);
-                let usage = connection_use(&error);
-                if error.is_connect() || usage.is_none() {
-                    let connect_deadline = self.limits.connect_deadline;
-                    let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
-                        ProxyError::ConnectTimeout { upstream: upstream(), deadline: connect_deadline }
-                    } else {
-                        ProxyError::Connect { upstream: upstream(), cause: cause.message }
-                    };
-                    let ended = match cause.kind {
-                        Some(io::ErrorKind::ConnectionRefused) => AttemptEnd::Refused,
-                        _ => AttemptEnd::Other,
-                    };
-                    return Err(AttemptFailure { error, ended });
-                }
-                let ended = match usage {
-                    Some(usage) if usage.broke_on_reuse_without_answer() => {
-                        AttemptEnd::ReusedConnectionClosed
-                    }
-                    _ => AttemptEnd::Other,
-                };
-                let error = if cause.broken {
-                    ProxyError::BrokenAnswer { upstream: upstream(), cause: cause.message.into() }
-                } else {
-                    ProxyError::NoAnswer { upstream: upstream(), cause: cause.message }
-                };
-                Err(AttemptFailure { error, ended })
-            }
-            Err(_) if captured.is_none_or(|captured| captured.connection_metadata().is_some()) => {
-                Err(AttemptFailure::final_one(ProxyError::AnswerTimeout { upstream: upstream(), deadline }))
+                    deadline,
+                }));
             }
             Err(_) => {
-                Err(AttemptFailure::final_one(ProxyError::ConnectTimeout { upstream: upstream(), deadline }))
+                return Err(AttemptFailure::final_one(ProxyError::ConnectTimeout {
+                    upstream: upstream(),
+                    deadline,
+                }));
             }
+        };
+        let fields = answered.response.headers();
+        let limit_bytes = self.limits.header_section_limit_bytes;
+        let cause = if answered.response.status().is_informational() {
+            "it switches protocols, which the request did not ask for".into()
+        } else if !has_plain_body(fields) {
+            "its body has a transfer coding other than chunked".into()
+        } else if header_section_bytes(fields) > limit_bytes {
+            format!("its header section is larger than {limit_bytes} bytes (upstream.header_section_limit)")
+                .into()
+        } else {
+            return Ok(answered);
+        };
+        Err(AttemptFailure::final_one(ProxyError::BrokenAnswer { upstream: upstream(), cause }))
+    }
+
+    /// Sends a request on a connection of the pool. One that closed before a byte of the request was written is replaced.
+    async fn send(&self, outgoing: Outgoing, is_connected: &mut bool) -> Result<Answered, AttemptFailure> {
+        let is_bound = is_connection_bound(&outgoing.fields);
+        let mut request = Request::new(outgoing.body);
+        *request.method_mut() = outgoing.method;
+        *request.headers_mut() = outgoing.fields;
+        *request.version_mut() = Version::HTTP_11;
+        loop {
+            let CheckedOut { mut connection, is_reused } = if is_bound {
+                self.pool.open().await.map(|connection| CheckedOut { connection, is_reused: false })
+            } else {
+                self.pool.check_out().await
+            }
+            .map_err(|error| self.no_connection(error))?;
+            *is_connected = true;
+            let (outcome, usage) = match &mut connection {
+                Connection::Http1(http1) => {
+                    *request.uri_mut() = Uri::from(outgoing.target.clone());
+                    request.headers_mut().insert(HOST, self.host.clone());
+                    let informational = InformationalCount::of(&mut request);
+                    let sending = http1.sender.try_send_request(request);
+                    (informational.watch(sending).await, &http1.usage)
+                }
+                Connection::Http2(http2) => {
+                    *request.uri_mut() = absolute(&self.scheme, &self.authority, outgoing.target.clone());
+                    request.headers_mut().remove(HOST);
+                    (Some(http2.sender.try_send_request(request).await), &http2.usage)
+                }
+            };
+            match outcome {
+                Some(Ok(response)) => {
+                    let pool = (!is_bound).then(|| self.pool.clone());
+                    return Ok(Answered { response, connection, pool });
+                }
+                Some(Err(mut failed)) => match failed.take_message() {
+                    Some(unsent) if is_reused => {
+                        request = unsent;
+                        *is_connected = false;
+                    }
+                    _ => return Err(self.no_answer(&failed.into_error(), usage)),
+                },
+                None => {
+                    let cause =
+                        format!("it sent more than {INFORMATIONAL_LIMIT} informational answers (1xx)");
+                    let upstream = self.authority.to_string();
+                    let error = ProxyError::BrokenAnswer { upstream, cause: cause.into() };
+                    return Err(AttemptFailure::final_one(error));
+                }
+            }
+        }
+    }
+
+    fn no_connection(&self, error: ConnectError) -> AttemptFailure {
+        let upstream = self.authority.to_string();
+        let deadline = self.limits.connect_deadline;
+        let cause = match &error {
+            ConnectError::Io(error) => RootCause::of(error),
+            ConnectError::Handshake(error) => RootCause::of(error),
+            ConnectError::TimedOut => {
+                return AttemptFailure::final_one(ProxyError::ConnectTimeout { upstream, deadline });
+            }
+        };
+        let ended = match cause.kind {
+            Some(io::ErrorKind::ConnectionRefused) => AttemptEnd::Refused,
+            _ => AttemptEnd::Other,
+        };
+        let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
+            ProxyError::ConnectTimeout { upstream, deadline }
+        } else {
+            ProxyError::Connect { upstream, cause: cause.message }
+        };
+        AttemptFailure { error, ended }
+    }
+
+    fn no_answer(&self, error: &hyper::Error, usage: &ConnectionUse) -> AttemptFailure {
+        let upstream = self.authority.to_string();
+        let cause = RootCause::of(error);
+        let ended = if usage.broke_on_reuse_without_answer() {
+            AttemptEnd::ReusedConnectionClosed
+        } else {
+            AttemptEnd::Other
+        };
+        let error = if cause.broken {
+            ProxyError::BrokenAnswer { upstream, cause: cause.message.into() }
+        } else {
+            ProxyError::NoAnswer { upstream, cause: cause.message }
+        };
+        AttemptFailure { error, ended }
+    }
+}
+
+/// The head of an answer, and the connection on which its body arrives.
+struct Answered {
+    response: Response<Incoming>,
+    connection: Connection,
+    /// `None`: no other request may use the connection.
+    pool: Option<Pool>,
+}
+
+/// Counts the informational answers to one request.
+struct InformationalCount {
+    too_many: Arc<Notify>,
+}
+
+impl InformationalCount {
+    fn of<B>(request: &mut Request<B>) -> Self {
+        let too_many = Arc::new(Notify::new());
+        let (left, cut_off) = (AtomicUsize::new(INFORMATIONAL_LIMIT), Arc::clone(&too_many));
+        on_informational(request, move |_| {
+            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+                cut_off.notify_one();
+            }
+        });
+        Self { too_many }
+    }
+
+    /// The outcome of the exchange; `None` if there were too many before it.
+    async fn watch<T>(&self, exchanging: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.too_many.notified() => None,
+            outcome = exchanging => Some(outcome),
         }
     }
 }
 
-/// What had happened on the connection where an exchange failed; `None` if it had none.
-fn connection_use(error: &hyper_util::client::legacy::Error) -> Option<ConnectionUse> {
-    let mut extras = Extensions::new();
-    error.connect_info()?.get_extras(&mut extras);
-    extras.remove()
+/// The absolute URI of a target. The bytes of the target stay unchanged.
+fn absolute(scheme: &Scheme, authority: &Authority, target: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(scheme.clone());
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(target);
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// `Host` for an authority: without user information, and without the scheme's own port (RFC 9110 §7.2).
+fn host(scheme: &Scheme, authority: &Authority) -> HeaderValue {
+    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let host = match authority.port_u16() {
+        Some(port) if port != default_port => format!("{}:{port}", authority.host()),
+        _ => authority.host().to_owned(),
+    };
+    // The host of an authority consists of bytes that a field value may hold.
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(host)).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Whether the body without `chunked`, which hyper removes, is the content. Another transfer coding would remain on it
@@ -235,9 +357,9 @@ struct RootCause {
 }
 
 impl RootCause {
-    fn of(error: &hyper_util::client::legacy::Error) -> Self {
-        let mut found = Self { message: error.to_string(), kind: None, broken: false };
-        let mut cause = error.source();
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut found = Self { message: String::new(), kind: None, broken: false };
+        let mut cause = Some(error);
         while let Some(source) = cause {
             found.message = source.to_string();
             if let Some(io) = source.downcast_ref::<io::Error>() {

@@ -1,24 +1,20 @@
 //! Connections to the upstream: how they are opened, and what is known about one when it fails.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A byte stream to an upstream.
 pub trait UpstreamIo: AsyncRead + AsyncWrite + Send + Unpin {
-    /// What the connector knows about the connection (HTTP/2 by ALPN, through a proxy).
-    fn connected(&self) -> Connected {
-        Connected::new()
+    /// Whether both ends agreed on HTTP/2 (by ALPN).
+    fn is_http2(&self) -> bool {
+        false
     }
 }
 
@@ -85,6 +81,14 @@ pub struct UpstreamConnection {
     usage: ConnectionUse,
 }
 
+impl UpstreamConnection {
+    /// Counts in `usage` what happens on `io`.
+    #[must_use]
+    pub fn new(io: Box<dyn UpstreamIo>, usage: ConnectionUse) -> Self {
+        Self { io, usage }
+    }
+}
+
 impl AsyncRead for UpstreamConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -127,91 +131,6 @@ impl AsyncWrite for UpstreamConnection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
-/// The connection as hyper takes it.
-pub struct HyperConnection(TokioIo<UpstreamConnection>);
-
-impl Connection for HyperConnection {
-    fn connected(&self) -> Connected {
-        let connection = self.0.inner();
-        connection.io.connected().extra(connection.usage.clone())
-    }
-}
-
-impl hyper::rt::Read for HyperConnection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
-    }
-}
-
-impl hyper::rt::Write for HyperConnection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(context, slices)
-    }
-}
-
-/// hyper's connector: any [`Dial`] under one deadline.
-#[derive(Clone)]
-pub struct Connector {
-    dial: Arc<dyn Dial>,
-    deadline: Duration,
-}
-
-impl Connector {
-    /// A connector that gives up after `deadline`, TLS handshake included.
-    #[must_use]
-    pub fn new(dial: Arc<dyn Dial>, deadline: Duration) -> Self {
-        Self { dial, deadline }
-    }
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = HyperConnection;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<HyperConnection>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (dialling, deadline) = (self.dial.dial(uri), self.deadline);
-        Box::pin(async move {
-            let io = tokio::time::timeout(deadline, dialling).await.map_err(|_| {
-                io::Error::new(io::ErrorKind::TimedOut, "no connection within the connect deadline")
-            })??;
-            Ok(HyperConnection(TokioIo::new(UpstreamConnection { io, usage: ConnectionUse::default() })))
-        })
     }
 }
 

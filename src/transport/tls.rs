@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::{self, PemObject};
@@ -115,8 +115,8 @@ impl Dial for NetworkDial {
 type NetworkStream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 impl UpstreamIo for NetworkStream {
-    fn connected(&self) -> Connected {
-        self.inner().connected()
+    fn is_http2(&self) -> bool {
+        self.inner().connected().is_negotiated_h2()
     }
 }
 

@@ -2,7 +2,6 @@
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 
 use super::result::UpstreamFailure;
 use super::{Upstream, shown};
@@ -17,11 +16,12 @@ use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::sync_token::token::SyncToken;
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::Outgoing;
+use crate::transport::received_body::ReceivedBody;
 
 impl Upstream {
     /// The body of an answer, guarded and counted.
     #[must_use]
-    pub fn body(&self, incoming: Incoming) -> AnswerBody {
+    pub fn body(&self, incoming: ReceivedBody) -> AnswerBody {
         AnswerBody::new(
             incoming,
             self.settings.client.limits().body_stall_deadline,
@@ -97,11 +97,12 @@ impl Upstream {
     }
 }
 
-fn outcome(exchanged: &Result<Response<Incoming>, ProxyError>) -> OriginOutcome {
+fn outcome(exchanged: &Result<Response<ReceivedBody>, ProxyError>) -> OriginOutcome {
     match exchanged {
         Ok(response) => OriginOutcome::Answered(response.status()),
         Err(ProxyError::AnswerTimeout { .. } | ProxyError::ConnectTimeout { .. }) => OriginOutcome::TimedOut,
         Err(ProxyError::Connect { .. }) => OriginOutcome::Connect,
+        Err(ProxyError::Overloaded { .. }) => OriginOutcome::Overloaded,
         Err(_) => OriginOutcome::Broken,
     }
 }

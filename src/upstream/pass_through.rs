@@ -101,7 +101,7 @@ impl Upstream {
             callers_authorization: self.settings.credential.forwards_callers(),
         };
         let outgoing = Outgoing {
-            uri: self.settings.client.uri(&forwarded.target),
+            target: forwarded.target.clone(),
             fields: outgoing_fields(&forwarded.fields, &*self.settings.profile, own),
             method: forwarded.method,
             body: forwarded.body.body,

@@ -96,6 +96,7 @@ impl From<ProxyError> for UpstreamFailure {
             | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
             ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Unreachable::Broken,
             ProxyError::Throttled { .. } => Unreachable::Throttled,
+            ProxyError::Overloaded { .. } => Unreachable::Overloaded,
             _ => Unreachable::Connect,
         };
         Self { why, error }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::Method;
 use http::uri::PathAndQuery;
 use tokio::sync::oneshot;
@@ -31,7 +32,8 @@ use crate::transport::client::Outgoing;
 /// How long a queued fetch waits for the one ahead of it.
 const QUEUE_WAIT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long an answer without a waiting caller is still read: small ones are worth storing.
+/// How long a fetch without a waiting caller goes on: what is nearly there is cheaper to finish and store than to ask for again.
+/// After that it ends, and its place among the exchanges under way is free.
 const ABANDONED_GRACE: Duration = Duration::from_millis(500);
 
 /// What a fetch needs to know.
@@ -104,8 +106,14 @@ impl Retrieval {
             .await;
         let Some(snapshot) = snapshot else { return };
         let given_up = async {
-            leader.abandoned().await;
-            tokio::time::sleep(ABANDONED_GRACE).await;
+            loop {
+                leader.abandoned().await;
+                tokio::time::sleep(ABANDONED_GRACE).await;
+                // Another request may have joined.
+                if leader.abandoned().now_or_never().is_some() {
+                    return;
+                }
+            }
         };
         match self.ask(snapshot, given_up).await {
             LeaderResult::Shared(result) => {
@@ -128,7 +136,7 @@ impl Retrieval {
         }
     }
 
-    /// Asks upstream and absorbs the answer. `given_up` resolves when no caller wants the body any more.
+    /// Asks upstream and absorbs the answer. `given_up` resolves when no caller wants it any more.
     pub async fn ask(
         &self,
         mut snapshot: SessionSnapshot,
@@ -139,7 +147,13 @@ impl Retrieval {
         }
         // Looked up only now: while a fetch was queued, the one ahead may have stored something.
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
-        let answered = match self.exchange(in_hand.as_deref(), &snapshot).await {
+        let mut given_up = std::pin::pin!(given_up);
+        let exchanged = tokio::select! {
+            biased;
+            exchanged = self.exchange(in_hand.as_deref(), &snapshot) => exchanged,
+            () = &mut given_up => return LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
+        };
+        let answered = match exchanged {
             Ok(answered) => answered,
             Err(failure) => return LeaderResult::Shared(SharedResult::Failed(failure)),
         };
@@ -147,7 +161,9 @@ impl Retrieval {
         if !matches!(change, Change::AskAgain(_)) {
             return self.apply(change, in_hand, answered, &snapshot, given_up).await;
         }
-        // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot.
+        // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot. The first exchange is over:
+        // it must not hold the place that the second one waits for.
+        drop(answered);
         match Box::pin(self.exchange(None, &snapshot)).await {
             Err(failure) => LeaderResult::Shared(SharedResult::Failed(failure)),
             Ok(answered) => {
@@ -176,7 +192,7 @@ impl Retrieval {
         };
         let outgoing = Outgoing {
             method: self.method().clone(),
-            uri: upstream.settings.client.uri(&self.target),
+            target: self.target.clone(),
             fields: outgoing_fields(&self.request.fields, &*upstream.settings.profile, own),
             body: FlowingBody::Empty,
             body_deadline: Duration::ZERO,

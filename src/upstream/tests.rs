@@ -40,6 +40,9 @@ fn settings(
         header_deadline: seconds,
         body_stall_deadline: seconds,
         pool_idle_time: seconds,
+        pool_idle_limit: 1,
+        exchange_limit: 1,
+        exchange_wait: seconds,
         header_section_limit_bytes: 8192,
     };
     let unreachable = |_: Uri| -> futures_util::future::BoxFuture<'static, _> {

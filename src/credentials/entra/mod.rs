@@ -151,6 +151,10 @@ impl EntraCredential {
             header_deadline: upstream.header_deadline,
             body_stall_deadline: upstream.body_stall_deadline,
             pool_idle_time: Duration::ZERO,
+            pool_idle_limit: 0,
+            // One renewer asks at a time.
+            exchange_limit: 2,
+            exchange_wait: upstream.header_deadline,
             header_section_limit_bytes: 64 * 1024,
         };
         let (Some(scheme), Some(authority)) = (issuer.scheme().cloned(), issuer.authority().cloned()) else {
@@ -363,7 +367,7 @@ impl TokenRenewer {
         let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
         let outgoing = Outgoing {
             method: request.method,
-            uri: self.client.uri(&request.target),
+            target: request.target,
             fields: request.fields,
             body: FlowingBody::from(Bytes::copy_from_slice(&request.body)),
             body_deadline: Duration::ZERO,

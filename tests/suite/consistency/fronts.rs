@@ -5,44 +5,46 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{HeaderValue, Request, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
 use tagalong::internals::config::caching::Consistency;
 use tagalong::internals::config::{self, Config, Layers};
 use tagalong::internals::proxy::{self, Caller, Proxy};
 use tagalong::internals::sync_token::clauses::Clauses;
-use tagalong::internals::transport::dial::{Connector, Dial};
+use tagalong::internals::transport::dial::Dial;
 
 use super::callers::{Front, FrontAnswer};
 use super::simulation::{Api, HEADER_DEADLINE, Scenario};
 use super::timeline::Timeline;
 
-/// No sidecar at all: each request goes to the origin as it is.
+/// No sidecar at all: each request goes to the origin as it is, over a connection of its own.
 pub(crate) struct Directly {
-    client: Client<Connector, Full<Bytes>>,
+    dial: Arc<dyn Dial>,
     deadline: Duration,
 }
 
 impl Directly {
     pub(crate) fn new(dial: Arc<dyn Dial>, deadline: Duration) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build(Connector::new(dial, deadline)), deadline }
+        Self { dial, deadline }
     }
 }
 
 impl Front for Directly {
     fn ask(&self, mut request: Request<Bytes>) -> BoxFuture<'static, Option<FrontAnswer>> {
-        let target = request.uri().to_string();
-        *request.uri_mut() = format!("http://origin.test{target}").parse().expect("well-formed");
-        request.headers_mut().remove("host");
-        let asking = self.client.request(request.map(Full::new));
-        let deadline = self.deadline;
-        Box::pin(async move {
-            let (head, body) = tokio::time::timeout(deadline, asking).await.ok()?.ok()?.into_parts();
+        request.headers_mut().insert("host", HeaderValue::from_static("origin.test"));
+        let dialling = self.dial.dial(Uri::from_static("http://origin.test"));
+        let asking = async move {
+            let io = TokioIo::new(dialling.await.ok()?);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
+            let serving = tokio::spawn(connection);
+            let (head, body) = sender.send_request(request.map(Full::new)).await.ok()?.into_parts();
             let body = body.collect().await.ok()?.to_bytes();
+            serving.abort();
             Some(FrontAnswer { status: head.status, fields: head.headers, body })
-        })
+        };
+        let deadline = self.deadline;
+        Box::pin(async move { tokio::time::timeout(deadline, asking).await.ok()? })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod collapse;
+mod connections;
 mod deadlines;
 mod streaming;
 mod throttling;

@@ -201,6 +201,11 @@ impl Origin {
         self.until("a closed connection", |journal| journal.closed_connections.contains(&connection)).await;
     }
 
+    /// Waits until the other side has closed `count` connections.
+    pub(crate) async fn closed(&self, count: usize) {
+        self.until("closed connections", |journal| journal.closed_connections.len() >= count).await;
+    }
+
     async fn until(&self, what: &str, reached: impl FnMut(&Journal) -> bool) {
         let mut journal = self.shared.journal.subscribe();
         let outcome = tokio::time::timeout(patience(&self.shared.clock), journal.wait_for(reached)).await;
