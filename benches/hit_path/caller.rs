@@ -101,8 +101,7 @@ impl Caller {
         let places = [BLANK_ID, "Signature="].map(|mark| find(&self.request, mark.as_bytes()));
         let [id, signature] = places;
         let signature = signature.map(|at| at + "Signature=".len());
-        self.numbered_at =
-            if has_own_ids { id.into_iter().chain(signature).collect() } else { Vec::new() };
+        self.numbered_at = if has_own_ids { id.into_iter().chain(signature).collect() } else { Vec::new() };
     }
 
     /// Sends one request and reads its answer.

@@ -94,7 +94,8 @@ fn measure_cpu_time() -> ExitCode {
     };
     for (server, micros) in servers.iter().zip(&micros) {
         let [lower, median, upper] = quartiles(micros.clone());
-        let (name, beside) = (server.kind().name(), ratio(server.kind(), server.kind().bare()).unwrap_or(f64::NAN));
+        let (name, beside) =
+            (server.kind().name(), ratio(server.kind(), server.kind().bare()).unwrap_or(f64::NAN));
         println!("  {name:13} {median:6.2} µs (half between {lower:.2} and {upper:.2}), {beside:.3} × bare");
     }
     let mut within_targets = true;
