@@ -112,12 +112,7 @@ pub fn identify(
     };
     let keyed = to.profile.keyed_fields(&fields);
     let key = match to.profile.canonical_target(method, target, present) {
-        Ok(canonical_target) => match &keyed.digest {
-            Some(digest) => {
-                CacheKey::new(to.upstream, &format!("{}+{digest}", to.partition), &canonical_target)
-            }
-            None => CacheKey::new(to.upstream, to.partition, &canonical_target),
-        },
+        Ok(canonical_target) => keyed.key(to.upstream, to.partition, &canonical_target),
         Err(reason) => return bypass(reason, fields),
     };
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {

@@ -155,7 +155,7 @@ const FORWARDING: [&str; 18] = [
 ];
 
 /// Parts of names of fields that carry an identity or a secret.
-const IDENTITY_PARTS: [&str; 22] = [
+const IDENTITY_PARTS: [&str; 21] = [
     "access-key",
     "api-key",
     "apikey",
@@ -175,7 +175,6 @@ const IDENTITY_PARTS: [&str; 22] = [
     "session",
     "signature",
     "subscription-key",
-    "tenant",
     "token",
     "user",
 ];

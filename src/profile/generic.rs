@@ -18,6 +18,7 @@ use crate::config::caching::Sharing;
 use crate::headers::request_fields::{Treatment, treatment};
 use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
+use crate::profile::differing_fields::DifferingFields;
 use crate::profile::keyed_fields::{FieldRules, KeyedFields};
 use crate::profile::{Footprint, Profile, UnkeyedReason, index_key_of};
 
@@ -28,6 +29,7 @@ pub struct Generic {
     authority: Option<Authority>,
     sharing: Sharing,
     fields: FieldRules,
+    differing: DifferingFields,
     outdates: Vec<(String, Vec<String>)>,
 }
 
@@ -40,6 +42,7 @@ impl Generic {
             authority: upstream.authority().cloned(),
             sharing,
             fields,
+            differing: DifferingFields::default(),
             outdates: Vec::new(),
         }
     }
@@ -81,6 +84,21 @@ impl Profile for Generic {
 
     fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
         if self.sharing == Sharing::Rfc9111 { KeyedFields::default() } else { self.fields.keyed(fields) }
+    }
+
+    fn observe_fields(&self, fields: &HeaderMap) {
+        if self.sharing == Sharing::Rfc9111 {
+            return;
+        }
+        for (name, value) in self.fields.keyed_names(fields) {
+            if self.differing.note(name, value) {
+                tracing::warn!(
+                    field = %name,
+                    "each request has another value in this field, so no stored response is used again; if the field never \
+                     changes an answer, add it to upstream.ignored_fields"
+                );
+            }
+        }
     }
 
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::headers::request_fields::{Treatment, treatment};
+use crate::stored_response::CacheKey;
 
 /// What the operator said about request fields of one upstream.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,17 @@ pub struct KeyedFields {
     pub digest: Option<String>,
     /// Whether a field names who asks, as `Cookie` does: the request is answered with nothing that is shared.
     pub names_caller: bool,
+}
+
+impl KeyedFields {
+    /// The cache key of a request with these fields.
+    #[must_use]
+    pub fn key(&self, upstream: &str, partition: &str, canonical_target: &str) -> CacheKey {
+        match &self.digest {
+            Some(digest) => CacheKey::with_fields(upstream, partition, digest, canonical_target),
+            None => CacheKey::new(upstream, partition, canonical_target),
+        }
+    }
 }
 
 impl FieldRules {

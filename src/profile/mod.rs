@@ -37,6 +37,7 @@
 //! - A profile does no I/O and reads no clock. What it learns is bounded in size, and forgetting it is safe.
 
 pub mod app_configuration;
+mod differing_fields;
 pub mod generic;
 pub mod keyed_fields;
 pub mod path;
@@ -79,6 +80,11 @@ pub trait Profile: Send + Sync + fmt::Debug {
     fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
         let _sends_on_only_what_it_knows = fields;
         KeyedFields::default()
+    }
+
+    /// Takes note of the fields of a retrieval that the store did not answer.
+    fn observe_fields(&self, fields: &HeaderMap) {
+        let _none_is_keyed = fields;
     }
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are

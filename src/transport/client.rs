@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dial::{ConnectionUse, Dial};
 use super::informational::TooManyInformational;
-use super::pool::{CheckedOut, ConnectError, Connection, Pool, PoolLimits};
-use super::received_body::{Held, ReceivedBody};
+use super::pool::{CheckedOut, ConnectError, Pool, PoolLimits, PooledConnection};
+use super::received_body::{HeldConnection, ReceivedBody};
 use crate::body::FlowingBody;
 use crate::decide::connection_bound::is_connection_bound;
 use crate::decide::retry::{AttemptEnd, is_sent_again, may_be_repeated};
@@ -119,8 +119,8 @@ impl PooledClient {
             }
             (outcome, _) => outcome,
         };
-        let Answered { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
-        Ok(response.map(|incoming| ReceivedBody::new(incoming, Held { connection, pool, permit })))
+        let SentExchange { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
+        Ok(response.map(|incoming| ReceivedBody::new(incoming, HeldConnection { connection, pool, permit })))
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
@@ -135,7 +135,7 @@ impl PooledClient {
         }
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Answered, AttemptFailure> {
+    async fn attempt(&self, outgoing: Outgoing) -> Result<SentExchange, AttemptFailure> {
         let deadline = self.limits.header_deadline + outgoing.body_deadline;
         let mut is_connected = false;
         let sending = self.send(outgoing, &mut is_connected);
@@ -172,7 +172,11 @@ impl PooledClient {
     }
 
     /// Sends a request on a connection of the pool. One that closed before a byte of the request was written is replaced.
-    async fn send(&self, outgoing: Outgoing, is_connected: &mut bool) -> Result<Answered, AttemptFailure> {
+    async fn send(
+        &self,
+        outgoing: Outgoing,
+        is_connected: &mut bool,
+    ) -> Result<SentExchange, AttemptFailure> {
         let is_bound = is_connection_bound(&outgoing.fields);
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
@@ -187,12 +191,12 @@ impl PooledClient {
             .map_err(|error| self.no_connection(error))?;
             *is_connected = true;
             let (outcome, usage) = match &mut connection {
-                Connection::Http1(http1) => {
+                PooledConnection::Http1(http1) => {
                     *request.uri_mut() = Uri::from(outgoing.target.clone());
                     request.headers_mut().insert(HOST, self.host.clone());
                     (http1.sender.try_send_request(request).await, &http1.usage)
                 }
-                Connection::Http2(http2) => {
+                PooledConnection::Http2(http2) => {
                     *request.uri_mut() = absolute(&self.scheme, &self.authority, outgoing.target.clone());
                     request.headers_mut().remove(HOST);
                     (http2.sender.try_send_request(request).await, &http2.usage)
@@ -201,7 +205,7 @@ impl PooledClient {
             match outcome {
                 Ok(response) => {
                     let pool = (!is_bound).then(|| self.pool.clone());
-                    return Ok(Answered { response, connection, pool });
+                    return Ok(SentExchange { response, connection, pool });
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if is_reused => {
@@ -254,9 +258,9 @@ impl PooledClient {
 }
 
 /// The head of an answer, and the connection on which its body arrives.
-struct Answered {
+struct SentExchange {
     response: Response<Incoming>,
-    connection: Connection,
+    connection: PooledConnection,
     /// `None`: no other request may use the connection.
     pool: Option<Pool>,
 }
