@@ -15,7 +15,6 @@ use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Profile, UnkeyedReason};
-use crate::stored_response::CacheKey;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +167,7 @@ mod tests {
     use crate::headers::range::RangeRequest;
     use crate::profile::generic::Generic;
     use crate::profile::keyed_fields::FieldRules;
+    use crate::stored_response::CacheKey;
 
     fn fields_of(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
