@@ -48,7 +48,7 @@ fn request(lines: &[(&'static str, &'static str)]) -> PresentedRequest {
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),
         range: None,
-        carries_cookie: false,
+        names_caller: false,
         names_ids: false,
         authorized: false,
         private_partition: false,

@@ -4,11 +4,11 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -40,27 +40,83 @@ impl Listener for TcpListener {
     }
 }
 
-/// A listener whose connections are limited in number. At the limit new ones wait in the system's queue, and not as file
-/// descriptors of this process.
+/// A listener that lets other tasks run between two connections: what was accepted is looked at before the next one is.
 #[derive(Debug)]
-pub struct LimitedListener<L> {
-    listener: L,
-    permits: Arc<Semaphore>,
-}
+pub struct YieldingListener<L>(pub L);
 
-impl<L> LimitedListener<L> {
-    /// At most `connections` of that listener at once: those whose permits are held.
-    pub fn new(listener: L, connections: usize) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(connections)) }
+impl<L: Listener> Listener for YieldingListener<L> {
+    type Connection = L::Connection;
+
+    async fn accept(&mut self) -> io::Result<Self::Connection> {
+        tokio::task::yield_now().await;
+        self.0.accept().await
     }
 }
 
-impl<L: Listener> Listener for LimitedListener<L> {
-    type Connection = (L::Connection, OwnedSemaphorePermit);
+/// So many connections at once. One more is served at once, and another gives way: the oldest of those that have not sent a whole
+/// request, else the oldest of all. Nobody can occupy a port by saying nothing.
+#[derive(Debug)]
+pub struct ConnectionSlots {
+    limit: usize,
+    /// The oldest first.
+    taken: Mutex<Vec<Arc<SlotState>>>,
+}
 
-    async fn accept(&mut self) -> io::Result<Self::Connection> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
-        Ok((self.listener.accept().await?, permit))
+#[derive(Debug, Default)]
+struct SlotState {
+    asked: AtomicBool,
+    gives_way: CancellationToken,
+}
+
+/// One connection's slot, until it is dropped.
+#[derive(Debug)]
+pub struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    taken: Arc<SlotState>,
+}
+
+impl ConnectionSlots {
+    /// At most `limit` connections.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default() })
+    }
+
+    /// A slot for a new connection.
+    #[must_use]
+    pub fn take(self: &Arc<Self>) -> ConnectionSlot {
+        let taken = Arc::new(SlotState::default());
+        let mut all = self.lock();
+        if all.len() >= self.limit && !all.is_empty() {
+            let silent = all.iter().position(|other| !other.asked.load(Ordering::Relaxed));
+            all.remove(silent.unwrap_or(0)).gives_way.cancel();
+        }
+        all.push(Arc::clone(&taken));
+        drop(all);
+        ConnectionSlot { slots: Arc::clone(self), taken }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<SlotState>>> {
+        // Nothing under this lock can panic half way through a change.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConnectionSlot {
+    /// The connection has sent a whole request.
+    pub fn has_asked(&self) {
+        self.taken.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves the connection until it gives way to another; `None` if it did.
+    pub async fn serve<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
+        self.taken.gives_way.run_until_cancelled(serving).await
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.slots.lock().retain(|other| !Arc::ptr_eq(other, &self.taken));
     }
 }
 
@@ -122,8 +178,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
     use super::*;
@@ -211,16 +265,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_the_limit_the_next_connection_waits_for_the_end_of_another() {
-        let (_open, listener) = scripted((1..=3).map(Ok));
-        let mut limited = LimitedListener::new(listener, 2);
-        let (_first, (second, permit)) =
-            (limited.accept().await.expect("one"), limited.accept().await.expect("two"));
-        assert_eq!(second, 2);
-        let waits = tokio::time::timeout(Duration::from_secs(60), limited.accept()).await;
-        assert!(waits.is_err(), "two are open");
-        drop(permit);
-        assert_eq!(limited.accept().await.expect("three").0, 3, "the wait that was given up lost none");
+    async fn at_the_limit_the_oldest_silent_connection_gives_way() {
+        let slots = ConnectionSlots::new(3);
+        let gave_way = async |slot: &ConnectionSlot| slot.serve(std::future::ready(())).await.is_none();
+        let (first, second, third) = (slots.take(), slots.take(), slots.take());
+        first.has_asked();
+        let fourth = slots.take();
+        assert!(gave_way(&second).await, "the oldest that has said nothing");
+        for slot in [&first, &third, &fourth] {
+            assert!(!gave_way(slot).await);
+        }
+        drop(second);
+        third.has_asked();
+        fourth.has_asked();
+        let _fifth = slots.take();
+        assert!(gave_way(&first).await, "all have asked: the oldest");
+        drop(third);
+        let _sixth = slots.take();
+        assert!(!gave_way(&fourth).await, "there is room");
     }
 
     /// How many of two connections, one of a second and one of a minute, are left when that grace is over, and how long

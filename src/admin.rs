@@ -14,8 +14,9 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::config::{AdminSettings, Config, GuardSettings};
+use crate::config::{AdminSettings, Config};
 use crate::credentials::token_file::Absent;
+use crate::headers::request_source::AllowedSources;
 use crate::metrics::Metrics;
 use crate::profile::Profile;
 use crate::readiness::{Readiness, UnreadyReason};
@@ -41,7 +42,7 @@ pub struct AdminState {
     readiness: Readiness,
     store: Arc<dyn Store>,
     upstreams: Vec<AdminUpstream>,
-    guard: GuardSettings,
+    sources: AllowedSources,
     admin: AdminSettings,
 }
 
@@ -98,17 +99,21 @@ impl AdminState {
         upstreams: Vec<AdminUpstream>,
         absent_token: Absent,
     ) -> Result<Self, DoorError> {
-        let (guard, admin) = (config.guard.clone(), config.admin.clone());
+        let admin = config.admin.clone();
+        let mut sources = AllowedSources::new(&config.guard.allowed_hosts, &config.guard.allowed_origins);
+        if admin.allow_remote {
+            sources = sources.with_any_address();
+        }
         if let Some(path) = &admin.token_file {
             door::prepare_token(path, absent_token)?;
         }
-        Ok(Self { metrics, readiness, store, upstreams, guard, admin })
+        Ok(Self { metrics, readiness, store, upstreams, sources, admin })
     }
 
     /// Answers one request. `body` has been read whole.
     fn answer(&self, parts: &Parts, body: &[u8]) -> AdminResponse {
-        if let Err(refusal) = door::admit(parts, &self.guard) {
-            return problem(StatusCode::FORBIDDEN, "not-admitted", refusal);
+        if let Err(refusal) = self.sources.check(parts) {
+            return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
         let Some(page) = AdminPath::at(parts.uri.path()) else {
             let pages =
@@ -249,6 +254,7 @@ mod tests {
     use crate::config::Layers;
     use crate::config::caching::Sharing;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
     use crate::store::MemoryStore;
     use crate::stored_response::CacheKey;
 
@@ -256,6 +262,12 @@ mod tests {
         state: AdminState,
         resets: Arc<AtomicUsize>,
         readiness: Readiness,
+    }
+
+    #[test]
+    fn a_probe_by_the_address_of_the_machine_is_answered_where_other_machines_are_allowed() {
+        let port = port(&["admin.allow_remote=true"]);
+        assert_eq!(ask(&port, "GET", "/livez", &[("host", "10.1.2.3:8485")], "").0, 200);
     }
 
     fn port(assignments: &[&str]) -> Port {
@@ -268,7 +280,7 @@ mod tests {
             profile: Arc::new(Generic::new(
                 &"http://origin.test".parse().unwrap(),
                 Sharing::Guarded,
-                Vec::new(),
+                FieldRules::default(),
             )),
             reset_sync_tokens: Arc::new(move || {
                 counter.fetch_add(1, Ordering::SeqCst);
@@ -386,8 +398,14 @@ mod tests {
         ] {
             assert_eq!(ask(&port, "GET", "/metrics", &fields, "").0, 403, "{fields:?}");
         }
-        for host in ["localhost:8485", "[::1]:8485", "10.1.2.3:8485", "metrics.test", "METRICS.test:80"] {
+        for host in ["localhost:8485", "[::1]:8485", "metrics.test", "METRICS.test:80"] {
             assert_eq!(ask(&port, "GET", "/metrics", &[("host", host)], "").0, 200, "{host}");
+        }
+        for fields in [
+            [("host", "localhost"), ("sec-fetch-site", "same-site")],
+            [("host", "10.1.2.3:8485"), ("accept", "*/*")],
+        ] {
+            assert_eq!(ask(&port, "GET", "/metrics", &fields, "").0, 403, "as the guard: {fields:?}");
         }
     }
 

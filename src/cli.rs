@@ -167,9 +167,11 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
         }
         Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
         Command::CheckConfig { defaults: false, settings } => {
+            log_to_people("warn")?;
             let config = settings.config()?;
             let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
             Sidecar::check(&config, &environment).map_err(CommandFailure::not_tried)?;
+            config.warn_of_readable_secrets();
             print(&config.effective.to_string())
         }
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
@@ -185,6 +187,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
     runtime()?.block_on(async {
         let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
         let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
+        config.warn_of_readable_secrets();
         config.upstreams.iter().for_each(log_upstream);
         for address in sidecar.addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for callers");
@@ -192,6 +195,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
         for address in sidecar.admin_addresses().map_err(CommandFailure::not_tried)? {
             tracing::info!(%address, "listening for the operator");
         }
+        tokio::spawn(tagalong::tell_left_out());
         match until_stopped(signals, |stop| sidecar.run(stop)).await {
             Some(Ok(0)) => tracing::info!("stopped"),
             Some(Ok(cut)) => {

@@ -15,7 +15,6 @@ use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Profile, UnkeyedReason};
-use crate::stored_response::CacheKey;
 
 /// What identifying a request depends on beside the request: where it goes and in whose name.
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +109,9 @@ pub fn identify(
         RangeField::Absent | RangeField::Malformed => None,
         RangeField::Unsupported => return bypass(UnkeyedReason::Range, fields),
     };
+    let keyed = to.profile.keyed_fields(&fields);
     let key = match to.profile.canonical_target(method, target, present) {
-        Ok(canonical_target) => CacheKey::new(to.upstream, to.partition, &canonical_target),
+        Ok(canonical_target) => keyed.key(to.upstream, to.partition, &canonical_target),
         Err(reason) => return bypass(reason, fields),
     };
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
@@ -132,7 +132,7 @@ pub fn identify(
         directives,
         preconditions,
         range,
-        carries_cookie: survey.has(FieldSet::COOKIE),
+        names_caller: keyed.names_caller || survey.has(FieldSet::COOKIE),
         names_ids: survey.has(FieldSet::REQUEST_IDS),
         authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
         private_partition: to.private_partition,
@@ -166,6 +166,8 @@ mod tests {
     use super::*;
     use crate::headers::range::RangeRequest;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
+    use crate::stored_response::CacheKey;
 
     fn fields_of(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();
@@ -185,7 +187,7 @@ mod tests {
         let fields = fields_of(lines);
         let survey = Survey::of(&fields);
         let origin = Uri::from_static("http://origin.test:81");
-        let profile = Generic::new(&origin, rules.sharing, Vec::new());
+        let profile = Generic::new(&origin, rules.sharing, FieldRules::default());
         let to = CachingScope {
             upstream: "main",
             origin: &origin,
@@ -240,8 +242,8 @@ mod tests {
 
     #[test]
     fn cookies_are_noticed() {
-        assert!(presented("GET", "/", &[("cookie", "a=b")]).carries_cookie);
-        assert!(!presented("GET", "/", &[]).carries_cookie);
+        assert!(presented("GET", "/", &[("cookie", "a=b")]).names_caller);
+        assert!(!presented("GET", "/", &[]).names_caller);
     }
 
     #[test]

@@ -63,6 +63,7 @@ mod upstream;
 pub use accept::Address;
 pub use clock::{Clock, Timestamp};
 pub use config::duration::{format_duration, parse_duration};
+pub use config::masked::masked;
 pub use config::{
     Config, DEFAULT_TOML, Layers, LogFormat, Logging, UpstreamSettings, Word, flags as run_flags,
 };
@@ -70,7 +71,7 @@ pub use credentials::token_file::Absent;
 pub use emulator::{
     EmulatorError, Options as EmulatorOptions, Running as RunningEmulator, run as run_emulator,
 };
-pub use logging::start as start_logging;
+pub use logging::{start as start_logging, tell_left_out};
 pub use proxy::assemble::Environment;
 pub use sidecar::Sidecar;
 

@@ -3,7 +3,10 @@
 //! Lines contain the path of a request target and the status of a response. They contain no field, no body and no
 //! query, because a query can name what an application looks for. The one exception is a well-formed `traceparent`.
 
-use std::io::IsTerminal;
+mod rate;
+
+use std::io::{self, IsTerminal};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -12,7 +15,10 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry;
 
+use crate::clock::Clock;
+use crate::config::masked::masked;
 use crate::config::{LogFormat, Logging};
+use rate::{LeftOut, RateLimit};
 
 /// The target of access events, so that a filter can name them: `info,tagalong::access=debug`.
 pub const ACCESS_TARGET: &str = "tagalong::access";
@@ -24,13 +30,33 @@ pub const ACCESS_TARGET: &str = "tagalong::access";
 )]
 pub struct LogFilterError(#[from] tracing_subscriber::filter::ParseError);
 
+/// How often the number of lines that were left out is told.
+const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(10);
+
+static LEFT_OUT: LazyLock<LeftOut> = LazyLock::new(LeftOut::default);
+
+/// Tells how many lines were left out, as long as it runs.
+pub async fn tell_left_out() {
+    loop {
+        tokio::time::sleep(LEFT_OUT_INTERVAL).await;
+        let lines = LEFT_OUT.take();
+        if lines > 0 {
+            tracing::warn!(
+                lines,
+                "lines were left out of the log, beyond 10 a second of one kind; /metrics counts refusals by their reason"
+            );
+        }
+    }
+}
+
 /// Starts sending log lines to standard error. A second call has no effect.
 ///
 /// # Errors
 /// [`LogFilterError`] if the level is not a filter.
 pub fn start(logging: &Logging) -> Result<(), LogFilterError> {
     let colours = std::io::stderr().is_terminal();
-    let subscriber = subscriber(logging, std::io::stderr, colours)?;
+    let rate = RateLimit::new(Clock::System, LEFT_OUT.clone());
+    let subscriber = subscriber(logging, std::io::stderr, colours, rate)?;
     // A subscriber that is already set belongs to the program that uses this library, and stays.
     let _already_set = tracing::subscriber::set_global_default(subscriber);
     Ok(())
@@ -40,20 +66,49 @@ fn subscriber<W>(
     logging: &Logging,
     writer: W,
     colours: bool,
+    rate: RateLimit,
 ) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogFilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     // Not `EnvFilter`: its filters by the fields of spans bring an engine for regular expressions, and there are no spans.
     let filter: Targets = logging.level.parse()?;
-    let events = fmt::layer().with_writer(writer);
+    let events = fmt::layer().with_writer(Masked(writer));
     Ok(match logging.format {
-        LogFormat::Human => Box::new(registry().with(events.with_ansi(colours)).with(filter)),
+        LogFormat::Human => Box::new(registry().with(events.with_ansi(colours)).with(filter).with(rate)),
         LogFormat::Json => {
             let events = events.json().flatten_event(true).with_current_span(false);
-            Box::new(registry().with(events).with(filter))
+            Box::new(registry().with(events).with(filter).with(rate))
         }
     })
+}
+
+/// Writes lines without the secrets that [`masked`] knows: an error of the system or of a library may quote a URL.
+#[derive(Debug)]
+struct Masked<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Masked<W> {
+    type Writer = Masked<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Masked(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        Masked(self.0.make_writer_for(metadata))
+    }
+}
+
+impl<W: io::Write> io::Write for Masked<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Each event is one call with all of its text.
+        self.0.write_all(masked(&String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The access event of one request, at debug level, emitted when the header section of its answer is complete.
@@ -115,6 +170,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::clock::Timestamp;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -134,7 +190,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let logging = Logging { level: level.to_owned(), format };
-        let subscriber = subscriber(&logging, move || writer.clone(), false).unwrap();
+        let rate = RateLimit::new(Clock::System, LeftOut::default());
+        let subscriber = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
         tracing::subscriber::with_default(subscriber, work);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -185,6 +242,48 @@ mod tests {
         });
         assert!(!text.contains("hunter2") && !text.contains("00-zz"), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
+    }
+
+    #[test]
+    fn no_line_shows_a_secret() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let text = logged("info", format, || {
+                let error = "cannot dial http://user:hunter2@proxy:3128/: refused";
+                tracing::warn!(
+                    error,
+                    string = "Endpoint=http://a;Id=i;Secret=hunter2=",
+                    "trouble with Secret=hunter2"
+                );
+            });
+            assert!(!text.contains("hunter2") && text.contains("http://***@proxy:3128/"), "{text}");
+            assert_eq!(text.matches("Secret=***").count(), 2, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_refusals_write_is_bounded_and_what_is_left_out_is_counted() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logging = Logging { level: "debug".to_owned(), format: LogFormat::Human };
+        let left_out = LeftOut::default();
+        let rate = RateLimit::new(Clock::tokio(Timestamp::default()), left_out.clone());
+        let subscriber = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let count =
+            |text: &str| String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().matches(text).count();
+        for _ in 0..3 {
+            for _ in 0..1_000 {
+                tracing::info!("refused");
+            }
+            tracing::info!("of another kind");
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        for _ in 0..1_000 {
+            tracing::debug!("asked for");
+        }
+        let most = rate::LINES_A_SECOND as usize;
+        assert_eq!((count("refused"), count("another kind"), count("asked for")), (3 * most, 3, 1_000));
+        assert_eq!((left_out.take(), left_out.take()), (3 * (1_000 - most as u64), 0));
     }
 
     #[test]

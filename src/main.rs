@@ -13,12 +13,12 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(cli::CommandFailure::Failed(message)) => {
-            eprintln!("tagalong: {message}");
+            eprintln!("tagalong: {}", tagalong::masked(&message));
             ExitCode::from(1)
         }
         Err(cli::CommandFailure::NotTried(message)) => {
             for line in message.lines() {
-                eprintln!("tagalong: {line}");
+                eprintln!("tagalong: {}", tagalong::masked(line));
             }
             ExitCode::from(2)
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::{CACHE_CONTROL, RANGE};
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::headers::cache_control::RequestDirectives;
 use crate::headers::conditional::{CONDITIONAL_FIELDS, Preconditions};
@@ -40,8 +40,8 @@ pub struct PresentedRequest {
     pub preconditions: Preconditions,
     /// The caller's `Range`, if a cache may use it.
     pub range: Option<RangeRequest>,
-    /// Whether the request carries `Cookie`. Computed once, because every lookup needs it under `Sharing::Guarded`.
-    pub carries_cookie: bool,
+    /// Whether the request carries `Cookie`, or another field that names who asks. Computed once, because every lookup needs it under `Sharing::Guarded`.
+    pub names_caller: bool,
     /// Whether the request names ids that its answer repeats.
     pub names_ids: bool,
     /// Whether the request carried an `Authorization` that goes upstream (RFC 9111 §3.5).
@@ -70,6 +70,19 @@ impl PresentedRequest {
         }
     }
 
+    /// [`Self::as_validation`] with bytes of its own: what comes from a connection keeps the buffer alive that it was read into.
+    #[must_use]
+    pub fn to_remember(&self) -> Self {
+        let mut request = self.as_validation();
+        request.target = request.target.to_string().parse().unwrap_or(request.target);
+        for value in request.fields.values_mut() {
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                *value = copy;
+            }
+        }
+        request
+    }
+
     /// The key of the memory of unshareable answers. If callers with and without credentials share a cache key,
     /// requests with `Authorization` get a separate entry, because their answers say nothing about the others (RFC 9111
     /// §3.5).
@@ -91,5 +104,27 @@ impl PresentedRequest {
     #[must_use]
     pub fn is_retrieval(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::decide::tests::request;
+
+    #[test]
+    fn what_is_remembered_keeps_no_connection_alive() {
+        let head = Bytes::from(format!("*/*http://origin.test/kv?key=a{}", "h".repeat(64 * 1024)));
+        let mut received = request("GET", &[]);
+        let value = HeaderValue::from_maybe_shared(head.slice(..3)).expect("a field value");
+        received.fields.insert(http::header::ACCEPT, value);
+        received.target = Uri::from_maybe_shared(head.slice(3..30)).expect("a target");
+        let remembered = received.to_remember();
+        assert_eq!(remembered.fields, received.fields);
+        assert_eq!(remembered.target, received.target);
+        drop(received);
+        assert!(head.is_unique());
     }
 }

@@ -303,12 +303,9 @@ impl Proxy {
             return None;
         }
         let named = to.caller_field.as_ref().and_then(|field| head.headers.get(field));
-        let caller = match named {
-            Some(value) => format!("={}", String::from_utf8_lossy(value.as_bytes())),
-            None => caller.connection.to_string(),
-        };
-        let resource = format!("{}\0{}", to.upstream.name(), to.upstream.profile().resource_name(target)?);
-        Some(CallersResource { caller: caller.into(), resource: resource.into() })
+        let connection = if named.is_none() { Some(caller.connection) } else { None };
+        let resource = (to.upstream.name(), to.upstream.profile().resource_name(target)?);
+        Some(self.known_tags.key((named.map(http::HeaderValue::as_bytes), connection), resource))
     }
 }
 

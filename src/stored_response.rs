@@ -20,6 +20,9 @@ pub use fields::StoredFields;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(Bytes);
 
+/// Between a partition and the digest of fields; in no name of an upstream or partition.
+const FIELDS_FOLLOW: char = '+';
+
 impl CacheKey {
     /// Makes a key. `upstream` and `partition` are short names without NUL; `canonical_target` may contain any byte.
     #[must_use]
@@ -60,6 +63,33 @@ impl CacheKey {
         bytes.extend_from_slice(&self.0[..self.0.len() - target_bytes]);
         bytes.extend_from_slice(canonical_target.as_bytes());
         Self(bytes.into())
+    }
+
+    /// The key of a request with fields of which `Vary` may not tell ([`crate::profile::keyed_fields`]); `digest` stands for them.
+    #[must_use]
+    pub fn with_fields(upstream: &str, partition: &str, digest: &str, canonical_target: &str) -> Self {
+        Self::new(upstream, &format!("{partition}{FIELDS_FOLLOW}{digest}"), canonical_target)
+    }
+
+    /// What names the resource, whatever fields select a representation of it: upstream and identity, and the canonical target.
+    #[must_use]
+    pub fn resource(&self) -> (&[u8], &[u8]) {
+        let (names, target) = self.names_and_target();
+        let end = names.iter().position(|byte| *byte == FIELDS_FOLLOW as u8).unwrap_or(names.len());
+        (&names[..end], target)
+    }
+
+    /// What stands for the fields of the request; empty if none is part of the key.
+    #[must_use]
+    pub fn fields_digest(&self) -> &[u8] {
+        let (names, _) = self.names_and_target();
+        &names[self.resource().0.len()..]
+    }
+
+    fn names_and_target(&self) -> (&[u8], &[u8]) {
+        let target = self.canonical_target().as_bytes();
+        let names = &self.0[..self.0.len() - target.len()];
+        (names.strip_suffix(b"\0").unwrap_or(names), target)
     }
 
     /// The whole key as bytes.

@@ -10,10 +10,17 @@ use crate::server::Kind;
 const BLANK_ID: &str = "00000000-0000-4000-8000-000000000000";
 const DIGITS: usize = 8;
 
+/// What signs a request; the servers that are measured look at none of it.
+const SIGNATURE_FIELDS: &str = "x-ms-date: Sat, 21 Nov 2026 10:00:00.000000 GMT\r\n\
+    x-ms-content-sha256: 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\r\n\
+    Authorization: HMAC-SHA256 Credential=local&SignedHeaders=x-ms-date;host;x-ms-content-sha256\
+    &Signature=00000000CU1mV5SFVyFvQ7Ixb3Nb4Wi5yMTDPbuVfZ4=\r\n";
+
 /// One kept-alive connection.
 pub(crate) struct Caller {
     stream: TcpStream,
     port: u16,
+    is_signed: bool,
     request: Vec<u8>,
     /// Where in `request` the number of each request is written; nowhere for heads that repeat.
     numbered_at: Vec<usize>,
@@ -26,6 +33,7 @@ impl Caller {
     /// Connects and asks once.
     pub(crate) fn connect(port: u16, kind: Kind) -> Self {
         let mut caller = Self::connected(port);
+        caller.is_signed = kind.is_signed();
         caller.write_request("");
         caller.request();
         caller.has_own_ids(kind != Kind::Repeated);
@@ -45,7 +53,15 @@ impl Caller {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP connection");
         let buffer = vec![0; 16 * 1024];
-        Self { stream, port, request: Vec::new(), numbered_at: Vec::new(), token_line: String::new(), buffer }
+        Self {
+            stream,
+            port,
+            is_signed: true,
+            request: Vec::new(),
+            numbered_at: Vec::new(),
+            token_line: String::new(),
+            buffer,
+        }
     }
 
     /// Makes the server ask its origin, if it has one that drifts: from then on answers carry newer sync tokens.
@@ -55,7 +71,8 @@ impl Caller {
         self.write_request("");
     }
 
-    /// The request of the Python SDK: fields that sign it, an id of its own, the sync tokens that it was given last.
+    /// The request of the Python SDK: an id of its own, the sync tokens that it was given last, and the fields that sign it if it
+    /// is signed.
     fn write_request(&mut self, more: &str) {
         let port = self.port;
         // What an answer names as `id=value;sn=N` comes back as `id=value`.
@@ -63,6 +80,7 @@ impl Caller {
             self.token_line.split(',').filter_map(|token| Some(token.split_once(';')?.0)).collect();
         let tokens =
             if tokens.is_empty() { String::new() } else { format!("Sync-Token: {}\r\n", tokens.join(",")) };
+        let signature = if self.is_signed { SIGNATURE_FIELDS } else { "" };
         let request = format!(
             "GET /kv/app%2Fsetting?label=prod&api-version=2023-11-01 HTTP/1.1\r\n\
              Host: 127.0.0.1:{port}\r\n\
@@ -72,11 +90,7 @@ impl Caller {
              Connection: keep-alive\r\n\
              Correlation-Context: RequestType=Watch,Host=Kubernetes\r\n\
              x-ms-client-request-id: {BLANK_ID}\r\n\
-             {tokens}{more}\
-             x-ms-date: Sat, 21 Nov 2026 10:00:00.000000 GMT\r\n\
-             x-ms-content-sha256: 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\r\n\
-             Authorization: HMAC-SHA256 Credential=local&SignedHeaders=x-ms-date;host;x-ms-content-sha256\
-             &Signature=00000000CU1mV5SFVyFvQ7Ixb3Nb4Wi5yMTDPbuVfZ4=\r\n\r\n"
+             {tokens}{more}{signature}\r\n"
         );
         let had_ids = !self.numbered_at.is_empty();
         self.request = request.into_bytes();
@@ -84,10 +98,10 @@ impl Caller {
     }
 
     fn has_own_ids(&mut self, has_own_ids: bool) {
-        let places =
-            [BLANK_ID, "Signature="].map(|mark| find(&self.request, mark.as_bytes()).expect("written above"));
+        let places = [BLANK_ID, "Signature="].map(|mark| find(&self.request, mark.as_bytes()));
         let [id, signature] = places;
-        self.numbered_at = if has_own_ids { vec![id, signature + "Signature=".len()] } else { Vec::new() };
+        let signature = signature.map(|at| at + "Signature=".len());
+        self.numbered_at = if has_own_ids { id.into_iter().chain(signature).collect() } else { Vec::new() };
     }
 
     /// Sends one request and reads its answer.

@@ -35,8 +35,12 @@ pub(crate) enum Kind {
     Bare,
     /// The same service behind this crate's accept stage.
     Acceptor,
+    /// The bare server, asked without the fields of a signature.
+    BareUnsigned,
     /// The sidecar with the App Configuration profile, asked as the Python SDK asks: no head is like another.
     Sidecar,
+    /// The same, asked without the fields of a signature: what a caller sends that leaves signing to the sidecar.
+    Unsigned,
     /// The same, with heads that repeat byte by byte.
     Repeated,
     /// The sidecar with the generic profile.
@@ -55,10 +59,12 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The bare server first: the others are compared with it.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Bare,
+        Self::BareUnsigned,
         Self::Acceptor,
         Self::Sidecar,
+        Self::Unsigned,
         Self::Repeated,
         Self::Generic,
         Self::Nginx,
@@ -71,8 +77,10 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::BareUnsigned => "bare-unsigned",
             Self::Acceptor => "acceptor",
             Self::Sidecar => "sidecar",
+            Self::Unsigned => "unsigned",
             Self::Repeated => "repeated",
             Self::Generic => "generic",
             Self::Nginx => "nginx",
@@ -84,7 +92,17 @@ impl Kind {
     }
 
     pub(crate) const fn is_sidecar(self) -> bool {
-        matches!(self, Self::Sidecar | Self::Repeated | Self::Generic)
+        matches!(self, Self::Sidecar | Self::Unsigned | Self::Repeated | Self::Generic)
+    }
+
+    /// Whether its callers sign.
+    pub(crate) const fn is_signed(self) -> bool {
+        !matches!(self, Self::BareUnsigned | Self::Unsigned)
+    }
+
+    /// The bare server that is given the same bytes.
+    pub(crate) const fn bare(self) -> Self {
+        if self.is_signed() { Self::Bare } else { Self::BareUnsigned }
     }
 }
 
@@ -159,12 +177,13 @@ impl Server {
         let counted_path = counted.path().to_str().expect("text");
         let port = free_port();
         let (program, arguments) = match kind {
-            Kind::Bare | Kind::Acceptor => {
+            Kind::Bare | Kind::BareUnsigned | Kind::Acceptor => {
                 let program = std::env::current_exe().expect("this program");
                 let head = origin.hit_head.to_str().expect("text").to_owned();
-                (program, vec![format!("serve-{}", kind.name()), port.to_string(), head])
+                let serve = if kind == Kind::Acceptor { "serve-acceptor" } else { "serve-bare" };
+                (program, vec![serve.to_owned(), port.to_string(), head])
             }
-            Kind::Sidecar | Kind::Repeated | Kind::Generic => {
+            Kind::Sidecar | Kind::Unsigned | Kind::Repeated | Kind::Generic => {
                 let profile = if kind == Kind::Generic { "generic" } else { "app-configuration" };
                 let flags = format!(
                     "run --listen 127.0.0.1:{port} --admin-listen 127.0.0.1:{} --upstream http://127.0.0.1:{} \

@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
+
+use crate::config::input_file::{self, CERTIFICATES_LIMIT_BYTES};
 
 /// How often the files are looked at. Renewals happen days before an expiry.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
@@ -123,10 +125,14 @@ fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, Certif
         let path = path.to_owned();
         move |source| CertificateError::Pem { what, path, source }
     };
-    let chain = CertificateDer::pem_file_iter(certificate_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let chain = input_file::read(certificate_file, CERTIFICATES_LIMIT_BYTES)
+        .map_err(pem::Error::Io)
+        .and_then(|(_, text)| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
         .map_err(failed("a certificate", certificate_file))?;
-    let key = PrivateKeyDer::from_pem_file(key_file).map_err(failed("a private key", key_file))?;
+    let key = input_file::read_secret(key_file)
+        .map_err(pem::Error::Io)
+        .and_then(|(_, text)| PrivateKeyDer::from_pem_slice(text.as_bytes()))
+        .map_err(failed("a private key", key_file))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map_err(|source| CertificateError::Unusable { path: certificate_file.to_owned(), source })
 }

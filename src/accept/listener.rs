@@ -200,15 +200,16 @@ impl BoundListener {
         if stale && UnixStream::connect(path).await.is_ok() || !stale && path.exists() {
             return Err(BindError::Taken { address: path.display().to_string() });
         }
-        // Made under another name and renamed: no process can connect before the permissions are set.
-        let new_path = SocketPath(path.with_extension(format!("new-{}", std::process::id())));
-        let listener = UnixListener::bind(&new_path.0).map_err(refused)?;
+        // Bound where no other user can reach it, and moved to its place when its permissions are set.
+        let private = PrivateDirectory::beside(path).map_err(refused)?;
+        let new_path = private.0.join("s");
+        let listener = UnixListener::bind(&new_path).map_err(refused)?;
         if group.is_some() {
-            std::os::unix::fs::chown(&new_path.0, None, group).map_err(refused)?;
+            std::os::unix::fs::chown(&new_path, None, group).map_err(refused)?;
         }
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(&new_path.0, permissions).map_err(refused)?;
-        std::fs::rename(&new_path.0, path).map_err(refused)?;
+        std::fs::set_permissions(&new_path, permissions).map_err(refused)?;
+        std::fs::rename(&new_path, path).map_err(refused)?;
         Ok(Self::Unix { listener, _path: SocketPath(path.to_owned()) })
     }
 
@@ -227,6 +228,36 @@ impl BoundListener {
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+/// A directory that only this user may enter, removed with what is in it.
+#[derive(Debug)]
+struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    /// A new one in the directory of `path`: what is made in it can be moved to `path`. Its name is short, because the path of a
+    /// socket has 107 bytes at most.
+    fn beside(path: &Path) -> io::Result<Self> {
+        let mut attempts = 0;
+        loop {
+            let directory = path.with_file_name(format!(".{:06x}", fastrand::u32(..0x100_0000)));
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            match builder.create(&directory) {
+                Ok(()) => return Ok(Self(directory)),
+                // Another user may have made it, to own what is put into it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < 8 => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // Nothing depends on it.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The path of a Unix socket, removed when the listener goes.
@@ -255,5 +286,58 @@ impl Listener for BoundListener {
                 Ok(Accepted { stream: Stream::Unix(stream), peer: Address::Unix { user } })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// The modes of the sockets in a directory.
+    fn modes(directory: &Path) -> Vec<u32> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let sockets = entries.filter(|entry| is_socket(&entry.path()));
+        sockets.filter_map(|entry| Some(entry.metadata().ok()?.mode() & 0o777)).collect()
+    }
+
+    #[tokio::test]
+    async fn at_no_moment_can_another_user_connect() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let path = directory.path().join("socket");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let watching = threads.spawn(|| {
+                let mut seen = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    seen.extend(modes(directory.path()));
+                }
+                seen
+            });
+            for _ in 0..500 {
+                let bound = futures_util::FutureExt::now_or_never(BoundListener::unix(&path, 0o600, None));
+                bound.expect("binding waits for nothing").expect("bound");
+            }
+            done.store(true, Ordering::Relaxed);
+            let seen = watching.join().unwrap();
+            assert!(seen.iter().all(|mode| *mode == 0o600), "{seen:?}");
+        });
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_is_bound_in_is_for_its_owner_alone_and_new() {
+        let directory = tempfile::tempdir().unwrap();
+        let private = PrivateDirectory::beside(&directory.path().join("socket")).unwrap();
+        let metadata = std::fs::symlink_metadata(&private.0).unwrap();
+        assert!(metadata.is_dir());
+        assert_eq!(metadata.mode() & 0o777, 0o700);
+        let path = private.0.clone();
+        drop(private);
+        assert!(!path.exists());
+        assert!(PrivateDirectory::beside(Path::new("/nowhere/at/all")).is_err());
     }
 }

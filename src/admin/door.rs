@@ -1,12 +1,11 @@
 //! Which requests the operator's port accepts, and which of them may change state.
 
-use std::net::IpAddr;
 use std::path::Path;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-use crate::config::{GuardSettings, SecretString};
+use crate::config::SecretString;
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 
 /// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
@@ -20,37 +19,6 @@ pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), DoorError
 #[error("admin.token_file {0}")]
 pub struct DoorError(#[from] TokenFileError);
 
-/// Whether a request may be answered at all: not one that a browser sends for another page, and not one with a
-/// foreign name in `Host` (DNS rebinding). An IP address as `Host` cannot be rebound.
-pub(super) fn admit(parts: &Parts, guard: &GuardSettings) -> Result<(), &'static str> {
-    let text = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let host = hosts.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if hosts.next().is_some() || !is_allowed_host(host, guard) {
-        return Err(
-            "Host names another machine: use localhost or an IP address, or add the name to guard.allowed_hosts",
-        );
-    }
-    if parts.headers.get("sec-fetch-site").is_some_and(|site| site != "none" && site != "same-origin") {
-        return Err("A browser sent this for another page: open the address itself");
-    }
-    // Browsers without `Sec-Fetch-Site` send `Origin` with all requests that may change state.
-    let own = |origin: &str| origin.split_once("://").is_some_and(|(_, authority)| authority == host);
-    if parts.headers.contains_key(ORIGIN) && !text(ORIGIN).is_some_and(own) {
-        return Err("A page of another origin sent this: open the address itself");
-    }
-    Ok(())
-}
-
-fn is_allowed_host(host: &str, guard: &GuardSettings) -> bool {
-    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
-    let name = authority.host();
-    let literal = name.trim_start_matches('[').trim_end_matches(']');
-    literal.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || guard.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
-}
-
 /// Whether a request may change something: it carries the token, if one is configured. The file is read each time, so that
 /// a rotated token holds at once; such requests are rare.
 pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), String> {
@@ -59,8 +27,7 @@ pub(super) fn authorize(parts: &Parts, token_file: Option<&Path>) -> Result<(), 
         SecretString::read(path).map_err(|error| format!("admin.token_file cannot be read: {error}"))?;
     let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, presented) = value.split_once(' ').unwrap_or_default();
-    let presented = SecretString::new(presented.trim().to_owned());
-    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && presented == token {
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.is(presented.trim()) {
         Ok(())
     } else {
         Err("Send Authorization: Bearer with the token of admin.token_file".to_owned())

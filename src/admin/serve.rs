@@ -14,32 +14,36 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{AdminResponse, AdminState, problem};
-use crate::accept_loop::{LimitedListener, serve_until};
+use crate::accept_loop::{ConnectionSlot, ConnectionSlots, YieldingListener, serve_until};
 
 /// One request a connection, and no longer than this: a probe or a scrape needs milliseconds.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The header section of a request comes within this time.
+const HEADER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The largest body of a purge.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Serves the operator's port until `stop`, which comes last of all when the process drains: `/readyz` must say why.
 pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: CancellationToken) {
-    // At the limit new connections wait in the system's queue; the deadline makes room.
-    let listener = LimitedListener::new(listener, state.admin.connections);
-    let serve = |((stream, _), permit)| {
-        let state = Arc::clone(&state);
+    let slots = ConnectionSlots::new(state.admin.connections);
+    let serve = |(stream, _)| {
+        let (state, slot) = (Arc::clone(&state), Arc::new(slots.take()));
         async move {
-            serve_connection(stream, state).await;
-            drop(permit);
+            if slot.serve(serve_connection(stream, state, Arc::clone(&slot))).await.is_none() {
+                tracing::debug!("a connection to the admin port gave way to another");
+            }
         }
     };
-    serve_until(&stop, listener, "admin", CONNECTION_DEADLINE, serve).await;
+    serve_until(&stop, YieldingListener(listener), "admin", CONNECTION_DEADLINE, serve).await;
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<AdminState>) {
-    let service = service_fn(move |request| answer(Arc::clone(&state), request));
+async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, slot: Arc<ConnectionSlot>) {
+    let service = service_fn(move |request| answer(Arc::clone(&state), Arc::clone(&slot), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_DEADLINE, connection).await {
@@ -49,10 +53,17 @@ async fn serve_connection(stream: TcpStream, state: Arc<AdminState>) {
     }
 }
 
-async fn answer(state: Arc<AdminState>, request: Request<Incoming>) -> Result<AdminResponse, Infallible> {
+async fn answer(
+    state: Arc<AdminState>,
+    slot: Arc<ConnectionSlot>,
+    request: Request<Incoming>,
+) -> Result<AdminResponse, Infallible> {
     let (parts, body) = request.into_parts();
     Ok(match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
-        Ok(body) => state.answer(&parts, &body.to_bytes()),
+        Ok(body) => {
+            slot.has_asked();
+            state.answer(&parts, &body.to_bytes())
+        }
         Err(error) => {
             problem(StatusCode::PAYLOAD_TOO_LARGE, "body", &format!("The body is not taken: {error}"))
         }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn what_auto_comes_to_is_shown() {
         let shown = |assignments: &[&str]| {
-            let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.assignment(it));
+            let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.setting(it));
             Config::new(layers).unwrap().effective.to_string()
         };
         let has = |text: &str, start: &str, end: &str| {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_effective_configuration_reads_back_and_hides_secrets() {
         let layers = Layers::new()
-            .assignment("upstream.credential.secret=aHVudGVyMg==")
+            .setting("upstream.credential.secret=aHVudGVyMg==")
             .assignment("upstream.url=http://127.0.0.1:9")
             .assignment("guard.allowed_hosts=a,b");
         let config = Config::unvalidated(layers).unwrap();

@@ -4,6 +4,7 @@ use http::Uri;
 use zeroize::Zeroizing;
 
 use super::error::ConfigError;
+use super::input_file;
 use super::upstream::{CredentialKind, CredentialSettings, UpstreamSettings};
 use super::validate::section;
 use super::values::is_origin;
@@ -50,8 +51,8 @@ fn connection_string(
 ) -> Result<Zeroizing<String>, ConfigError> {
     let name = &credential.connection_string_variable;
     if let Some(path) = &credential.connection_string_file {
-        std::fs::read_to_string(path)
-            .map(Zeroizing::new)
+        input_file::read_secret(path)
+            .map(|(_, text)| text)
             .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })
     } else if name.is_empty() {
         Ok(Zeroizing::new(credential.connection_string.expose().to_owned()))
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     fn unvalidated(assignments: &[&str]) -> Config {
-        let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.assignment(it));
+        let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.setting(it));
         Config::unvalidated(layers).unwrap()
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::keys;
+use super::masked::masked;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,17 @@ pub enum ConfigError {
         /// Where it was written.
         source_of: Source,
     },
+    /// A secret on the command line, which every user of the machine can read.
+    #[error(
+        "{source_of}: every user of this machine can read a command line; put the secret into a file (`{key}_file`), into \
+         the file of --config, or into a variable"
+    )]
+    SecretFlag {
+        /// The key.
+        key: String,
+        /// The flag.
+        source_of: Source,
+    },
     /// A value of the wrong kind or out of range.
     #[error("{source_of}: {key} = {written}: write {expected}")]
     Value {
@@ -110,7 +122,8 @@ impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().enumerate() {
             let line_feed = if index == 0 { "" } else { "\n" };
-            write!(formatter, "{line_feed}{error}")?;
+            // Whatever was written where it does not belong: none of them shows a secret.
+            write!(formatter, "{line_feed}{}", masked(&error.to_string()))?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What a key of the configuration is: its path, its default and its range, and the type that says how its text is read.
 
+use super::masked::masked_value;
+
 /// The units of ranges: bytes for sizes, milliseconds for durations.
 pub(crate) const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -147,9 +149,11 @@ impl Key {
         match (self.shape, written) {
             (Shape::Secret, WrittenValue::One(text)) if text.is_empty() => "\"\"".to_owned(),
             (Shape::Secret, _) => "\"***\"".to_owned(),
-            (Shape::Bare, WrittenValue::One(text)) => text.clone(),
-            (_, WrittenValue::One(text)) => format!("{text:?}"),
-            (_, WrittenValue::Many(texts)) => format!("{texts:?}"),
+            (Shape::Bare, WrittenValue::One(text)) => masked_value(text).into_owned(),
+            (_, WrittenValue::One(text)) => format!("{:?}", masked_value(text)),
+            (_, WrittenValue::Many(texts)) => {
+                format!("{:?}", texts.iter().map(|text| masked_value(text)).collect::<Vec<_>>())
+            }
         }
     }
 }

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
-use zeroize::Zeroizing;
-
 use super::error::{ConfigError, ConfigErrors, Source};
-use super::key::{Key, WrittenValue};
+use super::input_file;
+use super::key::{Key, Shape, WrittenValue};
 use super::keys;
 use super::section::{Layered, Values, names_below};
+use toml::de::{DeTable, DeValue};
 
 /// All layers, merged: for each path the value of the last layer that sets it.
 #[derive(Default)]
@@ -29,8 +28,8 @@ impl Layers {
     /// Adds a configuration file.
     #[must_use]
     pub fn file(mut self, path: &Path) -> Self {
-        match std::fs::read_to_string(path) {
-            Ok(text) => self.text(&Zeroizing::new(text), path),
+        match input_file::read_text(path) {
+            Ok((_, text)) => self.text(&text, path),
             Err(error) => self.errors.push(ConfigError::Unreadable { path: path.to_owned(), error }),
         }
         self
@@ -124,6 +123,19 @@ impl Layers {
         self
     }
 
+    /// Adds `KEY=VALUE` as a variable would.
+    #[cfg(any(test, feature = "internals"))]
+    #[must_use]
+    pub fn setting(mut self, setting: &str) -> Self {
+        match setting.split_once('=') {
+            Some((path, value)) => {
+                self.one_text(path.to_owned(), value, Source::Variable(path.to_owned()));
+            }
+            None => self.errors.push(ConfigError::NoAssignment(setting.to_owned())),
+        }
+        self
+    }
+
     fn one_text(&mut self, path: String, value: &str, source: Source) {
         let written = keys::find(&path).map(|key| key.split(value));
         self.set(path, written, source);
@@ -134,6 +146,10 @@ impl Layers {
             self.errors.push(ConfigError::unknown(path, source));
             return;
         };
+        if key.shape == Shape::Secret && matches!(source, Source::Flag(_)) {
+            self.errors.push(ConfigError::SecretFlag { key: path, source_of: source });
+            return;
+        }
         match written {
             Some(written) if key.accepts(&written) => {
                 self.values.insert(path, Layered { key, written, source });
@@ -294,6 +310,34 @@ mod tests {
     fn a_refused_secret_is_not_shown() {
         let message = errors(layers("[upstream.credential]\nsecret = ['hunter2']\n"));
         assert!(message.contains("\"***\"") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn a_secret_on_the_command_line_is_refused_and_not_shown() {
+        let secrets: Vec<_> = keys::all().filter(|key| key.shape == Shape::Secret).collect();
+        assert!(secrets.len() >= 3, "{}", secrets.len());
+        for key in secrets {
+            assert!(key.flag.is_none(), "{}", key.path);
+            let path = key.path.replace('*', "x");
+            let message = errors(Layers::new().assignment(&format!("{path}=hunter2")));
+            assert!(message.contains("command line") && !message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_shown() {
+        for (assignment, because) in [
+            ("upstream.url=http://user:hunter2@a", "upstream.url"),
+            ("upstream.url=Endpoint=http://a;Id=i;Secret=hunter2", "upstream.url"),
+            ("upstream.consistency=Secret=hunter2", "upstream.consistency"),
+            ("limits.connections=http://u:hunter2@a", "limits.connections"),
+            ("http://u:hunter2@a=x", "is not a key"),
+            ("Id=a;Secret=hunter2", "is not a key"),
+            ("http://u:hunter2@a", "KEY=VALUE"),
+        ] {
+            let message = errors(Layers::new().assignment(assignment));
+            assert!(message.contains(because) && !message.contains("hunter2"), "{message}");
+        }
     }
 
     #[test]

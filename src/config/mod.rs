@@ -10,11 +10,13 @@ pub mod duration;
 mod effective;
 mod endpoint;
 mod error;
+pub mod input_file;
 mod key;
 mod keys;
 mod layers;
 mod limits;
 mod listener;
+pub mod masked;
 pub mod secret;
 mod section;
 pub mod size;
@@ -98,6 +100,19 @@ impl Config {
             runtime: Runtime::read(&section("runtime")),
             effective: Effective::of(&values),
         })
+    }
+
+    /// Warns of each file with a secret that others than its owner may read, the file of `--config` included. To be called when
+    /// nothing can fail any more.
+    pub fn warn_of_readable_secrets(&self) {
+        for setting in self.effective.0.iter().filter(|setting| setting.value == "\"***\"") {
+            if let error::Source::File { path, .. } = &setting.source
+                && let Ok(metadata) = std::fs::metadata(path)
+            {
+                input_file::warn_of_mode(path, &metadata);
+            }
+        }
+        input_file::tell_readable_secrets();
     }
 
     /// What the pure decisions need to know about one upstream.

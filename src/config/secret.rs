@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A secret from the configuration or from a file it names: a connection string, a key, a token.
 ///
@@ -24,6 +24,12 @@ impl SecretString {
         &self.0
     }
 
+    /// Whether this is the text. Takes the same time whatever they hold, and copies nothing.
+    #[must_use]
+    pub fn is(&self, presented: &str) -> bool {
+        subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), presented.as_bytes()).into()
+    }
+
     /// Whether there is no text at all: the configuration writes "not set" as an empty string.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -33,9 +39,10 @@ impl SecretString {
     /// Reads a secret from a file, without the white space around it (editors end files with a line feed).
     ///
     /// # Errors
-    /// The operating system's, when the file cannot be read; `InvalidData` when it is not UTF-8.
+    /// The operating system's, when the file cannot be read; `InvalidData` when it is not UTF-8; one for what is no regular
+    /// file, or larger than 1 MiB.
     pub fn read(path: &std::path::Path) -> std::io::Result<Self> {
-        let text = Zeroizing::new(std::fs::read_to_string(path)?);
+        let (_, text) = super::input_file::read_secret(path)?;
         Ok(Self(text.trim().to_owned()))
     }
 }
@@ -48,7 +55,7 @@ impl fmt::Debug for SecretString {
 
 impl PartialEq for SecretString {
     fn eq(&self, other: &Self) -> bool {
-        subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), other.0.as_bytes()).into()
+        self.is(&other.0)
     }
 }
 

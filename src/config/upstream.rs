@@ -1,5 +1,6 @@
 //! One upstream: where it is, what its API is, how its answers are cached, and how the sidecar proves itself there.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use http::{HeaderName, Method, Uri};
 
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
 use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Value};
+use super::masked::masked_value;
 use super::secret::SecretString;
 use super::section::{Section, names_below, section};
 use super::values::Word;
@@ -56,7 +58,7 @@ pub enum WriteStrategy {
 impl Word for WriteStrategy {}
 
 /// Which proxy stands between the sidecar and the upstream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum UpstreamProxy {
     /// What `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` say.
     #[default]
@@ -65,6 +67,17 @@ pub enum UpstreamProxy {
     None,
     /// This one.
     Url(Uri),
+}
+
+/// A URL may carry a password.
+impl fmt::Debug for UpstreamProxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => formatter.write_str("Environment"),
+            Self::None => formatter.write_str("None"),
+            Self::Url(url) => write!(formatter, "Url({})", masked_value(&url.to_string())),
+        }
+    }
 }
 
 impl Value for UpstreamProxy {
@@ -246,6 +259,10 @@ section! {
         pub allowed_paths: Vec<String> = "", not_inherited();
         /// Request fields forwarded although `guarded` or the profile would strip them.
         pub forwarded_request_fields: Vec<HeaderName> = "";
+        /// Request fields that are no part of the cache key although their meaning is not known.
+        pub ignored_fields: Vec<HeaderName> = "";
+        /// Request fields that name who asks, and whose answers are shared among requests with the same value.
+        pub partition_fields: Vec<HeaderName> = "";
         /// Whether `Cache-Status` carries the cache key.
         pub show_cache_key: bool = "false";
         /// Whether HTTP/2 is offered to the upstream (by ALPN, so over TLS only).

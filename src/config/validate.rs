@@ -242,8 +242,7 @@ mod tests {
     use super::*;
 
     fn config(assignments: &[&str]) -> Result<Config, String> {
-        let layers =
-            assignments.iter().fold(Layers::new(), |layers, assignment| layers.assignment(assignment));
+        let layers = assignments.iter().fold(Layers::new(), |layers, assignment| layers.setting(assignment));
         Config::new(layers).map_err(|errors| errors.to_string())
     }
 

@@ -12,12 +12,10 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::config::input_file;
 
 /// How long a value is used without another check: a rotated secret takes effect a second later.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A larger file is not a secret. The bound prevents exhausting memory by reading it.
-const LIMIT_BYTES: u64 = 1 << 20;
 
 /// Why a secret file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,11 +155,8 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
 
 /// A file's version and text. The version is taken first, so that a change in between is noticed at the next check.
 fn read(path: &Path) -> std::io::Result<(Version, Zeroizing<String>)> {
-    let metadata = std::fs::metadata(path)?;
-    if metadata.len() > LIMIT_BYTES {
-        return Err(std::io::Error::other("it is larger than 1 MiB, which no secret is"));
-    }
-    Ok((Version::of(&metadata), Zeroizing::new(std::fs::read_to_string(path)?)))
+    let (metadata, text) = input_file::read_secret(path)?;
+    Ok((Version::of(&metadata), text))
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> FileError {

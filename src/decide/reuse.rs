@@ -96,7 +96,7 @@ pub(super) fn is_shareable_with(
 ) -> bool {
     rules.sharing == Sharing::Rfc9111
         || stored.is_some_and(|stored| stored.policy.public)
-        || !request.carries_cookie
+        || !request.names_caller
 }
 
 /// Whether the stored bytes suffice (RFC 9111 §3.3): they are complete, or contain the range that the caller asks for.

@@ -190,7 +190,7 @@ pub(super) fn storable_representation(
     if request.directives.no_store {
         return Err(NotStored::RequestNoStore);
     }
-    if rules.sharing == Sharing::Guarded && !directives.public && request.carries_cookie {
+    if rules.sharing == Sharing::Guarded && !directives.public && request.names_caller {
         return Err(NotStored::Cookie);
     }
     if directives.must_understand && !is_understood(head.status) {

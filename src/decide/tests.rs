@@ -62,7 +62,7 @@ pub(crate) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest 
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),
         range,
-        carries_cookie: fields.contains_key("cookie"),
+        names_caller: fields.contains_key("cookie"),
         authorized: fields.contains_key("authorization"),
         names_ids: false,
         private_partition: false,

@@ -21,6 +21,7 @@ use super::counts::Counts;
 use super::events::handshake::Confirmation;
 use super::faults::act::Faults;
 use super::faults::document::PlanDocument;
+use crate::headers::request_source::SourceError;
 
 /// The largest plan that is read.
 const MAXIMUM_BODY_BYTES: usize = 64 * 1024;
@@ -34,6 +35,21 @@ pub struct AdminPort {
     pub faults: Arc<Faults>,
     /// The event subscription that waits for its confirmation, if events are delivered.
     pub confirmation: Option<Confirmation>,
+}
+
+/// The answer to a request that may not come from where it comes from.
+pub(super) fn refused(error: SourceError) -> Response<Bytes> {
+    let detail = match error {
+        SourceError::HostNotAllowed => {
+            "the emulator answers for localhost and loopback addresses; use one of them, or let it listen beyond loopback\n"
+        }
+        SourceError::CrossOrigin => "web pages may not use the emulator; use curl or a test's client\n",
+        SourceError::Host(detail) => detail,
+    };
+    let mut answer = Response::new(Bytes::from_static(detail.as_bytes()));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
 }
 
 impl AdminPort {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Request;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use super::events::EventSource;
 use super::events::delivery::Delivery;
 use super::events::handshake::Confirmation;
 use super::faults::act::Faults;
+use super::faults::body::FaultyBody;
 use super::faults::document::{FaultPlanError, PlanDocument};
 use super::journal::{Journal, JournalError, JournalOptions};
 use super::options::Options;
@@ -29,6 +31,7 @@ use super::seeded::{Seeded, uuid};
 use super::serve::serve;
 use super::service::Service;
 use crate::clock::Clock;
+use crate::headers::request_source::AllowedSources;
 
 /// The emulator does not start, or has to stop.
 #[derive(Debug, thiserror::Error)]
@@ -185,15 +188,33 @@ impl Running {
     /// [`EmulatorError::Serve`] when serving panics.
     pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
         let closing = CancellationToken::new();
+        let addresses = self.addresses();
         let admin = self.admin;
+        let loopback_only =
+            |addresses: &[SocketAddr]| addresses.iter().all(|address| address.ip().is_loopback());
+        let admin_sources =
+            Arc::new(sources(loopback_only(self.admin_listener.local_addr().ok().as_slice())));
         let answer_admin = move |request: Request<Incoming>| {
-            let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            let (admin, sources) = (admin.clone(), Arc::clone(&admin_sources));
+            async move {
+                let (head, body) = request.into_parts();
+                Ok::<_, Infallible>(match sources.check(&head) {
+                    Ok(()) => admin.answer(Request::from_parts(head, body)).await,
+                    Err(error) => super::admin::refused(error).map(Full::new),
+                })
+            }
         };
+        let data_sources = Arc::new(sources(loopback_only(&addresses)));
         let service = self.service;
         let answer = move |request: Request<Incoming>| {
-            let service = service.clone();
-            async move { service.answer(request).await }
+            let (service, sources) = (service.clone(), Arc::clone(&data_sources));
+            async move {
+                let (head, body) = request.into_parts();
+                match sources.check(&head) {
+                    Ok(()) => service.answer(Request::from_parts(head, body)).await,
+                    Err(error) => Ok(super::admin::refused(error).map(FaultyBody::sound)),
+                }
+            }
         };
         let mut serving = tokio::task::JoinSet::new();
         serving.spawn(serve(self.admin_listener, closing.clone(), answer_admin));
@@ -214,6 +235,13 @@ impl Running {
         }
         result
     }
+}
+
+/// The same sources as at the sidecar's own ports. Where other machines may connect, they do so by names that only their users
+/// know: then `Host` may be any, and pages of other origins are refused all the same.
+fn sources(loopback_only: bool) -> AllowedSources {
+    let hosts: &[String] = if loopback_only { &[] } else { &["*".to_owned()] };
+    AllowedSources::new(hosts, &[])
 }
 
 fn deliver(delivery: Delivery, emulator: &Emulator, journal: Option<Arc<Journal>>) -> AbortOnDropHandle<()> {

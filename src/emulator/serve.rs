@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::faults::severable::SeverableIo;
 use super::origin::{MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
-use crate::accept_loop::serve_until;
+use crate::accept_loop::{ConnectionSlots, YieldingListener, serve_until};
 
 /// How long a shutdown waits for answers that are under way.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// So many connections are served at once by each listener; the oldest silent one gives way to another.
+const CONNECTIONS: usize = 512;
 /// What hyper reads of a head before it gives up: a little more than is answered, so that the refusal is the emulator's.
 const HEAD_BUFFER_BYTES: usize = 2 * (MAXIMUM_HEADER_BYTES + MAXIMUM_TARGET_BYTES);
 
@@ -37,8 +40,19 @@ where
     B: Body<Data = Bytes, Error = E> + Send + 'static,
     E: EndsConnection,
 {
-    let serve = |(stream, _)| serve_connection(stream, shutdown.clone(), answer.clone());
-    if serve_until(&shutdown, listener, "emulator", SHUTDOWN_GRACE, serve).await > 0 {
+    let slots = ConnectionSlots::new(CONNECTIONS);
+    let serve = |(stream, _)| {
+        let (slot, shutdown, answer) = (Arc::new(slots.take()), shutdown.clone(), answer.clone());
+        let asking = Arc::clone(&slot);
+        let answer = move |request| {
+            asking.has_asked();
+            answer(request)
+        };
+        async move {
+            slot.serve(serve_connection(stream, shutdown, answer)).await;
+        }
+    };
+    if serve_until(&shutdown, YieldingListener(listener), "emulator", SHUTDOWN_GRACE, serve).await > 0 {
         tracing::warn!("the emulator leaves connections that did not end within their grace");
     }
 }

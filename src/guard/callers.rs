@@ -103,7 +103,7 @@ impl Callers {
         {
             let token = bearer.token.current(now).await;
             let token = token.map_err(|error| self.refused(None, error.to_string()))?;
-            if !token.is_empty() && presented == *token {
+            if !token.is_empty() && token.is(presented) {
                 head.headers.remove(&bearer.field);
                 return Ok(AuthenticatedCaller {
                     name: "bearer".into(),
@@ -171,7 +171,7 @@ fn signed(head: &Parts) -> SignedRequest<'_> {
 
 impl Bearer {
     /// The presented token, if there is one.
-    fn presented(&self, fields: &HeaderMap) -> Option<SecretString> {
+    fn presented<'a>(&self, fields: &'a HeaderMap) -> Option<&'a str> {
         let value = fields.get(&self.field)?.to_str().ok()?;
         let token = if self.field == AUTHORIZATION {
             let (scheme, token) = value.split_once(' ')?;
@@ -179,7 +179,7 @@ impl Bearer {
         } else {
             value
         };
-        Some(SecretString::new(token.trim().to_owned()))
+        Some(token.trim())
     }
 }
 

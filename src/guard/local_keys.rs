@@ -160,6 +160,7 @@ mod tests {
     use crate::config::caching::Sharing;
     use crate::profile::app_configuration::AppConfiguration;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
 
     #[test]
     fn reads_keys_and_what_they_may() {
@@ -251,7 +252,8 @@ mod tests {
 
     #[test]
     fn a_prefix_bounds_paths_of_other_apis() {
-        let profile = Generic::new(&http::Uri::from_static("http://o"), Sharing::Guarded, Vec::new());
+        let profile =
+            Generic::new(&http::Uri::from_static("http://o"), Sharing::Guarded, FieldRules::default());
         assert!(may("Prefix=/orders", Method::PUT, "/orders/1?x", &profile));
         assert!(may("Prefix=/orders/", Method::PUT, "/orders", &profile));
         for target in
@@ -263,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_restricted_key_refuses_fields_that_steer() {
-        let profile = Generic::new(&http::Uri::from_static("http://o"), Sharing::Guarded, Vec::new());
+        let profile =
+            Generic::new(&http::Uri::from_static("http://o"), Sharing::Guarded, FieldRules::default());
         let fields = HeaderMap::from_iter([("x-original-url".parse().unwrap(), "/users".parse().unwrap())]);
         let target = PathAndQuery::from_static("/orders/1");
         for (restriction, refused) in

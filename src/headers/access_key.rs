@@ -85,25 +85,62 @@ impl AccessKey {
         &self.id
     }
 
-    /// The signature of a string to sign: base64(HMAC-SHA256(secret, text)).
+    /// Begins a signature: base64(HMAC-SHA256(secret, string to sign)).
     #[must_use]
-    pub fn sign(&self, string_to_sign: &[u8]) -> String {
-        STANDARD.encode(self.mac(string_to_sign).finalize().into_bytes())
-    }
-
-    /// Whether `signature` is the signature of `string_to_sign`. The comparison takes constant time.
-    #[must_use]
-    pub fn verify(&self, string_to_sign: &[u8], signature: &str) -> bool {
-        STANDARD
-            .decode(signature)
-            .is_ok_and(|presented| self.mac(string_to_sign).verify_slice(&presented).is_ok())
-    }
-
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104 §3)")]
-    fn mac(&self, string_to_sign: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("any length is a key");
-        mac.update(string_to_sign);
-        mac
+    pub fn mac(&self) -> SigningMac {
+        SigningMac(Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("any length is a key"))
+    }
+}
+
+/// A signature in the making. It takes the string to sign in pieces, so that nobody has to put it together.
+#[derive(Debug)]
+pub struct SigningMac(Hmac<Sha256>);
+
+impl SigningMac {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Takes the next piece in upper case.
+    pub fn update_in_capitals(&mut self, piece: &[u8]) {
+        let mut capitals = [0; 64];
+        for chunk in piece.chunks(capitals.len()) {
+            let (capitals, _) = capitals.split_at_mut(chunk.len());
+            capitals.copy_from_slice(chunk);
+            capitals.make_ascii_uppercase();
+            self.0.update(capitals);
+        }
+    }
+
+    /// The signature as it is sent.
+    #[must_use]
+    pub fn signature(self) -> String {
+        STANDARD.encode(self.0.finalize().into_bytes())
+    }
+
+    /// Whether it is this one. The comparison takes constant time.
+    #[must_use]
+    pub fn fits(self, presented: &Signature) -> bool {
+        self.0.verify_slice(&presented.0).is_ok()
+    }
+}
+
+/// A signature as it was presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// Reads base64; `None` if it is not the base64 of 32 bytes.
+    #[must_use]
+    pub fn from_base64(text: &str) -> Option<Self> {
+        // 32 bytes are 44 characters; the decoder wants room for 33.
+        let mut bytes = [0; 33];
+        if text.len() != 44 || STANDARD.decode_slice(text, &mut bytes) != Ok(32) {
+            return None;
+        }
+        bytes.first_chunk().copied().map(Self)
     }
 }
 
@@ -165,12 +202,29 @@ mod tests {
     #[test]
     fn only_the_right_signature_verifies() {
         let key: AccessKey = "id:c2VjcmV0".parse().unwrap();
-        let signature = key.sign(b"text");
-        assert!(key.verify(b"text", &signature));
-        assert!(!key.verify(b"other", &signature));
-        for wrong in ["", "AAAA", "not base64", signature.trim_end_matches('=')] {
-            assert!(!key.verify(b"text", wrong), "{wrong}");
+        let mac_of = |pieces: &[&[u8]]| {
+            let mut mac = key.mac();
+            pieces.iter().for_each(|piece| mac.update(piece));
+            mac
+        };
+        let signature = mac_of(&[b"text"]).signature();
+        let presented = Signature::from_base64(&signature).unwrap();
+        assert!(mac_of(&[b"text"]).fits(&presented));
+        assert!(mac_of(&[b"te", b"", b"xt"]).fits(&presented), "in pieces");
+        assert!(!mac_of(&[b"other"]).fits(&presented));
+        for wrong in ["", "AAAA", "not base64", signature.trim_end_matches('='), &"AAAA".repeat(11)] {
+            assert!(Signature::from_base64(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn capitals_are_taken_in_pieces_too() {
+        let key: AccessKey = "id:c2VjcmV0".parse().unwrap();
+        let long = "text-with-lower-case-".repeat(50);
+        let (mut as_sent, mut in_capitals) = (key.mac(), key.mac());
+        as_sent.update(long.to_ascii_uppercase().as_bytes());
+        in_capitals.update_in_capitals(long.as_bytes());
+        assert_eq!(as_sent.signature(), in_capitals.signature());
     }
 
     #[test]

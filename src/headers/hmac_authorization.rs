@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName};
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
 
-use super::access_key::{AccessKey, EMPTY_CONTENT_SHA256, content_sha256};
+use super::access_key::{AccessKey, EMPTY_CONTENT_SHA256, Signature, SigningMac, content_sha256};
 use super::request_date::parse_signing_date;
 use crate::clock::Timestamp;
 
@@ -24,6 +24,12 @@ pub const X_MS_DATE: HeaderName = HeaderName::from_static("x-ms-date");
 pub const X_MS_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-ms-content-sha256");
 /// The greatest difference between the date of a signed request and the verifier's clock, in either direction.
 pub const MAXIMUM_CLOCK_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
+/// How many fields a signature may cover. Clients sign three.
+pub const MAX_SIGNED_HEADERS: usize = 16;
+/// The greatest length of the name of a signed field.
+pub const MAX_SIGNED_NAME_BYTES: usize = 128;
+/// No date and no hash is longer.
+const MAX_SHORT_VALUE_BYTES: usize = 64;
 
 /// Why a request is not authenticated. [`AuthorizationError::description`] is the text on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +43,11 @@ pub enum AuthorizationError {
     /// `SignedHeaders` contains an invalid field name.
     #[error("SignedHeaders has an empty or invalid name; separate names with single semicolons")]
     SignedHeadersInvalid,
+    /// `SignedHeaders` lists a name twice, a very long one, or more than [`MAX_SIGNED_HEADERS`].
+    #[error(
+        "SignedHeaders lists a name twice, one of more than 128 bytes, or more than 16; list x-ms-date;host;x-ms-content-sha256"
+    )]
+    SignedHeadersExcessive,
     /// A field that is listed, or must be listed, is absent.
     #[error("the signed header '{0}' is missing; sign and send it")]
     HeaderNotFound(String),
@@ -73,7 +84,7 @@ impl AuthorizationError {
         let text = match self {
             Self::Missing => return None,
             Self::SignedHeadersMissing => "SignedHeaders parameter is required",
-            Self::SignedHeadersInvalid => "Invalid SignedHeaders parameter",
+            Self::SignedHeadersInvalid | Self::SignedHeadersExcessive => "Invalid SignedHeaders parameter",
             Self::HeaderNotFound(name) => {
                 return Some(format!("Required signing request header '{name}' not found"));
             }
@@ -197,22 +208,6 @@ impl<'a> HmacAuthorization<'a> {
     }
 }
 
-/// The bytes that a signature covers, from the values of the signed fields in their order.
-#[must_use]
-pub fn string_to_sign<'v>(method: &str, target: &str, values: impl IntoIterator<Item = &'v [u8]>) -> Vec<u8> {
-    let mut text = method.to_ascii_uppercase().into_bytes();
-    text.push(b'\n');
-    text.extend_from_slice(target.as_bytes());
-    text.push(b'\n');
-    for (index, value) in values.into_iter().enumerate() {
-        if index > 0 {
-            text.push(b';');
-        }
-        text.extend_from_slice(value);
-    }
-    text
-}
-
 /// The value of `Authorization` for a request that signs `x-ms-date`, `Host` and `x-ms-content-sha256`, which must be
 /// sent as given here.
 #[must_use]
@@ -224,13 +219,20 @@ pub fn authorization(
     host: &str,
     content_sha256: &str,
 ) -> String {
-    let text = string_to_sign(method, target, [date.as_bytes(), host.as_bytes(), content_sha256.as_bytes()]);
-    let (id, signature) = (key.id(), key.sign(&text));
+    let mut mac = key.mac();
+    mac.update_in_capitals(method.as_bytes());
+    for piece in ["\n", target, "\n", date, ";", host, ";", content_sha256] {
+        mac.update(piece.as_bytes());
+    }
+    let (id, signature) = (key.id(), mac.signature());
     format!("{SCHEME} Credential={id}&SignedHeaders=x-ms-date;host;x-ms-content-sha256&Signature={signature}")
 }
 
 /// Verifies the signature of a request in the order of the service: signed headers, date, clock, credential, signature.
 /// The caller then compares the body with [`Verified::check_content`].
+///
+/// Until the signature has been found right nothing of the request is copied but the signed names, of which there are at most
+/// [`MAX_SIGNED_HEADERS`] of [`MAX_SIGNED_NAME_BYTES`]; each signed field is read where it is, at most five times.
 ///
 /// A signature over the host in capitals, or over a spelling of `localhost` with capitals, is accepted and marked: one
 /// SDK signs the host as its user wrote it but sends it in lower case. No other deviation is accepted.
@@ -250,60 +252,132 @@ pub fn verify<'k>(
 
     let listed =
         presented.signed_headers.filter(|list| !list.is_empty()).ok_or(Error::SignedHeadersMissing)?;
-    let names = listed
-        .split(';')
-        .map(|name| HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::SignedHeadersInvalid))
-        .collect::<Result<Vec<_>, _>>()?;
-    let values = names.iter().map(|name| request.value(name)).collect::<Result<Vec<_>, _>>()?;
-    let value_of = |name: &HeaderName| {
-        names.iter().position(|listed| listed == name).and_then(|index| values.get(index)).map(Vec::as_slice)
-    };
-    let date = value_of(&X_MS_DATE).or_else(|| value_of(&DATE)).ok_or_else(|| not_found(&X_MS_DATE))?;
-    let host = value_of(&HOST).ok_or_else(|| not_found(&HOST))?;
-    let content_sha256 = value_of(&X_MS_CONTENT_SHA256).ok_or_else(|| not_found(&X_MS_CONTENT_SHA256))?;
-
-    let signed_at = std::str::from_utf8(date).ok().and_then(parse_signing_date).ok_or(Error::DateInvalid)?;
+    let names = signed_names(listed)?;
+    if let Some(absent) = names.iter().find(|name| request.lines(name).next().is_none()) {
+        return Err(not_found(absent));
+    }
+    let is_listed = |name: &HeaderName| names.contains(name);
+    let date = [X_MS_DATE, DATE].into_iter().find(is_listed).ok_or_else(|| not_found(&X_MS_DATE))?;
+    for needed in [HOST, X_MS_CONTENT_SHA256] {
+        if !is_listed(&needed) {
+            return Err(not_found(&needed));
+        }
+    }
+    let signed_at = request
+        .only_line(&date)
+        .filter(|line| line.len() <= MAX_SHORT_VALUE_BYTES)
+        .and_then(|line| std::str::from_utf8(line).ok())
+        .and_then(parse_signing_date)
+        .ok_or(Error::DateInvalid)?;
     if now.since(signed_at).max(signed_at.since(now)) > MAXIMUM_CLOCK_DIFFERENCE {
         return Err(Error::Expired);
     }
     let key = presented.credential.and_then(key_of).ok_or(Error::CredentialUnknown)?;
     let signature = presented.signature.filter(|text| !text.is_empty()).ok_or(Error::SignatureMissing)?;
+    let signature = Signature::from_base64(signature).ok_or(Error::SignatureInvalid)?;
 
-    let signs = |target: &str, signed_host: &[u8]| {
-        let signed =
-            names.iter().zip(&values).map(|(name, value)| if *name == HOST { signed_host } else { value });
-        key.verify(&string_to_sign(request.method, target, signed), signature)
+    let signs = |target: &str, host: HostSpelling| {
+        let mut mac = key.mac();
+        request.feed(&mut mac, target, &names, host);
+        mac.fits(&signature)
     };
-    let content = SignedContent { sha256: String::from_utf8_lossy(content_sha256).into_owned() };
-    let as_written = |spelling: &Vec<u8>| spelling != host && signs(request.target, spelling);
-    if signs(request.target, host) || spellings(host).iter().any(as_written) {
-        return Ok(Verified { key, content });
+    if HostSpelling::ALL.into_iter().any(|host| request.may_be(host) && signs(request.target, host)) {
+        // Another value than one hash of this length fits no body.
+        let content_sha256 =
+            request.only_line(&X_MS_CONTENT_SHA256).filter(|line| line.len() <= MAX_SHORT_VALUE_BYTES);
+        let sha256 = String::from_utf8_lossy(content_sha256.unwrap_or_default()).into_owned();
+        return Ok(Verified { key, content: SignedContent { sha256 } });
     }
-    let without_slash = request.target.strip_prefix('/').is_some_and(|target| signs(target, host));
+    let without_slash =
+        request.target.strip_prefix('/').is_some_and(|target| signs(target, HostSpelling::AsSent));
     Err(if without_slash { Error::SlashNotSigned } else { Error::SignatureInvalid })
 }
 
-/// The spellings of a host that a user may have written and its client sends in lower case.
-fn spellings(host: &[u8]) -> Vec<Vec<u8>> {
-    let mut spellings = vec![host.to_ascii_uppercase()];
-    let name = b"localhost";
-    if let Some((sent, port)) = host.split_at_checked(name.len())
-        && sent.eq_ignore_ascii_case(name)
-        && (port.is_empty() || port.starts_with(b":"))
-    {
-        spellings.extend([&b"Localhost"[..], b"LocalHost"].map(|written| [written, port].concat()));
+/// The names that `SignedHeaders` lists.
+fn signed_names(listed: &str) -> Result<Vec<HeaderName>, AuthorizationError> {
+    use AuthorizationError as Error;
+
+    let mut names: Vec<HeaderName> = Vec::with_capacity(4);
+    for name in listed.split(';') {
+        if names.len() == MAX_SIGNED_HEADERS || name.len() > MAX_SIGNED_NAME_BYTES {
+            return Err(Error::SignedHeadersExcessive);
+        }
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error::SignedHeadersInvalid)?;
+        if names.contains(&name) {
+            return Err(Error::SignedHeadersExcessive);
+        }
+        names.push(name);
     }
-    spellings
+    Ok(names)
 }
 
-impl SignedRequest<'_> {
-    /// The value of a signed field, its lines joined by commas (RFC 9110 §5.3).
-    fn value(&self, name: &HeaderName) -> Result<Vec<u8>, AuthorizationError> {
-        let lines: Vec<&[u8]> = self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
-        match (lines.is_empty(), self.authority) {
-            (false, _) => Ok(lines.join(&b","[..])),
-            (true, Some(authority)) if *name == HOST => Ok(authority.as_bytes().to_vec()),
-            (true, _) => Err(not_found(name)),
+/// How a user may have written the host that its client sends in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostSpelling {
+    AsSent,
+    Capitals,
+    /// This in the place of `localhost`.
+    Localhost(&'static str),
+}
+
+impl HostSpelling {
+    const ALL: [Self; 4] =
+        [Self::AsSent, Self::Capitals, Self::Localhost("Localhost"), Self::Localhost("LocalHost")];
+}
+
+const LOCALHOST: &[u8] = b"localhost";
+
+impl<'a> SignedRequest<'a> {
+    /// The lines of a signed field.
+    fn lines(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let mut sent = self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).peekable();
+        let absent = sent.peek().is_none() && *name == HOST;
+        sent.chain(self.authority.filter(|_| absent).map(str::as_bytes))
+    }
+
+    /// The one line of a signed field; `None` if there are none or several.
+    fn only_line(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        let mut lines = self.lines(name);
+        lines.next().filter(|_| lines.next().is_none())
+    }
+
+    /// Whether the host that was sent may have been written like that.
+    fn may_be(&self, spelling: HostSpelling) -> bool {
+        match spelling {
+            HostSpelling::AsSent => true,
+            HostSpelling::Capitals => self.lines(&HOST).flatten().any(u8::is_ascii_lowercase),
+            HostSpelling::Localhost(_) => self.only_line(&HOST).is_some_and(|host| {
+                host.split_at_checked(LOCALHOST.len()).is_some_and(|(name, port)| {
+                    name.eq_ignore_ascii_case(LOCALHOST) && (port.is_empty() || port.starts_with(b":"))
+                })
+            }),
+        }
+    }
+
+    /// Feeds the string to sign piece by piece. The lines of a field are joined by commas (RFC 9110 §5.3).
+    fn feed(&self, mac: &mut SigningMac, target: &str, names: &[HeaderName], spelling: HostSpelling) {
+        mac.update_in_capitals(self.method.as_bytes());
+        mac.update(b"\n");
+        mac.update(target.as_bytes());
+        mac.update(b"\n");
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                mac.update(b";");
+            }
+            let spelling = if *name == HOST { spelling } else { HostSpelling::AsSent };
+            for (index, line) in self.lines(name).enumerate() {
+                if index > 0 {
+                    mac.update(b",");
+                }
+                match spelling {
+                    HostSpelling::AsSent => mac.update(line),
+                    HostSpelling::Capitals => mac.update_in_capitals(line),
+                    HostSpelling::Localhost(written) => {
+                        mac.update(written.as_bytes());
+                        mac.update(line.get(LOCALHOST.len()..).unwrap_or_default());
+                    }
+                }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub mod range;
 pub mod request_date;
 pub mod request_fields;
+pub mod request_source;
 pub mod retry_after;
 pub mod survey;
 pub mod targeted_cache_control;

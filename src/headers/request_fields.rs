@@ -38,14 +38,12 @@ pub enum Treatment {
 }
 
 /// Sorted for binary search.
-const UNDERSTOOD: [&str; 32] = [
+const UNDERSTOOD: [&str; 28] = [
     "accept-datetime",
     "authorization",
     "cache-control",
     "connection",
-    "content-encoding",
     "content-length",
-    "content-type",
     "expect",
     "host",
     "if-match",
@@ -56,13 +54,11 @@ const UNDERSTOOD: [&str; 32] = [
     "keep-alive",
     "max-forwards",
     "pragma",
-    "prefer",
     "proxy-authenticate",
     "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
     "range",
-    "sec-fetch-site",
     "sync-token",
     "te",
     "trailer",
@@ -159,7 +155,7 @@ const FORWARDING: [&str; 18] = [
 ];
 
 /// Parts of names of fields that carry an identity or a secret.
-const IDENTITY_PARTS: [&str; 22] = [
+const IDENTITY_PARTS: [&str; 21] = [
     "access-key",
     "api-key",
     "apikey",
@@ -179,7 +175,6 @@ const IDENTITY_PARTS: [&str; 22] = [
     "session",
     "signature",
     "subscription-key",
-    "tenant",
     "token",
     "user",
 ];
@@ -244,7 +239,7 @@ mod tests {
             ),
             (
                 Keyed,
-                "accept accept-language accept-encoding origin referer x-unknown x-feature x prefers save-data sec-ch-ua",
+                "accept accept-language accept-encoding content-type origin prefer referer sec-fetch-site x-unknown x-feature x prefers save-data sec-ch-ua",
             ),
         ] {
             for name in names.split_whitespace() {

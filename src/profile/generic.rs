@@ -3,7 +3,7 @@
 //! - Targets whose paths are equivalent by RFC 9110 §4.2.3 share a canonical target. Different queries never do.
 //! - A write touches its own target, and `Location` and `Content-Location` of its answer at the same origin (RFC 9111
 //!   §4.4), beside what the operator configures (`outdates`).
-//! - Under `sharing = "guarded"` request fields that steer an origin without being part of the key are not forwarded.
+//! - Under `sharing = "guarded"` request fields that steer an origin are not forwarded, and others are part of the key.
 //!   An origin that obeys one and forgets `Vary` would otherwise let one caller choose what others are answered (cache
 //!   poisoning).
 
@@ -18,7 +18,9 @@ use crate::config::caching::Sharing;
 use crate::headers::request_fields::{Treatment, treatment};
 use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
-use crate::profile::{Footprint, Profile, UnkeyedReason};
+use crate::profile::differing_fields::DifferingFields;
+use crate::profile::keyed_fields::{FieldRules, KeyedFields};
+use crate::profile::{Footprint, Profile, UnkeyedReason, index_key_of};
 
 /// The profile of any HTTP API.
 #[derive(Debug)]
@@ -26,19 +28,21 @@ pub struct Generic {
     scheme: Scheme,
     authority: Option<Authority>,
     sharing: Sharing,
-    forwarded_anyway: Vec<HeaderName>,
+    fields: FieldRules,
+    differing: DifferingFields,
     outdates: Vec<(String, Vec<String>)>,
 }
 
 impl Generic {
-    /// The profile for one upstream. `forwarded_anyway` lists steering fields that the operator wants to be forwarded.
+    /// The profile for one upstream. `fields` is what the operator said about request fields.
     #[must_use]
-    pub fn new(upstream: &Uri, sharing: Sharing, forwarded_anyway: Vec<HeaderName>) -> Self {
+    pub fn new(upstream: &Uri, sharing: Sharing, fields: FieldRules) -> Self {
         Self {
             scheme: upstream.scheme().cloned().unwrap_or(Scheme::HTTP),
             authority: upstream.authority().cloned(),
             sharing,
-            forwarded_anyway,
+            fields,
+            differing: DifferingFields::default(),
             outdates: Vec::new(),
         }
     }
@@ -75,7 +79,26 @@ impl Profile for Generic {
 
     fn forwards(&self, name: &HeaderName) -> bool {
         let steers = || matches!(treatment(name), Treatment::Steering | Treatment::Forwarding);
-        self.sharing == Sharing::Rfc9111 || !steers() || self.forwarded_anyway.contains(name)
+        self.sharing == Sharing::Rfc9111 || !steers() || self.fields.forwarded.contains(name)
+    }
+
+    fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
+        if self.sharing == Sharing::Rfc9111 { KeyedFields::default() } else { self.fields.keyed(fields) }
+    }
+
+    fn observe_fields(&self, fields: &HeaderMap) {
+        if self.sharing == Sharing::Rfc9111 {
+            return;
+        }
+        for (name, value) in self.fields.keyed_names(fields) {
+            if self.differing.note(name, value) {
+                tracing::warn!(
+                    field = %name,
+                    "each request has another value in this field, so no stored response is used again; if the field never \
+                     changes an answer, add it to upstream.ignored_fields"
+                );
+            }
+        }
     }
 
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
@@ -108,6 +131,11 @@ impl Profile for Generic {
         Footprint::Targets(targets.iter().cloned().chain(also).collect())
     }
 
+    fn index_key(&self, canonical_target: &str) -> Option<u64> {
+        // What the operator says may follow from any target.
+        self.outdates.is_empty().then(|| index_key_of(canonical_target))
+    }
+
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
         match write {
             Footprint::Targets(targets) => {
@@ -116,7 +144,7 @@ impl Profile for Generic {
                         .first()
                         .is_some_and(|written| self.operator_says_touched(written, canonical_target))
             }
-            Footprint::Resource(_) | Footprint::Everything => true,
+            Footprint::Resource { .. } | Footprint::Everything => true,
         }
     }
 }
@@ -134,7 +162,7 @@ mod tests {
     use super::*;
 
     fn profile() -> Generic {
-        Generic::new(&Uri::from_static("http://Origin.test:8080"), Sharing::Guarded, Vec::new())
+        Generic::new(&Uri::from_static("http://Origin.test:8080"), Sharing::Guarded, FieldRules::default())
     }
 
     fn canonical_of(target: &str) -> String {
@@ -206,10 +234,11 @@ mod tests {
 
     #[test]
     fn steering_fields_stay_here_unless_listed() {
-        let rfc9111 = Generic::new(&Uri::from_static("http://o.test"), Sharing::Rfc9111, Vec::new());
+        let rfc9111 =
+            Generic::new(&Uri::from_static("http://o.test"), Sharing::Rfc9111, FieldRules::default());
         let listed = HeaderName::from_static("x-forwarded-host");
-        let listing =
-            Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, vec![listed.clone()]);
+        let listing = FieldRules { forwarded: vec![listed.clone()], ..FieldRules::default() };
+        let listing = Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, listing);
         for name in [
             "forwarded",
             "x-forwarded-for",

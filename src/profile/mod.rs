@@ -14,7 +14,7 @@
 //!         ──describe_answer, absolute_fields──►                   the answer that the caller gets
 //!
 //! write   ──footprint, then footprint_of_answer──► Footprint      kept in the write log
-//!         ──touches──►                                            which stored responses it outdates
+//!         ──index_key, touches──►                                 which stored responses it outdates
 //!         ──observe_write──►                                      what the profile forgets
 //! ```
 //!
@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | [`generic`] | Nothing is assumed beyond HTTP: equivalent paths share a key, and a write touches its target, `Location` and `Content-Location`. | RFC 9110 §4.2.3; RFC 9111 §4.4 |
 //! | [`app_configuration`] | Filters, labels and `$select` have one canonical spelling. A write touches each list whose filter it may satisfy. | Azure App Configuration REST API |
+//! | [`keyed_fields`] | Request fields whose meaning is not known are part of the key. | |
 //! | [`path`] | A path that recipients may read differently (dot segments at any depth of encoding, invalid UTF-8, control characters) lies below no prefix. | RFC 3986 §5.2.4 |
 //! | [`recognition`] | An answer with App Configuration's media type or tokens shows that the generic profile is the wrong one. | |
 //!
@@ -36,20 +37,25 @@
 //! - A profile does no I/O and reads no clock. What it learns is bounded in size, and forgetting it is safe.
 
 pub mod app_configuration;
+mod differing_fields;
 pub mod generic;
+pub mod keyed_fields;
 pub mod path;
 pub mod recognition;
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::Hash;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::headers::survey::FieldSet;
+use crate::sync_token::write_log::Indexed;
+use keyed_fields::KeyedFields;
 
 /// What the cache must know about an API beyond HTTP. The module documentation says where each method is asked.
 pub trait Profile: Send + Sync + fmt::Debug {
@@ -69,6 +75,17 @@ pub trait Profile: Send + Sync + fmt::Debug {
         target: &'a PathAndQuery,
         fields: FieldSet,
     ) -> Result<Cow<'a, str>, UnkeyedReason>;
+
+    /// What of a request's fields is part of the cache key beside what `Vary` of its answer names.
+    fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
+        let _sends_on_only_what_it_knows = fields;
+        KeyedFields::default()
+    }
+
+    /// Takes note of the fields of a retrieval that the store did not answer.
+    fn observe_fields(&self, fields: &HeaderMap) {
+        let _none_is_keyed = fields;
+    }
 
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
     /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.
@@ -158,6 +175,10 @@ pub trait Profile: Send + Sync + fmt::Debug {
         path::lies_below(target.path(), prefix)
     }
 
+    /// The index key of a resource that no write touches but those that name it (and those of unknown meaning). `None` where
+    /// any write may.
+    fn index_key(&self, canonical_target: &str) -> Option<u64>;
+
     /// Whether the write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
 }
@@ -176,10 +197,41 @@ pub struct ItemState {
 pub enum Footprint {
     /// Canonical targets, the target of the write first (RFC 9111 §4.4).
     Targets(Arc<[Box<str>]>),
-    /// A value that only the profile that made it can read.
-    Resource(Arc<dyn Any + Send + Sync>),
+    /// One resource.
+    Resource {
+        /// The index key of what it names.
+        index_key: u64,
+        /// What `value` occupies.
+        heap_bytes: usize,
+        /// A value that only the profile that made it can read.
+        value: Arc<dyn Any + Send + Sync>,
+    },
     /// Everything, because the meaning of the write is not known.
     Everything,
+}
+
+impl Indexed for Footprint {
+    fn index_keys(&self) -> Option<Vec<u64>> {
+        match self {
+            Self::Targets(targets) => Some(targets.iter().map(|target| index_key_of(&**target)).collect()),
+            Self::Resource { index_key, .. } => Some(vec![*index_key]),
+            Self::Everything => None,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Targets(targets) => targets.iter().map(|target| target.len() + size_of::<Box<str>>()).sum(),
+            Self::Resource { heap_bytes, .. } => *heap_bytes,
+            Self::Everything => 0,
+        }
+    }
+}
+
+/// The index key of a name. It differs from one process to another, so that nobody can choose names that share one.
+fn index_key_of(name: impl Hash) -> u64 {
+    static HASHER: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
+    HASHER.hash_one(name)
 }
 
 /// Why a request has no cache key and bypasses the cache: the word in `Cache-Status; detail=`, logs and metrics.

@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, OriginCounters};
 use crate::profile::Profile;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
+use crate::profile::keyed_fields::FieldRules;
 use crate::profile::recognition::Recognition;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
@@ -218,8 +219,12 @@ fn profile(upstream: &config::UpstreamSettings, clauses: Clauses) -> Arc<dyn Pro
             Arc::new(profile.with_clauses(clauses))
         }
         ProfileKind::Generic => {
-            let forwarded_anyway = upstream.forwarded_request_fields.clone();
-            let profile = Generic::new(&upstream.url, upstream.sharing, forwarded_anyway);
+            let fields = FieldRules {
+                forwarded: upstream.forwarded_request_fields.clone(),
+                ignored: upstream.ignored_fields.clone(),
+                partition: upstream.partition_fields.clone(),
+            };
+            let profile = Generic::new(&upstream.url, upstream.sharing, fields);
             Arc::new(upstream.routes.iter().fold(profile, |profile, route| {
                 profile.with_outdates(route.path_prefix.clone(), route.outdates.clone())
             }))

@@ -18,6 +18,7 @@ use crate::headers::survey::FieldSet;
 use crate::identify::{Bypassed, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::profile;
+use crate::profile::keyed_fields::KeyedFields;
 use crate::stored_response::CacheKey;
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::transport::caller_body::read_or_stream;
@@ -92,7 +93,10 @@ impl Proxy {
         rules: Arc<CachingRules>,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        let shows = post.as_ref().map(|post| post.key.clone()).or_else(|| shown_key(to, &fields, &target));
+        let shows = post.as_ref().map(|post| post.key.clone()).or_else(|| {
+            // What a write shows, it shows of the resource, whatever its fields.
+            shown_key(to, &fields, &KeyedFields::default(), &target)
+        });
         let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
         Ok(match written {
@@ -125,10 +129,15 @@ impl Proxy {
 }
 
 /// The key of the plain retrieval of a target.
-fn shown_key(to: &Destination, fields: &HeaderMap, target: &PathAndQuery) -> Option<CacheKey> {
+fn shown_key(
+    to: &Destination,
+    fields: &HeaderMap,
+    keyed: &KeyedFields,
+    target: &PathAndQuery,
+) -> Option<CacheKey> {
     let canonical = to.upstream.profile().canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
-    Some(CacheKey::new(to.upstream.name(), &identity.partition, &canonical))
+    Some(keyed.key(to.upstream.name(), &identity.partition, &canonical))
 }
 
 /// The key of which the answer to a bypassed retrieval shows the state. `None` for a state of another time. A range of items, or
@@ -139,7 +148,8 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
     if !is_retrieval || bypassed.reason == profile::UnkeyedReason::AcceptDatetime {
         return None;
     }
-    let plain = shown_key(to, &bypassed.fields, target);
+    let keyed = to.upstream.profile().keyed_fields(&bypassed.fields);
+    let plain = shown_key(to, &bypassed.fields, &keyed, target);
     match (plain, bypassed.fields.get(RANGE)) {
         (Some(key), Some(range))
             if !is_of_bytes(range) && !to.upstream.profile().is_dated(key.canonical_target()) =>
@@ -150,7 +160,7 @@ fn shown_by_bypassed(to: &Destination, bypassed: &Bypassed, target: &PathAndQuer
         (Some(key), _) => Some(key),
         (None, _) => {
             let identity = to.identity(&bypassed.fields);
-            Some(CacheKey::new(to.upstream.name(), &identity.partition, target.as_str()))
+            Some(keyed.key(to.upstream.name(), &identity.partition, target.as_str()))
         }
     }
 }

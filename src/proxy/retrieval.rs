@@ -167,11 +167,7 @@ impl Proxy {
         let now = self.clock.now();
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
-            let scope = upstream.order_scope(key, &item.rules);
-            let verdict =
-                upstream.session().verdict(stored.covers, &PresentedTokens::NOTHING, scope, |write| {
-                    upstream.profile().touches(write, key.canonical_target())
-                });
+            let verdict = upstream.verdict_of_key(key, stored.covers, &PresentedTokens::NOTHING, &item.rules);
             let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };

@@ -1,5 +1,7 @@
 //! Concurrency control for applications that know nothing of it: what becomes of a write without a condition, per route.
 
+use std::hash::Hash;
+
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::sync::Cache;
@@ -7,8 +9,11 @@ use moka::sync::Cache;
 use crate::config::WriteStrategy;
 use crate::error::{RefusalReason, Refused};
 
-/// How many entity tags are remembered. Forgetting one costs its caller a 428 and a new read, never an update.
-const MAX_KNOWN_TAGS: u64 = 65_536;
+/// What the remembered entity tags may occupy together. Forgetting one costs its caller a 428 and a new read, never an update.
+const KNOWN_TAGS_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the map needs for an entry beside the bytes of the tag.
+const ENTRY_BYTES: usize = 256;
 
 /// Whether a method writes the resource that its target names. A `POST` does not: it asks the target to process something.
 #[must_use]
@@ -55,27 +60,38 @@ pub(super) fn condition(
 /// The entity tags that callers were last given, for `optimistic`.
 #[derive(Debug)]
 pub(super) struct KnownTags {
+    /// Each with bytes of its own: a field of an answer keeps the whole head alive.
     tags: Cache<CallersResource, HeaderValue, ahash::RandomState>,
+    hashers: [ahash::RandomState; 2],
 }
 
-/// One caller's view of one resource.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CallersResource {
-    /// The connection, or the value of the configured field.
-    pub(super) caller: Box<str>,
-    /// The upstream and what a write to it names.
-    pub(super) resource: Box<str>,
-}
+/// One caller's view of one resource: a hash of 128 bits of both. They may be long, and callers choose them. Should two be the
+/// same after all, then a write carries the tag of another resource and is answered 412.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CallersResource([u64; 2]);
 
 impl Default for KnownTags {
     fn default() -> Self {
+        let weigh = |_: &CallersResource, tag: &HeaderValue| {
+            u32::try_from(ENTRY_BYTES + tag.len()).unwrap_or(u32::MAX)
+        };
         Self {
-            tags: Cache::builder().max_capacity(MAX_KNOWN_TAGS).build_with_hasher(ahash::RandomState::new()),
+            tags: Cache::builder()
+                .max_capacity(KNOWN_TAGS_LIMIT_BYTES)
+                .weigher(weigh)
+                .build_with_hasher(ahash::RandomState::new()),
+            hashers: [ahash::RandomState::new(), ahash::RandomState::new()],
         }
     }
 }
 
 impl KnownTags {
+    /// What the caller (its connection, or the value of the configured field) sees of a resource: the upstream and what a write
+    /// to it names.
+    pub(super) fn key(&self, caller: impl Hash, resource: impl Hash) -> CallersResource {
+        CallersResource(self.hashers.each_ref().map(|hasher| hasher.hash_one((&caller, &resource))))
+    }
+
     /// The tag that this caller was last given.
     pub(super) fn of(&self, key: &CallersResource) -> Option<HeaderValue> {
         self.tags.get(key)
@@ -90,7 +106,10 @@ impl KnownTags {
         } else if (status.is_success() || status == StatusCode::NOT_MODIFIED)
             && let Some(tag) = fields.get(ETAG)
         {
-            self.tags.insert(key, tag.clone());
+            // A copy with its own bytes.
+            if let Ok(tag) = HeaderValue::from_bytes(tag.as_bytes()) {
+                self.tags.insert(key, tag);
+            }
         }
     }
 }
@@ -142,7 +161,7 @@ mod tests {
     #[test]
     fn what_a_caller_was_given_is_remembered_for_it_alone() {
         let known = KnownTags::default();
-        let key = |caller: &str| CallersResource { caller: caller.into(), resource: "main /a".into() };
+        let key = |caller: &str| known.key(caller, "main /a");
         known.note(key("1"), &Method::GET, StatusCode::OK, &fields(Some(ETAG), "\"a\""));
         assert_eq!(known.of(&key("1")), Some(HeaderValue::from_static("\"a\"")));
         assert_eq!(known.of(&key("2")), None);
@@ -152,5 +171,27 @@ mod tests {
         assert_eq!(known.of(&key("1")), Some(HeaderValue::from_static("\"b\"")));
         known.note(key("1"), &Method::DELETE, StatusCode::OK, &fields(Some(ETAG), "\"b\""));
         assert_eq!(known.of(&key("1")), None);
+    }
+
+    #[test]
+    fn tags_are_bounded_in_bytes_and_keep_no_answer_alive() {
+        let known = KnownTags::default();
+        // A tag as it comes from a connection: a piece of a large buffer.
+        let tag = format!("\"{}\"", "t".repeat(8 * 1024));
+        let head = bytes::Bytes::from(format!("{tag}{}", "h".repeat(64 * 1024)));
+        let mut fields = HeaderMap::new();
+        let value = HeaderValue::from_maybe_shared(head.slice(..tag.len())).expect("a field value");
+        fields.insert(ETAG, value);
+        assert!(!head.is_unique());
+        for caller in 0..10_000 {
+            let key = known.key(format!("{caller}{}", "c".repeat(8 * 1024)), "/a");
+            known.note(key, &Method::GET, StatusCode::OK, &fields);
+        }
+        drop(fields);
+        assert!(head.is_unique(), "what is remembered has bytes of its own");
+        known.tags.run_pending_tasks();
+        assert!(known.tags.weighted_size() <= KNOWN_TAGS_LIMIT_BYTES);
+        assert!(known.tags.entry_count() > 0, "the latest are remembered");
+        assert!(size_of::<CallersResource>() + size_of::<HeaderValue>() < ENTRY_BYTES);
     }
 }

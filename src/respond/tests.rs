@@ -35,7 +35,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> PresentedR
             RangeField::Single(range) => Some(range),
             _ => None,
         },
-        carries_cookie: false,
+        names_caller: false,
         names_ids: false,
         authorized: false,
         private_partition: false,

@@ -90,7 +90,9 @@ struct SessionState<F> {
     latest_revelation: u64,
     /// The origin's time in the answer to which `required` last rose.
     raised_at: Option<Timestamp>,
-    own_tags: VecDeque<Box<[u8]>>,
+    /// The hash of each: how long tags are is up to the origin.
+    own_tags: VecDeque<u64>,
+    tag_hasher: ahash::RandomState,
 }
 
 impl<F> Default for Session<F> {
@@ -113,6 +115,7 @@ impl<F> Session<F> {
                 latest_revelation: 0,
                 raised_at: None,
                 own_tags: VecDeque::new(),
+                tag_hasher: ahash::RandomState::new(),
             }),
             required_version: AtomicU64::new(0),
             required_order: AtomicU64::new(0),
@@ -176,7 +179,9 @@ impl<F> Session<F> {
     /// Whether the answer to an own write told of the state with this entity tag.
     #[must_use]
     pub fn wrote(&self, tag: &[u8]) -> bool {
-        self.lock().own_tags.iter().any(|own| **own == *tag)
+        let state = self.lock();
+        let tag = state.tag_hasher.hash_one(tag);
+        state.own_tags.contains(&tag)
     }
 
     /// Remembers the entity tag that the answer to an own write told.
@@ -185,7 +190,8 @@ impl<F> Session<F> {
         if state.own_tags.len() >= MAX_OWN_TAGS {
             state.own_tags.pop_front();
         }
-        state.own_tags.push_back(tag.into());
+        let tag = state.tag_hasher.hash_one(tag);
+        state.own_tags.push_back(tag);
     }
 
     /// How many requests have been sent.

@@ -2,6 +2,7 @@ use super::*;
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::sync_token::resource_order::OrderScope;
+use crate::sync_token::write_log::IndexLookUp;
 
 fn fields(line: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
@@ -10,7 +11,10 @@ fn fields(line: &str) -> HeaderMap {
 }
 
 fn verdict(session: &Session<&'static str>, covers: Coverage, caller: &HeaderMap) -> CoverageVerdict {
-    session.verdict(covers, &session.requirement(caller), OrderScope::Upstream, |footprint| *footprint == "k")
+    let look_up = || IndexLookUp::Key(1);
+    session.verdict(covers, &session.requirement(caller), OrderScope::Upstream, look_up, |footprint| {
+        *footprint == "k"
+    })
 }
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(784_111_777);
@@ -135,10 +139,14 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
         let session = Session::<&str>::default();
         let fields = if line.is_empty() { HeaderMap::new() } else { fields(line) };
         session.observe(session.snapshot(&[]).covers, &fields, NOW);
-        let one =
-            |covers| session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(1), |_| false);
-        let other =
-            |covers| session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(2), |_| false);
+        let one = |covers| {
+            let look_up = || IndexLookUp::Any(1);
+            session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(1), look_up, |_| false)
+        };
+        let other = |covers| {
+            let look_up = || IndexLookUp::Any(2);
+            session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(2), look_up, |_| false)
+        };
         let reveal = |snapshot: &SessionSnapshot| {
             let received = Received { tokens: tokens_of(&fields), origin_time: None };
             session.reveal(snapshot, &received, Revelation::Raises, OrderScope::Resource(1))

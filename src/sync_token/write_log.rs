@@ -4,26 +4,61 @@
 //! remembers the position reached. A stored response is outdated by every write that can have touched it and that is open or
 //! closed after its snapshot. The log is bounded: what was evicted leaves its highest position behind, and everything sent
 //! before that counts as touched. An open write is never evicted.
+//!
+//! A hit asks the log only about writes that may concern it. Each write stands in an index under the keys of what it names, and
+//! a resource that only a write with its key can touch looks there. For a resource that any write may touch, a list, the log
+//! remembers which writes were found not to touch it: each write is examined once for each list in use, not once for each hit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::coverage::{Coverage, UncoveredReason};
 
 /// How many closed writes are kept.
 pub const MAX_CLOSED: usize = 1024;
 
+/// How many bytes the footprints of closed writes may have together.
+pub const MAX_CLOSED_BYTES: usize = 1024 * 1024;
+
+/// For how many resources the log remembers which writes do not touch them. 32 KiB, from the first one on.
+const EXAMINED_RESOURCES: usize = 1024;
+
 /// Names one write while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteId(pub(super) u64);
+
+/// What a write may have changed, as the log stores and finds it.
+pub trait Indexed {
+    /// The keys of what the write names: it touches no resource with another key. `None` if it may touch anything.
+    fn index_keys(&self) -> Option<Vec<u64>>;
+
+    /// What it occupies beside its own size.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// How to find the writes that may touch a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexLookUp {
+    /// Only a write with this key touches it, or one that may touch anything.
+    Key(u64),
+    /// Any write may touch the resource with this hash.
+    Any(u64),
+}
 
 /// The log. `F` is the profile's footprint: what a write may have changed.
 #[derive(Debug)]
 pub struct WriteLog<F> {
     pub(super) open: BTreeMap<WriteId, F>,
+    /// By position, without a gap.
     pub(super) closed: VecDeque<ClosedWrite<F>>,
     pub(super) opened_count: u64,
     closed_position: u64,
     evicted_position: u64,
+    closed_bytes: usize,
+    /// Index key and id of each open write; the key is `None` for one that may touch anything.
+    open_by_key: BTreeSet<(Option<u64>, WriteId)>,
+    /// Index key and position of each closed write.
+    closed_by_key: BTreeSet<(Option<u64>, u64)>,
+    examined: Vec<Examined>,
 }
 
 #[derive(Debug)]
@@ -31,6 +66,19 @@ pub(super) struct ClosedWrite<F> {
     pub(super) id: WriteId,
     position: u64,
     pub(super) footprint: F,
+}
+
+/// The writes that were found not to touch one resource. A write is examined when it is open, and once more when it has closed,
+/// because its answer may have named more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Examined {
+    resource: u64,
+    /// All that had opened up to this one.
+    opened_count: u64,
+    /// All that closed after this position…
+    closed_after: u64,
+    /// …up to this one.
+    closed_position: u64,
 }
 
 impl<F> Default for WriteLog<F> {
@@ -41,6 +89,10 @@ impl<F> Default for WriteLog<F> {
             opened_count: 0,
             closed_position: 0,
             evicted_position: 0,
+            closed_bytes: 0,
+            open_by_key: BTreeSet::new(),
+            closed_by_key: BTreeSet::new(),
+            examined: Vec::new(),
         }
     }
 }
@@ -57,11 +109,21 @@ impl<F> WriteLog<F> {
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
+}
 
+/// The keys of a write in the index.
+fn keys_of<F: Indexed>(footprint: &F) -> impl Iterator<Item = Option<u64>> {
+    let keys = footprint.index_keys();
+    let anything = keys.is_none().then_some(None);
+    keys.into_iter().flatten().map(Some).chain(anything)
+}
+
+impl<F: Indexed> WriteLog<F> {
     /// Opens a write, before its first byte is sent.
     pub fn open(&mut self, footprint: F) -> WriteId {
         self.opened_count += 1;
         let id = WriteId(self.opened_count);
+        self.open_by_key.extend(keys_of(&footprint).map(|key| (key, id)));
         self.open.insert(id, footprint);
         id
     }
@@ -69,23 +131,34 @@ impl<F> WriteLog<F> {
     /// Closes a write that happened, or whose outcome is unknown: from here on it outdates what it touches. `widen` adds
     /// what the answer named (`Location`, `Content-Location`).
     pub fn close(&mut self, id: WriteId, widen: impl FnOnce(F) -> F) {
-        let Some(footprint) = self.open.remove(&id) else { return };
+        let Some(footprint) = self.take_open(id) else { return };
+        let footprint = widen(footprint);
         self.closed_position += 1;
-        if self.closed.len() >= MAX_CLOSED
-            && let Some(evicted) = self.closed.pop_front()
-        {
+        let position = self.closed_position;
+        self.closed_by_key.extend(keys_of(&footprint).map(|key| (key, position)));
+        self.closed_bytes += footprint.heap_bytes();
+        self.closed.push_back(ClosedWrite { id, position, footprint });
+        while self.closed.len() > MAX_CLOSED || self.closed_bytes > MAX_CLOSED_BYTES {
+            let Some(evicted) = self.closed.pop_front() else { break };
+            for key in keys_of(&evicted.footprint) {
+                self.closed_by_key.remove(&(key, evicted.position));
+            }
+            self.closed_bytes -= evicted.footprint.heap_bytes();
             self.evicted_position = evicted.position;
         }
-        self.closed.push_back(ClosedWrite {
-            id,
-            position: self.closed_position,
-            footprint: widen(footprint),
-        });
     }
 
     /// Closes a write that did not happen: it outdates nothing.
     pub fn forget(&mut self, id: WriteId) {
-        self.open.remove(&id);
+        self.take_open(id);
+    }
+
+    fn take_open(&mut self, id: WriteId) -> Option<F> {
+        let footprint = self.open.remove(&id)?;
+        for key in keys_of(&footprint) {
+            self.open_by_key.remove(&(key, id));
+        }
+        Some(footprint)
     }
 
     /// Whether an open write other than `own` satisfies `touches`.
@@ -106,116 +179,111 @@ impl<F> WriteLog<F> {
                 .any(|write| write.id != own && touches(&write.footprint))
     }
 
-    /// Why rule 3 fails for what has this coverage, if it does.
+    /// Why rule 3 fails for what has this coverage, if it does. `look_up` says how the writes that may touch the resource are
+    /// found, and `touches` whether one does.
     #[must_use]
-    pub fn outdates(&self, covers: Coverage, touches: impl Fn(&F) -> bool) -> Option<UncoveredReason> {
-        if self.open.values().any(&touches) {
+    pub fn outdates(
+        &mut self,
+        covers: Coverage,
+        look_up: IndexLookUp,
+        touches: impl Fn(&F) -> bool,
+    ) -> Option<UncoveredReason> {
+        let reason = match look_up {
+            IndexLookUp::Key(key) => self.outdates_key(covers, key, touches),
+            IndexLookUp::Any(resource) => self.outdates_any(covers, resource, touches),
+        };
+        // An open write says more than a closed one that is no longer known.
+        reason
+            .or_else(|| (covers.closed_position < self.evicted_position).then_some(UncoveredReason::OwnWrite))
+    }
+
+    fn outdates_key(
+        &self,
+        covers: Coverage,
+        key: u64,
+        touches: impl Fn(&F) -> bool,
+    ) -> Option<UncoveredReason> {
+        let keys = [None, Some(key)];
+        let is_open = |key| {
+            let mut candidates = self.open_by_key.range((key, WriteId(0))..=(key, WriteId(u64::MAX)));
+            candidates.any(|(_, id)| self.open.get(id).is_some_and(&touches))
+        };
+        if keys.into_iter().any(is_open) {
             return Some(UncoveredReason::OpenWrite);
         }
-        let later = self.closed.iter().rev().take_while(|write| write.position > covers.closed_position);
-        let outdated = covers.closed_position < self.evicted_position
-            || later.into_iter().any(|write| touches(&write.footprint));
-        outdated.then_some(UncoveredReason::OwnWrite)
+        let has_closed = |key| {
+            let since = (key, covers.closed_position.saturating_add(1))..=(key, u64::MAX);
+            let mut candidates = self.closed_by_key.range(since);
+            candidates
+                .any(|(_, position)| self.closed_at(*position).is_some_and(|write| touches(&write.footprint)))
+        };
+        keys.into_iter().any(has_closed).then_some(UncoveredReason::OwnWrite)
+    }
+
+    fn outdates_any(
+        &mut self,
+        covers: Coverage,
+        resource: u64,
+        touches: impl Fn(&F) -> bool,
+    ) -> Option<UncoveredReason> {
+        let asked_from = covers.closed_position;
+        let known = self.examined.get(slot_of(resource)).filter(|known| known.resource == resource);
+        // What was examined is of use only if no write lies between it and those that are asked about.
+        let closed = known.filter(|known| (known.closed_after..=known.closed_position).contains(&asked_from));
+        let opened = known.map_or(0, |known| known.opened_count);
+        let (closed_after, examined_to) =
+            closed.map_or((asked_from, asked_from), |known| (known.closed_after, known.closed_position));
+        if self.open.range(WriteId(opened + 1)..).any(|(_, footprint)| touches(footprint)) {
+            return Some(UncoveredReason::OpenWrite);
+        }
+        let mut later = self.closed.iter().rev().take_while(|write| write.position > examined_to);
+        if later.any(|write| touches(&write.footprint)) {
+            return Some(UncoveredReason::OwnWrite);
+        }
+        self.examined.resize(EXAMINED_RESOURCES, Examined::default());
+        if let Some(slot) = self.examined.get_mut(slot_of(resource)) {
+            *slot = Examined {
+                resource,
+                opened_count: self.opened_count,
+                closed_after,
+                closed_position: self.closed_position,
+            };
+        }
+        None
+    }
+
+    fn closed_at(&self, position: u64) -> Option<&ClosedWrite<F>> {
+        let first = self.closed.front()?.position;
+        self.closed.get(usize::try_from(position.checked_sub(first)?).ok()?)
+    }
+}
+
+fn slot_of(resource: u64) -> usize {
+    usize::try_from(resource % EXAMINED_RESOURCES as u64).unwrap_or_default()
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl Indexed for () {
+    fn index_keys(&self) -> Option<Vec<u64>> {
+        None
+    }
+
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// A write to one resource, named by its text.
+#[cfg(test)]
+impl Indexed for &'static str {
+    fn index_keys(&self) -> Option<Vec<u64>> {
+        Some(vec![self.len() as u64])
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.len()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn taken_now(log: &WriteLog<&str>) -> Coverage {
-        Coverage { closed_position: log.closed_position(), ..Coverage::default() }
-    }
-
-    fn reason(log: &WriteLog<&str>, covers: Coverage, key: &str) -> Option<UncoveredReason> {
-        log.outdates(covers, |footprint| *footprint == key)
-    }
-
-    #[test]
-    fn a_write_outdates_from_its_opening_until_a_snapshot_sees_it_closed() {
-        let mut log = WriteLog::default();
-        let before = taken_now(&log);
-        let write = log.open("k");
-        let during = taken_now(&log);
-        assert_eq!(reason(&log, before, "k"), Some(UncoveredReason::OpenWrite));
-        assert_eq!(reason(&log, during, "k"), Some(UncoveredReason::OpenWrite));
-        assert_eq!(reason(&log, before, "other"), None);
-        log.close(write, |footprint| footprint);
-        let after = taken_now(&log);
-        assert_eq!(reason(&log, before, "k"), Some(UncoveredReason::OwnWrite));
-        assert_eq!(reason(&log, during, "k"), Some(UncoveredReason::OwnWrite), "opened is not closed");
-        assert_eq!(reason(&log, after, "k"), None);
-    }
-
-    #[test]
-    fn a_write_that_did_not_happen_outdates_nothing() {
-        let mut log = WriteLog::default();
-        let before = taken_now(&log);
-        let write = log.open("k");
-        log.forget(write);
-        assert_eq!(reason(&log, before, "k"), None);
-    }
-
-    #[test]
-    fn what_the_answer_names_is_outdated_too() {
-        let mut log = WriteLog::default();
-        let before = taken_now(&log);
-        let write = log.open("k");
-        log.close(write, |_| "location");
-        assert_eq!(reason(&log, before, "location"), Some(UncoveredReason::OwnWrite));
-    }
-
-    #[test]
-    fn what_was_sent_before_an_evicted_write_counts_as_touched() {
-        let mut log = WriteLog::default();
-        let before = taken_now(&log);
-        for _ in 0..MAX_CLOSED {
-            let write = log.open("k");
-            log.close(write, |footprint| footprint);
-        }
-        assert_eq!(reason(&log, before, "other"), None, "nothing evicted yet");
-        let first_closed = Coverage { closed_position: 1, ..before };
-        let write = log.open("k");
-        log.close(write, |footprint| footprint);
-        assert_eq!(reason(&log, before, "other"), Some(UncoveredReason::OwnWrite));
-        assert_eq!(reason(&log, first_closed, "other"), None);
-    }
-
-    #[test]
-    fn what_closed_beside_an_own_write_counts_if_it_touches_the_same() {
-        let mut log = WriteLog::default();
-        let (own, earlier) = (log.open("k"), log.open("k"));
-        log.close(earlier, |footprint| footprint);
-        let snapshot = taken_now(&log);
-        let other = |log: &WriteLog<&str>, key| {
-            log.another_closed_since(own, snapshot, |footprint| *footprint == key)
-        };
-        let unrelated = log.open("other");
-        log.close(unrelated, |footprint| footprint);
-        log.close(own, |footprint| footprint);
-        assert!(!other(&log, "k"), "its own close and what was closed before do not count");
-        assert!(other(&log, "other"));
-        let late = log.open("k");
-        assert!(!other(&log, "k"));
-        log.close(late, |footprint| footprint);
-        assert!(other(&log, "k"));
-        for _ in 0..MAX_CLOSED {
-            let write = log.open("x");
-            log.close(write, |footprint| footprint);
-        }
-        assert!(other(&log, "forgotten"));
-    }
-
-    #[test]
-    fn an_open_write_is_never_evicted() {
-        let mut log = WriteLog::default();
-        let slow = log.open("slow");
-        for _ in 0..2 * MAX_CLOSED {
-            let write = log.open("k");
-            log.close(write, |footprint| footprint);
-        }
-        assert_eq!(reason(&log, taken_now(&log), "slow"), Some(UncoveredReason::OpenWrite));
-        assert!(log.another_is_open(None, |footprint| *footprint == "slow"));
-        assert!(!log.another_is_open(Some(slow), |footprint| *footprint == "slow"));
-    }
-}
+mod tests;

@@ -2,19 +2,18 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use hyper::ext::on_informational;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::dial::{ConnectionUse, Dial};
-use super::pool::{CheckedOut, ConnectError, Connection, Pool, PoolLimits};
-use super::received_body::{Held, ReceivedBody};
+use super::informational::TooManyInformational;
+use super::pool::{CheckedOut, ConnectError, Pool, PoolLimits, PooledConnection};
+use super::received_body::{HeldConnection, ReceivedBody};
 use crate::body::FlowingBody;
 use crate::decide::connection_bound::is_connection_bound;
 use crate::decide::retry::{AttemptEnd, is_sent_again, may_be_repeated};
@@ -56,9 +55,6 @@ pub struct Outgoing {
     /// How much longer than the header deadline sending the body may take: zero unless it streams.
     pub body_deadline: Duration,
 }
-
-/// Most informational answers (1xx) to one request: an origin that sends them without end is cut off.
-pub const INFORMATIONAL_LIMIT: usize = 20;
 
 /// The pooled client of one upstream.
 #[derive(Clone)]
@@ -123,8 +119,8 @@ impl PooledClient {
             }
             (outcome, _) => outcome,
         };
-        let Answered { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
-        Ok(response.map(|incoming| ReceivedBody::new(incoming, Held { connection, pool, permit })))
+        let SentExchange { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
+        Ok(response.map(|incoming| ReceivedBody::new(incoming, HeldConnection { connection, pool, permit })))
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
@@ -139,7 +135,7 @@ impl PooledClient {
         }
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Answered, AttemptFailure> {
+    async fn attempt(&self, outgoing: Outgoing) -> Result<SentExchange, AttemptFailure> {
         let deadline = self.limits.header_deadline + outgoing.body_deadline;
         let mut is_connected = false;
         let sending = self.send(outgoing, &mut is_connected);
@@ -176,7 +172,11 @@ impl PooledClient {
     }
 
     /// Sends a request on a connection of the pool. One that closed before a byte of the request was written is replaced.
-    async fn send(&self, outgoing: Outgoing, is_connected: &mut bool) -> Result<Answered, AttemptFailure> {
+    async fn send(
+        &self,
+        outgoing: Outgoing,
+        is_connected: &mut bool,
+    ) -> Result<SentExchange, AttemptFailure> {
         let is_bound = is_connection_bound(&outgoing.fields);
         let mut request = Request::new(outgoing.body);
         *request.method_mut() = outgoing.method;
@@ -191,38 +191,29 @@ impl PooledClient {
             .map_err(|error| self.no_connection(error))?;
             *is_connected = true;
             let (outcome, usage) = match &mut connection {
-                Connection::Http1(http1) => {
+                PooledConnection::Http1(http1) => {
                     *request.uri_mut() = Uri::from(outgoing.target.clone());
                     request.headers_mut().insert(HOST, self.host.clone());
-                    let informational = InformationalCount::of(&mut request);
-                    let sending = http1.sender.try_send_request(request);
-                    (informational.watch(sending).await, &http1.usage)
+                    (http1.sender.try_send_request(request).await, &http1.usage)
                 }
-                Connection::Http2(http2) => {
+                PooledConnection::Http2(http2) => {
                     *request.uri_mut() = absolute(&self.scheme, &self.authority, outgoing.target.clone());
                     request.headers_mut().remove(HOST);
-                    (Some(http2.sender.try_send_request(request).await), &http2.usage)
+                    (http2.sender.try_send_request(request).await, &http2.usage)
                 }
             };
             match outcome {
-                Some(Ok(response)) => {
+                Ok(response) => {
                     let pool = (!is_bound).then(|| self.pool.clone());
-                    return Ok(Answered { response, connection, pool });
+                    return Ok(SentExchange { response, connection, pool });
                 }
-                Some(Err(mut failed)) => match failed.take_message() {
+                Err(mut failed) => match failed.take_message() {
                     Some(unsent) if is_reused => {
                         request = unsent;
                         *is_connected = false;
                     }
                     _ => return Err(self.no_answer(&failed.into_error(), usage)),
                 },
-                None => {
-                    let cause =
-                        format!("it sent more than {INFORMATIONAL_LIMIT} informational answers (1xx)");
-                    let upstream = self.authority.to_string();
-                    let error = ProxyError::BrokenAnswer { upstream, cause: cause.into() };
-                    return Err(AttemptFailure::final_one(error));
-                }
             }
         }
     }
@@ -267,38 +258,11 @@ impl PooledClient {
 }
 
 /// The head of an answer, and the connection on which its body arrives.
-struct Answered {
+struct SentExchange {
     response: Response<Incoming>,
-    connection: Connection,
+    connection: PooledConnection,
     /// `None`: no other request may use the connection.
     pool: Option<Pool>,
-}
-
-/// Counts the informational answers to one request.
-struct InformationalCount {
-    too_many: Arc<Notify>,
-}
-
-impl InformationalCount {
-    fn of<B>(request: &mut Request<B>) -> Self {
-        let too_many = Arc::new(Notify::new());
-        let (left, cut_off) = (AtomicUsize::new(INFORMATIONAL_LIMIT), Arc::clone(&too_many));
-        on_informational(request, move |_| {
-            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
-                cut_off.notify_one();
-            }
-        });
-        Self { too_many }
-    }
-
-    /// The outcome of the exchange; `None` if there were too many before it.
-    async fn watch<T>(&self, exchanging: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.too_many.notified() => None,
-            outcome = exchanging => Some(outcome),
-        }
-    }
 }
 
 /// The absolute URI of a target. The bytes of the target stay unchanged.
@@ -364,6 +328,7 @@ impl RootCause {
             found.message = source.to_string();
             if let Some(io) = source.downcast_ref::<io::Error>() {
                 found.kind = Some(io.kind());
+                found.broken |= io.get_ref().is_some_and(|error| error.is::<TooManyInformational>());
             }
             if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
                 found.broken |= hyper.is_parse();

@@ -10,6 +10,8 @@ use futures_util::future::BoxFuture;
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::informational::InformationalCount;
+
 /// A byte stream to an upstream.
 pub trait UpstreamIo: AsyncRead + AsyncWrite + Send + Unpin {
     /// Whether both ends agreed on HTTP/2 (by ALPN).
@@ -57,14 +59,17 @@ impl ConnectionUse {
             && self.shared.answer_bytes.load(Ordering::Relaxed) == 0
     }
 
-    fn wrote(&self) {
+    /// Whether a request begins with this write.
+    fn wrote(&self) -> bool {
         // The first write after a read begins a new request (HTTP/1.1 without pipelining, which hyper never does).
-        if self.shared.reading.swap(false, Ordering::Relaxed)
-            || self.shared.requests.load(Ordering::Relaxed) == 0
-        {
+        let begins =
+            self.shared.reading.load(Ordering::Relaxed) || self.shared.requests.load(Ordering::Relaxed) == 0;
+        if begins {
+            self.shared.reading.store(false, Ordering::Relaxed);
             self.shared.requests.fetch_add(1, Ordering::Relaxed);
             self.shared.answer_bytes.store(0, Ordering::Relaxed);
         }
+        begins
     }
 
     fn read(&self, bytes: u64) {
@@ -79,13 +84,24 @@ impl ConnectionUse {
 pub struct UpstreamConnection {
     io: Box<dyn UpstreamIo>,
     usage: ConnectionUse,
+    /// `None`: HTTP/2.
+    informational: Option<InformationalCount>,
 }
 
 impl UpstreamConnection {
     /// Counts in `usage` what happens on `io`.
     #[must_use]
     pub fn new(io: Box<dyn UpstreamIo>, usage: ConnectionUse) -> Self {
-        Self { io, usage }
+        let informational = (!io.is_http2()).then(InformationalCount::default);
+        Self { io, usage, informational }
+    }
+
+    fn wrote(&mut self) {
+        if self.usage.wrote()
+            && let Some(informational) = &mut self.informational
+        {
+            *informational = InformationalCount::default();
+        }
     }
 }
 
@@ -97,7 +113,11 @@ impl AsyncRead for UpstreamConnection {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(context, buffer);
-        self.usage.read((buffer.filled().len() - before) as u64);
+        let received = buffer.filled().get(before..).unwrap_or_default();
+        self.usage.read(received.len() as u64);
+        if let Some(informational) = &mut self.informational {
+            informational.read(received)?;
+        }
         polled
     }
 }
@@ -108,7 +128,7 @@ impl AsyncWrite for UpstreamConnection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.usage.wrote();
+        self.wrote();
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
@@ -117,7 +137,7 @@ impl AsyncWrite for UpstreamConnection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.usage.wrote();
+        self.wrote();
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 

@@ -4,6 +4,7 @@ pub mod answer_body;
 pub mod caller_body;
 pub mod client;
 pub mod dial;
+pub mod informational;
 pub mod pool;
 pub mod received_body;
 pub mod tls;

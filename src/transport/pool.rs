@@ -35,10 +35,10 @@ pub struct PoolLimits {
 /// The connections to one origin.
 #[derive(Clone)]
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
 }
 
-struct Shared {
+struct PoolState {
     origin: Uri,
     dial: Arc<dyn Dial>,
     limits: PoolLimits,
@@ -84,7 +84,7 @@ pub struct Http2 {
 
 /// A connection for one exchange.
 #[derive(Debug)]
-pub enum Connection {
+pub enum PooledConnection {
     /// It belongs to the exchange.
     Http1(Http1),
     /// It is shared.
@@ -95,7 +95,7 @@ pub enum Connection {
 #[derive(Debug)]
 pub struct CheckedOut {
     /// The connection.
-    pub connection: Connection,
+    pub connection: PooledConnection,
     /// Whether other requests have used it.
     pub is_reused: bool,
 }
@@ -118,7 +118,7 @@ impl Pool {
     /// A pool for the origin of this URI. It opens no connection yet.
     #[must_use]
     pub fn new(origin: Uri, dial: Arc<dyn Dial>, limits: PoolLimits) -> Self {
-        Self { shared: Arc::new(Shared { origin, dial, limits, kept: Mutex::default() }) }
+        Self { shared: Arc::new(PoolState { origin, dial, limits, kept: Mutex::default() }) }
     }
 
     /// A connection that waits for use, else a new one.
@@ -130,8 +130,8 @@ impl Pool {
             return Ok(CheckedOut { connection, is_reused: true });
         }
         let connection = match self.open().await? {
-            Connection::Http2(opened) => self.shared.share(opened),
-            connection @ Connection::Http1(_) => connection,
+            PooledConnection::Http2(opened) => self.shared.share(opened),
+            connection @ PooledConnection::Http1(_) => connection,
         };
         Ok(CheckedOut { connection, is_reused: false })
     }
@@ -140,19 +140,19 @@ impl Pool {
     ///
     /// # Errors
     /// [`ConnectError`] if there is none within the deadline.
-    pub async fn open(&self) -> Result<Connection, ConnectError> {
+    pub async fn open(&self) -> Result<PooledConnection, ConnectError> {
         let deadline = self.shared.limits.connect_deadline;
         tokio::time::timeout(deadline, self.shared.open()).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
     /// Takes a connection back, after the last byte of the answer on it.
     pub fn put_back(&self, connection: Http1) {
-        Shared::put_back(&self.shared, connection);
+        PoolState::put_back(&self.shared, connection);
     }
 }
 
-impl Shared {
-    fn take(&self) -> Option<Connection> {
+impl PoolState {
+    fn take(&self) -> Option<PooledConnection> {
         let mut kept = self.lock();
         if kept.idle.is_empty() && kept.http2.is_none() {
             return None;
@@ -161,7 +161,7 @@ impl Shared {
         if let Some(shared) = &mut kept.http2 {
             if !shared.connection.sender.is_closed() && !self.is_expired(shared.last_used, now) {
                 shared.last_used = now;
-                return Some(Connection::Http2(shared.connection.clone()));
+                return Some(PooledConnection::Http2(shared.connection.clone()));
             }
             kept.http2 = None;
         }
@@ -175,7 +175,7 @@ impl Shared {
                 break;
             }
             if idle.connection.sender.is_ready() {
-                return kept.idle.remove(position).map(|idle| Connection::Http1(idle.connection));
+                return kept.idle.remove(position).map(|idle| PooledConnection::Http1(idle.connection));
             }
             // One that is still sending the rest of a request stays until it is done.
             if idle.connection.sender.is_closed() {
@@ -200,18 +200,18 @@ impl Shared {
     }
 
     /// Shares a connection of HTTP/2, or gives the one that was shared meanwhile.
-    fn share(self: &Arc<Self>, opened: Http2) -> Connection {
+    fn share(self: &Arc<Self>, opened: Http2) -> PooledConnection {
         let mut kept = self.lock();
         let last_used = instant();
         if let Some(shared) = kept.http2.as_mut().filter(|shared| !shared.connection.sender.is_closed()) {
             shared.last_used = last_used;
-            return Connection::Http2(shared.connection.clone());
+            return PooledConnection::Http2(shared.connection.clone());
         }
         if !self.limits.idle_time.is_zero() {
             kept.http2 = Some(SharedHttp2 { connection: opened.clone(), last_used });
             self.sweep(&mut kept);
         }
-        Connection::Http2(opened)
+        PooledConnection::Http2(opened)
     }
 
     fn is_expired(&self, since: Instant, now: Instant) -> bool {
@@ -251,7 +251,7 @@ impl Shared {
         first.map(|since| since + self.limits.idle_time)
     }
 
-    async fn open(&self) -> Result<Connection, ConnectError> {
+    async fn open(&self) -> Result<PooledConnection, ConnectError> {
         let io = self.dial.dial(self.origin.clone()).await?;
         let is_http2 = io.is_http2();
         let usage = ConnectionUse::default();
@@ -265,13 +265,13 @@ impl Shared {
                 .await?;
             tokio::spawn(connection);
             sender.ready().await?;
-            return Ok(Connection::Http2(Http2 { sender, usage }));
+            return Ok(PooledConnection::Http2(Http2 { sender, usage }));
         }
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(limit_bytes.max(8192)).handshake(io).await?;
         tokio::spawn(connection);
         sender.ready().await?;
-        Ok(Connection::Http1(Http1 { sender, usage }))
+        Ok(PooledConnection::Http1(Http1 { sender, usage }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {

@@ -8,32 +8,32 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::pool::{Connection, Pool};
+use super::pool::{Pool, PooledConnection};
 
 /// A body that gives its connection back to the pool after its last byte. Dropped before that, it closes the connection.
 #[derive(Debug)]
 pub struct ReceivedBody {
     incoming: Incoming,
-    held: Option<Held>,
+    held: Option<HeldConnection>,
 }
 
 /// What an exchange holds until it is over.
-pub(super) struct Held {
-    pub(super) connection: Connection,
+pub(super) struct HeldConnection {
+    pub(super) connection: PooledConnection,
     /// `None`: no other request may use the connection.
     pub(super) pool: Option<Pool>,
     /// The exchange's place among those under way.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for HeldConnection {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Held").field("connection", &self.connection).finish_non_exhaustive()
+        formatter.debug_struct("HeldConnection").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 
 impl ReceivedBody {
-    pub(super) fn new(incoming: Incoming, held: Held) -> Self {
+    pub(super) fn new(incoming: Incoming, held: HeldConnection) -> Self {
         let mut body = Self { incoming, held: Some(held) };
         if body.incoming.is_end_stream() {
             body.end();
@@ -42,8 +42,8 @@ impl ReceivedBody {
     }
 
     fn end(&mut self) {
-        let Some(Held { connection, pool, permit }) = self.held.take() else { return };
-        if let (Connection::Http1(connection), Some(pool)) = (connection, pool) {
+        let Some(HeldConnection { connection, pool, permit }) = self.held.take() else { return };
+        if let (PooledConnection::Http1(connection), Some(pool)) = (connection, pool) {
             pool.put_back(connection);
         }
         // Last: who waits for a place finds the connection.

@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 use tower_service::Service;
 
 use super::dial::{Dial, UpstreamIo};
+use crate::config::input_file::{self, CERTIFICATES_LIMIT_BYTES};
 use crate::config::{UpstreamProxy, UpstreamTls};
 
 /// Why the upstream's TLS cannot be set up.
@@ -170,11 +171,14 @@ fn client_config(tls: &UpstreamTls, mut roots: RootCertStore) -> Result<ClientCo
     match (&tls.client_certificate_file, &tls.client_key_file) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(chain), Some(key)) => {
-            let private_key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Pem {
-                what: "the client's private key",
-                path: key.to_owned(),
-                source,
-            })?;
+            let private_key = input_file::read_secret(key)
+                .map_err(pem::Error::Io)
+                .and_then(|(_, text)| PrivateKeyDer::from_pem_slice(text.as_bytes()))
+                .map_err(|source| TlsError::Pem {
+                    what: "the client's private key",
+                    path: key.to_owned(),
+                    source,
+                })?;
             let chain_certificates = certificates("the client's certificate", chain)?;
             builder.with_client_auth_cert(chain_certificates, private_key).map_err(|source| {
                 TlsError::Certificate { what: "the client's certificate", path: chain.to_owned(), source }
@@ -186,7 +190,8 @@ fn client_config(tls: &UpstreamTls, mut roots: RootCertStore) -> Result<ClientCo
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |source| TlsError::Pem { what, path: path.to_owned(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    let (_, text) =
+        input_file::read(path, CERTIFICATES_LIMIT_BYTES).map_err(|error| pem(pem::Error::Io(error)))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(pem)?;
     if found.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(found) }
 }

@@ -7,6 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// How many are remembered. What was shown before a forgotten one counts as changed.
 const MAX_REMEMBERED: usize = 4_096;
 
+/// How many bytes their targets may have together.
+const MAX_REMEMBERED_BYTES: usize = 1024 * 1024;
+
 /// The resources that answers have shown to exist, and not as they were shown before.
 #[derive(Debug, Default)]
 pub struct Appearances(Mutex<Log>);
@@ -16,18 +19,20 @@ struct Log {
     /// The canonical target of each, with the position that the order of sending had reached; oldest first.
     recent: VecDeque<(u64, Box<str>)>,
     forgotten_order: u64,
+    target_bytes: usize,
 }
 
 impl Appearances {
     /// Notes that an answer shows this resource to exist.
     pub(super) fn note(&self, sent_order: u64, canonical_target: &str) {
         let mut log = self.lock();
-        if log.recent.len() >= MAX_REMEMBERED
-            && let Some((forgotten, _)) = log.recent.pop_front()
-        {
+        log.target_bytes += canonical_target.len();
+        log.recent.push_back((sent_order, canonical_target.into()));
+        while log.recent.len() > MAX_REMEMBERED || log.target_bytes > MAX_REMEMBERED_BYTES {
+            let Some((forgotten, target)) = log.recent.pop_front() else { break };
+            log.target_bytes -= target.len();
             log.forgotten_order = forgotten;
         }
-        log.recent.push_back((sent_order, canonical_target.into()));
     }
 
     /// Those that were shown since something was sent at this position; `None` if some are forgotten.
@@ -61,5 +66,17 @@ mod tests {
         }
         assert_eq!(appearances.since(5), None);
         assert!(appearances.since(6).is_some());
+    }
+
+    #[test]
+    fn targets_are_bounded_in_bytes() {
+        let appearances = Appearances::default();
+        let long = format!("/kv/{}", "k".repeat(MAX_REMEMBERED_BYTES / 4 - 4));
+        for sent_order in 1..=6 {
+            appearances.note(sent_order, &long);
+        }
+        assert_eq!(appearances.lock().target_bytes, MAX_REMEMBERED_BYTES);
+        assert_eq!(appearances.since(2), None);
+        assert_eq!(appearances.since(3).map(|shown| shown.len()), Some(4));
     }
 }

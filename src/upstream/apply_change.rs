@@ -195,7 +195,7 @@ impl Retrieval {
         }
         let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
         let (key, request_fields) = (&self.request.key, &self.request.fields);
-        let shown = Shown { key, request_fields, state, is_stored: true };
+        let shown = Shown { key, request_fields, state, is_stored: true, is_told_by_write: false };
         let revelation = self.record(shown, observation);
         response.covers.revelation = response.covers.revelation.max(revelation);
         let stored = self.upstream.put(&self.request.key, response.clone());

@@ -17,6 +17,9 @@ use crate::stored_response::{CacheKey, StoredResponse};
 /// How many lists are remembered. Forgetting one costs validations, never a wrong answer.
 const MAX_LISTS: usize = 64;
 
+/// What they may occupy together. A list that alone is larger is not remembered.
+const MAX_LISTS_BYTES: usize = 4 * 1024 * 1024;
+
 /// The lists that were stored last, oldest first.
 #[derive(Debug, Default)]
 pub struct StoredLists(Mutex<VecDeque<Arc<StoredList>>>);
@@ -35,6 +38,17 @@ pub struct StoredList {
 }
 
 impl StoredList {
+    /// About what it occupies.
+    fn weight_bytes(&self) -> usize {
+        // Two strings and their place in the map.
+        const ITEM_BYTES: usize = 96;
+        let items = self.items.iter().map(|(target, tag)| ITEM_BYTES + target.len() + tag.len());
+        let fields =
+            self.request.fields.iter().map(|(name, value)| ITEM_BYTES + name.as_str().len() + value.len());
+        let targets = 3 * self.target.as_str().len();
+        size_of::<PresentedRequest>() + targets + items.sum::<usize>() + fields.sum::<usize>()
+    }
+
     /// The canonical targets of its items.
     pub fn item_targets(&self) -> impl Iterator<Item = &str> {
         self.items.keys().map(String::as_str)
@@ -54,10 +68,19 @@ impl StoredLists {
     fn remember(&self, list: StoredList) {
         let mut lists = self.lock();
         lists.retain(|other| other.request.key != list.request.key);
-        if lists.len() >= MAX_LISTS {
-            lists.pop_front();
+        let mut left_bytes = MAX_LISTS_BYTES.saturating_sub(list.weight_bytes());
+        if left_bytes == 0 {
+            return;
         }
         lists.push_back(Arc::new(list));
+        // The latest ones that fit.
+        let fits = |list: &Arc<StoredList>| {
+            left_bytes = left_bytes.checked_sub(list.weight_bytes())?;
+            Some(())
+        };
+        let kept = 1 + lists.iter().rev().skip(1).take(MAX_LISTS - 1).map_while(fits).count();
+        let forgotten = lists.len() - kept;
+        lists.drain(..forgotten);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<StoredList>>> {
@@ -88,8 +111,8 @@ impl Upstream {
         }
         if is_stored {
             self.state.lists.remember(StoredList {
-                request: Arc::clone(&plan.request),
-                target: plan.target.clone(),
+                request: Arc::new(plan.request.to_remember()),
+                target: plan.target.as_str().parse().unwrap_or_else(|_| plan.target.clone()),
                 rules: Arc::clone(&plan.rules),
                 items: items.into_iter().map(|item| (item.canonical_target, item.entity_tag)).collect(),
             });
@@ -127,5 +150,43 @@ impl Upstream {
             }
             if changed { left.map_or(StoreChange::Remove, StoreChange::Put) } else { StoreChange::Keep }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::tests::request;
+
+    fn list(number: usize, item_bytes: usize) -> StoredList {
+        let mut request = request("GET", &[]);
+        request.key = CacheKey::new("main", "", &format!("/kv?key={number}*"));
+        StoredList {
+            request: Arc::new(request),
+            target: PathAndQuery::from_static("/kv"),
+            rules: Arc::new(CachingRules::rfc9111()),
+            items: HashMap::from([("/kv/a".to_owned(), "t".repeat(item_bytes))]),
+        }
+    }
+
+    #[test]
+    fn lists_are_bounded_in_number_and_bytes() {
+        let lists = StoredLists::default();
+        for number in 0..2 * MAX_LISTS {
+            lists.remember(list(number, 10));
+        }
+        assert_eq!(lists.lock().len(), MAX_LISTS);
+        for number in 0..10 {
+            lists.remember(list(number, MAX_LISTS_BYTES / 4));
+            let bytes: usize = lists.lock().iter().map(|list| list.weight_bytes()).sum();
+            assert!(bytes <= MAX_LISTS_BYTES, "{bytes}");
+        }
+        assert_eq!(lists.lock().len(), 3);
+        assert_eq!(
+            lists.lock().back().map(|list| list.request.key.clone()),
+            Some(list(9, 0).request.key.clone())
+        );
+        lists.remember(list(11, MAX_LISTS_BYTES));
+        assert_eq!(lists.lock().len(), 3, "a larger one is not remembered, and pushes out no other");
     }
 }

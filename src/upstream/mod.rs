@@ -38,6 +38,7 @@ use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::Session;
+use crate::sync_token::write_log::IndexLookUp;
 use settings::ResolvedSettings;
 use state::UpstreamState;
 
@@ -99,10 +100,25 @@ impl Upstream {
         presented: &PresentedTokens,
         rules: &CachingRules,
     ) -> CoverageVerdict {
-        let scope = self.order_scope(&request.key, rules);
-        self.state.session.verdict(covers, presented, scope, |write| {
-            self.settings.profile.touches(write, request.key.canonical_target())
-        })
+        self.verdict_of_key(&request.key, covers, presented, rules)
+    }
+
+    /// The same by the key alone.
+    #[must_use]
+    pub fn verdict_of_key(
+        &self,
+        key: &CacheKey,
+        covers: Coverage,
+        presented: &PresentedTokens,
+        rules: &CachingRules,
+    ) -> CoverageVerdict {
+        let (profile, target) = (&*self.settings.profile, key.canonical_target());
+        let look_up = || match profile.index_key(target) {
+            Some(index_key) => IndexLookUp::Key(index_key),
+            None => IndexLookUp::Any(self.state.last_shown.hash_of(key)),
+        };
+        let touches = |write: &Footprint| profile.touches(write, target);
+        self.state.session.verdict(covers, presented, self.order_scope(key, rules), look_up, touches)
     }
 
     /// What a change of this resource outdates where tokens do not tell states apart.

@@ -62,6 +62,10 @@ fn passes(name: &HeaderName, profile: &dyn Profile, own: &SidecarFields) -> bool
     if name == AUTHORIZATION {
         return own.callers_authorization;
     }
+    // Members of others, under every profile: without them no sidecar of a loop but the last would know that it is in one.
+    if name == VIA {
+        return true;
+    }
     // Parts of a caller's own signature: without it they mean nothing, and the sidecar's credential makes its own.
     if SIGNED.contains(name) && !own.callers_authorization {
         return false;
@@ -83,6 +87,24 @@ mod tests {
     use crate::config::caching::Sharing;
     use crate::profile::app_configuration::AppConfiguration;
     use crate::profile::generic::Generic;
+    use crate::profile::keyed_fields::FieldRules;
+
+    #[test]
+    fn via_keeps_the_members_of_others_under_every_profile() {
+        let fields = HeaderMap::from_iter([(VIA, HeaderValue::from_static("1.1 first"))]);
+        let generic =
+            Generic::new(&Uri::from_static("http://o.test"), Sharing::Guarded, FieldRules::default());
+        let profiles: [&dyn Profile; 2] = [&generic, &AppConfiguration::new(Vec::new())];
+        for profile in profiles {
+            let own = SidecarFields {
+                via: Some(HeaderValue::from_static("1.1 second")),
+                ..SidecarFields::default()
+            };
+            let outgoing = outgoing_fields(&fields, profile, own);
+            let members: Vec<_> = outgoing.get_all(VIA).iter().collect();
+            assert_eq!(members, ["1.1 first", "1.1 second"], "{}", profile.name());
+        }
+    }
 
     const CREDENTIALS: [&str; 3] = ["authorization", "x-ms-date", "x-ms-content-sha256"];
 
@@ -99,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_callers_credential_goes_upstream_only_where_it_is_forwarded() {
-        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, FieldRules::default());
         assert_eq!(credentials_sent(&generic, true), CREDENTIALS);
         assert!(credentials_sent(&generic, false).is_empty());
         let app_configuration = AppConfiguration::new(CREDENTIALS.map(HeaderName::from_static).to_vec());
@@ -108,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_callers_token_never_goes_upstream_under_its_own_name() {
-        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new());
+        let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, FieldRules::default());
         let fields: HeaderMap = [(SYNC_TOKEN, HeaderValue::from_static("a=b"))].into_iter().collect();
         assert!(!outgoing_fields(&fields, &generic, SidecarFields::default()).contains_key(SYNC_TOKEN));
         let own =

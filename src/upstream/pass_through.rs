@@ -248,6 +248,7 @@ impl Upstream {
         if let Some(key) = shows {
             let no_fields = HeaderMap::new();
             let before = Shown::by_head(key, &no_fields, state_before, &head.fields);
+            let before = Shown { is_told_by_write: true, ..before };
             self.record_shown(before, &exchanged.snapshot, &exchanged.received, rules);
         }
     }

@@ -145,6 +145,7 @@ impl Retrieval {
         if self.upstream.settings.profile.immutable_for(self.request.key.canonical_target()).is_some() {
             snapshot.covers = snapshot.covers.immutable();
         }
+        self.upstream.settings.profile.observe_fields(&self.request.fields);
         // Looked up only now: while a fetch was queued, the one ahead may have stored something.
         let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
         let mut given_up = std::pin::pin!(given_up);

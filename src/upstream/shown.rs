@@ -32,6 +32,8 @@ pub struct Shown<'a> {
     pub state: ShownState<'a>,
     /// It is about to be stored.
     pub is_stored: bool,
+    /// The answer to a write tells of it: it is the state of the resource, whatever fields select a representation.
+    pub is_told_by_write: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -43,7 +45,13 @@ impl<'a> Shown<'a> {
         status: StatusCode,
         fields: &'a HeaderMap,
     ) -> Self {
-        Self { key, request_fields, state: ShownState::of_head(status, fields), is_stored: false }
+        Self {
+            key,
+            request_fields,
+            state: ShownState::of_head(status, fields),
+            is_stored: false,
+            is_told_by_write: false,
+        }
     }
 
     /// The same to a request that said which versions its caller has: a 304 shows that caller that what it has is current.
@@ -62,7 +70,13 @@ impl<'a> Shown<'a> {
     /// A whole response.
     #[must_use]
     pub fn whole(key: &'a CacheKey, request_fields: &'a HeaderMap, response: &'a StoredResponse) -> Self {
-        Self { key, request_fields, state: ShownState::of_response(response), is_stored: false }
+        Self {
+            key,
+            request_fields,
+            state: ShownState::of_response(response),
+            is_stored: false,
+            is_told_by_write: false,
+        }
     }
 }
 
@@ -112,6 +126,8 @@ impl Upstream {
         let held = stored
             .as_ref()
             .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
+        let is_of_other_fields =
+            !shown.is_told_by_write && self.state.last_shown.is_of_other_fields(shown.key);
         let was_last = self.state.last_shown.replace(shown.key, &state);
         for target in appearing(&state, held.as_ref(), target, is_dated) {
             self.state.appearances.note(self.state.session.sent_order(), target);
@@ -128,6 +144,7 @@ impl Upstream {
             }
             Some(held) => ShownBefore::Stored(held),
             None if was_last || !clauses.first_answers_show_change() => ShownBefore::Same,
+            None if !rules.related && is_of_other_fields => ShownBefore::Same,
             // The first answer of another variant says nothing of those that are stored.
             None if !rules.related && self.state.store.variants(shown.key).is_some() => ShownBefore::Same,
             None => ShownBefore::Nothing,
@@ -169,25 +186,38 @@ impl Upstream {
 /// The last state that was shown for each of some requests, as a fingerprint: for those of which nothing is stored. If one is
 /// forgotten, the next answer counts as a first one.
 #[derive(Debug, Default)]
-pub struct LastShown(SlotTable);
+pub struct LastShown {
+    states: SlotTable,
+    /// For each resource, the fields of the request that was shown it last.
+    fields: SlotTable,
+}
 
 impl LastShown {
     /// What tells one resource from another.
     pub(super) fn hash_of(&self, key: &CacheKey) -> u64 {
-        self.0.hash_of(key)
+        self.states.hash_of(key.resource())
     }
 
     /// Notes the state, and says whether it was the last before as well.
     fn replace(&self, key: &CacheKey, state: &ShownState<'_>) -> bool {
         let state = self.fingerprint(state);
-        let before = self.0.insert(key, state);
+        let before = self.states.insert(key, state);
         state != 0 && before == Some(state)
+    }
+
+    /// Notes with which fields the resource was asked for, and says whether it was asked for with others before, so that this may be the
+    /// first answer of another representation.
+    fn is_of_other_fields(&self, key: &CacheKey) -> bool {
+        let digest = key.fields_digest();
+        let hash = self.fields.hash_of(digest);
+        let before = self.fields.insert(key.resource(), hash);
+        before.is_some_and(|before| before != hash)
     }
 
     /// A list has shown the resource with this tag: if it was shown otherwise before, what comes next is not the same again.
     pub(super) fn heed_item(&self, key: &CacheKey, entity_tag: &str) {
         let entity_tag = Some(entity_tag.as_bytes());
-        self.0.remove_other(key, self.fingerprint(&ShownState { entity_tag, ..ShownState::default() }));
+        self.states.remove_other(key, self.fingerprint(&ShownState { entity_tag, ..ShownState::default() }));
     }
 
     /// Zero for a state that nothing tells from another, which is never the same.
@@ -199,7 +229,7 @@ impl LastShown {
             return 0;
         }
         let body = state.body.filter(|_| state.entity_tag.is_none_or(|tag| tag.starts_with(b"W")));
-        self.0.hash_of((state.status.as_u16(), state.entity_tag, body)) | 1
+        self.states.hash_of((state.status.as_u16(), state.entity_tag, body)) | 1
     }
 }
 

@@ -17,6 +17,7 @@ use crate::decide::tests::{request, stored};
 use crate::metrics::Metrics;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
+use crate::profile::keyed_fields::FieldRules;
 use crate::profile::recognition::Recognition;
 use crate::store::MemoryStore;
 use crate::stored_response::StoredResponse;
@@ -51,7 +52,11 @@ fn settings(
     ResolvedSettings {
         name: "main".to_owned(),
         client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
-        profile: Arc::new(Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, Vec::new())),
+        profile: Arc::new(Generic::new(
+            &Uri::from_static("http://o"),
+            Sharing::Rfc9111,
+            FieldRules::default(),
+        )),
         credential,
         settle_time: seconds,
         conflict_wait: seconds,
@@ -108,8 +113,15 @@ fn other_settings_go_on_with_what_was_learned() {
     assert_eq!(remaining_seconds(&after, &HeaderMap::new()), Some(60), "what was promised is kept");
     // Each of the two takes note for the other.
     let write = after.session().open_write(Footprint::Everything);
-    let verdict =
-        |covers| before.session().verdict(covers, &PresentedTokens::NOTHING, OrderScope::Upstream, |_| true);
+    let verdict = |covers| {
+        before.session().verdict(
+            covers,
+            &PresentedTokens::NOTHING,
+            OrderScope::Upstream,
+            || IndexLookUp::Any(1),
+            |_| true,
+        )
+    };
     assert!(matches!(verdict(snapshot.covers), CoverageVerdict::Outdated(_)));
     let _closed = after.session().close_write(
         write,

@@ -35,6 +35,7 @@ use tagalong::internals::profile::app_configuration::filter::{TagFilter, TextFil
 use tagalong::internals::profile::app_configuration::query::Query;
 use tagalong::internals::profile::app_configuration::resource::canonicalize;
 use tagalong::internals::profile::generic::Generic;
+use tagalong::internals::profile::keyed_fields::FieldRules;
 use tagalong::internals::stored_response::{CacheKey, StoredFields, StoredResponse};
 use tagalong::internals::sync_token::aggregate::Aggregate;
 use tagalong::internals::sync_token::coverage::{Coverage, CoverageVerdict};
@@ -76,7 +77,7 @@ pub(crate) fn cache_key(data: &[u8]) {
     let origin = Uri::from_static("http://origin.example");
     let none = FieldSet::default();
     let app_configuration = AppConfiguration::new(Vec::new());
-    let generic = Generic::new(&origin, Sharing::Guarded, Vec::new());
+    let generic = Generic::new(&origin, Sharing::Guarded, FieldRules::default());
     let profiles: [&dyn Profile; 2] = [&app_configuration, &generic];
     for profile in profiles {
         let Ok(canonical) = profile.canonical_target(&Method::GET, &target, none) else { continue };
@@ -253,7 +254,7 @@ fn presented_request(data: &[u8]) -> PresentedRequest {
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),
         range,
-        carries_cookie: fields.contains_key("cookie"),
+        names_caller: fields.contains_key("cookie"),
         authorized: fields.contains_key(AUTHORIZATION),
         names_ids: false,
         private_partition: false,

@@ -373,8 +373,8 @@ def loop(binary, origin, seconds):
     outcomes, most = [], 0
     for profile in ("generic", "app-configuration"):
         first_port, second_port = free_ports(2)
-        first = Sidecar(binary, second_port, profile=profile, port=first_port)
-        second = Sidecar(binary, first_port, profile=profile, port=second_port)
+        first = Sidecar(binary, second_port, "guard.allow_forwarded=true", profile=profile, port=first_port)
+        second = Sidecar(binary, first_port, "guard.allow_forwarded=true", profile=profile, port=second_port)
         with running(first, second):
             outcomes.append(ask(first_port, get("/kv/a?api-version=1.0"))[0])
             outcomes.append(ask(first_port, get("/kv/a?api-version=1.0", "Content-Length: 0", method="PUT"))[0])

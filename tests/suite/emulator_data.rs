@@ -65,7 +65,7 @@ impl Connection {
     /// The status and body of the answer; an error if the server is gone.
     fn ask(&mut self, method: &str, key: &str, content: &str) -> io::Result<(u16, String)> {
         let request = format!(
-            "{method} /kv/{key}?api-version=2023-11-01 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+            "{method} /kv/{key}?api-version=2023-11-01 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{content}",
             content.len()
         );

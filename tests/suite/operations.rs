@@ -1,6 +1,7 @@
 //! The operator's files and commands: example configurations, the Kubernetes manifest, the dashboard, probes. Limits
 //! and life cycle of the running sidecar.
 
+mod bounds;
 mod draining;
 mod flood;
 mod limits;

@@ -16,9 +16,9 @@ const OTHER_SECRET: &str = "b3RoZXI=";
 
 fn settings(assignments: &[&str]) -> config::UpstreamSettings {
     let layers = assignments.iter().fold(Layers::new(), |layers, assignment| {
-        layers.assignment(&format!("upstream.credential.{assignment}"))
+        layers.setting(&format!("upstream.credential.{assignment}"))
     });
-    Config::unvalidated(layers.assignment("upstream.url=https://x")).unwrap().upstreams.remove(0)
+    Config::unvalidated(layers.setting("upstream.url=https://x")).unwrap().upstreams.remove(0)
 }
 
 fn credential(assignments: &[&str]) -> Result<HmacCredential, KeyError> {

@@ -19,7 +19,10 @@ fn options(arguments: &[&str]) -> Options {
 
 async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(format!("{request}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{request}\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     // A connection that a fault cuts may end with a reset. The test compares the bytes before it.
     let _may_be_reset = stream.read_to_end(&mut answer).await;
@@ -41,6 +44,31 @@ async fn an_emulator_serves_counts_fails_and_stops() {
     assert!(counts.contains(r#""GET /kv":{"200":1}"#) && counts.contains(r#""503":1"#), "{counts}");
     stop.send(()).unwrap();
     served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn pages_and_rebound_names_are_refused_at_both_ports() {
+    let running = Running::start(&options(&[]), Clock::System).await.unwrap();
+    let ports = [
+        (running.addresses()[0], "/kv?api-version=2023-11-01"),
+        (running.admin_address().unwrap(), "/__emulator/counts"),
+    ];
+    let _served = AbortOnDropHandle::new(tokio::spawn(running.until(std::future::pending())));
+    for (address, target) in ports {
+        for (status, fields) in [
+            ("200", "Host: 127.0.0.1"),
+            ("403", "Host: attacker.test"),
+            ("403", "Host: localhost\r\nOrigin: http://attacker.test"),
+            ("403", "Host: localhost\r\nSec-Fetch-Site: cross-site"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {fields}: {answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -76,17 +76,6 @@ fn check(example: &Example, headers: &HeaderMap, now: Timestamp) -> Result<(), A
 }
 
 #[test]
-fn the_string_to_sign_is_the_documented_bytes() {
-    let text = string_to_sign("get", TARGET, [DATE_TEXT, "contoso.azconfig.io", EMPTY].map(str::as_bytes));
-    let hex = "4745540a2f6b762f6170702533416b6579313f6170692d76657273696f6e3d323032332d31312d3031266c6162656c3d2530300a\
-               4672692c203231204e6f7620323032352031303a30303a303020474d543b636f6e746f736f2e617a636f6e6669672e696f3b343744\
-               4551706a38484253612b2f54496d572b354a4365755165526b6d354e4d704a575a473368537546553d";
-    let expected: String = hex.split_whitespace().collect();
-    assert_eq!(text.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), expected);
-    assert_eq!(text.len(), 146);
-}
-
-#[test]
 fn the_worked_examples_have_their_signatures_and_verify() {
     for example in &EXAMPLES {
         let headers = signed(example);
@@ -210,6 +199,49 @@ fn every_check_has_its_answer_in_the_documented_order() {
 }
 
 #[test]
+fn names_are_bounded_in_number_and_length_and_each_is_listed_once() {
+    let names = |count: usize| -> Vec<String> { (0..count).map(|number| format!("x-{number}")).collect() };
+    let needed = "x-ms-date;host;x-ms-content-sha256";
+    let within = names(MAX_SIGNED_HEADERS - 3);
+    let long = "x".repeat(MAX_SIGNED_NAME_BYTES);
+    for (list, is_bounded) in [
+        (format!("{needed};{}", within.join(";")), true),
+        (format!("{needed};{};one-more", within.join(";")), false),
+        (format!("{needed};host"), false),
+        (format!("{needed};X-MS-Date"), false),
+        (format!("{needed};{long}"), true),
+        (format!("{needed};{long}x"), false),
+    ] {
+        let mut headers = headers(&[("x-ms-date", DATE_TEXT), ("host", "h"), ("x-ms-content-sha256", EMPTY)]);
+        for name in within.iter().chain([&long]) {
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).unwrap(), "v".parse().unwrap());
+        }
+        for id in ["test-id", "unknown"] {
+            let value = format!("HMAC-SHA256 Credential={id}&SignedHeaders={list}&Signature=AAAA");
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            let error = check(&EXAMPLES[0], &headers, NOW).unwrap_err();
+            assert_eq!(error != AuthorizationError::SignedHeadersExcessive, is_bounded, "{list}: {error}");
+        }
+    }
+}
+
+#[test]
+fn several_lines_of_a_signed_field_are_joined_by_commas() {
+    let mut headers = headers(&[("x-ms-date", DATE_TEXT), ("host", "h"), ("x-ms-content-sha256", EMPTY)]);
+    for value in ["a", "b"] {
+        headers.append("x-twice", value.parse().unwrap());
+    }
+    let mut mac = key().mac();
+    mac.update(format!("GET\n{TARGET}\na,b;{DATE_TEXT};h;{EMPTY}").as_bytes());
+    let list = "x-twice;x-ms-date;host;x-ms-content-sha256";
+    let value = format!("HMAC-SHA256 Credential=test-id&SignedHeaders={list}&Signature={}", mac.signature());
+    headers.insert(AUTHORIZATION, value.parse().unwrap());
+    assert_eq!(check(&EXAMPLES[0], &headers, NOW), Ok(()));
+    headers.append("x-ms-date", DATE_TEXT.parse().unwrap());
+    assert_eq!(check(&EXAMPLES[0], &headers, NOW), Err(AuthorizationError::DateInvalid));
+}
+
+#[test]
 fn fifteen_minutes_either_way_are_allowed() {
     let headers = signed(&EXAMPLES[0]);
     for (offset, allowed) in [(-901, false), (-900, true), (900, true), (901, false)] {
@@ -227,10 +259,11 @@ fn the_standard_date_signs_too_and_the_other_one_wins() {
     ] {
         let mut headers =
             headers(&[("date", date), ("x-ms-date", other), ("host", "h"), ("x-ms-content-sha256", EMPTY)]);
-        let values: Vec<Vec<u8>> = list.split(';').map(|name| headers[name].as_bytes().to_vec()).collect();
-        let text = string_to_sign("GET", TARGET, values.iter().map(Vec::as_slice));
+        let values: Vec<&str> = list.split(';').map(|name| headers[name].to_str().unwrap()).collect();
+        let mut mac = key().mac();
+        mac.update(format!("GET\n{TARGET}\n{}", values.join(";")).as_bytes());
         let value =
-            format!("HMAC-SHA256 Credential=test-id, SignedHeaders={list}, Signature={}", key().sign(&text));
+            format!("HMAC-SHA256 Credential=test-id, SignedHeaders={list}, Signature={}", mac.signature());
         headers.insert(AUTHORIZATION, value.parse().unwrap());
         assert_eq!(check(&EXAMPLES[0], &headers, NOW), expected, "{list} {date}");
     }

@@ -18,10 +18,10 @@ use super::items;
 use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
-use super::touches::Write;
+use super::touches::{Write, WrittenName};
 use crate::headers::survey::FieldSet;
 use crate::profile::path::is_ambiguous;
-use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason};
+use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
 use crate::sync_token::clauses::Clauses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -226,8 +226,8 @@ impl Profile for AppConfiguration {
     }
 
     fn observe_write(&self, footprint: &Footprint) {
-        if let Footprint::Resource(write) = footprint
-            && let Some(Write::Snapshot { name }) = write.downcast_ref()
+        if let Footprint::Resource { value, .. } = footprint
+            && let Some(Write::Snapshot { name }) = value.downcast_ref()
         {
             self.snapshots.forget(name);
         }
@@ -236,7 +236,11 @@ impl Profile for AppConfiguration {
     fn footprint(&self, _method: &Method, target: &PathAndQuery) -> Footprint {
         match Write::of(target.path(), target.query()) {
             Write::Anything => Footprint::Everything,
-            write => Footprint::Resource(Arc::new(write)),
+            write => Footprint::Resource {
+                index_key: index_key_of(write.name()),
+                heap_bytes: size_of::<Write>() + write.text_bytes(),
+                value: Arc::new(write),
+            },
         }
     }
 
@@ -255,9 +259,13 @@ impl Profile for AppConfiguration {
         !is_ambiguous(target.path()) && resource.lies_within(prefix)
     }
 
+    fn index_key(&self, canonical_target: &str) -> Option<u64> {
+        WrittenName::of(&resource(canonical_target)?).map(index_key_of)
+    }
+
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool {
-        let Footprint::Resource(write) = write else { return true };
-        let Some(write) = write.downcast_ref::<Write>() else { return true };
+        let Footprint::Resource { value, .. } = write else { return true };
+        let Some(write) = value.downcast_ref::<Write>() else { return true };
         match resource(canonical_target) {
             Some(Resource::KeyValues(_)) if !self.clauses.filters_match_fully() => false,
             Some(resource) => write.touches(&resource),

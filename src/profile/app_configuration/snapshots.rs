@@ -16,6 +16,9 @@ pub(super) const READY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// How many names are kept. Forgetting one is safe: its content gets the usual lifetime.
 const MAX_READY: usize = 1024;
 
+/// A snapshot with a longer name is never known to be ready. The service allows 256 characters.
+const MAX_NAME_BYTES: usize = 1024;
+
 /// The names of snapshots that were seen ready.
 #[derive(Debug, Default)]
 pub(super) struct ReadySnapshots(Mutex<Names>);
@@ -37,7 +40,7 @@ impl ReadySnapshots {
     pub(super) fn observe(&self, name: &str, body: &[u8]) {
         let status = serde_json::from_slice::<StatusOnly<'_>>(body).ok().and_then(|resource| resource.status);
         let mut names = self.lock();
-        if !matches!(status, Some("ready" | "archived")) {
+        if !matches!(status, Some("ready" | "archived")) || name.len() > MAX_NAME_BYTES {
             names.ready.remove(name);
             return;
         }
@@ -100,5 +103,8 @@ mod tests {
         assert!(!snapshots.is_ready("s0"));
         assert!(snapshots.is_ready("s1"));
         assert_eq!(snapshots.lock().ready.len(), MAX_READY);
+        let long = "s".repeat(MAX_NAME_BYTES + 1);
+        snapshots.observe(&long, br#"{"status":"ready"}"#);
+        assert!(!snapshots.is_ready(&long), "bytes are bounded as well");
     }
 }

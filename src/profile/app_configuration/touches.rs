@@ -27,7 +27,60 @@ pub enum Write {
     Anything,
 }
 
+/// What a write names: it touches no resource with another name, lists aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WrittenName<'a> {
+    /// Key and label.
+    KeyValue(&'a str, Option<&'a str>),
+    /// The name of a snapshot.
+    Snapshot(&'a str),
+    /// Nothing in particular.
+    Anything,
+}
+
+impl<'a> WrittenName<'a> {
+    /// The name that a write must have to touch this resource; `None` where writes with several names may.
+    #[must_use]
+    pub fn of(resource: &'a Resource) -> Option<Self> {
+        match resource {
+            Resource::KeyValue { key, label, .. } | Resource::Lock { key, label } => {
+                Some(Self::KeyValue(key, label.as_deref()))
+            }
+            Resource::Snapshot { name } | Resource::SnapshotKeyValues { snapshot: name } => {
+                Some(Self::Snapshot(name))
+            }
+            Resource::KeyValues(_)
+            | Resource::Keys { .. }
+            | Resource::Labels { .. }
+            | Resource::Revisions(_)
+            | Resource::Snapshots { .. }
+            | Resource::Operations
+            | Resource::Unknown => None,
+        }
+    }
+}
+
 impl Write {
+    /// What it names.
+    #[must_use]
+    pub fn name(&self) -> WrittenName<'_> {
+        match self {
+            Self::KeyValue { key, label } => WrittenName::KeyValue(key, label.as_deref()),
+            Self::Snapshot { name } => WrittenName::Snapshot(name),
+            Self::Anything => WrittenName::Anything,
+        }
+    }
+
+    /// How long its texts are.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::KeyValue { key, label } => key.len() + label.as_ref().map_or(0, String::len),
+            Self::Snapshot { name } => name.len(),
+            Self::Anything => 0,
+        }
+    }
+
     /// What an unsafe request to this target may change.
     #[must_use]
     pub fn of(path: &str, query: Option<&str>) -> Self {
@@ -94,7 +147,14 @@ mod tests {
         let (path, query) = split(stored);
         let resource = canonicalize(path, query).expect("a target with a canonical form").resource;
         let (path, query) = split(write);
-        Write::of(path, query).touches(&resource)
+        let write = Write::of(path, query);
+        let touches = write.touches(&resource);
+        let is_found = WrittenName::of(&resource).is_none_or(|name| write.name() == name);
+        assert!(
+            !touches || is_found || write == Write::Anything,
+            "the index of the write log misses {write:?}"
+        );
+        touches
     }
 
     #[test]

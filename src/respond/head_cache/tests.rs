@@ -8,6 +8,7 @@ use crate::config::caching::{CachingRules, Sharing};
 use crate::identify::{CachingScope, Identified, identify};
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
+use crate::profile::keyed_fields::FieldRules;
 use crate::store::conformance::response;
 use crate::stored_response::StoredFields;
 
@@ -40,7 +41,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> Arc<Presen
 }
 
 fn generic() -> Generic {
-    Generic::new(&http::Uri::from_static("http://origin.test"), Sharing::Guarded, Vec::new())
+    Generic::new(&http::Uri::from_static("http://origin.test"), Sharing::Guarded, FieldRules::default())
 }
 
 fn hit(ttl_seconds: i64) -> CacheStatus<'static> {

@@ -7,6 +7,7 @@ use super::{Received, Session, SessionSnapshot, SessionState};
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict, UncoveredReason};
 use crate::sync_token::resource_order::OrderScope;
+use crate::sync_token::write_log::{IndexLookUp, Indexed};
 
 /// How an answer that shows a change counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,21 +74,27 @@ impl<F> Session<F> {
     }
 
     /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
-    /// for what the order of sending counts where tokens do not tell.
+    /// for what the order of sending counts where tokens do not tell. `look_up` says how the writes that may touch the resource
+    /// are found, and is asked only if there are any; `touches` says whether one does.
     #[must_use]
     pub fn verdict(
         &self,
         covers: Coverage,
         presented: &PresentedTokens,
         scope: OrderScope,
+        look_up: impl FnOnce() -> IndexLookUp,
         touches: impl Fn(&F) -> bool,
-    ) -> CoverageVerdict {
+    ) -> CoverageVerdict
+    where
+        F: Indexed,
+    {
         // `open_writes` first: a write that closes in between has set the position before it left this count.
         let quiet = self.open_writes.load(Ordering::SeqCst) == 0
             && self.closed_position.load(Ordering::SeqCst) == covers.closed_position;
         if !quiet && self.clauses.covers_writes() {
-            let state = self.lock();
-            let outdates = state.writes.outdates(covers, &touches);
+            let look_up = look_up();
+            let mut state = self.lock();
+            let outdates = state.writes.outdates(covers, look_up, &touches);
             #[cfg(any(test, feature = "internals"))]
             let outdates = self.mistaken_outdates(&state, outdates, covers, touches);
             if let Some(reason) = outdates {

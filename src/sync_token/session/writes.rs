@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Session, SessionState};
 use crate::sync_token::coverage::Coverage;
-use crate::sync_token::write_log::WriteId;
+use crate::sync_token::write_log::{Indexed, WriteId};
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum WriteClosed {
     StaysOpen,
 }
 
-impl<F> Session<F> {
+impl<F: Indexed> Session<F> {
     /// Opens a write, before its first byte is sent.
     pub fn open_write(&self, footprint: F) -> WriteId {
         let mut state = self.lock();

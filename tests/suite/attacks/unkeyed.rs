@@ -141,3 +141,28 @@ async fn the_fields_in_vary_select_the_variant() {
     assert_eq!(scene.send("GET /a\nX-Tenant: one").await.text(), "of tenant one");
     assert_eq!(scene.asked("/a"), 2);
 }
+
+#[tokio::test]
+async fn a_field_that_is_not_known_selects_an_answer_of_its_own() {
+    let scene = Scene::guarded().await;
+    scene.on("/a", "200\nCache-Control: max-age=600\n\nreflects evil");
+    scene.on("/a", GOOD);
+    assert_eq!(scene.send("GET /a\nX-Unknown: evil").await.text(), "reflects evil");
+    assert_eq!(scene.get("/a").await.text(), "good");
+    assert_eq!(scene.send("GET /a\nX-Unknown: evil\nX-Request-Id: 7").await.text(), "reflects evil");
+    assert_eq!(scene.send("GET /a\nTraceparent: 8").await.text(), "good");
+    assert_eq!(scene.asked("/a"), 2);
+}
+
+#[tokio::test]
+async fn a_field_that_names_who_asks_is_neither_answered_from_the_store_nor_stored() {
+    for field in ["X-API-Key", "Ocp-Apim-Subscription-Key", "X-Auth-Token", "X-MS-Client-Principal"] {
+        let scene = Scene::guarded().await;
+        scene.on("/a", "200\nCache-Control: max-age=600\n\nof alice");
+        scene.on("/a", "200\nCache-Control: max-age=600\n\nof bob");
+        scene.on("/a", GOOD);
+        assert_eq!(scene.send(&format!("GET /a\n{field}: alice")).await.text(), "of alice", "{field}");
+        assert_eq!(scene.send(&format!("GET /a\n{field}: bob")).await.text(), "of bob", "{field}");
+        assert_eq!(scene.get("/a").await.text(), "good", "{field}");
+    }
+}

@@ -84,7 +84,7 @@ impl Sidecar {
             // Longer than any write that is answered at all, so that no answer of another is passed on before it.
             format!("upstream.conflict_wait={}s", (HEADER_DEADLINE * 2).as_secs()),
         ];
-        let layers = settings.iter().fold(Layers::new(), |layers, setting| layers.assignment(setting));
+        let layers = settings.iter().fold(Layers::new(), |layers, setting| layers.setting(setting));
         let mut config = Config::new(layers).expect("a valid configuration");
         // Smaller than any operator may set it: then nearly everything is evicted before it is outdated.
         config.store.limit_bytes = store_limit_bytes;

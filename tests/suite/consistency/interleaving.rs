@@ -26,6 +26,7 @@ use tagalong::internals::sync_token::resource_order::OrderScope;
 use tagalong::internals::sync_token::session::{
     Received, Revelation, SYNC_TOKEN, Session, SessionSnapshot, WriteOutcome,
 };
+use tagalong::internals::sync_token::write_log::IndexLookUp;
 use tagalong::internals::upstream::collapse::{Collapsing, Leader, Role};
 
 use super::checker::{Verdict, check};
@@ -110,7 +111,8 @@ impl World {
 
     fn covered(&self, covers: Coverage) -> bool {
         let presented = self.session.requirement(&HeaderMap::new());
-        self.session.verdict(covers, &presented, OrderScope::Upstream, |()| true) == CoverageVerdict::Covered
+        self.session.verdict(covers, &presented, OrderScope::Upstream, || IndexLookUp::Any(1), |()| true)
+            == CoverageVerdict::Covered
     }
 
     async fn read(self: Rc<Self>, caller: u16) {

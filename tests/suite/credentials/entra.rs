@@ -267,7 +267,7 @@ fn missing_settings_and_unsafe_urls_are_refused_at_start() {
         let layers = settings
             .iter()
             .fold(Layers::new().assignment("upstream.url=https://contoso.azconfig.io"), |layers, setting| {
-                layers.assignment(&format!("upstream.{setting}"))
+                layers.setting(&format!("upstream.{setting}"))
             });
         let upstream = Config::unvalidated(layers).unwrap().upstreams.remove(0);
         let (_, dial) = {

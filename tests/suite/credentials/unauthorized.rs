@@ -100,7 +100,7 @@ async fn readiness_says_that_the_credential_is_refused_until_an_answer_comes() {
         .assignment("listener.listen=127.0.0.1:0")
         .assignment("admin.listen=127.0.0.1:0");
     for setting in OWN {
-        layers = layers.assignment(setting);
+        layers = layers.setting(setting);
     }
     let environment = Environment { clock, ..Environment::default() };
     let sidecar = Sidecar::bind(&Config::new(layers).unwrap(), &environment).await.unwrap();

@@ -31,7 +31,7 @@ pub(super) fn not_tried(arguments: &[&str], because: &str) {
 pub(super) struct Process {
     child: Child,
     pub(super) callers: SocketAddr,
-    operator: SocketAddr,
+    pub(super) operator: SocketAddr,
     /// The log until its listeners are open.
     pub(super) said_at_start: String,
     log: BufReader<std::process::ChildStderr>,
@@ -57,6 +57,13 @@ impl Process {
 
     fn probe(&self, command: &str) -> Output {
         output(&[command, "--admin-listen", &self.operator.to_string()])
+    }
+
+    /// The most memory that the process has had resident so far.
+    pub(super) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     pub(super) fn signal(&self, name: &str) {

@@ -263,7 +263,7 @@ fn presented(fields: &HeaderMap) -> PresentedRequest {
         directives: RequestDirectives::from_fields(fields),
         preconditions: Preconditions::default(),
         range: None,
-        carries_cookie: false,
+        names_caller: false,
         authorized: false,
         names_ids: false,
         private_partition: false,

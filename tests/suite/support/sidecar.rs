@@ -43,7 +43,7 @@ pub(crate) fn config(origin: SocketAddr, settings: &[&str]) -> Config {
         .assignment("listener.listen=127.0.0.1:0")
         .assignment("admin.listen=");
     for setting in settings {
-        layers = layers.assignment(setting);
+        layers = layers.setting(setting);
     }
     Config::new(layers).expect("a valid configuration")
 }
