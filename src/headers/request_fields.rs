@@ -14,11 +14,14 @@
 //! round the restriction.
 //!
 //! **Hazard.** CGI, WSGI and Rack turn both `-` and `_` into `_`, so `X_HTTP_Method_Override` reaches an application as
-//! `X-HTTP-Method-Override`. Names are compared with underscores as hyphens.
+//! `X-HTTP-Method-Override`. Names are compared with underscores as hyphens. The cache itself understands no name with an
+//! underscore: `Accept_Datetime` may select an answer behind its back, so it is keyed.
 
 use std::borrow::Cow;
 
 use http::HeaderName;
+
+use super::hop_by_hop::HOP_BY_HOP_FIELDS;
 
 /// What becomes of a request field. The module documentation has the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +40,11 @@ pub enum Treatment {
     Keyed,
 }
 
-/// Sorted for binary search.
-const UNDERSTOOD: [&str; 28] = [
+/// Beside the hop-by-hop fields. Sorted for binary search.
+const UNDERSTOOD: [&str; 18] = [
     "accept-datetime",
     "authorization",
     "cache-control",
-    "connection",
     "content-length",
     "expect",
     "host",
@@ -51,19 +53,10 @@ const UNDERSTOOD: [&str; 28] = [
     "if-none-match",
     "if-range",
     "if-unmodified-since",
-    "keep-alive",
     "max-forwards",
     "pragma",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
     "range",
     "sync-token",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
     "via",
     "x-accept-datetime",
     "x-ms-return-client-request-id",
@@ -182,13 +175,14 @@ const IDENTITY_PARTS: [&str; 21] = [
 /// How a field is treated. Allocates only if the name has an underscore.
 #[must_use]
 pub fn treatment(name: &HeaderName) -> Treatment {
+    if UNDERSTOOD.binary_search(&name.as_str()).is_ok() || HOP_BY_HOP_FIELDS.contains(name) {
+        return Treatment::Understood;
+    }
     let name = name.as_str();
     let name = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
     let name = &*name;
     let begins_with = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
-    if UNDERSTOOD.binary_search(&name).is_ok() {
-        Treatment::Understood
-    } else if HARMLESS.binary_search(&name).is_ok() || begins_with(&HARMLESS_BEGINNINGS) {
+    if HARMLESS.binary_search(&name).is_ok() || begins_with(&HARMLESS_BEGINNINGS) {
         Treatment::Harmless
     } else if FORWARDING.binary_search(&name).is_ok() {
         Treatment::Forwarding
@@ -239,7 +233,8 @@ mod tests {
             ),
             (
                 Keyed,
-                "accept accept-language accept-encoding content-type origin prefer referer sec-fetch-site x-unknown x-feature x prefers save-data sec-ch-ua",
+                "accept accept-language accept-encoding content-type origin prefer referer sec-fetch-site x-unknown x-feature x \
+                 prefers save-data sec-ch-ua accept_datetime cache_control if_none_match transfer_encoding",
             ),
         ] {
             for name in names.split_whitespace() {
