@@ -13,6 +13,7 @@ use crate::headers::conditional::Preconditions;
 use crate::headers::hop_by_hop::remove_hop_by_hop;
 use crate::headers::range::RangeField;
 use crate::headers::survey::{FieldSet, Survey};
+use crate::headers::uri_reference::absolute;
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Profile, UnkeyedReason};
 
@@ -109,11 +110,12 @@ pub fn identify(
         RangeField::Absent | RangeField::Malformed => None,
         RangeField::Unsupported => return bypass(UnkeyedReason::Range, fields),
     };
-    let keyed = to.profile.keyed_fields(&fields);
-    let key = match to.profile.canonical_target(method, target, present) {
-        Ok(canonical_target) => keyed.key(to.upstream, to.partition, &canonical_target),
+    let canonical_target = match to.profile.canonical_target(method, target, present) {
+        Ok(canonical_target) => canonical_target,
         Err(reason) => return bypass(reason, fields),
     };
+    let keyed = to.profile.keyed_fields(&fields);
+    let key = keyed.key(to.upstream, to.partition, &canonical_target);
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
         RequestDirectives::from_fields(&fields)
     } else {
@@ -126,7 +128,7 @@ pub fn identify(
     };
     Ok(Identified::Cacheable(Arc::new(PresentedRequest {
         key,
-        target: target_uri(to.origin, target),
+        target: absolute(to.origin.scheme(), to.origin.authority(), target.clone()),
         method: method.clone(),
         fields,
         directives,
@@ -147,16 +149,6 @@ fn presented_range(method: &Method, fields: &mut HeaderMap) -> RangeField {
         return RangeField::Absent;
     }
     range
-}
-
-/// The target URI in absolute form, as the upstream sees it.
-fn target_uri(origin: &Uri, target: &PathAndQuery) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = origin.scheme().cloned();
-    parts.authority = origin.authority().cloned();
-    parts.path_and_query = Some(target.clone());
-    // Valid because the configuration accepts only an origin here.
-    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target.clone()))
 }
 
 #[cfg(test)]

@@ -111,7 +111,6 @@ impl AllowedSources {
         fields: &HeaderMap,
         authority: Option<HostName<'_>>,
     ) -> Result<(), SourceError> {
-        let refused = || SourceError::CrossOrigin;
         let mut origins = fields.get_all(ORIGIN).iter();
         let listed = match (origins.next(), origins.next()) {
             (None, _) => false,
@@ -121,18 +120,18 @@ impl AllowedSources {
                         || origin.as_bytes().eq_ignore_ascii_case(allowed.trim_end_matches('/').as_bytes())
                 });
                 if !is_listed && !is_own_origin(origin, authority) {
-                    return Err(refused());
+                    return Err(SourceError::CrossOrigin);
                 }
                 is_listed
             }
-            (Some(_), Some(_)) => return Err(refused()),
+            (Some(_), Some(_)) => return Err(SourceError::CrossOrigin),
         };
         // `none` is a request that the user typed. `same-site` may be another port or another name of the same machine.
         let own_page = fields
             .get_all(SEC_FETCH_SITE)
             .iter()
             .all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
-        if listed || own_page { Ok(()) } else { Err(refused()) }
+        if listed || own_page { Ok(()) } else { Err(SourceError::CrossOrigin) }
     }
 }
 

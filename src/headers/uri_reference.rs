@@ -3,7 +3,19 @@
 
 use std::borrow::Cow;
 
-use http::uri::{Authority, Scheme};
+use http::Uri;
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
+
+/// The absolute URI of a target at the origin of this scheme and authority. The bytes of the target stay unchanged. Without one of
+/// the two it is the target alone.
+#[must_use]
+pub fn absolute(scheme: Option<&Scheme>, authority: Option<&Authority>, target: PathAndQuery) -> Uri {
+    let mut parts = Parts::default();
+    parts.scheme = scheme.cloned();
+    parts.authority = authority.cloned();
+    parts.path_and_query = Some(target.clone());
+    Uri::from_parts(parts).unwrap_or_else(|_| Uri::from(target))
+}
 
 /// The canonical target (path and query) that a reference names, if it is at the origin of this scheme and authority.
 /// The reference is relative to `base`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
 use super::destination::{Destination, RouteRules};
@@ -17,6 +17,7 @@ use crate::credentials::token_file::Absent;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
 use crate::guard::callers::CallersError;
 use crate::guard::permissions::Permissions;
+use crate::headers::uri_reference::absolute;
 use crate::headers::via::Pseudonym;
 use crate::metrics::{Metrics, OriginCounters};
 use crate::profile::Profile;
@@ -205,11 +206,7 @@ fn without_default_port(scheme: &Scheme, authority: &Authority) -> Authority {
 }
 
 fn origin(upstream: &config::UpstreamSettings) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = upstream.url.scheme().cloned();
-    parts.authority = upstream.url.authority().cloned();
-    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    Uri::from_parts(parts).unwrap_or_default()
+    absolute(upstream.url.scheme(), upstream.url.authority(), PathAndQuery::from_static("/"))
 }
 
 fn profile(upstream: &config::UpstreamSettings, clauses: Clauses) -> Arc<dyn Profile> {

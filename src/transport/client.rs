@@ -18,6 +18,7 @@ use crate::body::FlowingBody;
 use crate::decide::connection_bound::is_connection_bound;
 use crate::decide::retry::{AttemptEnd, is_sent_again, may_be_repeated};
 use crate::error::ProxyError;
+use crate::headers::uri_reference::absolute;
 
 /// How long each part of an exchange may take, and how large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl PooledClient {
     /// origin.
     #[must_use]
     pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: ExchangeLimits) -> Self {
-        let origin = absolute(&scheme, &authority, PathAndQuery::from_static("/"));
+        let origin = absolute(Some(&scheme), Some(&authority), PathAndQuery::from_static("/"));
         let of_pool = PoolLimits {
             connect_deadline: limits.connect_deadline,
             idle_time: limits.pool_idle_time,
@@ -124,14 +125,13 @@ impl PooledClient {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
-        let overloaded = || ProxyError::Overloaded { limit: "upstream.exchange_limit" };
         if let Ok(permit) = Arc::clone(&self.exchanges).try_acquire_owned() {
             return Ok(permit);
         }
         let acquiring = Arc::clone(&self.exchanges).acquire_owned();
         match tokio::time::timeout(self.limits.exchange_wait, acquiring).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(overloaded()),
+            _ => Err(ProxyError::Overloaded { limit: "upstream.exchange_limit" }),
         }
     }
 
@@ -197,7 +197,8 @@ impl PooledClient {
                     (http1.sender.try_send_request(request).await, &http1.usage)
                 }
                 PooledConnection::Http2(http2) => {
-                    *request.uri_mut() = absolute(&self.scheme, &self.authority, outgoing.target.clone());
+                    *request.uri_mut() =
+                        absolute(Some(&self.scheme), Some(&self.authority), outgoing.target.clone());
                     request.headers_mut().remove(HOST);
                     (http2.sender.try_send_request(request).await, &http2.usage)
                 }
@@ -263,15 +264,6 @@ struct SentExchange {
     connection: PooledConnection,
     /// `None`: no other request may use the connection.
     pool: Option<Pool>,
-}
-
-/// The absolute URI of a target. The bytes of the target stay unchanged.
-fn absolute(scheme: &Scheme, authority: &Authority, target: PathAndQuery) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(scheme.clone());
-    parts.authority = Some(authority.clone());
-    parts.path_and_query = Some(target);
-    Uri::from_parts(parts).unwrap_or_default()
 }
 
 /// `Host` for an authority: without user information, and without the scheme's own port (RFC 9110 §7.2).
