@@ -29,7 +29,7 @@ import time
 
 from run import SECRET, built_binary, free_ports
 from stage import (
-    PREFACE, Origin, Sidecar, Watch, ask, environment, frame, get, h2_request, reset, running, send, settings, SETTINGS,
+    PREFACE, Origin, Sidecar, Watch, ask, environment, frame, get, h2_request, open_files, reset, running, send, settings, SETTINGS,
 )
 
 MOST_MEMORY_MIB = 64
@@ -39,7 +39,7 @@ ATTACKS = {}
 
 
 def attack(number, name):
-    """Registers an attack: a function of (binary, origin, seconds) that yields its sidecar's Watch, or None, and returns its outcome."""
+    """Registers an attack: a function of (binary, origin, seconds) that returns its Watch's report, or None, and (holds, outcome)."""
 
     def register(function):
         ATTACKS[f"{number} {name}"] = function
@@ -184,7 +184,7 @@ def no_readers(binary, origin, seconds):
 @attack("4b", "a hundred HTTP/2 streams of 4 MB with a window of zero")
 def zero_window(binary, origin, seconds):
     def flood(sidecar, until):
-        with send(sidecar.port, PREFACE + settings(window=0)) as caller:
+        with send(sidecar.port, PREFACE + settings(window_bytes=0)) as caller:
             caller.sendall(frame(SETTINGS, 1, 0))
             for number in range(100):
                 caller.sendall(h2_request(2 * number + 1, b"/kv/big/%d" % number))
@@ -305,10 +305,10 @@ def negotiate(binary, origin, seconds):
 @attack("6b", "a trickled body that twenty callers wait for")
 def trickled(binary, origin, seconds):
     with running(Sidecar(binary, origin.port, "deadlines.idle=60s")) as [sidecar]:
-        before = origin.counts()[0]
+        before = origin.requests()
         callers = [send(sidecar.port, get("/kv/trickle")) for _ in range(20)]
         time.sleep(32)
-        asked = origin.counts()[0] - before
+        asked = origin.requests() - before
         for caller in callers:
             caller.close()
         return None, expect(asked <= 2, f"{asked} requests at the origin")
@@ -375,7 +375,7 @@ def loop(binary, origin, seconds):
         with running(first, second):
             outcomes.append(ask(first_port, get("/kv/a?api-version=1.0"))[0])
             outcomes.append(ask(first_port, get("/kv/a?api-version=1.0", "Content-Length: 0", method="PUT"))[0])
-            most = max(most, first.open_files(), second.open_files())
+            most = max(most, open_files(first.process.pid), open_files(second.process.pid))
     return None, expect(most < 50 and all(500 <= status < 600 for status in outcomes), f"answered {outcomes}, {most} open files")
 
 

@@ -10,9 +10,7 @@ if every hit was answered, the 99th percentile stayed within three times the qui
 
 import argparse
 import asyncio
-import os
 import pathlib
-import re
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import threading
 import time
 
 from run import built_binary, free_ports
+from stage import environment, memory_bytes, open_files
 
 HIT = b"GET /kv/a?api-version=1.0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=100000\r\nETag: \"a\"\r\nContent-Length: 4\r\n\r\nbody"
@@ -92,17 +91,9 @@ def hits(port, seconds):
     return sorted(taken)
 
 
-def resident_kib(pid):
-    return int(re.search(r"^VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1])
-
-
-def open_files(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def told(when, taken, pid):
     at = lambda share: taken[int(len(taken) * share)] * 1e6
-    print(f"{when}: {len(taken)} hits, median {at(0.5):.0f} us, p99 {at(0.99):.0f} us; resident {resident_kib(pid)} KiB, "
+    print(f"{when}: {len(taken)} hits, median {at(0.5):.0f} us, p99 {at(0.99):.0f} us; resident {memory_bytes(pid) // 1024} KiB, "
           f"{open_files(pid)} open files", flush=True)
     return at(0.99)
 
@@ -122,11 +113,10 @@ def main():
     run = [binary, "run", "--listen", f"127.0.0.1:{listen}", "--admin-listen", f"127.0.0.1:{admin}"]
     run += ["--upstream", f"http://127.0.0.1:{origin()}", "--profile", "app-configuration", "--credential", "none"]
     run += ["--set", f"limits.connections={options.idle + options.slow + 100}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TAGALONG_")}
-    sidecar = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL)
+    sidecar = subprocess.Popen(run, env=environment(), stderr=subprocess.DEVNULL)
     flooder = None
     try:
-        subprocess.run([binary, "wait", "--admin-listen", f"127.0.0.1:{admin}"], check=True, env=environment)
+        subprocess.run([binary, "wait", "--admin-listen", f"127.0.0.1:{admin}"], check=True, env=environment())
         hits(listen, 1)
         files_before = open_files(sidecar.pid)
         quiet = told("quiet", hits(listen, min(options.seconds, 10)), sidecar.pid)

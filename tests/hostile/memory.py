@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import base64
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -21,6 +20,7 @@ import sys
 import zlib
 
 from run import COLLECTION, built_binary, free_ports
+from stage import environment, memory_bytes
 
 WARM = b"GET /kv/warm?api-version=1.0 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nETag: \"a\"\r\nContent-Length: 4\r\n\r\nbody"
@@ -70,29 +70,23 @@ class Barrier:
         await self.open.wait()
 
 
-def resident_bytes(pid, name):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
-
-
 async def cost(binary, upstream, raw, copies):
     """The cost of one copy at the peak, in bytes."""
     listen, admin = free_ports(2)
     run = [binary, "run", "--listen", f"127.0.0.1:{listen}", "--admin-listen", f"127.0.0.1:{admin}"]
     run += ["--upstream", f"http://127.0.0.1:{upstream}", "--profile", "app-configuration", "--credential", "none"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TAGALONG_")}
-    sidecar = subprocess.Popen(run, env=environment, stderr=subprocess.DEVNULL)
+    sidecar = subprocess.Popen(run, env=environment(), stderr=subprocess.DEVNULL)
     writers = []
     try:
         wait = [binary, "wait", "--admin-listen", f"127.0.0.1:{admin}"]
-        await asyncio.to_thread(subprocess.run, wait, check=True, env=environment)
+        await asyncio.to_thread(subprocess.run, wait, check=True, env=environment())
         (await exchange(listen, WARM, Barrier(1))).close()
-        before = resident_bytes(sidecar.pid, "VmRSS")
+        before = memory_bytes(sidecar.pid)
         barrier = Barrier(copies)
         writers = await asyncio.gather(*(exchange(listen, raw, barrier) for _ in range(copies)))
         if sidecar.poll() is not None:
             sys.exit(f"the sidecar ended with exit code {sidecar.returncode}")
-        return (resident_bytes(sidecar.pid, "VmHWM") - before) / copies
+        return (memory_bytes(sidecar.pid, "VmHWM") - before) / copies
     finally:
         for writer in writers:
             writer.transport.abort()

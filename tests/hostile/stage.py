@@ -33,12 +33,11 @@ class Origin:
         self.process.start()
         ready.wait()
 
-    def counts(self):
-        """(requests, most connections at one time), without the connection that asks."""
+    def requests(self):
+        """How many it was asked."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", "/counts")
-        requests, most = connection.getresponse().read().split()
-        return int(requests), int(most)
+        connection.request("GET", "/requests")
+        return int(connection.getresponse().read())
 
     def end(self):
         self.process.terminate()
@@ -46,24 +45,22 @@ class Origin:
 
 
 def _serve(port, ready):
-    state = {"requests": 0, "open": 0, "most": 0}
+    requests = 0
 
     async def exchange(reader, writer):
+        nonlocal requests
         identity = None
-        state["open"] += 1
-        state["most"] = max(state["most"], state["open"])
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, target, _ = head.split(b" ", 2)
                 if length := re.search(rb"(?i)\r\ncontent-length: *(\d+)", head):
                     await reader.readexactly(int(length[1]))
-                if target == b"/counts":
-                    state["most"] -= 1
-                    writer.write(_answer(b"%d %d" % (state["requests"], state["most"]), b""))
+                if target == b"/requests":
+                    writer.write(_answer(b"%d" % requests, b""))
                     await writer.drain()
                     continue
-                state["requests"] += 1
+                requests += 1
                 if who := re.search(rb"(?i)\r\nauthorization: *negotiate (\S+)", head):
                     identity = who[1]
                 if b"/slow" in target:
@@ -95,7 +92,6 @@ def _serve(port, ready):
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
-            state["open"] -= 1
             writer.close()
 
     async def serve():
@@ -136,12 +132,15 @@ class Sidecar:
         self.process.wait()
         self.directory.cleanup()
 
-    def resident_bytes(self):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)[1]) * 1024
 
-    def open_files(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+def memory_bytes(pid, name="VmRSS"):
+    """Resident memory of a process: now, or at its peak (`VmHWM`)."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def environment():
@@ -167,7 +166,7 @@ class Watch:
         self.sidecar, self.fields = sidecar, fields
         hits(sidecar.port, 200, fields)
         self.quiet_p99 = p99(hits(sidecar.port, 1000, fields))
-        self.before_bytes, self.before_files = sidecar.resident_bytes(), sidecar.open_files()
+        self.before_bytes, self.before_files = memory_bytes(sidecar.process.pid), open_files(sidecar.process.pid)
         self.most_bytes = self.most_files = 0
         self.livez_seconds, self.hit_seconds, self.failures = [], [], []
         self.over = threading.Event()
@@ -177,8 +176,8 @@ class Watch:
 
     def _sample(self):
         while not self.over.wait(0.01):
-            self.most_bytes = max(self.most_bytes, self.sidecar.resident_bytes())
-            self.most_files = max(self.most_files, self.sidecar.open_files())
+            self.most_bytes = max(self.most_bytes, memory_bytes(self.sidecar.process.pid))
+            self.most_files = max(self.most_files, open_files(self.sidecar.process.pid))
 
     def _livez(self):
         while not self.over.wait(0.05):
@@ -275,8 +274,9 @@ def frame(kind, flags, stream, payload=b""):
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def settings(**values):
-    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", INITIAL_WINDOW_SIZE, value) for value in values.values()))
+def settings(window_bytes=None):
+    payload = b"" if window_bytes is None else struct.pack(">HI", INITIAL_WINDOW_SIZE, window_bytes)
+    return frame(SETTINGS, 0, 0, payload)
 
 
 def h2_request(stream, path):
