@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, RANGE};
+use http::header::{EXPECT, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 
@@ -35,7 +35,8 @@ pub struct CachingScope<'a> {
     pub rules: &'a CachingRules,
 }
 
-/// A request, as the cache sees it. Its fields are the end-to-end ones.
+/// A request, as the cache sees it. Its fields are the end-to-end ones, and perhaps a `Connection` that names none: no request goes
+/// upstream with it ([`crate::upstream::outgoing`]), and to remove it costs every hit.
 #[derive(Clone, Debug)]
 pub enum Identified {
     /// The store may answer it, or learn from its answer. Shared from here on, so that no stage moves it.
@@ -79,9 +80,6 @@ pub fn identify(
     }
     if survey.has(FieldSet::HOP_BY_HOP.union(FieldSet::TRANSFER_ENCODING)) {
         remove_hop_by_hop(&mut fields);
-    } else if survey.has(FieldSet::CONNECTION) {
-        // One line with one member: the usual case.
-        fields.remove(CONNECTION);
     }
     if survey.has(FieldSet::EXPECT) {
         // The sidecar itself meets the expectation: it reads the body before, or while, it is passed on.
@@ -115,7 +113,7 @@ pub fn identify(
         Err(reason) => return bypass(reason, fields),
     };
     let keyed = to.profile.keyed_fields(&fields);
-    let key = keyed.key(to.upstream, to.partition, &canonical_target);
+    let key = keyed.key(to.upstream, to.partition, canonical_target.as_ref());
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
         RequestDirectives::from_fields(&fields)
     } else {
@@ -128,7 +126,8 @@ pub fn identify(
     };
     Ok(Identified::Cacheable(Arc::new(PresentedRequest {
         key,
-        target: absolute(to.origin.scheme(), to.origin.authority(), target.clone()),
+        post_target: (!is_retrieval)
+            .then(|| Box::new(absolute(to.origin.scheme(), to.origin.authority(), target.clone()))),
         method: method.clone(),
         fields,
         directives,
@@ -228,8 +227,12 @@ mod tests {
 
     #[test]
     fn the_target_uri_is_the_upstreams_and_keeps_its_bytes() {
-        assert_eq!(presented("GET", "/%7ea?x=%41", &[]).target, "http://origin.test:81/%7ea?x=%41");
-        assert_eq!(presented("GET", "//evil.example/a", &[]).target, "http://origin.test:81//evil.example/a");
+        let target_of =
+            |target| presented("POST", target, &[]).post_target.as_deref().map(ToString::to_string);
+        for target in ["/%7ea?x=%41", "//evil.example/a"] {
+            assert_eq!(target_of(target), Some(format!("http://origin.test:81{target}")));
+        }
+        assert_eq!(presented("GET", "/a", &[]).post_target, None);
     }
 
     #[test]

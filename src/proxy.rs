@@ -230,7 +230,7 @@ impl Proxy {
     /// largest thing that it may ever wait for.
     async fn beyond(&self, to: &Destination, beyond: Beyond) -> Result<Outcome, ProxyError> {
         match beyond {
-            Beyond::PassThrough(request) => Box::pin(self.pass_through(to, request)).await,
+            Beyond::PassThrough(request) => Box::pin(self.pass_through(to, *request)).await,
             Beyond::Resolve { context, body } => Box::pin(self.resolve_and_retrieve(to, context, body)).await,
             Beyond::Retrieve { context, found, body } => {
                 Box::pin(self.retrieve(to, context, found, body)).await
@@ -269,7 +269,7 @@ impl Proxy {
                 let proven = identity.proven;
                 Identification::Retrieval(RequestContext { request, target, rules, presented, proven }, body)
             }
-            identified => Identification::Other(PassThrough { identified, target, rules, body }),
+            identified => Identification::Other(Box::new(PassThrough { identified, target, rules, body })),
         })
     }
 
@@ -327,7 +327,7 @@ enum Next {
 enum Identification {
     Retrieval(RequestContext, FlowingBody),
     /// A request that is not a retrieval, or not one that the cache handles.
-    Other(PassThrough),
+    Other(Box<PassThrough>),
 }
 
 /// Whether the store answers.
@@ -346,7 +346,7 @@ impl Step {
 
 /// What is to be done where the store does not answer.
 enum Beyond {
-    PassThrough(PassThrough),
+    PassThrough(Box<PassThrough>),
     /// What the caller's sync tokens demand is to be resolved first.
     Resolve {
         context: RequestContext,

@@ -80,7 +80,7 @@ pub(super) fn run(purge: &Purge, store: &dyn Store, upstreams: &[AdminUpstream])
                 })
                 .collect();
             store.remove_where(&|key: &CacheKey| {
-                canonical.iter().any(|target| *target == key.canonical_target())
+                canonical.iter().any(|target| target.as_ref() == key.canonical_target())
             })
         }
     }

@@ -167,7 +167,10 @@ pub(super) fn storable_answer_to(
         // RFC 9110 §9.3.3: with explicit freshness and its own target in `Content-Location` it is what a `GET` would
         // bring.
         let explicit = freshness_lifetime(head, &in_force, rules).1.is_explicit();
-        if !explicit || !head.status.is_success() || !is_located_at(&head.fields, &request.target) {
+        if !explicit
+            || !head.status.is_success()
+            || !is_located_at(&head.fields, request.post_target.as_deref())
+        {
             return Err(NotStored::Method);
         }
     } else if *sent != Method::GET {
@@ -291,7 +294,8 @@ fn content_length(fields: &HeaderMap) -> Option<u64> {
 /// Whether `Content-Location` names the target itself, in any form of a reference (RFC 3986 §4.2). An empty reference
 /// does not count, although it resolves to the base. A target with dot segments is named by its own bytes only: it is
 /// sent upstream with them and has a cache key of its own.
-fn is_located_at(fields: &HeaderMap, target: &Uri) -> bool {
+fn is_located_at(fields: &HeaderMap, target: Option<&Uri>) -> bool {
+    let Some(target) = target else { return false };
     let mut lines = fields.get_all(CONTENT_LOCATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
     let Some(reference) = line.to_str().ok().map(str::trim).filter(|reference| !reference.is_empty()) else {

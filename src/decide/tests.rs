@@ -57,7 +57,7 @@ pub(crate) fn request(method: &str, lines: &[(&str, &str)]) -> PresentedRequest 
     };
     PresentedRequest {
         key: CacheKey::new("origin", "", "/a?b=c"),
-        target: "http://origin.example/a?b=c".parse().unwrap(),
+        post_target: Some(Box::new("http://origin.example/a?b=c".parse().unwrap())),
         method: Method::from_bytes(method.as_bytes()).unwrap(),
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),

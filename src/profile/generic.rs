@@ -20,7 +20,7 @@ use crate::headers::survey::FieldSet;
 use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::profile::differing_fields::DifferingFields;
 use crate::profile::keyed_fields::{FieldRules, KeyedFields};
-use crate::profile::{Footprint, Profile, UnkeyedReason, index_key_of};
+use crate::profile::{CanonicalTarget, Footprint, Profile, UnkeyedReason, index_key_of};
 
 /// The profile of any HTTP API.
 #[derive(Debug)]
@@ -73,8 +73,11 @@ impl Profile for Generic {
         _method: &Method,
         target: &'a PathAndQuery,
         _fields: FieldSet,
-    ) -> Result<Cow<'a, str>, UnkeyedReason> {
-        Ok(canonical(target.as_str()))
+    ) -> Result<CanonicalTarget<'a>, UnkeyedReason> {
+        Ok(match canonical(target.as_str()) {
+            Cow::Borrowed(text) => CanonicalTarget::AsReceived(text),
+            Cow::Owned(text) => CanonicalTarget::Made(text),
+        })
     }
 
     fn forwards(&self, name: &HeaderName) -> bool {
@@ -229,7 +232,7 @@ mod tests {
     fn a_plain_target_is_not_copied() {
         let target = PathAndQuery::from_static("/kv/a?label=b%20c");
         let canonical = profile().canonical_target(&Method::GET, &target, FieldSet::default());
-        assert!(matches!(canonical, Ok(Cow::Borrowed(_))));
+        assert!(matches!(canonical, Ok(CanonicalTarget::AsReceived(_))));
     }
 
     #[test]

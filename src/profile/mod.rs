@@ -44,7 +44,6 @@ pub mod path;
 pub mod recognition;
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
@@ -56,6 +55,38 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use crate::headers::survey::FieldSet;
 use crate::sync_token::write_log::Indexed;
 use keyed_fields::KeyedFields;
+
+/// A canonical target: most often it need not be made.
+#[derive(Clone, Debug)]
+pub enum CanonicalTarget<'a> {
+    /// The target was received in its canonical form.
+    AsReceived(&'a str),
+    /// It was made for this request.
+    Made(String),
+    /// It was made for an earlier one.
+    Remembered(Arc<str>),
+}
+
+impl CanonicalTarget<'_> {
+    /// A copy of the text.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        match self {
+            Self::Made(text) => text,
+            Self::AsReceived(_) | Self::Remembered(_) => self.as_ref().to_owned(),
+        }
+    }
+}
+
+impl AsRef<str> for CanonicalTarget<'_> {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::AsReceived(text) => text,
+            Self::Made(text) => text,
+            Self::Remembered(text) => text,
+        }
+    }
+}
 
 /// What the cache must know about an API beyond HTTP. The module documentation says where each method is asked.
 pub trait Profile: Send + Sync + fmt::Debug {
@@ -74,7 +105,7 @@ pub trait Profile: Send + Sync + fmt::Debug {
         method: &Method,
         target: &'a PathAndQuery,
         fields: FieldSet,
-    ) -> Result<Cow<'a, str>, UnkeyedReason>;
+    ) -> Result<CanonicalTarget<'a>, UnkeyedReason>;
 
     /// What of a request's fields is part of the cache key beside what `Vary` of its answer names.
     fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
@@ -128,7 +159,9 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// The name of the resource that a write to this target changes and a `GET` of it shows, without the parameters
     /// that only select a representation. `None` if the target names no single resource.
     fn resource_name(&self, target: &PathAndQuery) -> Option<String> {
-        self.canonical_target(&Method::GET, target, FieldSet::default()).ok().map(Cow::into_owned)
+        self.canonical_target(&Method::GET, target, FieldSet::default())
+            .ok()
+            .map(CanonicalTarget::into_string)
     }
 
     /// Reads from a successful answer to a retrieval what it says about other resources.

@@ -22,8 +22,8 @@ use crate::upstream::result::{SharedResponse, UnsharedAnswer};
 pub(super) struct Outcome {
     pub(super) status: CacheStatus<'static>,
     pub(super) reply: Reply,
-    /// Fields for this caller alone.
-    pub(super) withheld: HeaderMap,
+    /// Fields for this caller alone. Boxed, as [`Reply::Upstream`] is: hits, which have none, are moved from stage to stage.
+    pub(super) withheld: Option<Box<HeaderMap>>,
     /// The `Sync-Token` line of the answer to the caller's own write, in place of the session's.
     pub(super) own_sync_token: Option<HeaderValue>,
 }
@@ -38,9 +38,16 @@ pub(super) enum Reply {
         age_seconds: Option<u64>,
     },
     /// As it came from upstream.
-    Upstream { status: StatusCode, fields: HeaderMap, body: FlowingBody },
+    Upstream(Box<UpstreamReply>),
     /// The origin was asked, and this went wrong.
     Failed(ProxyError),
+}
+
+/// An answer of the upstream that is not answered from the store.
+pub(super) struct UpstreamReply {
+    pub(super) status: StatusCode,
+    pub(super) fields: HeaderMap,
+    pub(super) body: FlowingBody,
 }
 
 impl Outcome {
@@ -53,7 +60,7 @@ impl Outcome {
             ..CacheStatus::default()
         };
         Self {
-            withheld: HeaderMap::new(),
+            withheld: None,
             own_sync_token: None,
             status,
             reply: Reply::Stored {
@@ -96,7 +103,7 @@ impl Outcome {
         };
         let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
         Self {
-            withheld: HeaderMap::new(),
+            withheld: None,
             own_sync_token: None,
             status,
             reply: Reply::Stored { request, response: shared.response, came_from_origin, age_seconds: None },
@@ -117,7 +124,7 @@ impl Outcome {
             ..CacheStatus::default()
         };
         Self {
-            withheld: HeaderMap::new(),
+            withheld: None,
             own_sync_token: None,
             status,
             reply: Reply::Stored {
@@ -147,17 +154,17 @@ impl Outcome {
             let mut fields = head.fields;
             respond::keep_what_a_304_carries(&mut fields);
             let reply = upstream(&request.method, StatusCode::NOT_MODIFIED, fields, FlowingBody::Empty);
-            return Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply };
+            return Self { withheld: None, own_sync_token: None, status, reply };
         }
         let reply = upstream(&request.method, head.status, head.fields, body);
-        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply }
+        Self { withheld: None, own_sync_token: None, status, reply }
     }
 
     pub(super) fn passed(method: &Method, answer: PassedAnswer, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
         Self {
-            withheld: HeaderMap::new(),
+            withheld: None,
             own_sync_token: answer.sync_token,
             status,
             reply: upstream(method, answer.head.status, answer.head.fields, answer.body),
@@ -168,7 +175,7 @@ impl Outcome {
     pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
-        Self { withheld: HeaderMap::new(), own_sync_token: None, status, reply: Reply::Failed(error) }
+        Self { withheld: None, own_sync_token: None, status, reply: Reply::Failed(error) }
     }
 
     /// The same, where the origin had to be asked before the store could answer: then it is not a hit.
@@ -181,15 +188,13 @@ impl Outcome {
 
     /// With the fields that only the caller whose request fetched the answer gets to see.
     pub(super) fn with_own_fields(self, withheld: HeaderMap) -> Self {
-        Self { withheld, ..self }
+        Self { withheld: (!withheld.is_empty()).then(|| Box::new(withheld)), ..self }
     }
 
     /// What a caller is told instead of a 401 that it would not understand.
     pub(super) fn explanation(&self, proof: SentCredential, to: &Destination) -> Option<ProxyError> {
         match &self.reply {
-            Reply::Upstream { status, fields, .. } => {
-                proof.explains(*status, fields, to.upstream.authority())
-            }
+            Reply::Upstream(reply) => proof.explains(reply.status, &reply.fields, to.upstream.authority()),
             Reply::Stored { response, .. } if response.status == StatusCode::UNAUTHORIZED => {
                 let fields = response.fields.to_header_map();
                 proof.explains(response.status, &fields, to.upstream.authority())
@@ -201,7 +206,7 @@ impl Outcome {
     /// The status of an answer that came as it is from upstream.
     pub(super) const fn status(&self) -> Option<StatusCode> {
         match &self.reply {
-            Reply::Upstream { status, .. } => Some(*status),
+            Reply::Upstream(reply) => Some(reply.status),
             Reply::Stored { .. } | Reply::Failed(_) => None,
         }
     }
@@ -210,5 +215,5 @@ impl Outcome {
 fn upstream(method: &Method, status: StatusCode, fields: HeaderMap, body: FlowingBody) -> Reply {
     // A `HEAD` may have been fetched as a `GET`.
     let body = if method == Method::HEAD { FlowingBody::Empty } else { body };
-    Reply::Upstream { status, fields, body }
+    Reply::Upstream(Box::new(UpstreamReply { status, fields, body }))
 }

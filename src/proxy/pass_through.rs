@@ -137,7 +137,7 @@ fn shown_key(
 ) -> Option<CacheKey> {
     let canonical = to.upstream.profile().canonical_target(&Method::GET, target, FieldSet::default()).ok()?;
     let identity = to.identity(fields);
-    Some(keyed.key(to.upstream.name(), &identity.partition, &canonical))
+    Some(keyed.key(to.upstream.name(), &identity.partition, canonical.as_ref()))
 }
 
 /// The key of which the answer to a bypassed retrieval shows the state. `None` for a state of another time. A range of items, or

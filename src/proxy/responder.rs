@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::Proxy;
 use super::destination::Destination;
-use super::outcome::{Outcome, Reply};
+use super::outcome::{Outcome, Reply, UpstreamReply};
 use super::rewrite::{CallersView, rewritten};
 use super::write_strategy::CallersResource;
 use crate::body::FlowingBody;
@@ -26,7 +26,7 @@ pub(super) struct Responder {
     /// Index of the destination.
     destination: usize,
     via: HeaderValue,
-    view: Option<CallersView>,
+    view: Option<Box<CallersView>>,
     proof: SentCredential,
     access: Option<Box<AccessFacts>>,
     /// What the answer shows of which resource to whom, and the method of the request.
@@ -61,7 +61,7 @@ impl Responder {
         });
         // Only answers to unsafe requests name URLs of the origin.
         let view = (!head.method.is_safe()).then(|| head.headers.get(HOST)).flatten().map(|host| {
-            CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() }
+            Box::new(CallersView { is_encrypted, host: host.clone(), path_prefix: to.path_prefix.clone() })
         });
         let upstream = &to.upstream;
         let proof = SentCredential::of(upstream.credential(), &head.headers, upstream.authority());
@@ -137,8 +137,8 @@ impl Responding<'_> {
         let sync_token = own_sync_token.or_else(|| self.to.upstream.session().response_line());
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
         let mut answer = self.reply(reply, own);
-        if !withheld.is_empty() {
-            respond::add_withheld(answer.headers_mut(), withheld);
+        if let Some(withheld) = withheld {
+            respond::add_withheld(answer.headers_mut(), *withheld);
         }
         (answer, status.fwd.unwrap_or("hit"))
     }
@@ -165,7 +165,8 @@ impl Responding<'_> {
                 let age_seconds = age_seconds.unwrap_or_else(|| current_age(&response, now()).as_secs());
                 self.proxy.heads.answer(&request, &response, age_seconds, own, profile)
             }
-            Reply::Upstream { status, mut fields, body } => {
+            Reply::Upstream(reply) => {
+                let UpstreamReply { status, mut fields, body } = *reply;
                 for name in profile.absolute_fields() {
                     if let (Some(value), Some(view)) = (fields.get(name), &self.responder.view)
                         && let Some(through_here) = rewritten(value, &self.to.origin, view)

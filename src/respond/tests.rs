@@ -27,7 +27,7 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> PresentedR
     let fields = fields_of(lines);
     PresentedRequest {
         key: CacheKey::new("main", "", "/a"),
-        target: http::Uri::from_static("http://origin.test/a"),
+        post_target: None,
         method,
         directives: RequestDirectives::default(),
         preconditions: Preconditions::from_fields(&fields),

@@ -25,6 +25,7 @@ pub mod store_view;
 pub mod throttle;
 pub mod unknown_tokens;
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -112,12 +113,14 @@ impl Upstream {
         presented: &PresentedTokens,
         rules: &CachingRules,
     ) -> CoverageVerdict {
-        let (profile, target) = (&*self.settings.profile, key.canonical_target());
-        let look_up = || match profile.index_key(target) {
+        let profile = &*self.settings.profile;
+        // Needed only where writes are open, or have closed since.
+        let target = LazyCell::new(|| key.canonical_target());
+        let look_up = || match profile.index_key(&target) {
             Some(index_key) => IndexLookUp::Key(index_key),
             None => IndexLookUp::Any(self.state.last_shown.hash_of(key)),
         };
-        let touches = |write: &Footprint| profile.touches(write, target);
+        let touches = |write: &Footprint| profile.touches(write, &target);
         self.state.session.verdict(covers, presented, self.order_scope(key, rules), look_up, touches)
     }
 

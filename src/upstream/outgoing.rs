@@ -1,7 +1,8 @@
 //! The request as it goes upstream: rebuilt from what was understood, never passed through.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, RANGE, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
+    RANGE, VIA,
 };
 
 use crate::headers::conditional::CONDITIONAL_FIELDS;
@@ -54,9 +55,9 @@ pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: SidecarFi
 }
 
 fn passes(name: &HeaderName, profile: &dyn Profile, own: &SidecarFields) -> bool {
-    // Framing and Host are the client's business; a caller's token does not go upstream as it is: a local caller could
+    // Framing, Connection and Host are the client's business; a caller's token does not go upstream as it is: a local caller could
     // poison the state of all others. The aggregate of all answers takes its place.
-    if name == HOST || name == CONTENT_LENGTH || name == SYNC_TOKEN {
+    if name == HOST || name == CONNECTION || name == CONTENT_LENGTH || name == SYNC_TOKEN {
         return false;
     }
     if name == AUTHORIZATION {

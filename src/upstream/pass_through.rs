@@ -21,7 +21,7 @@ use crate::error::ProxyError;
 use crate::headers::conditional::Preconditions;
 use crate::headers::survey::FieldSet;
 use crate::presented_request::PresentedRequest;
-use crate::profile::Footprint;
+use crate::profile::{CanonicalTarget, Footprint};
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, SYNC_TOKEN, SessionSnapshot, WriteClosed, WriteOutcome};
@@ -140,7 +140,7 @@ impl Upstream {
     ) -> Result<PassedAnswer, UpstreamFailure> {
         let target =
             self.settings.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
-        let target = target.map(std::borrow::Cow::into_owned).ok();
+        let target = target.map(CanonicalTarget::into_string).ok();
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
             Box::pin(self.others_closed(None, target.as_deref())).await;
@@ -178,7 +178,7 @@ impl Upstream {
         let footprint = self.settings.profile.footprint(&method, &forwarded.target);
         let own_target =
             self.settings.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
-        let own_target = own_target.map(std::borrow::Cow::into_owned).ok();
+        let own_target = own_target.map(CanonicalTarget::into_string).ok();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
         self.settings.profile.observe_write(&footprint);

@@ -20,7 +20,7 @@ const MAX_TARGET_BYTES: usize = 512;
 #[derive(Debug)]
 struct Entry {
     target: Box<str>,
-    canonical: Box<str>,
+    canonical: Arc<str>,
 }
 
 /// The canonical forms of recently used targets.
@@ -47,11 +47,11 @@ impl fmt::Debug for CanonicalMemo {
 
 impl CanonicalMemo {
     /// The canonical form of a target with exactly these bytes, if it is known.
-    pub(super) fn of(&self, target: &str) -> Option<String> {
+    pub(super) fn of(&self, target: &str) -> Option<Arc<str>> {
         self.slots(target).find_map(|slot| {
             let known = slot.load();
             let known = known.as_ref()?;
-            (*known.target == *target).then(|| String::from(&*known.canonical))
+            (*known.target == *target).then(|| Arc::clone(&known.canonical))
         })
     }
 
@@ -97,12 +97,16 @@ mod tests {
         let target = |number: usize| format!("/kv/{number}");
         for number in 0..4 * SLOTS {
             memo.keep(&target(number), &format!("canonical {number}"));
-            assert_eq!(memo.of(&target(number)), Some(format!("canonical {number}")), "the latest is there");
+            assert_eq!(
+                memo.of(&target(number)).as_deref(),
+                Some(&*format!("canonical {number}")),
+                "the latest is there"
+            );
         }
         let found: Vec<_> =
             (0..4 * SLOTS).filter_map(|number| Some((number, memo.of(&target(number))?))).collect();
         assert!(found.len() <= SLOTS && found.len() > SLOTS / 2, "{}", found.len());
-        assert!(found.iter().all(|(number, canonical)| *canonical == format!("canonical {number}")));
+        assert!(found.iter().all(|(number, canonical)| **canonical == format!("canonical {number}")));
     }
 
     #[test]

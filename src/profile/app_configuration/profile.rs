@@ -1,6 +1,5 @@
 //! What the cache must know about Azure App Configuration beyond HTTP: see [the module above](super).
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::{Write, WrittenName};
 use crate::headers::survey::FieldSet;
 use crate::profile::path::is_ambiguous;
-use crate::profile::{Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
+use crate::profile::{CanonicalTarget, Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
 use crate::sync_token::clauses::Clauses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -95,14 +94,14 @@ impl Profile for AppConfiguration {
         _method: &Method,
         target: &'a PathAndQuery,
         fields: FieldSet,
-    ) -> Result<Cow<'a, str>, UnkeyedReason> {
+    ) -> Result<CanonicalTarget<'a>, UnkeyedReason> {
         // `Range: items=…` asks for a part of a list: the answer is not the one that the target names.
         if fields.intersects(FieldSet::RANGE) {
             return Err(UnkeyedReason::Range);
         }
         // From here on the result depends only on the bytes of the target.
         if let Some(known) = self.known_targets.of(target.as_str()) {
-            return Ok(Cow::Owned(known));
+            return Ok(CanonicalTarget::Remembered(known));
         }
         let Some(canonical) = canonicalize(target.path(), target.query()) else {
             return Err(why_not_canonical(target));
@@ -113,7 +112,7 @@ impl Profile for AppConfiguration {
             Resource::Unknown => Err(UnkeyedReason::UnknownPath),
             _ => {
                 self.known_targets.keep(target.as_str(), &canonical.text);
-                Ok(Cow::Owned(canonical.text))
+                Ok(CanonicalTarget::Made(canonical.text))
             }
         }
     }
@@ -329,7 +328,7 @@ mod tests {
         let target: PathAndQuery = target.parse().expect("a target");
         AppConfiguration::new(Vec::new())
             .canonical_target(&Method::GET, &target, Survey::of(fields).present)
-            .map(Cow::into_owned)
+            .map(CanonicalTarget::into_string)
     }
 
     #[test]
@@ -352,7 +351,9 @@ mod tests {
         let mut fields = HeaderMap::new();
         let canonical = |target: &'static str, fields: &HeaderMap| {
             let target = PathAndQuery::from_static(target);
-            profile.canonical_target(&Method::GET, &target, Survey::of(fields).present).map(Cow::into_owned)
+            profile
+                .canonical_target(&Method::GET, &target, Survey::of(fields).present)
+                .map(CanonicalTarget::into_string)
         };
         let targets =
             ["/kv/a%2Fb?label=%00&api-version=1.0", "/kv/a/b?api-version=1.0", "/kv/a?api-version=1.0"];
