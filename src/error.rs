@@ -23,7 +23,6 @@ pub struct Refused {
 
 impl Refused {
     /// A refusal with the status that belongs to its reason.
-    #[must_use]
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: reason.status(), reason, detail: detail.into(), fields: Vec::new() }
     }
@@ -108,7 +107,6 @@ impl RefusalReason {
     ];
 
     /// The word for logs, metric labels and the problem's type.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Method => "method",
@@ -135,7 +133,6 @@ impl RefusalReason {
     }
 
     /// The status of the answer.
-    #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::NOT_IMPLEMENTED,
@@ -323,7 +320,6 @@ const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl ProxyError {
     /// The status of the answer. The one place where an error becomes a status.
-    #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refused) => refused.status,
@@ -352,7 +348,6 @@ impl ProxyError {
 
     /// The hint for `Retry-After` and `retry-after-ms`. Only on 429 and 503: on a 4xx such as 412 some clients would
     /// repeat a request that must not be repeated.
-    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { retry_after, .. } => Some(*retry_after),
@@ -363,7 +358,6 @@ impl ProxyError {
     }
 
     /// Whether the origin may have acted on a request that failed in this way: then a write counts as happened.
-    #[must_use]
     pub const fn may_have_reached_origin(&self) -> bool {
         matches!(
             self,
@@ -376,7 +370,6 @@ impl ProxyError {
     }
 
     /// The word for logs, metric labels and the problem's type.
-    #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refused) => refused.reason.as_str(),
@@ -417,7 +410,6 @@ impl ProxyError {
     }
 
     /// What the caller is told.
-    #[must_use]
     pub fn problem(&self) -> ProblemDetails {
         ProblemDetails {
             reason: self.reason(),
@@ -443,7 +435,6 @@ pub struct ProblemDetails {
 
 impl ProblemDetails {
     /// The body, as JSON.
-    #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::json!({
             "type": format!("urn:tagalong:problem:{}", self.reason),

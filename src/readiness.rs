@@ -21,7 +21,6 @@ pub enum UnreadyReason {
 
 impl UnreadyReason {
     /// The word in the answer of `/readyz`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -38,7 +37,6 @@ pub struct Readiness(Arc<Mutex<BTreeSet<UnreadyReason>>>);
 
 impl Readiness {
     /// A process that is starting.
-    #[must_use]
     pub fn starting() -> Self {
         Self(Arc::new(Mutex::new(BTreeSet::from([UnreadyReason::Starting]))))
     }
@@ -73,7 +71,6 @@ impl Readiness {
     }
 
     /// All reasons. The process is ready if there is none.
-    #[must_use]
     pub fn reasons(&self) -> Vec<UnreadyReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }

@@ -155,7 +155,6 @@ impl Sidecar {
     }
 
     /// The path of requests, for tests that use it without a port.
-    #[must_use]
     pub const fn proxy(&self) -> &Arc<Proxy> {
         &self.proxy
     }

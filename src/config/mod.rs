@@ -116,7 +116,6 @@ impl Config {
     }
 
     /// What the pure decisions need to know about one upstream.
-    #[must_use]
     pub fn caching_rules(&self, upstream: &UpstreamSettings) -> CachingRules {
         upstream.caching_rules()
     }

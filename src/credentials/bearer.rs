@@ -37,7 +37,6 @@ impl std::fmt::Debug for BearerFile {
 
 impl BearerFile {
     /// A credential from the token in this file.
-    #[must_use]
     pub fn new(path: &Path, clock: Clock, refusals: Refusals) -> Self {
         let file = Arc::new(WatchedFile::awaited(path, Box::new(token_file::read)));
         let credential =

@@ -84,7 +84,6 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
 }
 
 /// Whether an eavesdropper could read what is sent to this URI: it is neither TLS nor on this machine.
-#[must_use]
 pub fn travels_in_the_clear(to: &http::Uri) -> bool {
     let host = to.host().unwrap_or_default();
     let is_loopback = host.eq_ignore_ascii_case("localhost")

@@ -64,7 +64,6 @@ pub enum AskAgainReason {
 
 impl AskAgainReason {
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotModified(refusal) => refusal.as_str(),
@@ -87,7 +86,6 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// The word for the problem document, `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnaskedNotModified => "unasked-not-modified",
@@ -100,7 +98,6 @@ impl RejectReason {
 /// What the answer `head` to `asked` means. `coverage` is the verdict on the stored response in hand, at `now`.
 ///
 /// [`invalidate`](super::invalidate) decides separately what an unsafe method outdates.
-#[must_use]
 pub fn absorb(
     asked: &SentRequest<'_>,
     head: &ResponseHead,

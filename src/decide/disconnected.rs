@@ -53,7 +53,6 @@ pub enum DisconnectedRefusal {
 
 impl DisconnectedRefusal {
     /// The word for the problem document, `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Method => "method",

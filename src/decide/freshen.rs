@@ -41,7 +41,6 @@ pub enum FreshenRefusal {
 
 impl FreshenRefusal {
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OtherVersion => "not-modified-other-version",
@@ -73,7 +72,6 @@ pub fn freshen(
 }
 
 /// Freshens or outdates `stored` with the final answer to a `HEAD` of the same target.
-#[must_use]
 pub fn freshen_by_head(
     asked: &SentRequest<'_>,
     stored: &StoredResponse,

@@ -153,7 +153,6 @@ pub enum Staleness {
 
 impl Staleness {
     /// The word for `Cache-Status; detail=`; `None` if the response is fresh.
-    #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::Fresh => None,
@@ -183,7 +182,6 @@ pub enum Unreachable {
 
 impl Unreachable {
     /// Whether a status says that the origin fails or throttles for the moment: then it is as good as no answer.
-    #[must_use]
     pub const fn of_status(status: StatusCode) -> Option<Self> {
         match status.as_u16() {
             429 => Some(Self::Throttled),
@@ -195,7 +193,6 @@ impl Unreachable {
     }
 
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "disconnected",
@@ -279,7 +276,6 @@ pub enum StaleReason {
 
 impl ForwardReason {
     /// The token for `Cache-Status; fwd=`.
-    #[must_use]
     pub const fn fwd(self) -> &'static str {
         match self {
             Self::Bypass(_) => "bypass",
@@ -293,7 +289,6 @@ impl ForwardReason {
     }
 
     /// The word for `Cache-Status; detail=`, if there is one beside [`ForwardReason::fwd`].
-    #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::Bypass(reason) => Some(reason.as_str()),
@@ -306,7 +301,6 @@ impl ForwardReason {
 
 impl BypassReason {
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cookie => "cookie",
@@ -318,7 +312,6 @@ impl BypassReason {
 
 impl RequestReason {
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoCache => "no-cache",
@@ -332,7 +325,6 @@ impl RequestReason {
 
 impl StaleReason {
     /// The word for `Cache-Status; detail=`; `None` if only the lifetime is over.
-    #[must_use]
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Lifetime => None,

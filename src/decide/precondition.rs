@@ -25,7 +25,6 @@ pub enum Evaluation {
 ///
 /// `If-Match` and `If-Unmodified-Since` play no part: only the origin knows the current state, so
 /// [`reuse`](super::reuse) forwards requests that carry them.
-#[must_use]
 pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluation {
     let conditions = &request.preconditions;
     let applies = request.is_retrieval()
@@ -46,7 +45,6 @@ pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluati
 /// The same for an answer that is passed on without being stored. The caller's conditions were not sent upstream,
 /// because a 304 could not have been stored for other callers. So they are evaluated here. An answer without a
 /// validator is sent in full.
-#[must_use]
 pub fn evaluate_unstored(request: &PresentedRequest, head: &ResponseHead) -> Evaluation {
     let conditions = &request.preconditions;
     if !request.is_retrieval() || !conditions.is_validating() || head.status != StatusCode::OK {

@@ -110,7 +110,6 @@ pub enum NotStored {
 impl NotStored {
     /// Whether the next answer for the same key is likely to be refused as well: the response itself, or a credential
     /// that is part of the key, forbids storing. A failure that will pass does not count.
-    #[must_use]
     pub const fn is_lasting(self) -> bool {
         matches!(
             self,
@@ -124,7 +123,6 @@ impl NotStored {
     }
 
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Method => "method",

@@ -28,7 +28,6 @@ pub struct Answer {
 
 impl Answer {
     /// An answer without a body.
-    #[must_use]
     pub fn empty(status: StatusCode) -> Self {
         Self {
             status,
@@ -42,7 +41,6 @@ impl Answer {
     }
 
     /// 200 with a body.
-    #[must_use]
     pub fn ok(content_type: &'static str, body: Bytes) -> Self {
         Self {
             content_type: Some(HeaderValue::from_static(content_type)),
@@ -62,14 +60,12 @@ impl Answer {
 
     /// Whether an answer of this status carries a `Sync-Token`. Like App Configuration, the emulator sends it with
     /// success, 304, 404 and 409, and leaves it out of 400, 401, 412 and errors of the server.
-    #[must_use]
     pub fn carries_sync_token(status: StatusCode) -> bool {
         status.is_success()
             || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND | StatusCode::CONFLICT)
     }
 
     /// Makes the response. An answer to HEAD has no body.
-    #[must_use]
     pub fn into_response(self, head: bool) -> Response<Bytes> {
         let length = self.body.len();
         let body = if head { Bytes::new() } else { self.body };

@@ -36,7 +36,6 @@ pub enum Authenticated<'k> {
 
 impl Authentication {
     /// From the configured credentials.
-    #[must_use]
     pub fn new(keys: Vec<(AccessKey, Permission)>, bearer_tokens: Vec<(SecretBytes, Permission)>) -> Self {
         Self { keys, bearer_tokens }
     }

@@ -52,7 +52,6 @@ impl Counts {
 
     /// `{"total": 3, "requests": {"GET /kv/{key}": {"200": 2, "304": 1}}}`; counters of zero are left out. `none`
     /// counts the connections that ended without an answer.
-    #[must_use]
     pub fn report(&self) -> Value {
         let mut total = 0;
         let mut requests = Map::new();

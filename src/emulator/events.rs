@@ -25,7 +25,6 @@ pub enum EventSchema {
 
 impl EventSchema {
     /// The media type of a delivery.
-    #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::EventGrid => "application/json; charset=utf-8",
@@ -54,7 +53,6 @@ const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').re
 impl EventSource {
     /// Makes the event of a change. `sync_token` is the whole token that asks for the state after it. The same change
     /// always gets the same id, so that a receiver recognises repeated deliveries.
-    #[must_use]
     pub fn event(&self, change: &StateChange, sync_token: &str, schema: EventSchema) -> Value {
         let (event_type, subject, mut data) = match &change.kind {
             ChangeKind::KeyValueModified(state) => (

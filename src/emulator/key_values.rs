@@ -45,7 +45,6 @@ impl StoredKeyValue {
     }
 
     /// The JSON in the form that a request asks for.
-    #[must_use]
     pub fn json(&self, selection: Selection, version: ApiVersion) -> Bytes {
         match (selection == Selection::ALL, version.has_description()) {
             (true, false) => self.plain_json.clone(),
@@ -59,7 +58,6 @@ impl StoredKeyValue {
 }
 
 /// The value of `ETag`: the tag in quotes.
-#[must_use]
 pub fn quoted_etag(etag: &str) -> HeaderValue {
     // A tag is base64url, or was checked when the seed was read, so it is a valid field value.
     HeaderValue::try_from(format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
@@ -71,7 +69,6 @@ pub struct KeyValues(BTreeMap<KeyValueId, History<Arc<StoredKeyValue>>>);
 
 impl KeyValues {
     /// The state of one key-value that a view shows.
-    #[must_use]
     pub fn find(&self, key: &str, label: Option<&str>, view: View) -> Option<&Arc<StoredKeyValue>> {
         self.0.get(KeyValueId::text(key, label).as_str())?.at(view)
     }
@@ -140,7 +137,6 @@ impl KeyValues {
     }
 
     /// The labels that match a filter and a view, each once, in order; "no label" first.
-    #[must_use]
     pub fn labels(&self, filter: &TextFilter, view: View) -> std::collections::BTreeSet<Option<&str>> {
         self.0
             .iter()

@@ -142,7 +142,6 @@ pub struct Options {
 impl Options {
     /// The addresses to listen on. The default is both loopbacks, because Node resolves `localhost` to `[::1]` first.
     /// `true` marks an optional address: `[::1]` is missing on a machine without IPv6.
-    #[must_use]
     pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
         if self.listen.is_empty() {
             let loopback = |address: IpAddr, optional| (SocketAddr::new(address, DEFAULT_PORT), optional);
@@ -153,13 +152,11 @@ impl Options {
     }
 
     /// The address of the admin port.
-    #[must_use]
     pub fn admin_listener(&self) -> SocketAddr {
         self.admin_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_ADMIN_PORT))
     }
 
     /// The settings of the emulator.
-    #[must_use]
     pub fn settings(&self) -> EmulatorSettings {
         let with = |permission| move |key: &AccessKey| (key.clone(), permission);
         let bearing = |permission| move |token: &SecretBytes| (token.clone(), permission);

@@ -63,7 +63,6 @@ struct Shared {
 
 impl Emulator {
     /// An empty store. `seed` determines every random value, and `clock` is the only source of time.
-    #[must_use]
     pub fn new(settings: EmulatorSettings, clock: Clock, seed: u64) -> Self {
         let seeded = Seeded::new(seed);
         let replicas = Replicas::new(settings.replicas, settings.settle, seeded);
@@ -111,13 +110,11 @@ impl Emulator {
     }
 
     /// The number of the newest change. The number of the newest token can be higher.
-    #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.store().sequence_number()
     }
 
     /// The `Sync-Token` of the state after a change, in the form `id=value;sn=N,…`.
-    #[must_use]
     pub fn sync_token_of(&self, sequence_number: u64) -> String {
         self.store().tokens.line(sequence_number)
     }

@@ -60,19 +60,16 @@ pub mod continuation {
     use base64::Engine as _;
 
     /// After a key-value.
-    #[must_use]
     pub fn after_key_value(id: &KeyValueId) -> String {
         format!("{}\n{}", id.key(), id.label().unwrap_or_default())
     }
 
     /// After a revision, which its change identifies.
-    #[must_use]
     pub fn after_revision(id: &KeyValueId, sequence_number: u64) -> String {
         format!("{}\n{sequence_number}", after_key_value(id))
     }
 
     /// The opaque form: base64url, which stays intact when a client percent-decodes it twice.
-    #[must_use]
     pub fn encode(plain: &str) -> String {
         URL_SAFE_NO_PAD.encode(plain)
     }
@@ -119,7 +116,6 @@ pub mod continuation {
     }
 
     /// 400 for an unreadable position.
-    #[must_use]
     pub fn invalid() -> Problem {
         Problem::invalid("after", "Invalid continuation; follow the link of the page before unchanged")
     }
@@ -127,7 +123,6 @@ pub mod continuation {
 
 /// The relative target of the next page: the path and parameters of the request as sent, with the new `after` last.
 /// `after` must not be the first parameter, or the JavaScript client throws; `api-version` always precedes it.
-#[must_use]
 pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
     let mut link = format!("{}?", header_safe(path));
     let is_after = |parameter: &str| {
@@ -144,7 +139,6 @@ pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
 }
 
 /// A target in the form that is valid between `<` and `>` in a field.
-#[must_use]
 pub fn header_safe(text: &str) -> String {
     const UNSAFE: &percent_encoding::AsciiSet =
         &percent_encoding::CONTROLS.add(b'<').add(b'>').add(b'"').add(b' ');

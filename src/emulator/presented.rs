@@ -49,7 +49,6 @@ pub struct ApiRequest<'a> {
 
 impl ApiRequest<'_> {
     /// The `Content-Type` of an answer to this request.
-    #[must_use]
     pub fn content_type(&self, media_type: MediaType) -> &'static str {
         media_type.negotiate(self.headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
     }
@@ -63,7 +62,6 @@ impl ApiRequest<'_> {
     }
 
     /// The filter in the given api-version: versions before `2023-11-01` ignore `tags`.
-    #[must_use]
     pub fn understood(&self, mut filter: KeyValueFilter) -> KeyValueFilter {
         if !self.version.has_tag_filters() {
             filter.tags.clear();

@@ -171,13 +171,11 @@ impl Running {
     }
 
     /// The addresses of the API, with the ports that the system chose.
-    #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// The address of the admin port.
-    #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_listener.local_addr().ok()
     }

@@ -31,13 +31,11 @@ pub struct Service {
 
 impl Service {
     /// A service that applies these faults to an emulator.
-    #[must_use]
     pub fn new(emulator: Emulator, faults: Arc<Faults>, counts: Arc<Counts>, clock: Clock) -> Self {
         Self { emulator, faults, counts, clock }
     }
 
     /// The emulator.
-    #[must_use]
     pub fn emulator(&self) -> &Emulator {
         &self.emulator
     }

@@ -36,7 +36,6 @@ impl SnapshotStatus {
     pub const ALL: [Self; 4] = [Self::Provisioning, Self::Ready, Self::Archived, Self::Failed];
 
     /// The value on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Provisioning => "provisioning",
@@ -107,7 +106,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The status at a time.
-    #[must_use]
     pub fn status(&self, now: Timestamp) -> SnapshotStatus {
         match (now < self.provisioned, self.fails, self.archived_micros) {
             (true, ..) => SnapshotStatus::Provisioning,
@@ -118,25 +116,21 @@ impl Snapshot {
     }
 
     /// The tag at a time. It changes when provisioning ends, because the JSON changes then.
-    #[must_use]
     pub fn etag_at(&self, now: Timestamp) -> String {
         if now < self.provisioned { format!("{}p", self.etag) } else { self.etag.clone() }
     }
 
     /// The time at which it expires: its retention period after it was archived.
-    #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         self.archived_micros.map(|archived| Timestamp::from_unix_micros(archived).plus(self.retention_period))
     }
 
     /// Whether it has expired.
-    #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|expires| expires <= now)
     }
 
     /// The items that its list shows: none until it is complete.
-    #[must_use]
     pub fn shown_items(&self, now: Timestamp) -> &[Arc<KeyValue>] {
         match self.status(now) {
             SnapshotStatus::Ready | SnapshotStatus::Archived => &self.items,
@@ -145,7 +139,6 @@ impl Snapshot {
     }
 
     /// The fields that a selection shows at a time.
-    #[must_use]
     pub fn view(&self, selection: Selection, version: ApiVersion, now: Timestamp) -> SnapshotView<'_> {
         SnapshotView { snapshot: self, selection, version, now }
     }

@@ -34,7 +34,6 @@ impl Coverage {
     }
 
     /// Whether this is the coverage of something that cannot change any more.
-    #[must_use]
     pub const fn is_immutable(self) -> bool {
         self.newest_version == Self::IMMUTABLE
     }
@@ -87,7 +86,6 @@ pub enum UncoveredReason {
 
 impl UncoveredReason {
     /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Change => "change",

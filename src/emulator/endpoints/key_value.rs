@@ -61,7 +61,6 @@ pub fn parse_write(
 }
 
 /// The answer to a write that succeeded.
-#[must_use]
 pub fn written(request: &ApiRequest<'_>, written: &Written) -> Answer {
     let answer = match &written.shown {
         Some(stored) => show(request, stored),

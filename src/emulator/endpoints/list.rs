@@ -137,7 +137,6 @@ pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: 
 /// Adds `Link`: first the next page, because the JavaScript client reads only the first value; then, for an answer from
 /// the past, the link `rel="original"` to the present state. A 304 never carries `rel="original"` alone, because the
 /// JavaScript client would throw.
-#[must_use]
 pub fn with_links(request: &ApiRequest<'_>, answer: Answer, next: Option<&str>) -> Answer {
     let travels = request.view.before.is_some_and(|before| before <= request.now);
     let next = next.map(|next| format!("<{}>; rel=\"next\"", header_safe(next)));

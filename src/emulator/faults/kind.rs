@@ -115,7 +115,6 @@ pub enum Policy {
 
 impl Policy {
     /// The value on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TotalRequests => "Total Requests",
@@ -187,7 +186,6 @@ pub struct RetryAfter(Option<Duration>);
 
 impl RetryAfter {
     /// The value of the field, if it is sent.
-    #[must_use]
     pub fn field(self) -> Option<Duration> {
         self.0
     }

@@ -22,7 +22,6 @@ impl<F> Session<F> {
     /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
     /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
     /// before any caller sees the answer.
-    #[must_use]
     pub fn reveal(
         &self,
         snapshot: &SessionSnapshot,
@@ -76,7 +75,6 @@ impl<F> Session<F> {
     /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
     /// for what the order of sending counts where tokens do not tell. `look_up` says how the writes that may touch the resource
     /// are found, and is asked only if there are any; `touches` says whether one does.
-    #[must_use]
     pub fn verdict(
         &self,
         covers: Coverage,
