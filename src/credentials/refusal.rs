@@ -10,31 +10,25 @@ use tokio::sync::watch;
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_signing_date;
 use crate::metrics::OriginCounters;
+use crate::words::words;
 
 /// How often a lasting refusal is logged. The metric counts each one.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why the upstream refuses the credential: the word in logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialRefusal {
-    /// The clocks are too far apart: the signed date is not accepted.
-    Clock,
-    /// The id or the token is unknown or no longer valid, or the signature is wrong.
-    Credential,
-    /// The credential is known but lacks the permission.
-    Forbidden,
+words! {
+    /// Why the upstream refuses the credential: the word in logs and metrics.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CredentialRefusal {
+        /// The clocks are too far apart: the signed date is not accepted.
+        Clock = "clock",
+        /// The id or the token is unknown or no longer valid, or the signature is wrong.
+        Credential = "credential",
+        /// The credential is known but lacks the permission.
+        Forbidden = "forbidden",
+    }
 }
 
 impl CredentialRefusal {
-    /// The word for logs and metric labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clock => "clock",
-            Self::Credential => "credential",
-            Self::Forbidden => "forbidden",
-        }
-    }
-
     /// What the operator can do about it.
     pub const fn advice(self) -> &'static str {
         match self {
