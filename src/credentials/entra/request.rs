@@ -184,9 +184,6 @@ impl Number {
 }
 
 /// Reads the answer to a request for a token that was received at `now`.
-///
-/// # Errors
-/// [`TokenAnswerError`]
 pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Token, TokenAnswerError> {
     if status != StatusCode::OK {
         let refusal = serde_json::from_slice::<ErrorResponse>(body).ok();
