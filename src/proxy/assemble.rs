@@ -104,9 +104,6 @@ pub fn store(config: &Config) -> Arc<dyn Store> {
 }
 
 /// One destination for each upstream of the configuration, in its order.
-///
-/// # Errors
-/// [`AssembleError`]
 pub fn destinations(
     config: &Config,
     store: &Arc<dyn Store>,
