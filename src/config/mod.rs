@@ -114,11 +114,6 @@ impl Config {
         }
         input_file::tell_readable_secrets();
     }
-
-    /// What the pure decisions need to know about one upstream.
-    pub fn caching_rules(&self, upstream: &UpstreamSettings) -> CachingRules {
-        upstream.caching_rules()
-    }
 }
 
 /// The main section, then the named ones in the order of their names.
