@@ -52,18 +52,12 @@ impl AllowedSources {
     }
 
     /// Both checks.
-    ///
-    /// # Errors
-    /// [`SourceError`]
     pub fn check(&self, head: &Parts) -> Result<(), SourceError> {
         let authority = self.check_host(head)?;
         self.check_browser(&head.headers, authority)
     }
 
     /// Checks `Host`, and returns the authority that the request is for; `None` for an HTTP/1.0 request without one.
-    ///
-    /// # Errors
-    /// [`SourceError`]
     pub fn check_host<'a>(&self, head: &'a Parts) -> Result<Option<HostName<'a>>, SourceError> {
         let host = SourceError::Host;
         let mut lines = head.headers.get_all(HOST).iter();

@@ -40,7 +40,7 @@ impl<F> Session<F> {
                 self.resource_orders.was_sent_after(resource, covers.sent_order)
             }
         };
-        // Of `required` as it is on arrival: then it includes whatever was shown in between as well.
+        // Compares with `required` as it is when the answer arrives, so that every change shown in between counts as well.
         let stands_in = snapshot.sent_newest
             && covers.newest_version >= state.aggregate.required_version()
             && was_sent_after;
@@ -52,7 +52,7 @@ impl<F> Session<F> {
                 state.revelations = number;
                 state.aggregate.require(&received.tokens);
                 if received.tokens.is_empty() {
-                    // It bears upon nothing else.
+                    // This revelation concerns no other resource.
                     return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
                 }
             }
