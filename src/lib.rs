@@ -70,7 +70,7 @@ pub use config::{
 };
 pub use credentials::token_file::Absent;
 pub use emulator::{
-    EmulatorError, Options as EmulatorOptions, Running as RunningEmulator,
+    EmulatorError, EmulatorSettings, Options as EmulatorOptions, Running as RunningEmulator,
     run as run_emulator,
 };
 pub use logging::{start as start_logging, tell_left_out};

@@ -230,7 +230,7 @@ impl ConfigurationStore {
             _ => {
                 let changed = Arc::new(Snapshot {
                     etag: self.seeded.etag(self.drift.next(now)),
-                    archived_micros: archived.then(|| now.as_unix_micros()),
+                    archived: archived.then_some(now),
                     ..Snapshot::clone(&current)
                 });
                 self.commit(ChangeKind::SnapshotModified(Arc::clone(&changed)), now)?;

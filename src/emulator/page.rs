@@ -29,6 +29,11 @@ impl<T> Page<T> {
         items.truncate(size);
         Self { items, continues }
     }
+
+    /// The plain position of the next page, which `after` makes of the last item; `None` if there is no next page.
+    pub fn next(&self, after: impl FnOnce(&T) -> String) -> Option<String> {
+        self.items.last().filter(|_| self.continues).map(after)
+    }
 }
 
 /// The entity tag of a page, without quotes: base64url of SHA-256 over the tags of its items and the plain continuation
@@ -76,9 +81,6 @@ pub mod continuation {
 
     /// The plain form of an `after`. An unreadable token is refused. The vendor's emulator starts again at page one,
     /// which turns a client's mistake into an endless list.
-    ///
-    /// # Errors
-    /// 400
     pub fn decode(after: &str) -> Result<String, Problem> {
         URL_SAFE_NO_PAD
             .decode(after.trim_end_matches('='))
@@ -88,9 +90,6 @@ pub mod continuation {
     }
 
     /// Parses a position of [`after_key_value`].
-    ///
-    /// # Errors
-    /// 400
     pub fn decode_key_value(after: &str) -> Result<KeyValueId, Problem> {
         let plain = decode(after)?;
         let (key, label) = plain.split_once('\n').filter(|(key, _)| !key.is_empty()).ok_or_else(invalid)?;
@@ -101,9 +100,6 @@ pub mod continuation {
     }
 
     /// Parses a position of [`after_revision`].
-    ///
-    /// # Errors
-    /// 400
     pub fn decode_revision(after: &str) -> Result<(KeyValueId, u64), Problem> {
         let plain = decode(after)?;
         let mut parts = plain.splitn(3, '\n');
