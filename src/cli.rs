@@ -20,8 +20,9 @@ pub(crate) enum CommandFailure {
     NotTried(String),
 }
 
-impl CommandFailure {
-    pub(crate) fn not_tried(error: impl std::fmt::Display) -> Self {
+/// An error that nothing else is said of: the command could not run.
+impl<E: std::error::Error> From<E> for CommandFailure {
+    fn from(error: E) -> Self {
         Self::NotTried(error.to_string())
     }
 }
@@ -140,11 +141,11 @@ impl ConfigArguments {
     }
 
     fn config(&self) -> Result<Config, CommandFailure> {
-        Config::new(self.layers()).map_err(CommandFailure::not_tried)
+        Ok(Config::new(self.layers())?)
     }
 
     fn probe(&self) -> Result<probe::Probe, CommandFailure> {
-        let config = Config::unvalidated(self.layers()).map_err(CommandFailure::not_tried)?;
+        let config = Config::unvalidated(self.layers())?;
         probe::Probe::of(&config).ok_or_else(|| {
             CommandFailure::NotTried(
                 "admin.listen has no address with a port; set one with --admin-listen".to_owned(),
@@ -170,7 +171,7 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
             log_to_people("warn")?;
             let config = settings.config()?;
             let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
-            Sidecar::check(&config, &environment).map_err(CommandFailure::not_tried)?;
+            Sidecar::check(&config, &environment)?;
             config.warn_of_readable_secrets();
             print(&config.effective.to_string())
         }
@@ -183,16 +184,16 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
 }
 
 fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
-    tagalong::start_logging(&config.logging).map_err(CommandFailure::not_tried)?;
+    tagalong::start_logging(&config.logging)?;
     runtime()?.block_on(async {
-        let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
-        let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
+        let signals = Signals::listen()?;
+        let sidecar = Sidecar::bind(&config, &Environment::default()).await?;
         config.warn_of_readable_secrets();
         config.upstreams.iter().for_each(log_upstream);
-        for address in sidecar.addresses().map_err(CommandFailure::not_tried)? {
+        for address in sidecar.addresses()? {
             tracing::info!(%address, "listening for callers");
         }
-        for address in sidecar.admin_addresses().map_err(CommandFailure::not_tried)? {
+        for address in sidecar.admin_addresses()? {
             tracing::info!(%address, "listening for the operator");
         }
         tokio::spawn(tagalong::tell_left_out());
@@ -201,7 +202,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
             Some(Ok(cut)) => {
                 tracing::warn!(cut, "stopped; connections were cut at the end of deadlines.drain; raise it if their requests need longer")
             }
-            Some(Err(error)) => return Err(CommandFailure::not_tried(error)),
+            Some(Err(error)) => return Err(error.into()),
             None => return Err(CommandFailure::Failed("stopped at once by a second signal".to_owned())),
         }
         Ok(())
@@ -229,11 +230,11 @@ fn log_upstream(upstream: &UpstreamSettings) {
 fn run_emulator(options: EmulatorOptions) -> Result<(), CommandFailure> {
     log_to_people("info")?;
     runtime()?.block_on(async {
-        let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
+        let signals = Signals::listen()?;
         match until_stopped(signals, |stop| tagalong::run_emulator(options, stop.cancelled_owned())).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error @ EmulatorError::Serve(_))) => Err(CommandFailure::Failed(error.to_string())),
-            Some(Err(error)) => Err(CommandFailure::not_tried(error)),
+            Some(Err(error)) => Err(error.into()),
             None => Err(CommandFailure::Failed("stopped at once by a second signal".to_owned())),
         }
     })
@@ -253,7 +254,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, CommandFailure> {
 /// Starts logging for commands that read no configuration; `TAGALONG_LOGGING__LEVEL` overrides the level.
 fn log_to_people(level: &str) -> Result<(), CommandFailure> {
     let level = std::env::var("TAGALONG_LOGGING__LEVEL").unwrap_or_else(|_| level.to_owned());
-    tagalong::start_logging(&Logging { level, format: LogFormat::Human }).map_err(CommandFailure::not_tried)
+    Ok(tagalong::start_logging(&Logging { level, format: LogFormat::Human })?)
 }
 
 pub(crate) fn print(text: &str) -> Result<(), CommandFailure> {

@@ -7,40 +7,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time: microseconds since the Unix epoch.
 ///
 /// Microseconds, because `Age` is summed before it is truncated to whole seconds (RFC 9111 §4.2.3), and because the
 /// same type measures the origin's latency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The given number of whole seconds since the Unix epoch.
-    #[must_use]
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
     /// The given number of microseconds since the Unix epoch.
-    #[must_use]
     pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// Whole seconds since the Unix epoch, rounded down.
-    #[must_use]
     pub const fn as_unix_seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
     /// Microseconds since the Unix epoch.
-    #[must_use]
     pub const fn as_unix_micros(self) -> i64 {
         self.0
     }
 
     /// Time passed since `earlier`; zero when `earlier` lies in the future (a clock was set back).
-    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -58,7 +55,6 @@ impl Timestamp {
     }
 
     /// The same time as the standard library writes it; times before 1970 become 1970.
-    #[must_use]
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0))
     }
@@ -74,7 +70,6 @@ impl From<SystemTime> for Timestamp {
 }
 
 /// Now, for intervals within this process: it never goes back. It follows tokio's (possibly paused) time.
-#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
 pub fn instant() -> tokio::time::Instant {
     tokio::time::Instant::now()
@@ -99,20 +94,17 @@ pub enum Clock {
 
 impl Clock {
     /// A clock that stands at `start` until [`Clock::advance`] is called.
-    #[must_use]
     pub fn manual(start: Timestamp) -> Self {
         Self::Manual(Arc::new(AtomicI64::new(start.0)))
     }
 
     /// A clock that shows `start` now and then follows tokio's (possibly paused) time.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
     pub fn tokio(start: Timestamp) -> Self {
         Self::Tokio { start, origin: tokio::time::Instant::now() }
     }
 
     /// The current time.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
     pub fn now(&self) -> Timestamp {
         match self {

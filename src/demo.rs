@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
-use http::{HeaderMap, Request, StatusCode};
+use http::header::{CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use tagalong::{Address, Clock, Config, EmulatorOptions, Environment, Layers, RunningEmulator, Sidecar};
+use tagalong::{
+    Address, Clock, Config, EmulatorOptions, EmulatorSettings, Environment, Layers, RunningEmulator, Sidecar,
+};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -67,22 +70,16 @@ impl Seen {
 
 /// Runs the demo.
 pub(crate) async fn run(options: &DemoOptions) -> Result<(), CommandFailure> {
-    let signals = Signals::listen().map_err(CommandFailure::not_tried)?;
-    let emulator = RunningEmulator::start(&emulator_options(options), Clock::System)
-        .await
-        .map_err(CommandFailure::not_tried)?;
+    let signals = Signals::listen()?;
+    let emulator = RunningEmulator::start(&emulator_options(options), Clock::System).await?;
     let origin = first(emulator.addresses())?;
     let config = config(options, origin)?;
-    let sidecar = Sidecar::bind(&config, &Environment::default()).await.map_err(CommandFailure::not_tried)?;
-    let tcp =
-        sidecar.addresses().map_err(CommandFailure::not_tried)?.into_iter().filter_map(
-            |address| match address {
-                Address::Tcp(address) => Some(address),
-                _ => None,
-            },
-        );
-    let (address, admin) =
-        (first(tcp.collect())?, first(sidecar.admin_addresses().map_err(CommandFailure::not_tried)?)?);
+    let sidecar = Sidecar::bind(&config, &Environment::default()).await?;
+    let tcp = sidecar.addresses()?.into_iter().filter_map(|address| match address {
+        Address::Tcp(address) => Some(address),
+        _ => None,
+    });
+    let (address, admin) = (first(tcp.collect())?, first(sidecar.admin_addresses()?)?);
     let closing = CancellationToken::new();
     let serving_emulator = tokio::spawn(emulator.until(closing.clone().cancelled_owned()));
     let serving = sidecar.run(closing.clone());
@@ -96,7 +93,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<(), CommandFailure> {
         tour
     };
     let (tour, served) = tokio::join!(touring, serving);
-    served.map_err(CommandFailure::not_tried)?;
+    served?;
     let stopped = serving_emulator.await.map_err(|error| CommandFailure::Failed(error.to_string()))?;
     stopped.map_err(|error| CommandFailure::Failed(error.to_string()))?;
     tour
@@ -115,8 +112,7 @@ fn emulator_options(options: &DemoOptions) -> EmulatorOptions {
     EmulatorOptions {
         listen: any_port.into_iter().collect(),
         admin_listen: any_port,
-        replicas: Some(3),
-        settle: Some(SETTLE),
+        settings: EmulatorSettings { replicas: 3, settle: SETTLE, ..EmulatorSettings::default() },
         ..EmulatorOptions::default()
     }
 }
@@ -130,7 +126,7 @@ fn config(options: &DemoOptions, origin: SocketAddr) -> Result<Config, CommandFa
     if options.once {
         layers = layers.assignment("listener.listen=127.0.0.1:0").assignment("admin.listen=127.0.0.1:0");
     }
-    Config::new(layers).map_err(CommandFailure::not_tried)
+    Ok(Config::new(layers)?)
 }
 
 fn invitation(origin: SocketAddr, address: SocketAddr, admin: SocketAddr) -> String {
@@ -171,16 +167,16 @@ impl Tour {
 
     async fn read_twice(&self) -> Result<(), CommandFailure> {
         heading("A caller writes a value through the sidecar")?;
-        let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello"}"#).await?;
+        let put = shown(self.address, write_request(GREETING, r#"{"value":"hello"}"#)).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
-        let put = quiet(self.address, "PUT", COLOUR, &[], r#"{"value":"blue"}"#).await?;
+        let put = quiet(self.address, write_request(COLOUR, r#"{"value":"blue"}"#)).await?;
         check(
             put.status == StatusCode::OK,
             "the second write, of a value for you to read, went through",
             &put,
         )?;
         heading("It is read for the first time")?;
-        let miss = shown(self.address, "GET", GREETING, &[], "").await?;
+        let miss = shown(self.address, read_request(GREETING)).await?;
         check(
             miss.cache_status().contains("fwd=uri-miss"),
             "nothing was stored, so the request went to the origin",
@@ -188,7 +184,7 @@ impl Tour {
         )?;
         check(miss.cache_status().contains("stored"), "the answer was stored", &miss)?;
         heading("It is read again: from memory, with its age")?;
-        let hit = shown(self.address, "GET", GREETING, &[], "").await?;
+        let hit = shown(self.address, read_request(GREETING)).await?;
         check(hit.is_hit(), "it is a hit", &hit)?;
         check(!hit.field("age").is_empty(), "the answer has an Age", &hit)?;
         check(hit.value() == miss.value() && hit.value() == "hello", "it is the same value", &hit)
@@ -196,9 +192,9 @@ impl Tour {
 
     async fn write_and_read(&self) -> Result<(), CommandFailure> {
         heading("One caller writes; another one, on its own connection, reads at once")?;
-        let put = shown(self.address, "PUT", GREETING, &[], r#"{"value":"hello again"}"#).await?;
+        let put = shown(self.address, write_request(GREETING, r#"{"value":"hello again"}"#)).await?;
         check(put.status == StatusCode::OK, "the write went through", &put)?;
-        let read = shown(self.address, "GET", GREETING, &[], "").await?;
+        let read = shown(self.address, read_request(GREETING)).await?;
         check(
             !read.is_hit(),
             "the stored answer is older than the write, so the request went to the origin",
@@ -207,28 +203,29 @@ impl Tour {
         check(read.value() == "hello again", "and the reader sees what was written", &read)?;
         let mut old = 0;
         for _ in 0..12 {
-            let direct = quiet(self.origin, "GET", GREETING, &[], "").await?;
+            let direct = quiet(self.origin, read_request(GREETING)).await?;
             old += u32::from(direct.value() != "hello again");
         }
         say(&format!(
             "(The origin itself, asked 12 times without a Sync-Token, showed an older state {old} times.)"
         ))?;
-        let hit = shown(self.address, "GET", GREETING, &[], "").await?;
+        let hit = shown(self.address, read_request(GREETING)).await?;
         check(hit.is_hit() && hit.value() == "hello again", "the next read is a hit with the new value", &hit)
     }
 
     async fn validate(&self) -> Result<(), CommandFailure> {
         heading("A caller that has the value already asks whether it is still current")?;
-        let known = quiet(self.address, "GET", GREETING, &[], "").await?;
-        let tag = known.field("etag").to_owned();
-        let fresh = shown(self.address, "GET", GREETING, &[("if-none-match", &tag)], "").await?;
+        let known = quiet(self.address, read_request(GREETING)).await?;
+        let mut conditional = read_request(GREETING);
+        conditional.headers_mut().extend(known.fields.get(ETAG).map(|tag| (IF_NONE_MATCH, tag.clone())));
+        let fresh = shown(self.address, conditional).await?;
         check(fresh.status == StatusCode::NOT_MODIFIED, "the answer is 304, without a body", &fresh)?;
         check(fresh.is_hit() && fresh.body.is_empty(), "the sidecar did not ask the origin", &fresh)
     }
 
     async fn count(&self) -> Result<(), CommandFailure> {
         heading("The metrics agree")?;
-        let metrics = quiet(self.admin, "GET", "/metrics", &[], "").await?;
+        let metrics = quiet(self.admin, read_request("/metrics")).await?;
         let requests = |outcome: &str| {
             let start = format!("tagalong_requests_total{{cache_status=\"{outcome}\",upstream=\"main\"}} ");
             metrics.body.lines().find_map(|line| line.strip_prefix(&start)?.parse::<u64>().ok())
@@ -244,7 +241,7 @@ impl Tour {
         check(requests("uri-miss") == Some(1), "one miss", &metrics)?;
         check(requests("method") == Some(3), "three writes", &metrics)?;
         check(requests("stale") == Some(1), "one stored answer that the write outdated", &metrics)?;
-        let ready = quiet(self.admin, "GET", "/readyz", &[], "").await?;
+        let ready = quiet(self.admin, read_request("/readyz")).await?;
         check(ready.status == StatusCode::OK, "the sidecar is ready for callers", &ready)
     }
 }
@@ -269,49 +266,30 @@ fn check(held: bool, what: &str, seen: &Seen) -> Result<(), CommandFailure> {
 }
 
 /// Makes a request on its own connection and prints both heads.
-async fn shown(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &str,
-) -> Result<Seen, CommandFailure> {
-    let request = request(address, method, target, fields, body)?;
-    print(&head(">", &format!("{method} {target} HTTP/1.1"), request.headers()))?;
-    let seen = exchange(address, request).await?;
+async fn shown(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, CommandFailure> {
+    print(&head(">", &format!("{} {} HTTP/1.1", request.method(), request.uri()), request.headers()))?;
+    let seen = quiet(address, request).await?;
     print(&head("<", &format!("HTTP/1.1 {}", seen.status), &seen.fields))?;
     Ok(seen)
 }
 
+fn read_request(target: &'static str) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from_static(target);
+    request
+}
+
+fn write_request(target: &'static str, body: &'static str) -> Request<Full<Bytes>> {
+    let mut request = read_request(target).map(|_| Full::from(body));
+    *request.method_mut() = Method::PUT;
+    let media_type = HeaderValue::from_static("application/vnd.microsoft.appconfig.kv+json");
+    request.headers_mut().insert(CONTENT_TYPE, media_type);
+    request
+}
+
 /// Makes a request on its own connection.
-async fn quiet(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &str,
-) -> Result<Seen, CommandFailure> {
-    exchange(address, request(address, method, target, fields, body)?).await
-}
-
-fn request(
-    address: SocketAddr,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &str,
-) -> Result<Request<Full<Bytes>>, CommandFailure> {
-    let mut request = Request::builder().method(method).uri(target).header("host", address.to_string());
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    if !body.is_empty() {
-        request = request.header("content-type", "application/vnd.microsoft.appconfig.kv+json");
-    }
-    request.body(Full::from(body.to_owned())).map_err(|error| CommandFailure::Failed(error.to_string()))
-}
-
-async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Seen, CommandFailure> {
+async fn quiet(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Result<Seen, CommandFailure> {
+    request.headers_mut().insert(HOST, HeaderValue::try_from(address.to_string())?);
     let failed = |error: &dyn std::fmt::Display| {
         CommandFailure::Failed(format!(
             "no answer from {address}: {error}; check that no other process uses this port"

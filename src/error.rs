@@ -23,7 +23,6 @@ pub struct Refused {
 
 impl Refused {
     /// A refusal with the status that belongs to its reason.
-    #[must_use]
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: reason.status(), reason, detail: detail.into(), fields: Vec::new() }
     }
@@ -36,154 +35,84 @@ impl Refused {
     }
 }
 
-/// Why a request was refused: the word in logs, metrics and the problem's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalReason {
-    /// `CONNECT` or `TRACE`.
-    Method,
-    /// A malformed target, or one in authority form or with user information.
-    Target,
-    /// A target over the limit.
-    TargetTooLong,
-    /// Too many header fields, or too large ones.
-    HeaderSectionTooLarge,
-    /// `Host` is missing, repeated or malformed, or differs from an absolute-form target.
-    Host,
-    /// `Host` names a machine that this listener does not answer for: DNS rebinding.
-    HostNotAllowed,
-    /// A transfer coding other than exactly `chunked`, or one in HTTP/1.0.
-    TransferCoding,
-    /// `Content-Length` on several lines with different values, or malformed.
-    ContentLength,
-    /// An expectation other than `100-continue`.
-    Expectation,
-    /// A body on `GET` or `HEAD` under `sharing = "guarded"`.
-    BodyOnRetrieval,
-    /// A browser sent it for a page of another origin.
-    CrossOrigin,
-    /// It was forwarded by another proxy.
-    Forwarded,
-    /// It carries this sidecar's own `Via`.
-    Loop,
-    /// `only-if-cached`, and no stored response may be reused.
-    OnlyIfCached,
-    /// The caller is not authenticated for this listener.
-    Unauthenticated,
-    /// The upstream refused the caller's signature, which covers the `Host` of this sidecar.
-    SignedForSidecar,
-    /// The caller has no permission for the request.
-    Forbidden,
-    /// The method is not on the upstream's list.
-    MethodNotAllowed,
-    /// A write without `If-Match` where the operator demands one.
-    ConditionMissing,
-    /// A write without `If-Match` to a resource that its caller has not read, where the operator wants optimistic
-    /// concurrency.
-    EntityTagUnknown,
+/// Declares the reasons for a refusal, each with its word, the status of its answer and the title of its problem.
+macro_rules! refusal_reasons {
+    ($($(#[$attribute:meta])* $reason:ident = $word:literal, $status:ident, $title:literal;)*) => {
+        /// Why a request was refused: the word in logs, metrics and the problem's type.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum RefusalReason {
+            $($(#[$attribute])* $reason,)*
+        }
+
+        impl RefusalReason {
+            /// Every reason: metrics export each label value from the start.
+            pub const ALL: &[Self] = &[$(Self::$reason,)*];
+
+            /// The word for logs, metric labels and the problem's type.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $word,)*
+                }
+            }
+
+            /// The status of the answer.
+            pub const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$reason => StatusCode::$status,)*
+                }
+            }
+
+            const fn title(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $title,)*
+                }
+            }
+        }
+    };
 }
 
-impl RefusalReason {
-    /// Every reason: metrics export each label value from the start.
-    pub const ALL: [Self; 20] = [
-        Self::Method,
-        Self::Target,
-        Self::TargetTooLong,
-        Self::HeaderSectionTooLarge,
-        Self::Host,
-        Self::HostNotAllowed,
-        Self::TransferCoding,
-        Self::ContentLength,
-        Self::Expectation,
-        Self::BodyOnRetrieval,
-        Self::CrossOrigin,
-        Self::Forwarded,
-        Self::Loop,
-        Self::OnlyIfCached,
-        Self::Unauthenticated,
-        Self::SignedForSidecar,
-        Self::Forbidden,
-        Self::MethodNotAllowed,
-        Self::ConditionMissing,
-        Self::EntityTagUnknown,
-    ];
-
-    /// The word for logs, metric labels and the problem's type.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::TargetTooLong => "target-too-long",
-            Self::HeaderSectionTooLarge => "header-section-too-large",
-            Self::Host => "host",
-            Self::HostNotAllowed => "host-not-allowed",
-            Self::TransferCoding => "transfer-coding",
-            Self::ContentLength => "content-length",
-            Self::Expectation => "expectation",
-            Self::BodyOnRetrieval => "body-on-retrieval",
-            Self::CrossOrigin => "cross-origin",
-            Self::Forwarded => "forwarded",
-            Self::Loop => "loop",
-            Self::OnlyIfCached => "only-if-cached",
-            Self::Unauthenticated => "unauthenticated",
-            Self::SignedForSidecar => "signed-for-sidecar",
-            Self::Forbidden => "forbidden",
-            Self::MethodNotAllowed => "method-not-allowed",
-            Self::ConditionMissing => "condition-missing",
-            Self::EntityTagUnknown => "entity-tag-unknown",
-        }
-    }
-
-    /// The status of the answer.
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::Method => StatusCode::NOT_IMPLEMENTED,
-            Self::Target
-            | Self::Host
-            | Self::ContentLength
-            | Self::BodyOnRetrieval
-            | Self::ConditionMissing => StatusCode::BAD_REQUEST,
-            Self::EntityTagUnknown => StatusCode::PRECONDITION_REQUIRED,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeaderSectionTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            // RFC 9112 §6.1: a transfer coding that is not understood.
-            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::HostNotAllowed | Self::CrossOrigin | Self::Forwarded | Self::Forbidden => {
-                StatusCode::FORBIDDEN
-            }
-            Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
-            Self::Unauthenticated | Self::SignedForSidecar => StatusCode::UNAUTHORIZED,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        }
-    }
-
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Method => "The method is not offered",
-            Self::Target => "The request target is not understood",
-            Self::TargetTooLong => "The request target is too long",
-            Self::HeaderSectionTooLarge => "The header section is too large",
-            Self::Host => "The Host field is missing or wrong",
-            Self::HostNotAllowed => "This listener does not answer for that host",
-            Self::TransferCoding => "The transfer coding is not understood",
-            Self::ContentLength => "The Content-Length is wrong",
-            Self::Expectation => "The expectation cannot be met",
-            Self::BodyOnRetrieval => "A retrieval must not carry a body",
-            Self::CrossOrigin => "Pages of other origins are not served",
-            Self::Forwarded => "Forwarded requests are not served",
-            Self::Loop => "The request came back to its sender",
-            Self::OnlyIfCached => "Nothing stored may answer",
-            Self::Unauthenticated => "The caller is not known",
-            Self::SignedForSidecar => "The signature is for another host than the upstream",
-            Self::Forbidden => "The caller may not do that",
-            Self::MethodNotAllowed => "The method is not allowed here",
-            Self::ConditionMissing => "The write does not name its concurrency strategy",
-            Self::EntityTagUnknown => "The caller has not read what it would overwrite",
-        }
-    }
+refusal_reasons! {
+    /// `CONNECT` or `TRACE`.
+    Method = "method", NOT_IMPLEMENTED, "The method is not offered";
+    /// A malformed target, or one in authority form or with user information.
+    Target = "target", BAD_REQUEST, "The request target is not understood";
+    /// A target over the limit.
+    TargetTooLong = "target-too-long", URI_TOO_LONG, "The request target is too long";
+    /// Too many header fields, or too large ones.
+    HeaderSectionTooLarge = "header-section-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The header section is too large";
+    /// `Host` is missing, repeated or malformed, or differs from an absolute-form target.
+    Host = "host", BAD_REQUEST, "The Host field is missing or wrong";
+    /// `Host` names a machine that this listener does not answer for: DNS rebinding.
+    HostNotAllowed = "host-not-allowed", FORBIDDEN, "This listener does not answer for that host";
+    /// A transfer coding other than exactly `chunked`, or one in HTTP/1.0 (RFC 9112 §6.1).
+    TransferCoding = "transfer-coding", NOT_IMPLEMENTED, "The transfer coding is not understood";
+    /// `Content-Length` on several lines with different values, or malformed.
+    ContentLength = "content-length", BAD_REQUEST, "The Content-Length is wrong";
+    /// An expectation other than `100-continue`.
+    Expectation = "expectation", EXPECTATION_FAILED, "The expectation cannot be met";
+    /// A body on `GET` or `HEAD` under `sharing = "guarded"`.
+    BodyOnRetrieval = "body-on-retrieval", BAD_REQUEST, "A retrieval must not carry a body";
+    /// A browser sent it for a page of another origin.
+    CrossOrigin = "cross-origin", FORBIDDEN, "Pages of other origins are not served";
+    /// It was forwarded by another proxy.
+    Forwarded = "forwarded", FORBIDDEN, "Forwarded requests are not served";
+    /// It carries this sidecar's own `Via`.
+    Loop = "loop", LOOP_DETECTED, "The request came back to its sender";
+    /// `only-if-cached`, and no stored response may be reused.
+    OnlyIfCached = "only-if-cached", GATEWAY_TIMEOUT, "Nothing stored may answer";
+    /// The caller is not authenticated for this listener.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED, "The caller is not known";
+    /// The upstream refused the caller's signature, which covers the `Host` of this sidecar.
+    SignedForSidecar = "signed-for-sidecar", UNAUTHORIZED, "The signature is for another host than the upstream";
+    /// The caller has no permission for the request.
+    Forbidden = "forbidden", FORBIDDEN, "The caller may not do that";
+    /// The method is not on the upstream's list.
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    /// A write without `If-Match` where the operator demands one.
+    ConditionMissing = "condition-missing", BAD_REQUEST, "The write does not name its concurrency strategy";
+    /// A write without `If-Match` to a resource that its caller has not read, where the operator wants optimistic
+    /// concurrency.
+    EntityTagUnknown = "entity-tag-unknown", PRECONDITION_REQUIRED, "The caller has not read what it would overwrite";
 }
 
 /// Why no answer of the origin can be passed on.
@@ -323,7 +252,6 @@ const OVERLOADED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl ProxyError {
     /// The status of the answer. The one place where an error becomes a status.
-    #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refused) => refused.status,
@@ -352,7 +280,6 @@ impl ProxyError {
 
     /// The hint for `Retry-After` and `retry-after-ms`. Only on 429 and 503: on a 4xx such as 412 some clients would
     /// repeat a request that must not be repeated.
-    #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { retry_after, .. } => Some(*retry_after),
@@ -363,7 +290,6 @@ impl ProxyError {
     }
 
     /// Whether the origin may have acted on a request that failed in this way: then a write counts as happened.
-    #[must_use]
     pub const fn may_have_reached_origin(&self) -> bool {
         matches!(
             self,
@@ -376,7 +302,6 @@ impl ProxyError {
     }
 
     /// The word for logs, metric labels and the problem's type.
-    #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refused) => refused.reason.as_str(),
@@ -417,7 +342,6 @@ impl ProxyError {
     }
 
     /// What the caller is told.
-    #[must_use]
     pub fn problem(&self) -> ProblemDetails {
         ProblemDetails {
             reason: self.reason(),
@@ -443,7 +367,6 @@ pub struct ProblemDetails {
 
 impl ProblemDetails {
     /// The body, as JSON.
-    #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::json!({
             "type": format!("urn:tagalong:problem:{}", self.reason),

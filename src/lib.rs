@@ -13,7 +13,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`error`], [`clock`], [`body`], [`metrics`], [`readiness`], [`accept_loop`] | every failure with its status; time; bodies that flow; counters; whether callers are served; the one loop that accepts connections |
+//! | [`words`], [`error`], [`clock`], [`body`], [`metrics`], [`readiness`], [`accept_loop`] | enums with a word for each variant; every failure with its status; time; bodies that flow; counters; whether callers are served; the one loop that accepts connections |
 //! | [`headers`] | field values, parsed once into types |
 //! | [`config`], [`logging`] | every key from file, variable and flag to one checked `Config`; log lines |
 //! | [`sync_token`] | the consistency rule: tokens, coverage, the write log, the session of all callers |
@@ -58,6 +58,7 @@ mod stored_response;
 mod sync_token;
 mod transport;
 mod upstream;
+mod words;
 
 // What the binary uses.
 pub use accept::Address;
@@ -69,7 +70,8 @@ pub use config::{
 };
 pub use credentials::token_file::Absent;
 pub use emulator::{
-    EmulatorError, Options as EmulatorOptions, Running as RunningEmulator, run as run_emulator,
+    EmulatorError, EmulatorSettings, Options as EmulatorOptions, Running as RunningEmulator,
+    run as run_emulator,
 };
 pub use logging::{start as start_logging, tell_left_out};
 pub use proxy::assemble::Environment;
@@ -79,82 +81,12 @@ pub use sidecar::Sidecar;
 #[cfg(feature = "internals")]
 #[expect(missing_docs, reason = "each module has its documentation where it is defined")]
 pub mod internals {
-    pub mod accept {
-        pub use crate::accept::*;
+    macro_rules! reexport {
+        ($($module:ident)*) => { $(pub mod $module { pub use crate::$module::*; })* };
     }
-    pub mod accept_loop {
-        pub use crate::accept_loop::*;
-    }
-    pub mod admin {
-        pub use crate::admin::*;
-    }
-    pub mod body {
-        pub use crate::body::*;
-    }
-    pub mod clock {
-        pub use crate::clock::*;
-    }
-    pub mod config {
-        pub use crate::config::*;
-    }
-    pub mod credentials {
-        pub use crate::credentials::*;
-    }
-    pub mod decide {
-        pub use crate::decide::*;
-    }
-    pub mod emulator {
-        pub use crate::emulator::*;
-    }
-    pub mod error {
-        pub use crate::error::*;
-    }
-    pub mod guard {
-        pub use crate::guard::*;
-    }
-    pub mod headers {
-        pub use crate::headers::*;
-    }
-    pub mod identify {
-        pub use crate::identify::*;
-    }
-    pub mod logging {
-        pub use crate::logging::*;
-    }
-    pub mod metrics {
-        pub use crate::metrics::*;
-    }
-    pub mod presented_request {
-        pub use crate::presented_request::*;
-    }
-    pub mod profile {
-        pub use crate::profile::*;
-    }
-    pub mod proxy {
-        pub use crate::proxy::*;
-    }
-    pub mod readiness {
-        pub use crate::readiness::*;
-    }
-    pub mod respond {
-        pub use crate::respond::*;
-    }
-    pub mod sidecar {
-        pub use crate::sidecar::*;
-    }
-    pub mod store {
-        pub use crate::store::*;
-    }
-    pub mod stored_response {
-        pub use crate::stored_response::*;
-    }
-    pub mod sync_token {
-        pub use crate::sync_token::*;
-    }
-    pub mod transport {
-        pub use crate::transport::*;
-    }
-    pub mod upstream {
-        pub use crate::upstream::*;
+
+    reexport! {
+        accept accept_loop admin body clock config credentials decide emulator error guard headers identify logging metrics
+        presented_request profile proxy readiness respond sidecar store stored_response sync_token transport upstream
     }
 }

@@ -132,7 +132,6 @@ pub struct Access<'a> {
 
 impl Access<'_> {
     /// Whether the event is enabled. Call it before making an [`Access`].
-    #[must_use]
     pub fn is_wanted() -> bool {
         tracing::enabled!(target: ACCESS_TARGET, tracing::Level::DEBUG)
     }

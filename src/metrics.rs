@@ -213,7 +213,6 @@ const LATENCY_BOUNDS: [f64; 13] =
 
 impl Metrics {
     /// All metrics at zero, for upstreams with these names, in the order of `Config::upstreams`.
-    #[must_use]
     pub fn new<'a>(upstreams: impl IntoIterator<Item = &'a str>) -> Self {
         let registrar = Registrar(Registry::new());
         let (requests, details) = (registrar.counters(&REQUESTS), registrar.counters(&DETAILS));
@@ -288,13 +287,11 @@ impl Metrics {
     ///
     /// # Panics
     /// If there is no such upstream: the indices are fixed at start.
-    #[must_use]
     pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
         &self.families.upstreams[index]
     }
 
     /// The counters of callers' connections.
-    #[must_use]
     pub fn connections(&self) -> &ConnectionCounters {
         &self.families.connections
     }

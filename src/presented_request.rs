@@ -54,7 +54,6 @@ pub struct PresentedRequest {
 impl PresentedRequest {
     /// The request that validates the stored response: a GET of the same target, without the conditions, range and
     /// directives of this caller.
-    #[must_use]
     pub fn as_validation(&self) -> Self {
         let mut fields = self.fields.clone();
         for name in CONDITIONAL_FIELDS.iter().chain(&OF_ONE_REQUEST) {
@@ -72,7 +71,6 @@ impl PresentedRequest {
     }
 
     /// [`Self::as_validation`] with bytes of its own: what comes from a connection keeps the buffer alive that it was read into.
-    #[must_use]
     pub fn to_remember(&self) -> Self {
         let mut request = self.as_validation();
         for value in request.fields.values_mut() {
@@ -86,7 +84,6 @@ impl PresentedRequest {
     /// The key of the memory of unshareable answers. If callers with and without credentials share a cache key,
     /// requests with `Authorization` get a separate entry, because their answers say nothing about the others (RFC 9111
     /// §3.5).
-    #[must_use]
     pub fn sharing_key(&self) -> Cow<'_, CacheKey> {
         if !self.authorized || self.private_partition {
             return Cow::Borrowed(&self.key);
@@ -95,13 +92,11 @@ impl PresentedRequest {
     }
 
     /// The fields, if they name ids that the answer repeats.
-    #[must_use]
     pub fn named_ids(&self) -> Option<&HeaderMap> {
         self.names_ids.then_some(&self.fields)
     }
 
     /// Whether the store may answer this method: `GET` or `HEAD`.
-    #[must_use]
     pub fn is_retrieval(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
     }

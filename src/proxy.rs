@@ -126,19 +126,16 @@ impl Proxy {
     }
 
     /// What is counted.
-    #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
     /// What is stored.
-    #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
     /// Where requests go, in the order of the configuration.
-    #[must_use]
     pub fn destinations(&self) -> &[Destination] {
         &self.destinations
     }

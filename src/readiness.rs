@@ -6,29 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::select_all;
 use tokio::sync::watch;
 
-/// A reason for not being ready, as `/readyz` reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum UnreadyReason {
-    /// Its listeners are not open yet.
-    Starting,
-    /// It was told to stop: it finishes open requests and accepts no new ones.
-    Draining,
-    /// It has no credential yet, and its upstream needs one.
-    NoCredential,
-    /// Its upstream refuses its credential: the last answer was a 401.
-    CredentialRefused,
-}
+use crate::words::words;
 
-impl UnreadyReason {
-    /// The word in the answer of `/readyz`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Draining => "draining",
-            Self::NoCredential => "no-credential",
-            Self::CredentialRefused => "credential-refused",
-        }
+words! {
+    /// A reason for not being ready, as `/readyz` reports it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum UnreadyReason {
+        /// Its listeners are not open yet.
+        Starting = "starting",
+        /// It was told to stop: it finishes open requests and accepts no new ones.
+        Draining = "draining",
+        /// It has no credential yet, and its upstream needs one.
+        NoCredential = "no-credential",
+        /// Its upstream refuses its credential: the last answer was a 401.
+        CredentialRefused = "credential-refused",
     }
 }
 
@@ -38,7 +29,6 @@ pub struct Readiness(Arc<Mutex<BTreeSet<UnreadyReason>>>);
 
 impl Readiness {
     /// A process that is starting.
-    #[must_use]
     pub fn starting() -> Self {
         Self(Arc::new(Mutex::new(BTreeSet::from([UnreadyReason::Starting]))))
     }
@@ -73,7 +63,6 @@ impl Readiness {
     }
 
     /// All reasons. The process is ready if there is none.
-    #[must_use]
     pub fn reasons(&self) -> Vec<UnreadyReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }

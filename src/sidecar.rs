@@ -155,15 +155,11 @@ impl Sidecar {
     }
 
     /// The path of requests, for tests that use it without a port.
-    #[must_use]
     pub const fn proxy(&self) -> &Arc<Proxy> {
         &self.proxy
     }
 
     /// The addresses of the listeners for callers.
-    ///
-    /// # Errors
-    /// When the system does not tell.
     pub fn addresses(&self) -> Result<Vec<Address>, SidecarError> {
         self.listeners
             .iter()
@@ -172,9 +168,6 @@ impl Sidecar {
     }
 
     /// The addresses of the operator's port.
-    ///
-    /// # Errors
-    /// When the system does not tell.
     pub fn admin_addresses(&self) -> Result<Vec<SocketAddr>, SidecarError> {
         self.admin_listeners
             .iter()
@@ -246,18 +239,7 @@ impl Sidecar {
             .chain(self.admin_addresses()?)
             .collect();
         for upstream in &config.upstreams {
-            let Some(authority) = upstream.authority() else { continue };
-            let default_port = if upstream.scheme() == &http::uri::Scheme::HTTPS { 443 } else { 80 };
-            let port = authority.port_u16().unwrap_or(default_port);
-            let host = authority.host().trim_matches(['[', ']']);
-            let is_own = |address: &&SocketAddr| {
-                address.port() == port
-                    && (host.eq_ignore_ascii_case("localhost")
-                        || host.parse() == Ok(address.ip())
-                        || (address.ip().is_unspecified()
-                            && host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())))
-            };
-            if let Some(address) = own.iter().find(is_own) {
+            if let Some(address) = own.iter().find(|address| upstream.is_at(**address)) {
                 return Err(SidecarError::Loop { name: upstream.name.clone(), address: *address });
             }
         }

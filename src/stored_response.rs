@@ -25,7 +25,6 @@ const FIELDS_FOLLOW: char = '+';
 
 impl CacheKey {
     /// Makes a key. `upstream` and `partition` are short names without NUL; `canonical_target` may contain any byte.
-    #[must_use]
     pub fn new(upstream: &str, partition: &str, canonical_target: &str) -> Self {
         let mut bytes = Vec::with_capacity(upstream.len() + partition.len() + canonical_target.len() + 2);
         bytes.extend_from_slice(upstream.as_bytes());
@@ -38,14 +37,12 @@ impl CacheKey {
 
     /// The same key in its own allocation, for a map that keeps keys. A clone would share the bytes, and the reference
     /// count of shared bytes needs one more allocation.
-    #[must_use]
     pub fn detached(&self) -> Self {
         Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// The key of one variant. Its first byte never occurs in the name of an upstream, so it differs from the key of
     /// every target.
-    #[must_use]
     pub fn of_variant(&self, selecting: &SelectingKey) -> Self {
         let mut bytes = Vec::with_capacity(self.0.len() + selecting.0.len() + 9);
         bytes.push(0xFF);
@@ -56,7 +53,6 @@ impl CacheKey {
     }
 
     /// The key of another target of the same upstream, under the same identity.
-    #[must_use]
     pub fn of_target(&self, canonical_target: &str) -> Self {
         let target_bytes = self.canonical_target().len();
         let mut bytes = Vec::with_capacity(self.0.len() - target_bytes + canonical_target.len());
@@ -66,13 +62,11 @@ impl CacheKey {
     }
 
     /// The key of a request with fields of which `Vary` may not tell ([`crate::profile::keyed_fields`]); `digest` stands for them.
-    #[must_use]
     pub fn with_fields(upstream: &str, partition: &str, digest: &str, canonical_target: &str) -> Self {
         Self::new(upstream, &format!("{partition}{FIELDS_FOLLOW}{digest}"), canonical_target)
     }
 
     /// What names the resource, whatever fields select a representation of it: upstream and identity, and the canonical target.
-    #[must_use]
     pub fn resource(&self) -> (&[u8], &[u8]) {
         let (names, target) = self.names_and_target();
         let end = names.iter().position(|byte| *byte == FIELDS_FOLLOW as u8).unwrap_or(names.len());
@@ -80,7 +74,6 @@ impl CacheKey {
     }
 
     /// What stands for the fields of the request; empty if none is part of the key.
-    #[must_use]
     pub fn fields_digest(&self) -> &[u8] {
         let (names, _) = self.names_and_target();
         &names[self.resource().0.len()..]
@@ -93,13 +86,11 @@ impl CacheKey {
     }
 
     /// The whole key as bytes.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The canonical target: the bytes after the second NUL.
-    #[must_use]
     pub fn canonical_target(&self) -> &str {
         let mut nul_positions = self.0.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
         let start = nul_positions.nth(1).map_or(self.0.len(), |at| at + 1);

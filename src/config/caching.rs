@@ -95,7 +95,6 @@ pub struct CachingRules {
 
 impl CachingRules {
     /// The rules of RFC 9111 and nothing else, as `--profile generic --sharing rfc9111` runs them.
-    #[must_use]
     pub fn rfc9111() -> Self {
         Self {
             sharing: Sharing::Rfc9111,
@@ -117,7 +116,6 @@ impl CachingRules {
     }
 
     /// The rules of the App Configuration profile: configured lifetimes, no heuristics, own credential.
-    #[must_use]
     pub fn app_configuration() -> Self {
         Self {
             sharing: Sharing::Guarded,

@@ -48,7 +48,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// Writes a duration of whole milliseconds in the largest unit that holds it exactly, so that it reads back.
-#[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];

@@ -77,7 +77,6 @@ fn origin(endpoint: &str) -> Option<Uri> {
 }
 
 /// Whether an endpoint, as a connection string names it, is this origin: the same scheme, host and port.
-#[must_use]
 pub fn is_endpoint_of(endpoint: &str, url: &Uri) -> bool {
     let authority = |url: &Uri| {
         let scheme = url.scheme_str()?.to_ascii_lowercase();

@@ -20,7 +20,6 @@ pub struct Layers {
 
 impl Layers {
     /// The built-in defaults alone.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }

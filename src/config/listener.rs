@@ -60,7 +60,6 @@ section! {
 
 impl ListenerSettings {
     /// Whether callers must prove who they are.
-    #[must_use]
     pub fn requires_credential(&self) -> bool {
         self.local_keys_file.is_some() || self.bearer_file.is_some()
     }

@@ -14,7 +14,6 @@ fn ends_secret(character: char) -> bool {
 const SECRET: &str = "secret=";
 
 /// A text for people, such as a log line, without those secrets.
-#[must_use]
 pub fn masked(text: &str) -> Cow<'_, str> {
     if !text.contains("://") && memchr::memchr(b'=', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -58,7 +57,6 @@ fn next_secret(text: &str, from: usize) -> Option<usize> {
 }
 
 /// The value of a key without those secrets. It is one thing: whatever stands before its last `@` may belong to a password.
-#[must_use]
 pub(super) fn masked_value(value: &str) -> Cow<'_, str> {
     let lower = value.to_ascii_lowercase();
     if let Some(at) = lower.find(SECRET) {

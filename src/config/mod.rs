@@ -114,12 +114,6 @@ impl Config {
         }
         input_file::tell_readable_secrets();
     }
-
-    /// What the pure decisions need to know about one upstream.
-    #[must_use]
-    pub fn caching_rules(&self, upstream: &UpstreamSettings) -> CachingRules {
-        upstream.caching_rules()
-    }
 }
 
 /// The main section, then the named ones in the order of their names.

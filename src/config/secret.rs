@@ -13,25 +13,21 @@ pub struct SecretString(String);
 
 impl SecretString {
     /// Takes ownership of the text; a copy that the caller keeps must be zeroed there.
-    #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
     /// The text itself, for the one place that signs or sends it.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
     /// Whether this is the text. Takes the same time whatever they hold, and copies nothing.
-    #[must_use]
     pub fn is(&self, presented: &str) -> bool {
         subtle::ConstantTimeEq::ct_eq(self.0.as_bytes(), presented.as_bytes()).into()
     }
 
     /// Whether there is no text at all: the configuration writes "not set" as an empty string.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,7 +3,6 @@
 const UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// Reads a whole number with one of the units B, KiB, MiB, GiB, as bytes; `None` for anything else.
-#[must_use]
 pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -12,7 +11,6 @@ pub fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Writes a number of bytes in the largest unit that holds it exactly.
-#[must_use]
 pub fn format_size(bytes: u64) -> String {
     let exact = UNITS.iter().rev().find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale));
     let (name, scale) = exact.unwrap_or(&UNITS[0]);

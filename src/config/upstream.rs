@@ -312,19 +312,16 @@ fn routes(section: &Section<'_>) -> Vec<Route> {
 
 impl UpstreamSettings {
     /// The upstream's scheme.
-    #[must_use]
     pub fn scheme(&self) -> &Scheme {
         self.url.scheme().unwrap_or(&Scheme::HTTP)
     }
 
     /// The upstream's authority: what goes into `Host`.
-    #[must_use]
     pub fn authority(&self) -> Option<&Authority> {
         self.url.authority()
     }
 
     /// The profile as configured, else as the host suggests.
-    #[must_use]
     pub fn profile(&self) -> ProfileKind {
         self.configured_profile
             .unwrap_or_else(|| ProfileKind::suggested_by(self.url.host().unwrap_or_default()))
@@ -332,19 +329,16 @@ impl UpstreamSettings {
 
     /// Whether the generic profile is a default, not a choice: the host is not a name of App Configuration. Nor is that of an
     /// emulator, or a private name of a store.
-    #[must_use]
     pub fn is_generic_by_default(&self) -> bool {
         self.configured_profile.is_none() && self.profile() == ProfileKind::Generic
     }
 
     /// The first (longest) route whose prefix the path begins with.
-    #[must_use]
     pub fn route(&self, path: &str) -> Option<&Route> {
         self.routes.iter().find(|route| path.starts_with(&route.path_prefix))
     }
 
     /// The rules for targets that no route covers.
-    #[must_use]
     pub fn caching_rules(&self) -> CachingRules {
         let profile = match self.profile() {
             ProfileKind::AppConfiguration => CachingRules::app_configuration(),
@@ -367,7 +361,6 @@ impl UpstreamSettings {
     }
 
     /// The rules for targets under one of [`UpstreamSettings::routes`].
-    #[must_use]
     pub fn caching_rules_of(&self, route: &Route) -> CachingRules {
         let mut upstream = self.clone();
         upstream.consistency = route.consistency.unwrap_or(self.consistency);

@@ -89,7 +89,7 @@ fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
 
 fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut impl FnMut(String)) {
     let section = section("upstream", &upstream.name);
-    let Some(authority) = upstream.authority() else {
+    if upstream.authority().is_none() {
         if names_connection_string(&upstream.credential) {
             // It names no endpoint, which is reported already.
             return;
@@ -99,18 +99,14 @@ fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut imp
              connection string with its Endpoint (--connection-string-file)"
         ));
         return;
-    };
-    let port =
-        authority.port_u16().unwrap_or(if upstream.scheme() == &http::uri::Scheme::HTTPS { 443 } else { 80 });
+    }
     let ours = config.listeners.iter().flat_map(|listener| &listener.listen).chain(&config.admin.listen);
-    for address in ours {
-        if is_same_place(authority.host(), port, *address) {
-            refuse(format!(
-                "{section}.url = {} is the sidecar's own listener {address}: requests would go round in circles; name \
-                 the origin itself",
-                upstream.url
-            ));
-        }
+    for address in ours.filter(|address| upstream.is_at(**address)) {
+        refuse(format!(
+            "{section}.url = {} is the sidecar's own listener {address}: requests would go round in circles; name the \
+             origin itself",
+            upstream.url
+        ));
     }
     if upstream.name != "main" && upstream.hosts.is_empty() && upstream.path_prefix.is_empty() {
         let claimed = config.listeners.iter().any(|listener| listener.upstream == upstream.name);
@@ -137,19 +133,16 @@ fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut imp
                 "{section}.routes, the one for {prefix:?}: the path {path:?} does not begin with /"
             ));
         }
-        if upstream.profile() == ProfileKind::AppConfiguration && !route.outdates.is_empty() {
-            refuse(format!(
-                "{section}.routes, the one for {:?}: outdates is for the generic profile; app-configuration knows what \
-                 its writes touch. Take it out",
-                route.path_prefix
-            ));
-        }
-        if upstream.profile() == ProfileKind::AppConfiguration && route.related {
-            refuse(format!(
-                "{section}.routes, the one for {:?}: related is for the generic profile; in app-configuration all resources \
-                 belong together. Take it out",
-                route.path_prefix
-            ));
+        for (is_set, key, why) in [
+            (!route.outdates.is_empty(), "outdates", "app-configuration knows what its writes touch"),
+            (route.related, "related", "in app-configuration all resources belong together"),
+        ] {
+            if is_set && upstream.profile() == ProfileKind::AppConfiguration {
+                refuse(format!(
+                    "{section}.routes, the one for {:?}: {key} is for the generic profile; {why}. Take it out",
+                    route.path_prefix
+                ));
+            }
         }
     }
     let tls = &upstream.tls;
@@ -193,21 +186,26 @@ fn missing(credential: &CredentialSettings) -> Option<String> {
     }
 }
 
-/// Whether a connection to `host:port` would arrive at `listener`, as far as that can be told without resolving names.
-fn is_same_place(host: &str, port: u16, listener: SocketAddr) -> bool {
-    if port != listener.port() || port == 0 {
-        return false;
-    }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback_name =
-        bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost");
-    match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-        Ok(ip) => {
-            ip == listener.ip()
-                || (ip.is_unspecified() && listener.ip().is_loopback())
-                || (ip.is_loopback() && listener.ip().is_unspecified())
+impl UpstreamSettings {
+    /// Whether a connection to this upstream would arrive at `listener`, as far as that can be told without resolving names.
+    pub fn is_at(&self, listener: SocketAddr) -> bool {
+        let Some(authority) = self.authority() else { return false };
+        let default_port = if self.scheme() == &http::uri::Scheme::HTTPS { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(default_port);
+        if port != listener.port() || port == 0 {
+            return false;
         }
-        Err(_) => is_loopback_name && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
+        let bare = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let is_loopback_name =
+            bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost");
+        match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+            Ok(ip) => {
+                ip == listener.ip()
+                    || (ip.is_unspecified() && listener.ip().is_loopback())
+                    || (ip.is_loopback() && listener.ip().is_unspecified())
+            }
+            Err(_) => is_loopback_name && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
+        }
     }
 }
 
@@ -321,6 +319,21 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_is_at_a_port_that_a_connection_to_it_would_reach() {
+        for (url, listener, is_at) in [
+            ("http://127.0.0.1:9999", "127.0.0.1:9999", true),
+            ("http://127.0.0.1:9999", "127.0.0.1:9998", false),
+            ("http://127.0.0.1", "127.0.0.1:80", true),
+            ("http://[::ffff:127.0.0.1]:9999", "127.0.0.1:9999", true),
+            ("http://localhost:9999", "0.0.0.0:9999", true),
+            ("http://localhost:9999", "10.0.0.1:9999", false),
+        ] {
+            let upstream = config(&[&format!("upstream.url={url}")]).unwrap().upstreams.remove(0);
+            assert_eq!(upstream.is_at(listener.parse().unwrap()), is_at, "{url} {listener}");
+        }
+    }
+
+    #[test]
     fn an_incomplete_credential_says_what_is_missing() {
         refused(&[UPSTREAM, "upstream.credential.kind=hmac"], "--connection-string-file");
         refused(
@@ -412,16 +425,16 @@ mod tests {
     fn caching_rules_follow_profile_and_settings() {
         use std::time::Duration;
         let app = config(&[UPSTREAM, "upstream.credential.kind=none"]).unwrap();
-        let rules = app.caching_rules(&app.upstreams[0]);
+        let rules = app.upstreams[0].caching_rules();
         assert_eq!(rules, super::super::CachingRules::app_configuration());
         let plain = config(&["upstream.url=http://o", "upstream.sharing=rfc9111"]).unwrap();
-        assert_eq!(plain.caching_rules(&plain.upstreams[0]), super::super::CachingRules::rfc9111());
+        assert_eq!(plain.upstreams[0].caching_rules(), super::super::CachingRules::rfc9111());
         let set =
             config(&["upstream.url=http://o", "upstream.freshness=7s", "store.body_limit=1KiB"]).unwrap();
-        let rules = set.caching_rules(&set.upstreams[0]);
+        let rules = set.upstreams[0].caching_rules();
         assert_eq!((rules.freshness, rules.heuristics), (Some(Duration::from_secs(7)), false));
         let bounded = config(&["upstream.url=http://o", "upstream.heuristic_limit=5m"]).unwrap();
-        assert_eq!(bounded.caching_rules(&bounded.upstreams[0]).heuristic_limit, Duration::from_secs(300));
+        assert_eq!(bounded.upstreams[0].caching_rules().heuristic_limit, Duration::from_secs(300));
         assert_eq!((rules.max_stored_body_bytes, rules.owns_credential), (1_024, false));
     }
 

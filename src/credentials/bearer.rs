@@ -4,17 +4,16 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::refusal::Refusals;
 use super::token_file;
 use super::watched_file::WatchedFile;
-use super::{Credential, CredentialError, Unsigned};
-use crate::clock::{Clock, Timestamp};
+use super::{Authorizing, Credential, CredentialError, Unsigned};
+use crate::clock::Clock;
 use crate::config::SecretString;
 
 /// How often a missing file is looked for.
@@ -37,7 +36,6 @@ impl std::fmt::Debug for BearerFile {
 
 impl BearerFile {
     /// A credential from the token in this file.
-    #[must_use]
     pub fn new(path: &Path, clock: Clock, refusals: Refusals) -> Self {
         let file = Arc::new(WatchedFile::awaited(path, Box::new(token_file::read)));
         let credential =
@@ -75,11 +73,7 @@ pub(super) fn present(token: &SecretString, fields: &mut HeaderMap) -> Result<()
 }
 
 impl Credential for BearerFile {
-    fn authorize<'a>(
-        &'a self,
-        request: Unsigned<'a>,
-        fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+    fn authorize<'a>(&'a self, request: Unsigned<'a>, fields: &'a mut HeaderMap) -> Authorizing<'a> {
         Box::pin(async move {
             let token = self.file.current(request.now).await;
             let token = token.map_err(|error| CredentialError { cause: format!("bearer_file {error}") })?;
@@ -87,16 +81,8 @@ impl Credential for BearerFile {
         })
     }
 
-    fn own_kind(&self) -> Option<&'static str> {
-        Some("bearer-file")
-    }
-
-    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.refusals.acceptance())
-    }
-
-    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.observe_answer(status, fields, now);
+    fn own(&self) -> Option<(&'static str, &Refusals)> {
+        Some(("bearer-file", &self.refusals))
     }
 
     fn availability(&self) -> Option<watch::Receiver<bool>> {
@@ -107,6 +93,7 @@ impl Credential for BearerFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::metrics::Metrics;
 
     const START: Timestamp = Timestamp::from_unix_seconds(1_763_719_200);

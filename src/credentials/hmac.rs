@@ -1,15 +1,12 @@
 //! An access key: each request is signed with the sidecar's own clock (Azure App Configuration, "HMAC authentication").
 
-use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use tokio::sync::watch;
+use http::{HeaderMap, HeaderValue, Uri};
 
 use super::connection_string::{ConnectionString, ConnectionStringError};
 use super::refusal::Refusals;
 use super::watched_file::{FileError, WatchedFile};
-use super::{Credential, CredentialError, Unsigned};
-use crate::clock::Timestamp;
+use super::{Authorizing, Credential, CredentialError, Unsigned};
 use crate::config;
 use crate::headers::access_key::{AccessKey, AccessKeyError, SecretBytes, content_sha256};
 use crate::headers::hmac_authorization::{X_MS_CONTENT_SHA256, X_MS_DATE, authorization};
@@ -128,11 +125,7 @@ fn sign(key: &AccessKey, request: &Unsigned<'_>, fields: &mut HeaderMap) -> Resu
 }
 
 impl Credential for HmacCredential {
-    fn authorize<'a>(
-        &'a self,
-        request: Unsigned<'a>,
-        fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+    fn authorize<'a>(&'a self, request: Unsigned<'a>, fields: &'a mut HeaderMap) -> Authorizing<'a> {
         Box::pin(async move {
             match &self.key {
                 KeySource::Fixed(key) => sign(key, &request, fields),
@@ -149,16 +142,8 @@ impl Credential for HmacCredential {
         true
     }
 
-    fn own_kind(&self) -> Option<&'static str> {
-        Some("hmac")
-    }
-
-    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.refusals.acceptance())
-    }
-
-    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        self.refusals.observe_answer(status, fields, now);
+    fn own(&self) -> Option<(&'static str, &Refusals)> {
+        Some(("hmac", &self.refusals))
     }
 }
 

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
+use refusal::{CredentialRefusal, Refusals};
 
 /// Why a request cannot get its credential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,17 +40,16 @@ pub struct Unsigned<'a> {
     pub now: Timestamp,
 }
 
+/// A credential on its way into the fields of a request.
+pub type Authorizing<'a> = BoxFuture<'a, Result<(), CredentialError>>;
+
 /// Authenticates the sidecar to one upstream.
 pub trait Credential: Send + Sync + std::fmt::Debug {
     /// Adds the credential to `fields`. A kind without a credential of its own adds nothing.
     ///
     /// # Errors
     /// [`CredentialError`] if there is no usable credential at the moment.
-    fn authorize<'a>(
-        &'a self,
-        _request: Unsigned<'a>,
-        _fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+    fn authorize<'a>(&'a self, _request: Unsigned<'a>, _fields: &'a mut HeaderMap) -> Authorizing<'a> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -68,23 +68,36 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// The sidecar's own credential: the configuration's word for its kind, and what the upstream said of it. `None` if
+    /// the sidecar has none of its own.
+    fn own(&self) -> Option<(&'static str, &Refusals)> {
+        None
+    }
+
+    /// Asks for another credential, if there can be one, because the upstream refuses this one.
+    fn renew(&self) {}
+
     /// The configuration's word for this kind; `None` if the sidecar has no credential of its own.
     fn own_kind(&self) -> Option<&'static str> {
-        None
+        self.own().map(|(kind, _)| kind)
     }
 
     /// Whether the upstream accepts the credential: false after a 401 until another answer; `None` if the sidecar has
     /// none.
     fn acceptance(&self) -> Option<watch::Receiver<bool>> {
-        None
+        self.own().map(|(_, refusals)| refusals.acceptance())
     }
 
     /// Takes note of an answer, so that a refused credential is reported or renewed.
-    fn observe_answer(&self, _status: http::StatusCode, _fields: &HeaderMap, _now: Timestamp) {}
+    fn observe_answer(&self, status: http::StatusCode, fields: &HeaderMap, now: Timestamp) {
+        let refusal = self.own().and_then(|(_, refusals)| refusals.observe_answer(status, fields, now));
+        if refusal == Some(CredentialRefusal::Credential) {
+            self.renew();
+        }
+    }
 }
 
 /// Whether an eavesdropper could read what is sent to this URI: it is neither TLS nor on this machine.
-#[must_use]
 pub fn travels_in_the_clear(to: &http::Uri) -> bool {
     let host = to.host().unwrap_or_default();
     let is_loopback = host.eq_ignore_ascii_case("localhost")

@@ -52,7 +52,6 @@ impl std::fmt::Debug for Partitions {
 
 impl Partitions {
     /// Partitions with this hash key, which must be unpredictable.
-    #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
         Self { key: Zeroizing::new(key) }
     }
@@ -60,7 +59,6 @@ impl Partitions {
     /// The identity under which the answer to a request with these fields is stored. Under `rfc9111` a credential that
     /// is not a secret by itself gets no partition of its own: its answers are stored for all callers if the response
     /// allows sharing (RFC 9111 §3.5), and otherwise not at all.
-    #[must_use]
     pub fn storing_identity(&self, fields: &HeaderMap, sharing: Sharing) -> Identity {
         let identity = self.identity(fields);
         if sharing == Sharing::Rfc9111 && identity.proven && !identity.is_private {
@@ -71,7 +69,6 @@ impl Partitions {
     }
 
     /// The identity of a request whose own `Authorization` is forwarded: each credential is one.
-    #[must_use]
     pub fn identity(&self, fields: &HeaderMap) -> Identity {
         if !fields.contains_key(AUTHORIZATION) {
             return Identity::ANONYMOUS;

@@ -10,34 +10,26 @@ use tokio::sync::watch;
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_signing_date;
 use crate::metrics::OriginCounters;
+use crate::words::words;
 
 /// How often a lasting refusal is logged. The metric counts each one.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why the upstream refuses the credential: the word in logs and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialRefusal {
-    /// The clocks are too far apart: the signed date is not accepted.
-    Clock,
-    /// The id or the token is unknown or no longer valid, or the signature is wrong.
-    Credential,
-    /// The credential is known but lacks the permission.
-    Forbidden,
+words! {
+    /// Why the upstream refuses the credential: the word in logs and metrics.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CredentialRefusal {
+        /// The clocks are too far apart: the signed date is not accepted.
+        Clock = "clock",
+        /// The id or the token is unknown or no longer valid, or the signature is wrong.
+        Credential = "credential",
+        /// The credential is known but lacks the permission.
+        Forbidden = "forbidden",
+    }
 }
 
 impl CredentialRefusal {
-    /// The word for logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Clock => "clock",
-            Self::Credential => "credential",
-            Self::Forbidden => "forbidden",
-        }
-    }
-
     /// What the operator can do about it.
-    #[must_use]
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Clock => {
@@ -55,7 +47,6 @@ impl CredentialRefusal {
 
 /// Why an answer refuses the credential; `None` if it does not. A 401 whose challenge names the date, or "The access
 /// token has expired" for a signature, is about the clock: the service accepts signed dates within 15 minutes.
-#[must_use]
 pub fn refusal(status: StatusCode, fields: &HeaderMap) -> Option<CredentialRefusal> {
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -74,7 +65,6 @@ pub fn refusal(status: StatusCode, fields: &HeaderMap) -> Option<CredentialRefus
 
 /// How far the sidecar's clock is ahead of the origin's (negative: behind) in whole seconds. It is computed from `Date`
 /// of an answer without `Age`: a cache would have kept an old `Date`.
-#[must_use]
 pub fn clock_skew_seconds(fields: &HeaderMap, now: Timestamp) -> Option<i64> {
     if fields.contains_key(AGE) {
         return None;
@@ -94,7 +84,6 @@ pub struct Refusals {
 
 impl Refusals {
     /// A counter for the upstream with this name.
-    #[must_use]
     pub fn new(upstream: String, metrics: OriginCounters) -> Self {
         let logged_at_micros = AtomicI64::new(i64::MIN);
         Self { upstream, metrics, logged_at_micros, accepted: watch::Sender::new(true) }

@@ -22,7 +22,6 @@ pub enum SentCredential {
 
 impl SentCredential {
     /// The credential that goes with a request with these fields to the upstream of this authority.
-    #[must_use]
     pub fn of(credential: &dyn Credential, fields: &HeaderMap, upstream: &Authority) -> Self {
         if let Some(kind) = credential.own_kind() {
             return Self::Own(kind);
@@ -37,7 +36,6 @@ impl SentCredential {
     }
 
     /// The explanation that replaces this answer; `None` if the answer is passed on.
-    #[must_use]
     pub fn explains(
         self,
         status: StatusCode,

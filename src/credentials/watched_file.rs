@@ -79,7 +79,6 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     }
 
     /// A file that may appear later, because another program writes it.
-    #[must_use]
     pub fn awaited(path: &Path, reading: Box<Reading<T>>) -> Self {
         Self {
             path: path.to_owned(),

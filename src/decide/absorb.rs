@@ -24,6 +24,7 @@ use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
+use crate::words::words;
 
 /// What to do about an answer. "The stored response" is the one in hand: the one that the request was about.
 #[derive(Clone, Debug)]
@@ -51,56 +52,35 @@ pub enum Change {
     Reject(RejectReason),
 }
 
-/// Why a request is sent again without conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AskAgainReason {
-    /// A 304 that is not about the stored response.
-    NotModified(FreshenRefusal),
-    /// A 304 about a stored part that lacks the bytes that the caller asks for.
-    Partial,
-    /// The bytes that came do not complete the stored part.
-    Incomplete,
-}
-
-impl AskAgainReason {
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotModified(refusal) => refusal.as_str(),
-            Self::Partial => "not-modified-partial",
-            Self::Incomplete => "incomplete",
-        }
+words! {
+    /// Why a request is sent again without conditions.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum AskAgainReason {
+        /// A 304 that is not about the stored response.
+        NotModified(FreshenRefusal),
+        /// A 304 about a stored part that lacks the bytes that the caller asks for.
+        Partial = "not-modified-partial",
+        /// The bytes that came do not complete the stored part.
+        Incomplete = "incomplete",
     }
 }
 
-/// Why an answer is turned into 502.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectReason {
-    /// A 304 to a request without conditions.
-    UnaskedNotModified,
-    /// A 206 to a request without a range.
-    UnaskedPartial,
-    /// An interim status in the place of a final one (101 to a request without `Upgrade`).
-    NotFinal,
-}
-
-impl RejectReason {
-    /// The word for the problem document, `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnaskedNotModified => "unasked-not-modified",
-            Self::UnaskedPartial => "unasked-partial",
-            Self::NotFinal => "not-final",
-        }
+words! {
+    /// Why an answer is turned into 502.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum RejectReason {
+        /// A 304 to a request without conditions.
+        UnaskedNotModified = "unasked-not-modified",
+        /// A 206 to a request without a range.
+        UnaskedPartial = "unasked-partial",
+        /// An interim status in the place of a final one (101 to a request without `Upgrade`).
+        NotFinal = "not-final",
     }
 }
 
 /// What the answer `head` to `asked` means. `coverage` is the verdict on the stored response in hand, at `now`.
 ///
 /// [`invalidate`](super::invalidate) decides separately what an unsafe method outdates.
-#[must_use]
 pub fn absorb(
     asked: &SentRequest<'_>,
     head: &ResponseHead,

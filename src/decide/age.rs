@@ -10,7 +10,6 @@ use crate::headers::{age, http_date};
 use crate::stored_response::StoredResponse;
 
 /// `date_value`: the `Date` of a response, or the time of receipt when there is none or it is invalid.
-#[must_use]
 pub fn date_value(head: &ResponseHead) -> Timestamp {
     let date = head.fields.get(DATE).and_then(|line| http_date::parse(line.as_bytes()));
     date.unwrap_or(head.response_time)
@@ -21,7 +20,6 @@ pub fn date_value(head: &ResponseHead) -> Timestamp {
 /// `Date` counts whole seconds, so the time of receipt is truncated to whole seconds before the two are compared: a
 /// response that is made and received within one second has no apparent age. Every other term keeps its fraction until
 /// `Age` is written: the sum is truncated, not the terms, so that after three seconds in the store the age is never 2.
-#[must_use]
 pub fn corrected_initial_age(head: &ResponseHead) -> Duration {
     let apparent_age =
         head.response_time.as_unix_seconds().saturating_sub(date_value(head).as_unix_seconds());
@@ -32,7 +30,6 @@ pub fn corrected_initial_age(head: &ResponseHead) -> Duration {
 }
 
 /// `current_age`: how old a stored response is now.
-#[must_use]
 pub fn current_age(stored: &StoredResponse, now: Timestamp) -> Duration {
     stored.policy.initial_age.saturating_add(now.since(stored.response_time))
 }

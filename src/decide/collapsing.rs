@@ -16,7 +16,6 @@ use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
 /// Whether a request may lead or follow an exchange. It must be a `GET` of the whole representation, or a `HEAD` that
 /// is sent as `GET`: no follower could use another answer.
-#[must_use]
 pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> bool {
     // An answer to the caller's own credential may be shared only within the partition of that credential, which is
     // part of the cache key.
@@ -28,7 +27,6 @@ pub fn may_collapse(request: &PresentedRequest, heads_fetch_as_get: bool) -> boo
 /// Whether a request may follow an exchange that has started. `verdict` is the verdict of coverage on the exchange's
 /// snapshot. `strong`, `no-cache` and `max-age=0` follow only an exchange that starts after the request, so never this
 /// one.
-#[must_use]
 pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &CachingRules) -> bool {
     let wants_validation =
         request.directives.no_cache || request.directives.max_age.is_some_and(|limit| limit.is_zero());
@@ -50,7 +48,6 @@ pub fn may_follow(request: &PresentedRequest, verdict: CoverageVerdict, rules: &
 /// Whether a follower may have the result of an exchange. If the exchange `started_later` than the follower asked, the
 /// result is as good as one of the follower's own exchange. Otherwise a response that may not be reused without
 /// validation is not for a follower: it asked after the exchange was sent.
-#[must_use]
 pub fn may_share_result(request: &PresentedRequest, response: &StoredResponse, started_later: bool) -> bool {
     let reusable = !response.policy.no_cache && !response.policy.freshness_lifetime.is_zero();
     (started_later || reusable) && vary::selects(&response.selecting, &request.fields)

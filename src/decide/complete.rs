@@ -24,7 +24,6 @@ pub struct Completion {
 
 /// The position of the first missing byte of a stored part, and the strong entity tag for `If-Range`. `None` if the
 /// part does not begin at the first byte or has no strong entity tag: such parts cannot be joined (RFC 9111 §3.4).
-#[must_use]
 pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)> {
     let range = stored.range.filter(|range| range.first_byte == 0)?;
     let tag = EntityTag::of_message(stored.fields.get_all(&ETAG)).filter(|tag| !tag.is_weak())?;
@@ -33,7 +32,6 @@ pub fn completable_from(stored: &StoredResponse) -> Option<(u64, EntityTag<'_>)>
 }
 
 /// Joins the stored part in hand with the 206 that brings the rest. `None` if the version or the positions differ.
-#[must_use]
 pub fn complete(asked: &SentRequest<'_>, head: &ResponseHead, rules: &CachingRules) -> Option<Completion> {
     let stored = asked.in_hand?;
     let (next_byte, stored_tag) = completable_from(stored)?;

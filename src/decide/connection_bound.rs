@@ -7,7 +7,6 @@ use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 const SCHEMES: [&[u8]; 4] = [b"negotiate", b"ntlm", b"kerberos", b"nego2"];
 
 /// Whether a request needs a connection of its own, which no other request may use before or after it.
-#[must_use]
 pub fn is_connection_bound(fields: &HeaderMap) -> bool {
     [AUTHORIZATION, PROXY_AUTHORIZATION].iter().any(|name| {
         fields.get_all(name).iter().any(|value| {

@@ -25,48 +25,32 @@ use crate::headers::cache_control::RequestDirectives;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::words::words;
 
-/// Why no stored response may answer in the place of the origin: the reason in the 504 or 502.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DisconnectedRefusal {
-    /// The method is not answered from the store.
-    Method,
-    /// No response is stored for this request.
-    NothingStored,
-    /// Only a part is stored, and it lacks bytes that the caller asks for.
-    Partial,
-    /// The caller's directives or conditions forbid it.
-    Request,
-    /// The request carries `Cookie` and the stored response does not say `public` (`Sharing::Guarded`).
-    Cookie,
-    /// The origin demands validation on each use (`no-cache`).
-    NoCache,
-    /// It is stale, and the origin forbids stale reuse (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
-    MustRevalidate,
-    /// It has been stale for longer than the origin (`stale-if-error`) or the operator allows.
-    TooStale,
-    /// The operator demands `strong` consistency.
-    Strong,
-    /// It does not satisfy the rules of coverage that `when_disconnected` demands.
-    Uncovered(UncoveredReason),
-}
-
-impl DisconnectedRefusal {
-    /// The word for the problem document, `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::NothingStored => "nothing-stored",
-            Self::Partial => "partial",
-            Self::Request => "request",
-            Self::Cookie => "cookie",
-            Self::NoCache => "no-cache",
-            Self::MustRevalidate => "must-revalidate",
-            Self::TooStale => "too-stale",
-            Self::Strong => "strong",
-            Self::Uncovered(reason) => reason.as_str(),
-        }
+words! {
+    /// Why no stored response may answer in the place of the origin: the reason in the 504 or 502.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum DisconnectedRefusal {
+        /// The method is not answered from the store.
+        Method = "method",
+        /// No response is stored for this request.
+        NothingStored = "nothing-stored",
+        /// Only a part is stored, and it lacks bytes that the caller asks for.
+        Partial = "partial",
+        /// The caller's directives or conditions forbid it.
+        Request = "request",
+        /// The request carries `Cookie` and the stored response does not say `public` (`Sharing::Guarded`).
+        Cookie = "cookie",
+        /// The origin demands validation on each use (`no-cache`).
+        NoCache = "no-cache",
+        /// It is stale, and the origin forbids stale reuse (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
+        MustRevalidate = "must-revalidate",
+        /// It has been stale for longer than the origin (`stale-if-error`) or the operator allows.
+        TooStale = "too-stale",
+        /// The operator demands `strong` consistency.
+        Strong = "strong",
+        /// It does not satisfy the rules of coverage that `when_disconnected` demands.
+        Uncovered(UncoveredReason),
     }
 }
 

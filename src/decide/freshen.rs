@@ -19,6 +19,7 @@ use crate::config::caching::CachingRules;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::{hop_by_hop, http_date};
 use crate::stored_response::{StoredFields, StoredResponse};
+use crate::words::words;
 
 /// A stored response that an answer without a body has made current.
 #[derive(Clone, Debug)]
@@ -30,23 +31,14 @@ pub struct Freshened {
     pub keep: Result<(), NotStored>,
 }
 
-/// Why a 304 freshens nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FreshenRefusal {
-    /// It names another version than that of the response in hand.
-    OtherVersion,
-    /// It names no version although several were asked about, or it names two.
-    NoVersion,
-}
-
-impl FreshenRefusal {
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OtherVersion => "not-modified-other-version",
-            Self::NoVersion => "not-modified-no-version",
-        }
+words! {
+    /// Why a 304 freshens nothing.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum FreshenRefusal {
+        /// It names another version than that of the response in hand.
+        OtherVersion = "not-modified-other-version",
+        /// It names no version although several were asked about, or it names two.
+        NoVersion = "not-modified-no-version",
     }
 }
 
@@ -73,7 +65,6 @@ pub fn freshen(
 }
 
 /// Freshens or outdates `stored` with the final answer to a `HEAD` of the same target.
-#[must_use]
 pub fn freshen_by_head(
     asked: &SentRequest<'_>,
     stored: &StoredResponse,

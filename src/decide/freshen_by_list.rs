@@ -22,7 +22,6 @@ pub enum ItemChange {
 }
 
 /// What `list` says about `stored`, the response for an item that the list contains with the tag `item_tag`.
-#[must_use]
 pub fn freshen_by_list(stored: &StoredResponse, item_tag: &str, list: &StoredResponse) -> ItemChange {
     if stored.covers.sent_order >= list.covers.sent_order {
         return ItemChange::Keep;

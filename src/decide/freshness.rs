@@ -25,7 +25,6 @@ pub struct DirectivesInForce {
 }
 
 /// Reads the directives that apply: a valid `CDN-Cache-Control` alone if the rules allow it, else `Cache-Control`.
-#[must_use]
 pub fn directives_in_force(head: &ResponseHead, rules: &CachingRules) -> DirectivesInForce {
     let targeted =
         rules.targeted_cache_control.then(|| targeted_cache_control::from_fields(&head.fields)).flatten();
@@ -56,14 +55,12 @@ pub enum LifetimeSource {
 
 impl LifetimeSource {
     /// Whether the response itself names its lifetime.
-    #[must_use]
     pub const fn is_explicit(self) -> bool {
         matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
     }
 }
 
 /// The freshness lifetime of a response in a shared cache, and where it comes from.
-#[must_use]
 pub fn freshness_lifetime(
     head: &ResponseHead,
     in_force: &DirectivesInForce,
@@ -112,13 +109,11 @@ fn configured_lifetime(status: StatusCode, rules: &CachingRules) -> Option<Durat
 
 /// Whether a response of this status may be stored with a heuristic lifetime (RFC 9110 §15.1). A 206 is left out: parts
 /// with a guessed lifetime are not worth storing.
-#[must_use]
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// Computes at the time of storing what each reuse compares.
-#[must_use]
 pub fn policy(head: &ResponseHead, in_force: &DirectivesInForce, rules: &CachingRules) -> StoredPolicy {
     let directives = &in_force.directives;
     let (freshness_lifetime, source) = freshness_lifetime(head, in_force, rules);

@@ -6,7 +6,6 @@ use super::storable::NotStored;
 
 /// Whether an answer that is not stored makes its key hit-for-miss. `may_pass`: it is a failure, and the next answer may be
 /// stored. An answer that is stored ends it.
-#[must_use]
 pub const fn is_hit_for_miss(not_stored: NotStored, may_pass: bool) -> bool {
     not_stored.is_lasting() && !may_pass
 }

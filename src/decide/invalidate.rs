@@ -14,7 +14,6 @@ use crate::config::caching::{CachingRules, Sharing};
 use crate::sync_token::session::WriteOutcome;
 
 /// The outcome of a write that was answered with `status`.
-#[must_use]
 pub fn write_outcome(status: StatusCode, rules: &CachingRules) -> WriteOutcome {
     match status {
         StatusCode::REQUEST_TIMEOUT => WriteOutcome::Unknown,

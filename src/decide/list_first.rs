@@ -11,7 +11,6 @@ const ENOUGH_ITEMS: usize = 4;
 /// Whether to validate the list that contains an item with its stored entity tag. `reason` is why the item itself needs
 /// validation. `list_answers` says that the stored list could be reused: then its validation would bring nothing new.
 /// `stale_items` counts its stored items that could not be reused.
-#[must_use]
 pub const fn validates_list_first(reason: ForwardReason, list_answers: bool, stale_items: usize) -> bool {
     let concerns_all = matches!(
         reason,

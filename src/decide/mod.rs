@@ -74,6 +74,7 @@ use crate::presented_request::PresentedRequest;
 use crate::profile;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{Coverage, UncoveredReason};
+use crate::words::words;
 
 pub mod absorb;
 pub mod age;
@@ -153,7 +154,6 @@ pub enum Staleness {
 
 impl Staleness {
     /// The word for `Cache-Status; detail=`; `None` if the response is fresh.
-    #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::Fresh => None,
@@ -164,26 +164,27 @@ impl Staleness {
     }
 }
 
-/// Why the origin gave no usable answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unreachable {
-    /// No connection.
-    Connect,
-    /// No answer in time.
-    TimedOut,
-    /// The answer is malformed or was cut off.
-    Broken,
-    /// The origin asked for fewer requests: 429, or 503 with `Retry-After`, now or a moment ago.
-    Throttled,
-    /// The origin answered 5xx.
-    ServerError,
-    /// As many exchanges as the operator allows are under way: the origin was not asked.
-    Overloaded,
+words! {
+    /// Why the origin gave no usable answer.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Unreachable {
+        /// No connection.
+        Connect = "disconnected",
+        /// No answer in time.
+        TimedOut = "timed-out",
+        /// The answer is malformed or was cut off.
+        Broken = "broken-answer",
+        /// The origin asked for fewer requests: 429, or 503 with `Retry-After`, now or a moment ago.
+        Throttled = "throttled",
+        /// The origin answered 5xx.
+        ServerError = "server-error",
+        /// As many exchanges as the operator allows are under way: the origin was not asked.
+        Overloaded = "overloaded",
+    }
 }
 
 impl Unreachable {
     /// Whether a status says that the origin fails or throttles for the moment: then it is as good as no answer.
-    #[must_use]
     pub const fn of_status(status: StatusCode) -> Option<Self> {
         match status.as_u16() {
             429 => Some(Self::Throttled),
@@ -191,19 +192,6 @@ impl Unreachable {
             501 | 505 => None,
             500..=599 => Some(Self::ServerError),
             _ => None,
-        }
-    }
-
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "disconnected",
-            Self::TimedOut => "timed-out",
-            Self::Broken => "broken-answer",
-            Self::Throttled => "throttled",
-            Self::ServerError => "server-error",
-            Self::Overloaded => "overloaded",
         }
     }
 }
@@ -238,30 +226,34 @@ pub enum ForwardReason {
     Partial,
 }
 
-/// Why the cache does not handle a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BypassReason {
-    /// It carries `Cookie`, and no stored response says `public` (`Sharing::Guarded`).
-    Cookie,
-    /// It carries `If-Match` or `If-Unmodified-Since`: only the origin knows the current state (RFC 9111 §4.3.2).
-    Precondition,
-    /// The profile gives it no cache key.
-    Unkeyed(profile::UnkeyedReason),
+words! {
+    /// Why the cache does not handle a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum BypassReason {
+        /// It carries `Cookie`, and no stored response says `public` (`Sharing::Guarded`).
+        Cookie = "cookie",
+        /// It carries `If-Match` or `If-Unmodified-Since`: only the origin knows the current state (RFC 9111 §4.3.2).
+        Precondition = "precondition",
+        /// The profile gives it no cache key.
+        Unkeyed(profile::UnkeyedReason),
+    }
 }
 
-/// What about the request sent it upstream although a stored response could have answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RequestReason {
-    /// `no-cache`, or `Pragma: no-cache`.
-    NoCache,
-    /// `no-store`.
-    NoStore,
-    /// The stored response is older than `max-age` allows.
-    MaxAge,
-    /// The stored response will not be fresh for as long as `min-fresh` demands.
-    MinFresh,
-    /// Only the origin can authenticate the caller: the caller's own signature is passed on.
-    UnprovenCaller,
+words! {
+    /// What about the request sent it upstream although a stored response could have answered.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum RequestReason {
+        /// `no-cache`, or `Pragma: no-cache`.
+        NoCache = "no-cache",
+        /// `no-store`.
+        NoStore = "no-store",
+        /// The stored response is older than `max-age` allows.
+        MaxAge = "max-age",
+        /// The stored response will not be fresh for as long as `min-fresh` demands.
+        MinFresh = "min-fresh",
+        /// Only the origin can authenticate the caller: the caller's own signature is passed on.
+        UnprovenCaller = "unproven-caller",
+    }
 }
 
 /// Why a stored response may not answer without validation.
@@ -279,7 +271,6 @@ pub enum StaleReason {
 
 impl ForwardReason {
     /// The token for `Cache-Status; fwd=`.
-    #[must_use]
     pub const fn fwd(self) -> &'static str {
         match self {
             Self::Bypass(_) => "bypass",
@@ -293,7 +284,6 @@ impl ForwardReason {
     }
 
     /// The word for `Cache-Status; detail=`, if there is one beside [`ForwardReason::fwd`].
-    #[must_use]
     pub const fn detail(self) -> Option<&'static str> {
         match self {
             Self::Bypass(reason) => Some(reason.as_str()),
@@ -304,35 +294,8 @@ impl ForwardReason {
     }
 }
 
-impl BypassReason {
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cookie => "cookie",
-            Self::Precondition => "precondition",
-            Self::Unkeyed(reason) => reason.as_str(),
-        }
-    }
-}
-
-impl RequestReason {
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCache => "no-cache",
-            Self::NoStore => "no-store",
-            Self::MaxAge => "max-age",
-            Self::MinFresh => "min-fresh",
-            Self::UnprovenCaller => "unproven-caller",
-        }
-    }
-}
-
 impl StaleReason {
     /// The word for `Cache-Status; detail=`; `None` if only the lifetime is over.
-    #[must_use]
     pub const fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Lifetime => None,

@@ -12,7 +12,6 @@
 use crate::sync_token::coverage::Coverage;
 
 /// Whether a response that arrived with one coverage takes the place of the stored one with the same selecting key.
-#[must_use]
 pub fn replaces(stored: Coverage, arrived: Coverage) -> bool {
     (stored.is_immutable() && !arrived.is_immutable()) || stored <= arrived
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::ResponseHead;
 use crate::clock::Timestamp;
+use crate::headers::conditional::Preconditions;
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
 use crate::presented_request::PresentedRequest;
@@ -25,7 +26,6 @@ pub enum Evaluation {
 ///
 /// `If-Match` and `If-Unmodified-Since` play no part: only the origin knows the current state, so
 /// [`reuse`](super::reuse) forwards requests that carry them.
-#[must_use]
 pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluation {
     let conditions = &request.preconditions;
     let applies = request.is_retrieval()
@@ -34,34 +34,32 @@ pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluati
     if !applies {
         return Evaluation::Full;
     }
-    let is_unchanged = match (&conditions.if_none_match, conditions.if_modified_since) {
-        // RFC 9110 §13.2.2: `If-None-Match` wins, even if none of its tags is well-formed.
-        (Some(listed), _) => listed.matches_weakly(EntityTag::of_message(stored.fields.get_all(&ETAG))),
-        (None, Some(since)) => last_change(stored) <= since,
-        (None, None) => false,
-    };
-    if is_unchanged { Evaluation::NotModified } else { Evaluation::Full }
+    let tag = || EntityTag::of_message(stored.fields.get_all(&ETAG));
+    compare(conditions, tag, || Some(last_change(stored)))
 }
 
 /// The same for an answer that is passed on without being stored. The caller's conditions were not sent upstream,
 /// because a 304 could not have been stored for other callers. So they are evaluated here. An answer without a
 /// validator is sent in full.
-#[must_use]
 pub fn evaluate_unstored(request: &PresentedRequest, head: &ResponseHead) -> Evaluation {
     let conditions = &request.preconditions;
     if !request.is_retrieval() || !conditions.is_validating() || head.status != StatusCode::OK {
         return Evaluation::Full;
     }
+    let tag = || EntityTag::of_message(head.fields.get_all(ETAG).iter().map(HeaderValue::as_bytes));
+    compare(conditions, tag, || http_date::parse(head.fields.get(LAST_MODIFIED)?.as_bytes()))
+}
+
+/// Compares a caller's conditions with the validators of a response.
+fn compare<'a>(
+    conditions: &Preconditions,
+    tag: impl FnOnce() -> Option<EntityTag<'a>>,
+    last_change: impl FnOnce() -> Option<Timestamp>,
+) -> Evaluation {
     let is_unchanged = match (&conditions.if_none_match, conditions.if_modified_since) {
-        (Some(listed), _) => {
-            let lines = head.fields.get_all(ETAG);
-            listed.matches_weakly(EntityTag::of_message(lines.iter().map(HeaderValue::as_bytes)))
-        }
-        (None, Some(since)) => head
-            .fields
-            .get(LAST_MODIFIED)
-            .and_then(|line| http_date::parse(line.as_bytes()))
-            .is_some_and(|changed| changed <= since),
+        // RFC 9110 §13.2.2: `If-None-Match` wins, even if none of its tags is well-formed.
+        (Some(listed), _) => listed.matches_weakly(tag()),
+        (None, Some(since)) => last_change().is_some_and(|changed| changed <= since),
         (None, None) => false,
     };
     if is_unchanged { Evaluation::NotModified } else { Evaluation::Full }

@@ -35,7 +35,6 @@ pub enum Selected {
 
 /// Which bytes a request gets of a stored response; `None` if bytes that it asks for are not stored. Conditions come
 /// first: see [`precondition`](super::precondition).
-#[must_use]
 pub fn select(request: &PresentedRequest, stored: &StoredResponse) -> Option<Selected> {
     let held_bytes = stored.body.len() as u64;
     let (first_held, complete_length_bytes) = match stored.range {

@@ -26,13 +26,11 @@ pub enum AttemptEnd {
 
 /// Whether a request may be sent a second time at all: what it needs for that is kept then. `has_whole_body`: its body is at hand,
 /// or it has none.
-#[must_use]
 pub fn may_be_repeated(method: &Method, has_whole_body: bool) -> bool {
     method.is_safe() && has_whole_body
 }
 
 /// Whether a request that may be repeated is sent again after its first attempt ended so.
-#[must_use]
 pub const fn is_sent_again(ended: AttemptEnd) -> bool {
     match ended {
         AttemptEnd::Refused | AttemptEnd::ReusedConnectionClosed => true,

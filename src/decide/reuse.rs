@@ -30,7 +30,6 @@ use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 
 /// What to do about a request. `stored` is the response that the request's selecting header fields select.
 /// `other_variants` says whether other responses are stored for the same key. `coverage` is the verdict on `stored`.
-#[must_use]
 pub fn reuse(
     request: &PresentedRequest,
     stored: Option<&StoredResponse>,
@@ -100,7 +99,6 @@ pub(super) fn is_shareable_with(
 }
 
 /// Whether the stored bytes suffice (RFC 9111 §3.3): they are complete, or contain the range that the caller asks for.
-#[must_use]
 pub fn holds_requested_bytes(request: &PresentedRequest, stored: &StoredResponse) -> bool {
     stored.range.is_none() || range::select(request, stored).is_some()
 }

@@ -40,7 +40,6 @@ pub struct ShownState<'a> {
 
 impl<'a> ShownState<'a> {
     /// As the head of an answer shows it.
-    #[must_use]
     pub fn of_head(status: StatusCode, fields: &'a HeaderMap) -> Self {
         let tag = EntityTag::of_message(fields.get_all(ETAG).iter().map(HeaderValue::as_bytes));
         Self {
@@ -53,7 +52,6 @@ impl<'a> ShownState<'a> {
     }
 
     /// As a whole response shows it.
-    #[must_use]
     pub fn of_response(response: &'a StoredResponse) -> Self {
         Self {
             status: response.status,
@@ -89,7 +87,6 @@ pub struct ChangeContext<'a> {
 }
 
 /// The kind of change that this answer shows; `None` if it shows no change.
-#[must_use]
 pub fn shows_change(
     answer: &ShownState<'_>,
     before: ShownBefore<'_>,
@@ -117,7 +114,6 @@ pub fn shows_change(
 
 /// Whether an answer with this status shows the state of its target: a representation, a redirection, or absence.
 /// Errors show no state. A 304 is judged by the stored response that it is about.
-#[must_use]
 pub fn shows_a_state(status: StatusCode) -> bool {
     status.is_success()
         || (status.is_redirection() && status != StatusCode::NOT_MODIFIED)
@@ -153,14 +149,12 @@ pub struct AppearedSince<'a> {
 }
 
 /// Whether an answer of this kind can lack a resource: an absence lacks its target, a list lacks items.
-#[must_use]
 pub fn can_lack(answer: &ShownState<'_>, is_dated: bool) -> bool {
     shows_absence(answer.status) || (answer.status.is_success() && !is_dated)
 }
 
 /// Whether an answer lacks a resource that appeared since the stored response was asked for. That resource has been deleted:
 /// the answer shows a change even if it differs from the stored response by own writes alone, or not at all.
-#[must_use]
 pub fn lacks_what_appeared(
     answer: &ShownState<'_>,
     stored: &ShownState<'_>,
@@ -186,7 +180,6 @@ pub fn lacks_what_appeared(
 /// Whether an answer that is not stored shows that `stored` is no longer current: no caller may be shown the older state after the
 /// newer one. An answer that names neither a version nor an absence shows that only if it `is_for_all`: its origin may have made
 /// it for one caller, or keep it out of this cache.
-#[must_use]
 pub fn outdates(answer: &ShownState<'_>, stored: &ShownState<'_>, is_for_all: bool) -> bool {
     let names_version = answer.entity_tag.is_some() || answer.last_modified.is_some();
     shows_a_state(answer.status)
@@ -212,7 +205,6 @@ fn whole(status: StatusCode) -> StatusCode {
 }
 
 /// Whether two answers for one target show the same state.
-#[must_use]
 pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
     if whole(one.status) != whole(other.status) {
         return false;

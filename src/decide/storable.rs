@@ -22,6 +22,7 @@ use crate::headers::{http_date, vary};
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse};
 use crate::sync_token::coverage::Coverage;
+use crate::words::words;
 
 /// A response that may be stored, as far as its head says.
 #[derive(Clone, Debug)]
@@ -72,45 +73,46 @@ impl Storable {
     }
 }
 
-/// Why a response is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NotStored {
-    /// The answer to this method is not reusable (RFC 9111 §3; a `HEAD` has no body, a `POST` needs more).
-    Method,
-    /// The status is not final, or is about this one request (304, 412, 416).
-    Status,
-    /// A response of this status needs a lifetime of its own, or `public`, to be cacheable.
-    StatusNotCacheable,
-    /// The caller said `no-store`.
-    RequestNoStore,
-    /// The request carried `Cookie` and the response does not say `public` (`Sharing::Guarded`).
-    Cookie,
-    /// The response said `no-store`.
-    NoStore,
-    /// The response said `must-understand`, and the status is not one whose requirements this cache knows.
-    NotUnderstood,
-    /// The response said `private`.
-    Private,
-    /// The request carried `Authorization`, and no directive of the response allows sharing (RFC 9111 §3.5).
-    Authorization,
-    /// `Vary` says `*`, or cannot be read.
-    Vary,
-    /// A partial response that does not say which bytes it holds, the complete length, or its version.
-    PartialContent,
-    /// It could never be reused: it has no lifetime, or `no-cache`, and no validator.
-    NoLifetimeNoValidator,
-    /// Its body is larger than the operator's limit.
-    BodyTooLarge,
-    /// Its body is shorter or longer than its head announced.
-    BodyBroken,
-    /// The request carried a sync token whose sequence number is unknown.
-    UnknownSyncToken,
+words! {
+    /// Why a response is not stored.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum NotStored {
+        /// The answer to this method is not reusable (RFC 9111 §3; a `HEAD` has no body, a `POST` needs more).
+        Method = "method",
+        /// The status is not final, or is about this one request (304, 412, 416).
+        Status = "status",
+        /// A response of this status needs a lifetime of its own, or `public`, to be cacheable.
+        StatusNotCacheable = "status-not-cacheable",
+        /// The caller said `no-store`.
+        RequestNoStore = "request-no-store",
+        /// The request carried `Cookie` and the response does not say `public` (`Sharing::Guarded`).
+        Cookie = "cookie",
+        /// The response said `no-store`.
+        NoStore = "no-store",
+        /// The response said `must-understand`, and the status is not one whose requirements this cache knows.
+        NotUnderstood = "not-understood",
+        /// The response said `private`.
+        Private = "private",
+        /// The request carried `Authorization`, and no directive of the response allows sharing (RFC 9111 §3.5).
+        Authorization = "authorization",
+        /// `Vary` says `*`, or cannot be read.
+        Vary = "vary",
+        /// A partial response that does not say which bytes it holds, the complete length, or its version.
+        PartialContent = "partial-content",
+        /// It could never be reused: it has no lifetime, or `no-cache`, and no validator.
+        NoLifetimeNoValidator = "no-lifetime-no-validator",
+        /// Its body is larger than the operator's limit.
+        BodyTooLarge = "body-too-large",
+        /// Its body is shorter or longer than its head announced.
+        BodyBroken = "body-broken",
+        /// The request carried a sync token whose sequence number is unknown.
+        UnknownSyncToken = "unknown-sync-token",
+    }
 }
 
 impl NotStored {
     /// Whether the next answer for the same key is likely to be refused as well: the response itself, or a credential
     /// that is part of the key, forbids storing. A failure that will pass does not count.
-    #[must_use]
     pub const fn is_lasting(self) -> bool {
         matches!(
             self,
@@ -121,28 +123,6 @@ impl NotStored {
                 | Self::NoLifetimeNoValidator
                 | Self::BodyTooLarge
         )
-    }
-
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Status => "status",
-            Self::StatusNotCacheable => "status-not-cacheable",
-            Self::RequestNoStore => "request-no-store",
-            Self::Cookie => "cookie",
-            Self::NoStore => "no-store",
-            Self::NotUnderstood => "not-understood",
-            Self::Private => "private",
-            Self::Authorization => "authorization",
-            Self::Vary => "vary",
-            Self::PartialContent => "partial-content",
-            Self::NoLifetimeNoValidator => "no-lifetime-no-validator",
-            Self::BodyTooLarge => "body-too-large",
-            Self::BodyBroken => "body-broken",
-            Self::UnknownSyncToken => "unknown-sync-token",
-        }
     }
 }
 

@@ -16,7 +16,6 @@ use crate::sync_token::session::SYNC_TOKEN;
 ///
 /// `Age` and `Sync-Token` are left out: they are computed for each answer. `Date` is added if the origin sent none,
 /// because a recipient that caches a response without it must record the time of receipt (RFC 9110 §6.6.1).
-#[must_use]
 pub fn stored_fields(
     head: &ResponseHead,
     directives: &ResponseDirectives,
@@ -45,7 +44,6 @@ pub fn stored_fields(
 ///
 /// `Age` is left out because it is computed anew, and the length and coding of a 304 because they describe no body
 /// here.
-#[must_use]
 pub fn withheld_fields(head: &ResponseHead, stored: &StoredFields) -> HeaderMap {
     let mut fields = head.fields.clone();
     hop_by_hop::remove_hop_by_hop(&mut fields);

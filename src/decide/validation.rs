@@ -32,7 +32,6 @@ pub struct ConditionalFields {
 /// Without a stored response no condition is sent: the full answer can be stored, and the caller's own condition is
 /// evaluated here. With one, its tag is sent first and the caller's differing tags after it: if the origin has the
 /// caller's version, it sends no body.
-#[must_use]
 pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) -> ConditionalFields {
     let Some(stored) = in_hand else { return ConditionalFields::default() };
     if stored.range.is_some() {
@@ -69,7 +68,6 @@ pub fn validation(request: &PresentedRequest, in_hand: Option<&StoredResponse>) 
 /// The caller's own condition, for a request whose answer is not expected to be storable and for which nothing is
 /// stored. It saves the body, and no other caller loses a storable answer (RFC 9111 §4.3.2: a cache without a stored
 /// response forwards the request with its conditions).
-#[must_use]
 pub fn callers_own(request: &PresentedRequest) -> ConditionalFields {
     let mut sent = ConditionalFields::default();
     let conditions = &request.preconditions;

@@ -11,16 +11,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Limited};
 
 use super::counts::Counts;
 use super::events::handshake::Confirmation;
 use super::faults::act::Faults;
+use super::faults::body::FaultyBody;
 use super::faults::document::PlanDocument;
+use super::serve::BoxError;
 use crate::headers::request_source::SourceError;
 
 /// The largest plan that is read.
@@ -38,7 +40,7 @@ pub struct AdminPort {
 }
 
 /// The answer to a request that may not come from where it comes from.
-pub(super) fn refused(error: SourceError) -> Response<Bytes> {
+pub(super) fn refused(error: SourceError) -> Response<FaultyBody> {
     let detail = match error {
         SourceError::HostNotAllowed => {
             "the emulator answers for localhost and loopback addresses; use one of them, or let it listen beyond loopback\n"
@@ -46,15 +48,12 @@ pub(super) fn refused(error: SourceError) -> Response<Bytes> {
         SourceError::CrossOrigin => "web pages may not use the emulator; use curl or a test's client\n",
         SourceError::Host(detail) => detail,
     };
-    let mut answer = Response::new(Bytes::from_static(detail.as_bytes()));
-    *answer.status_mut() = StatusCode::FORBIDDEN;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    answer
+    text(StatusCode::FORBIDDEN, detail)
 }
 
 impl AdminPort {
     /// Answers one request to the admin port.
-    pub async fn answer<B: Body>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+    pub async fn answer<B: Body<Error: Into<BoxError>>>(&self, request: Request<B>) -> Response<FaultyBody> {
         // A browser adds this field to each cross-site request that changes something, and a script cannot remove it.
         // Other clients do not send it.
         if request.headers().contains_key(ORIGIN) {
@@ -83,11 +82,11 @@ impl AdminPort {
         }
     }
 
-    async fn replace_faults<B: Body>(&self, body: B) -> Response<Full<Bytes>> {
-        let Some(plan) = read_within(body, MAXIMUM_BODY_BYTES).await else {
+    async fn replace_faults<B: Body<Error: Into<BoxError>>>(&self, body: B) -> Response<FaultyBody> {
+        let Ok(plan) = Limited::new(body, MAXIMUM_BODY_BYTES).collect().await else {
             return text(StatusCode::PAYLOAD_TOO_LARGE, "send the whole fault plan, at most 64 KiB\n");
         };
-        match PlanDocument::from_json(&plan) {
+        match PlanDocument::from_json(&plan.to_bytes()) {
             Ok(document) => {
                 self.faults.replace(document);
                 empty(StatusCode::NO_CONTENT)
@@ -96,7 +95,7 @@ impl AdminPort {
         }
     }
 
-    fn confirm(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+    fn confirm(&self, query: Option<&str>) -> Response<FaultyBody> {
         let code = query.and_then(|query| query.strip_prefix("code="));
         match (&self.confirmation, code) {
             (Some(confirmation), Some(code)) if confirmation.confirm(code) => empty(StatusCode::OK),
@@ -108,43 +107,27 @@ impl AdminPort {
     }
 }
 
-/// A whole body, or `None` when it breaks off or is longer than the limit.
-async fn read_within<B: Body>(body: B, limit_bytes: usize) -> Option<Vec<u8>> {
-    let mut body = std::pin::pin!(body);
-    let mut content = Vec::new();
-    while let Some(frame) = body.as_mut().frame().await {
-        if let Ok(data) = frame.ok()?.into_data() {
-            if content.len() + data.remaining() > limit_bytes {
-                return None;
-            }
-            content.put(data);
-        }
-    }
-    Some(content)
-}
-
-fn empty(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::default());
+fn empty(status: StatusCode) -> Response<FaultyBody> {
+    let mut answer = Response::new(FaultyBody::sound(Bytes::new()));
     *answer.status_mut() = status;
     answer
 }
 
-fn typed(status: StatusCode, media_type: &'static str, content: Bytes) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(content));
-    *answer.status_mut() = status;
+fn typed(status: StatusCode, media_type: &'static str, content: Bytes) -> Response<FaultyBody> {
+    let mut answer = empty(status).map(|_| FaultyBody::sound(content));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer
 }
 
-fn text(status: StatusCode, content: &str) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, content: &str) -> Response<FaultyBody> {
     typed(status, "text/plain; charset=utf-8", Bytes::copy_from_slice(content.as_bytes()))
 }
 
-fn json(document: &serde_json::Value) -> Response<Full<Bytes>> {
+fn json(document: &serde_json::Value) -> Response<FaultyBody> {
     typed(StatusCode::OK, "application/json", document.to_string().into())
 }
 
-fn not_offered(allow: &'static str) -> Response<Full<Bytes>> {
+fn not_offered(allow: &'static str) -> Response<FaultyBody> {
     let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     answer
@@ -152,6 +135,8 @@ fn not_offered(allow: &'static str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     fn admin() -> AdminPort {

@@ -1,8 +1,8 @@
 //! An answer before the fields are added that every answer has.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::problem::Problem;
 use crate::profile::app_configuration::media_type::MediaType;
@@ -12,14 +12,8 @@ use crate::profile::app_configuration::media_type::MediaType;
 pub struct Answer {
     /// Status.
     pub status: StatusCode,
-    /// `Content-Type`, when there is a body.
-    pub content_type: Option<HeaderValue>,
-    /// `ETag`.
-    pub etag: Option<HeaderValue>,
-    /// `Last-Modified`.
-    pub last_modified: Option<HeaderValue>,
-    /// Further fields.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// The fields that are not of every answer.
+    pub fields: HeaderMap,
     /// The body of a GET; a HEAD gets only its length.
     pub body: Bytes,
     /// The change whose state the answer shows, if it differs from the state that the request's view shows.
@@ -28,70 +22,41 @@ pub struct Answer {
 
 impl Answer {
     /// An answer without a body.
-    #[must_use]
     pub fn empty(status: StatusCode) -> Self {
-        Self {
-            status,
-            content_type: None,
-            etag: None,
-            last_modified: None,
-            fields: Vec::new(),
-            body: Bytes::new(),
-            shown: None,
-        }
+        Self { status, fields: HeaderMap::new(), body: Bytes::new(), shown: None }
     }
 
     /// 200 with a body.
-    #[must_use]
     pub fn ok(content_type: &'static str, body: Bytes) -> Self {
-        Self {
-            content_type: Some(HeaderValue::from_static(content_type)),
-            body,
-            ..Self::empty(StatusCode::OK)
-        }
+        Self { body, ..Self::empty(StatusCode::OK) }.with(CONTENT_TYPE, content_type)
     }
 
     /// Adds a field. A value that is invalid in a field is left out.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
         if let Ok(value) = value.try_into() {
-            self.fields.push((name, value));
+            self.fields.append(name, value);
         }
         self
     }
 
     /// Whether an answer of this status carries a `Sync-Token`. Like App Configuration, the emulator sends it with
     /// success, 304, 404 and 409, and leaves it out of 400, 401, 412 and errors of the server.
-    #[must_use]
     pub fn carries_sync_token(status: StatusCode) -> bool {
         status.is_success()
             || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND | StatusCode::CONFLICT)
     }
 
     /// Makes the response. An answer to HEAD has no body.
-    #[must_use]
     pub fn into_response(self, head: bool) -> Response<Bytes> {
         let length = self.body.len();
-        let body = if head { Bytes::new() } else { self.body };
-        let mut response = Response::new(body);
+        let mut response = Response::new(if head { Bytes::new() } else { self.body });
         *response.status_mut() = self.status;
-        let fields = response.headers_mut();
-        if let Some(content_type) = self.content_type {
-            fields.insert(CONTENT_TYPE, content_type);
-        }
+        *response.headers_mut() = self.fields;
         // hyper sets the length of each body that it sends. The length of the body that a HEAD leaves out is set here.
         // 204 and 304 have no length.
         if head && self.status != StatusCode::NOT_MODIFIED && self.status != StatusCode::NO_CONTENT {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        if let Some(etag) = self.etag {
-            fields.insert(ETAG, etag);
-        }
-        if let Some(last_modified) = self.last_modified {
-            fields.insert(LAST_MODIFIED, last_modified);
-        }
-        for (name, value) in self.fields {
-            fields.append(name, value);
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         response
     }
@@ -102,7 +67,7 @@ impl From<Problem> for Answer {
         let body = problem.body();
         let mut answer = Self::empty(problem.status());
         if !body.is_empty() {
-            answer.content_type = Some(HeaderValue::from_static(MediaType::Problem.content_type()));
+            answer = answer.with(CONTENT_TYPE, MediaType::Problem.content_type());
             answer.body = body;
         }
         match problem {

@@ -4,6 +4,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method};
 use subtle::ConstantTimeEq as _;
 
+use super::options::EmulatorSettings;
 use super::problem::Problem;
 use crate::clock::Timestamp;
 use crate::headers::access_key::{AccessKey, SecretBytes};
@@ -36,9 +37,11 @@ pub enum Authenticated<'k> {
 
 impl Authentication {
     /// From the configured credentials.
-    #[must_use]
-    pub fn new(keys: Vec<(AccessKey, Permission)>, bearer_tokens: Vec<(SecretBytes, Permission)>) -> Self {
-        Self { keys, bearer_tokens }
+    pub fn new(settings: &EmulatorSettings) -> Self {
+        Self {
+            keys: with_permissions(&settings.hmac, &settings.hmac_read_only),
+            bearer_tokens: with_permissions(&settings.bearer, &settings.bearer_read_only),
+        }
     }
 
     /// Authenticates and authorises a request, except its body.
@@ -56,13 +59,10 @@ impl Authentication {
             authorise(permission, request.method)?;
             return Ok(Authenticated::Other);
         }
-        let key_of = |id: &str| self.keys.iter().map(|(key, _)| key).find(|key| key.id() == id);
+        let find = |id: &str| self.keys.iter().find(|(key, _)| key.id() == id);
+        let key_of = |id: &str| find(id).map(|(key, _)| key);
         let verified = verify(request, now, key_of).map_err(|error| self.refuse_signature(&error))?;
-        let permission = self
-            .keys
-            .iter()
-            .find(|(key, _)| key.id() == verified.key.id())
-            .map(|(_, permission)| *permission);
+        let permission = find(verified.key.id()).map(|(_, permission)| *permission);
         authorise(permission.unwrap_or(Permission::ReadOnly), request.method)?;
         Ok(Authenticated::Signed(verified))
     }
@@ -95,6 +95,11 @@ impl Authentication {
     }
 }
 
+fn with_permissions<T: Clone>(read_write: &[T], read_only: &[T]) -> Vec<(T, Permission)> {
+    let read_write = read_write.iter().map(|credential| (credential.clone(), Permission::ReadWrite));
+    read_write.chain(read_only.iter().map(|credential| (credential.clone(), Permission::ReadOnly))).collect()
+}
+
 fn authorise(permission: Permission, method: &str) -> Result<(), Problem> {
     let reads = method == Method::GET.as_str() || method == Method::HEAD.as_str();
     if permission == Permission::ReadOnly && !reads { Err(Problem::Forbidden) } else { Ok(()) }
@@ -119,13 +124,13 @@ mod tests {
     }
 
     fn both() -> Authentication {
-        Authentication::new(
-            vec![(key("all"), Permission::ReadWrite), (key("read"), Permission::ReadOnly)],
-            vec![
-                (SecretBytes::new(b"writer".to_vec()), Permission::ReadWrite),
-                (SecretBytes::new(b"reader".to_vec()), Permission::ReadOnly),
-            ],
-        )
+        Authentication::new(&EmulatorSettings {
+            hmac: vec![key("all")],
+            hmac_read_only: vec![key("read")],
+            bearer: vec![SecretBytes::new(b"writer".to_vec())],
+            bearer_read_only: vec![SecretBytes::new(b"reader".to_vec())],
+            ..EmulatorSettings::default()
+        })
     }
 
     fn check(authentication: &Authentication, method: &str, headers: &HeaderMap) -> Result<(), Problem> {

@@ -60,7 +60,6 @@ pub enum KeyValueWrite {
 
 impl ConfigurationStore {
     /// An empty store. It drops revisions that were replaced longer than `retention` ago.
-    #[must_use]
     pub fn new(
         replicas: Replicas,
         tokens: Tokens,
@@ -85,20 +84,17 @@ impl ConfigurationStore {
     }
 
     /// The number of the newest change.
-    #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.sequence_number
     }
 
     /// The newest sequence number, which is at least that of the newest change.
-    #[must_use]
     pub fn newest(&self, now: Timestamp) -> u64 {
         self.drift.newest(now)
     }
 
     /// The view of a request: the state of its replica, or the state that its tokens require if that is newer. The
     /// number of a lagging replica's state is one less than that of the first change that it hides.
-    #[must_use]
     pub fn view(&self, replica: usize, required: u64, before: Option<Timestamp>, now: Timestamp) -> View {
         let newest = self.newest(now);
         let visible = self.replicas.first_hidden(replica, now).map_or(newest, |hidden| hidden - 1);
@@ -174,7 +170,6 @@ impl ConfigurationStore {
     }
 
     /// The snapshot of this name, if the view shows it and it has not expired.
-    #[must_use]
     pub fn find_snapshot(&self, name: &str, view: View, now: Timestamp) -> Option<&Arc<Snapshot>> {
         self.snapshots.get(name)?.at(view).filter(|snapshot| !snapshot.is_expired(now))
     }
@@ -235,7 +230,7 @@ impl ConfigurationStore {
             _ => {
                 let changed = Arc::new(Snapshot {
                     etag: self.seeded.etag(self.drift.next(now)),
-                    archived_micros: archived.then(|| now.as_unix_micros()),
+                    archived: archived.then_some(now),
                     ..Snapshot::clone(&current)
                 });
                 self.commit(ChangeKind::SnapshotModified(Arc::clone(&changed)), now)?;

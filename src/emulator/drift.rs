@@ -27,7 +27,6 @@ pub struct Drift {
 impl Drift {
     /// Numbers that begin at 0 now and rise by this rate a second without a write. An invalid rate (negative, NaN)
     /// counts as 0.
-    #[must_use]
     pub fn new(rate_per_second: f64, now: Timestamp) -> Self {
         let rate_per_second =
             if rate_per_second.is_nan() { 0.0 } else { rate_per_second.clamp(0.0, MAXIMUM_RATE_PER_SECOND) };
@@ -35,20 +34,17 @@ impl Drift {
     }
 
     /// Whether numbers rise without a write.
-    #[must_use]
     pub fn is_on(&self) -> bool {
         self.rate_per_second > 0.0
     }
 
     /// The newest number. It never goes down.
-    #[must_use]
     pub fn newest(&self, now: Timestamp) -> u64 {
         let risen = now.since(self.since).mul_f64(self.rate_per_second).as_secs();
         self.counted + self.added.fetch_max(risen, Ordering::Relaxed).max(risen)
     }
 
     /// The number of the next change. [`Drift::count`] makes it the newest.
-    #[must_use]
     pub fn next(&self, now: Timestamp) -> u64 {
         self.newest(now) + 1
     }

@@ -25,7 +25,6 @@ pub enum EventSchema {
 
 impl EventSchema {
     /// The media type of a delivery.
-    #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::EventGrid => "application/json; charset=utf-8",
@@ -54,26 +53,20 @@ const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').re
 impl EventSource {
     /// Makes the event of a change. `sync_token` is the whole token that asks for the state after it. The same change
     /// always gets the same id, so that a receiver recognises repeated deliveries.
-    #[must_use]
     pub fn event(&self, change: &StateChange, sync_token: &str, schema: EventSchema) -> Value {
-        let (event_type, subject, mut data) = match &change.kind {
-            ChangeKind::KeyValueModified(state) => (
-                "Microsoft.AppConfiguration.KeyValueModified",
+        let name = match &change.kind {
+            ChangeKind::KeyValueModified(_) => "KeyValueModified",
+            ChangeKind::KeyValueDeleted(_) => "KeyValueDeleted",
+            ChangeKind::SnapshotCreated(_) => "SnapshotCreated",
+            ChangeKind::SnapshotModified(_) => "SnapshotModified",
+        };
+        let event_type = format!("Microsoft.AppConfiguration.{name}");
+        let (subject, mut data) = match &change.kind {
+            ChangeKind::KeyValueModified(state) | ChangeKind::KeyValueDeleted(state) => (
                 self.key_value_subject(state),
-                key_value_data(state),
+                json!({ "key": state.id.key(), "label": state.id.label(), "etag": &*state.etag }),
             ),
-            ChangeKind::KeyValueDeleted(state) => (
-                "Microsoft.AppConfiguration.KeyValueDeleted",
-                self.key_value_subject(state),
-                key_value_data(state),
-            ),
-            ChangeKind::SnapshotCreated(snapshot) => (
-                "Microsoft.AppConfiguration.SnapshotCreated",
-                self.snapshot_subject(&snapshot.name),
-                json!({ "name": snapshot.name, "etag": snapshot.etag }),
-            ),
-            ChangeKind::SnapshotModified(snapshot) => (
-                "Microsoft.AppConfiguration.SnapshotModified",
+            ChangeKind::SnapshotCreated(snapshot) | ChangeKind::SnapshotModified(snapshot) => (
                 self.snapshot_subject(&snapshot.name),
                 json!({ "name": snapshot.name, "etag": snapshot.etag }),
             ),
@@ -106,10 +99,6 @@ impl EventSource {
     fn snapshot_subject(&self, name: &str) -> String {
         format!("{}/snapshots/{}", self.endpoint, utf8_percent_encode(name, NOT_UNRESERVED))
     }
-}
-
-fn key_value_data(state: &KeyValue) -> Value {
-    json!({ "key": state.id.key(), "label": state.id.label(), "etag": &*state.etag })
 }
 
 #[cfg(test)]

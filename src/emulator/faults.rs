@@ -47,7 +47,6 @@ pub struct Fault {
 
 impl Fault {
     /// Whether there is no fault.
-    #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -138,14 +137,12 @@ struct Rule {
 
 impl FaultPlan {
     /// A plan whose counts are zero.
-    #[must_use]
     pub fn new(document: PlanDocument) -> Self {
         let rules = document.into_rules().map(|(document, source)| Rule::new(document, source)).collect();
         Self { rules }
     }
 
     /// Whether the plan has no rules.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -163,7 +160,6 @@ impl FaultPlan {
 
     /// The rules in their written form, each with `matched` (requests that its conditions match) and `fired` (requests
     /// that got its fault).
-    #[must_use]
     pub fn report(&self) -> Value {
         let rules = self.rules.iter().map(|rule| {
             let mut shown = rule.source.clone();

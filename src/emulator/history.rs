@@ -45,7 +45,6 @@ impl<T> Default for History<T> {
 
 impl<T> History<T> {
     /// The state that a view selects.
-    #[must_use]
     pub fn at(&self, view: View) -> Option<&T> {
         // Nearly every request sees the newest state, so the search starts at the end.
         self.0.iter().rev().find(|revision| view.shows(revision))?.state.as_ref()

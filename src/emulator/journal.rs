@@ -70,7 +70,6 @@ pub struct JournalOptions {
 
 impl JournalOptions {
     /// The default size below which the file is not compacted.
-    #[must_use]
     pub const fn new(retention: Duration) -> Self {
         Self { retention, compact_above_bytes: 4 * 1024 * 1024 }
     }

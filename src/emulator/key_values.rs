@@ -45,7 +45,6 @@ impl StoredKeyValue {
     }
 
     /// The JSON in the form that a request asks for.
-    #[must_use]
     pub fn json(&self, selection: Selection, version: ApiVersion) -> Bytes {
         match (selection == Selection::ALL, version.has_description()) {
             (true, false) => self.plain_json.clone(),
@@ -59,7 +58,6 @@ impl StoredKeyValue {
 }
 
 /// The value of `ETag`: the tag in quotes.
-#[must_use]
 pub fn quoted_etag(etag: &str) -> HeaderValue {
     // A tag is base64url, or was checked when the seed was read, so it is a valid field value.
     HeaderValue::try_from(format!("\"{etag}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
@@ -71,7 +69,6 @@ pub struct KeyValues(BTreeMap<KeyValueId, History<Arc<StoredKeyValue>>>);
 
 impl KeyValues {
     /// The state of one key-value that a view shows.
-    #[must_use]
     pub fn find(&self, key: &str, label: Option<&str>, view: View) -> Option<&Arc<StoredKeyValue>> {
         self.0.get(KeyValueId::text(key, label).as_str())?.at(view)
     }
@@ -100,10 +97,13 @@ impl KeyValues {
         after: Option<&'a KeyValueId>,
         view: View,
     ) -> impl Iterator<Item = &'a Arc<StoredKeyValue>> {
-        self.histories(&filter.key, after.map_or(Bound::Unbounded, Bound::Excluded))
-            .filter(move |(id, _)| filter.label.matches(id.label()))
-            .filter_map(move |(_, history)| history.at(view))
-            .filter(move |stored| matches_tags(filter, stored))
+        self.histories(
+            &filter.key,
+            after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str().to_owned())),
+        )
+        .filter(move |(id, _)| filter.label.matches(id.label()))
+        .filter_map(move |(_, history)| history.at(view))
+        .filter(move |stored| matches_tags(filter, stored))
     }
 
     /// The revisions that match a filter and a view, each with the number of its change. They are ordered by key and
@@ -114,13 +114,16 @@ impl KeyValues {
         after: Option<&'a (KeyValueId, u64)>,
         view: View,
     ) -> impl Iterator<Item = (u64, &'a Arc<StoredKeyValue>)> {
-        self.histories(&filter.key, after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id)))
-            .filter(move |(id, _)| filter.label.matches(id.label()))
-            .flat_map(move |(id, history)| {
-                let older_than = after.filter(|(last, _)| last == id).map_or(u64::MAX, |(_, number)| *number);
-                history.revisions(view).filter(move |(number, _)| *number < older_than)
-            })
-            .filter(move |(_, stored)| matches_tags(filter, stored))
+        self.histories(
+            &filter.key,
+            after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id.as_str().to_owned())),
+        )
+        .filter(move |(id, _)| filter.label.matches(id.label()))
+        .flat_map(move |(id, history)| {
+            let older_than = after.filter(|(last, _)| last == id).map_or(u64::MAX, |(_, number)| *number);
+            history.revisions(view).filter(move |(number, _)| *number < older_than)
+        })
+        .filter(move |(_, stored)| matches_tags(filter, stored))
     }
 
     /// The keys that match a filter and a view, each once, in order, starting after a key.
@@ -131,16 +134,15 @@ impl KeyValues {
         view: View,
     ) -> impl Iterator<Item = &'a str> {
         // Keys have no control characters, so this bound is after every label of the key and before every longer key.
-        let after = after.map(|key| KeyValueId::new(&format!("{key}\u{1}"), None));
+        let after = after.map(|key| KeyValueId::text(&format!("{key}\u{1}"), None));
         let mut last: Option<&str> = None;
-        self.histories_from(filter, after)
+        self.histories(filter, after.map_or(Bound::Unbounded, Bound::Included))
             .filter(move |(_, history)| history.at(view).is_some())
             .map(|(id, _)| id.key())
             .filter(move |key| last.replace(key) != Some(*key))
     }
 
     /// The labels that match a filter and a view, each once, in order; "no label" first.
-    #[must_use]
     pub fn labels(&self, filter: &TextFilter, view: View) -> std::collections::BTreeSet<Option<&str>> {
         self.0
             .iter()
@@ -155,34 +157,20 @@ impl KeyValues {
         self.0.values().filter_map(|history| history.at(View::NEWEST))
     }
 
-    fn histories_from<'a>(
-        &'a self,
-        filter: &TextFilter,
-        after: Option<KeyValueId>,
-    ) -> impl Iterator<Item = (&'a KeyValueId, &'a History<Arc<StoredKeyValue>>)> {
-        let start = after.map_or(String::new(), |id| id.as_str().to_owned());
-        prefixes(filter).into_iter().flat_map(move |prefix| {
-            let from = if start.as_str() > prefix.as_str() { start.clone() } else { prefix.clone() };
-            self.0
-                .range::<str, _>((Bound::Included(from.as_str()), Bound::Unbounded))
-                .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
-        })
-    }
-
+    /// The histories that can match a filter, in order, from a position on.
     fn histories<'a>(
         &'a self,
         filter: &TextFilter,
-        from: Bound<&'a KeyValueId>,
+        from: Bound<String>,
     ) -> impl Iterator<Item = (&'a KeyValueId, &'a History<Arc<StoredKeyValue>>)> {
         prefixes(filter).into_iter().flat_map(move |prefix| {
-            let start = match from {
-                Bound::Included(id) if id.as_str() > prefix.as_str() => Bound::Included(id.as_str()),
-                Bound::Excluded(id) if id.as_str() >= prefix.as_str() => Bound::Excluded(id.as_str()),
+            let start = match &from {
+                Bound::Included(id) if *id > prefix => Bound::Included(id.as_str()),
+                Bound::Excluded(id) if *id >= prefix => Bound::Excluded(id.as_str()),
                 _ => Bound::Included(prefix.as_str()),
             };
-            self.0
-                .range::<str, _>((start, Bound::Unbounded))
-                .take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+            let histories = self.0.range::<str, _>((start, Bound::Unbounded));
+            histories.take_while(move |(id, _)| id.as_str().starts_with(&prefix))
         })
     }
 }

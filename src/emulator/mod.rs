@@ -32,11 +32,9 @@ pub mod seed;
 pub mod seeded;
 pub mod serve;
 pub mod service;
-pub mod settings;
 pub mod snapshot;
 pub mod tokens;
 
-pub use options::Options;
+pub use options::{EmulatorSettings, Options};
 pub use origin::Emulator;
 pub use run::{EmulatorError, Running, run};
-pub use settings::EmulatorSettings;

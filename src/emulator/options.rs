@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::EmulatorSettings;
-use super::authentication::Permission;
-use super::drift::MAXIMUM_RATE_PER_SECOND;
+use super::drift::{DEFAULT_RATE_PER_SECOND, MAXIMUM_RATE_PER_SECOND};
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
+use super::page::PAGE_SIZE;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
 use crate::headers::access_key::{AccessKey, SecretBytes};
@@ -39,6 +38,53 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__DATA")]
     pub data: Option<PathBuf>,
 
+    /// Webhook on this machine that receives change events, for example http://127.0.0.1:9000/events
+    #[arg(long, value_name = "URL", env = "TAGALONG_EMULATOR__EVENTS", value_parser = parse_webhook)]
+    pub events: Option<Uri>,
+
+    /// Schema of change events [default: event-grid]
+    #[arg(long, value_enum, value_name = "SCHEMA", env = "TAGALONG_EMULATOR__EVENTS_SCHEMA")]
+    pub events_schema: Option<EventSchema>,
+
+    /// File with faults, as TOML or JSON
+    #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__FAULTS")]
+    pub faults: Option<PathBuf>,
+
+    /// A fault in words, for example 'delay fixed=50ms path=/kv/*'; may be repeated
+    #[arg(long, value_name = "WORDS", env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
+    pub fault: Vec<String>,
+
+    /// Seed of every random value: settle times, routing, tags, faults [default: a new one at each start]
+    #[arg(long, value_name = "NUMBER", env = "TAGALONG_EMULATOR__RANDOM_SEED")]
+    pub random_seed: Option<u64>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a text here would be help of the command")]
+    pub settings: EmulatorSettings,
+}
+
+impl Options {
+    /// The addresses to listen on. The default is both loopbacks, because Node resolves `localhost` to `[::1]` first.
+    /// `true` marks an optional address: `[::1]` is missing on a machine without IPv6.
+    pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
+        if self.listen.is_empty() {
+            let loopback = |address: IpAddr, optional| (SocketAddr::new(address, DEFAULT_PORT), optional);
+            vec![loopback(Ipv4Addr::LOCALHOST.into(), false), loopback(Ipv6Addr::LOCALHOST.into(), true)]
+        } else {
+            self.listen.iter().map(|address| (*address, false)).collect()
+        }
+    }
+
+    /// The address of the admin port.
+    pub fn admin_listener(&self) -> SocketAddr {
+        self.admin_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_ADMIN_PORT))
+    }
+}
+
+/// How an emulator behaves. By default changes are visible at once, no credential is needed, and sequence numbers rise
+/// without a write, like those of the real service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EmulatorSettings {
     /// Access key that requests are signed with; may be repeated
     #[arg(
         long,
@@ -73,115 +119,70 @@ pub struct Options {
     )]
     pub bearer_read_only: Vec<SecretBytes>,
 
-    /// Number of replicas that answer requests [default: 1]
-    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__REPLICAS", value_parser = parse_replicas)]
-    pub replicas: Option<usize>,
+    /// Number of replicas that answer requests
+    #[arg(long, default_value_t = Self::default().replicas, value_name = "N", env = "TAGALONG_EMULATOR__REPLICAS", value_parser = parse_replicas)]
+    pub replicas: usize,
 
-    /// Time within which a change settles on every replica, for example 3s [default: 0s]
-    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__SETTLE", value_parser = parse_duration_argument)]
-    pub settle: Option<Duration>,
+    /// Time within which a change settles on every replica, for example 3s
+    #[arg(long, default_value = "0s", value_name = "DURATION", env = "TAGALONG_EMULATOR__SETTLE", value_parser = parse_duration_argument)]
+    pub settle: Duration,
 
-    /// Which Sync-Token answers carry [default: shown]
-    #[arg(long, value_enum, value_name = "MODE", env = "TAGALONG_EMULATOR__TOKEN_MODE")]
-    pub token_mode: Option<TokenMode>,
+    /// Which Sync-Token answers carry
+    #[arg(long, default_value_t, value_enum, value_name = "MODE", env = "TAGALONG_EMULATOR__TOKEN_MODE")]
+    pub token_mode: TokenMode,
 
-    /// How many token ids are in use, 1 to 8 [default: 1]
-    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__TOKEN_IDS", value_parser = parse_token_ids)]
-    pub token_ids: Option<usize>,
+    /// How many token ids are in use, 1 to 8
+    #[arg(long, default_value_t = Self::default().token_ids, value_name = "N", env = "TAGALONG_EMULATOR__TOKEN_IDS", value_parser = parse_token_ids)]
+    pub token_ids: usize,
 
     /// How much the sequence number of tokens rises in a second without a write; 0 for no rise. With --data, keep a
-    /// rate above 1.25 across restarts, or numbers may go down [default: 1.25]
-    #[arg(long, value_name = "RATE", env = "TAGALONG_EMULATOR__DRIFT", value_parser = parse_drift)]
-    pub drift: Option<f64>,
+    /// rate above 1.25 across restarts, or numbers may go down
+    #[arg(long = "drift", default_value_t = Self::default().drift_per_second, value_name = "RATE", env = "TAGALONG_EMULATOR__DRIFT", value_parser = parse_drift)]
+    pub drift_per_second: f64,
 
     /// Let 304s carry ETag, as the service did in earlier years
     #[arg(long = "tagged-304", env = "TAGALONG_EMULATOR__TAGGED_304")]
     pub tagged_304: bool,
 
-    /// How long replaced revisions are kept [default: 30d]
-    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__RETENTION", value_parser = parse_duration_argument)]
-    pub retention: Option<Duration>,
+    /// How long replaced revisions are kept
+    #[arg(long, default_value = "30d", value_name = "DURATION", env = "TAGALONG_EMULATOR__RETENTION", value_parser = parse_duration_argument)]
+    pub retention: Duration,
 
-    /// How long the provisioning of a snapshot takes [default: 500ms]
-    #[arg(long, value_name = "DURATION", env = "TAGALONG_EMULATOR__SNAPSHOT_PROVISIONING", value_parser = parse_duration_argument)]
-    pub snapshot_provisioning: Option<Duration>,
+    /// How long the provisioning of a snapshot takes
+    #[arg(long, default_value = "500ms", value_name = "DURATION", env = "TAGALONG_EMULATOR__SNAPSHOT_PROVISIONING", value_parser = parse_duration_argument)]
+    pub snapshot_provisioning: Duration,
 
     /// Let the provisioning of snapshots fail
-    #[arg(long, env = "TAGALONG_EMULATOR__FAIL_SNAPSHOTS")]
-    pub fail_snapshots: bool,
+    #[arg(long = "fail-snapshots", env = "TAGALONG_EMULATOR__FAIL_SNAPSHOTS")]
+    pub snapshots_fail: bool,
 
     /// Refuse writes that do not name their concurrency strategy with If-Match or If-None-Match
     #[arg(long, env = "TAGALONG_EMULATOR__REQUIRE_IF_MATCH")]
     pub require_if_match: bool,
 
-    /// Items on a page [default: 100]
-    #[arg(long, value_name = "N", env = "TAGALONG_EMULATOR__PAGE_SIZE", value_parser = clap::value_parser!(u16).range(1..))]
-    pub page_size: Option<u16>,
-
-    /// Webhook on this machine that receives change events, for example http://127.0.0.1:9000/events
-    #[arg(long, value_name = "URL", env = "TAGALONG_EMULATOR__EVENTS", value_parser = parse_webhook)]
-    pub events: Option<Uri>,
-
-    /// Schema of change events [default: event-grid]
-    #[arg(long, value_enum, value_name = "SCHEMA", env = "TAGALONG_EMULATOR__EVENTS_SCHEMA")]
-    pub events_schema: Option<EventSchema>,
-
-    /// File with faults, as TOML or JSON
-    #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__FAULTS")]
-    pub faults: Option<PathBuf>,
-
-    /// A fault in words, for example 'delay fixed=50ms path=/kv/*'; may be repeated
-    #[arg(long, value_name = "WORDS", env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
-    pub fault: Vec<String>,
-
-    /// Seed of every random value: settle times, routing, tags, faults [default: a new one at each start]
-    #[arg(long, value_name = "NUMBER", env = "TAGALONG_EMULATOR__RANDOM_SEED")]
-    pub random_seed: Option<u64>,
+    /// Items on a page
+    #[arg(long, default_value_t = Self::default().page_size, value_name = "N", env = "TAGALONG_EMULATOR__PAGE_SIZE", value_parser = parse_page_size)]
+    pub page_size: usize,
 }
 
-impl Options {
-    /// The addresses to listen on. The default is both loopbacks, because Node resolves `localhost` to `[::1]` first.
-    /// `true` marks an optional address: `[::1]` is missing on a machine without IPv6.
-    #[must_use]
-    pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
-        if self.listen.is_empty() {
-            let loopback = |address: IpAddr, optional| (SocketAddr::new(address, DEFAULT_PORT), optional);
-            vec![loopback(Ipv4Addr::LOCALHOST.into(), false), loopback(Ipv6Addr::LOCALHOST.into(), true)]
-        } else {
-            self.listen.iter().map(|address| (*address, false)).collect()
-        }
-    }
-
-    /// The address of the admin port.
-    #[must_use]
-    pub fn admin_listener(&self) -> SocketAddr {
-        self.admin_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_ADMIN_PORT))
-    }
-
-    /// The settings of the emulator.
-    #[must_use]
-    pub fn settings(&self) -> EmulatorSettings {
-        let with = |permission| move |key: &AccessKey| (key.clone(), permission);
-        let bearing = |permission| move |token: &SecretBytes| (token.clone(), permission);
-        let default = EmulatorSettings::default();
-        EmulatorSettings {
-            replicas: self.replicas.unwrap_or(default.replicas),
-            settle: self.settle.unwrap_or(default.settle),
-            token_mode: self.token_mode.unwrap_or(default.token_mode),
-            token_ids: self.token_ids.unwrap_or(default.token_ids),
-            drift_per_second: self.drift.unwrap_or(default.drift_per_second),
-            tagged_304: self.tagged_304,
-            retention: self.retention.unwrap_or(default.retention),
-            snapshot_provisioning: self.snapshot_provisioning.unwrap_or(default.snapshot_provisioning),
-            snapshots_fail: self.fail_snapshots,
-            require_if_match: self.require_if_match,
-            page_size: self.page_size.map_or(default.page_size, usize::from),
-            access_keys: (self.hmac.iter().map(with(Permission::ReadWrite)))
-                .chain(self.hmac_read_only.iter().map(with(Permission::ReadOnly)))
-                .collect(),
-            bearer_tokens: (self.bearer.iter().map(bearing(Permission::ReadWrite)))
-                .chain(self.bearer_read_only.iter().map(bearing(Permission::ReadOnly)))
-                .collect(),
+impl Default for EmulatorSettings {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            settle: Duration::ZERO,
+            token_mode: TokenMode::default(),
+            token_ids: 1,
+            drift_per_second: DEFAULT_RATE_PER_SECOND,
+            tagged_304: false,
+            retention: Duration::from_secs(30 * 24 * 60 * 60),
+            snapshot_provisioning: Duration::from_millis(500),
+            snapshots_fail: false,
+            require_if_match: false,
+            page_size: PAGE_SIZE,
+            hmac: Vec::new(),
+            hmac_read_only: Vec::new(),
+            bearer: Vec::new(),
+            bearer_read_only: Vec::new(),
         }
     }
 }
@@ -214,6 +215,10 @@ fn parse_within(text: &str, maximum: usize) -> Result<usize, OutOfRange> {
 
 fn parse_replicas(text: &str) -> Result<usize, OutOfRange> {
     parse_within(text, 64)
+}
+
+fn parse_page_size(text: &str) -> Result<usize, OutOfRange> {
+    parse_within(text, usize::from(u16::MAX))
 }
 
 fn parse_token_ids(text: &str) -> Result<usize, OutOfRange> {
@@ -275,18 +280,21 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(options.listeners().len(), 2);
-        let settings = options.settings();
+        let settings = &options.settings;
         assert_eq!((settings.replicas, settings.settle), (3, Duration::from_secs(3)));
         assert_eq!((settings.token_mode, settings.token_ids, settings.page_size), (TokenMode::Newest, 2, 10));
         assert!(settings.require_if_match && settings.tagged_304);
         assert!((settings.drift_per_second - 0.5).abs() < f64::EPSILON);
-        let keys: Vec<_> =
-            settings.access_keys.iter().map(|(key, permission)| (key.id(), *permission)).collect();
-        assert_eq!(
-            keys,
-            [("a-l0-s0:x", Permission::ReadWrite), ("b", Permission::ReadWrite), ("r", Permission::ReadOnly)]
-        );
+        let ids = |keys: &[AccessKey]| keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>();
+        assert_eq!(ids(&settings.hmac), ["a-l0-s0:x", "b"]);
+        assert_eq!(ids(&settings.hmac_read_only), ["r"]);
         assert!(!format!("{options:?}").contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn without_options_the_settings_are_the_defaults() {
+        let unset = format!("{:?}", parse(&[]).unwrap().settings);
+        assert_eq!(unset, format!("{:?}", EmulatorSettings::default()));
     }
 
     #[test]
@@ -296,6 +304,7 @@ mod tests {
             (["--hmac", "a:!!!"], "non-empty base64"),
             (["--replicas", "0"], "from 1 to 64"),
             (["--token-ids", "9"], "from 1 to 8"),
+            (["--page-size", "0"], "from 1 to 65535"),
             (["--drift", "1001"], "from 0 to 1000"),
             (["--drift", "nan"], "from 0 to 1000"),
             (["--settle", "soon"], "soon"),

@@ -1,14 +1,13 @@
 //! The emulator as a function from requests to responses: limits, authentication, the lock on the state, and the fields
 //! that every answer has. [`super::routing`] chooses the endpoint.
 
-use std::pin::pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
 use super::EmulatorSettings;
@@ -25,6 +24,7 @@ use super::problem::Problem;
 use super::replicas::Replicas;
 use super::routing::{Switches, allowed_methods, present, read, write};
 use super::seeded::{Seeded, Sequence, uuid};
+use super::serve::BoxError;
 use super::tokens::Tokens;
 use crate::clock::{Clock, Timestamp};
 use crate::headers::hmac_authorization::SignedRequest;
@@ -63,7 +63,6 @@ struct Shared {
 
 impl Emulator {
     /// An empty store. `seed` determines every random value, and `clock` is the only source of time.
-    #[must_use]
     pub fn new(settings: EmulatorSettings, clock: Clock, seed: u64) -> Self {
         let seeded = Seeded::new(seed);
         let replicas = Replicas::new(settings.replicas, settings.settle, seeded);
@@ -76,7 +75,7 @@ impl Emulator {
             store: RwLock::new(ConfigurationStore::new(replicas, tokens, drift, seeded, settings.retention)),
             require_if_match: settings.require_if_match,
             provisioning,
-            authentication: Authentication::new(settings.access_keys, settings.bearer_tokens),
+            authentication: Authentication::new(&settings),
             clock,
             draws: Sequence::new(seeded),
             recorder: OnceLock::new(),
@@ -87,11 +86,7 @@ impl Emulator {
 
     /// Answers one request with a response that is complete in memory. The answer to a HEAD has the length of the body
     /// that it leaves out.
-    pub async fn respond<B>(&self, request: Request<B>) -> Response<Bytes>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
+    pub async fn respond<B: Body<Error: Into<BoxError>>>(&self, request: Request<B>) -> Response<Bytes> {
         let (parts, body) = request.into_parts();
         let now = self.0.clock.now();
         let draw = self.0.draws.next_bits();
@@ -111,13 +106,11 @@ impl Emulator {
     }
 
     /// The number of the newest change. The number of the newest token can be higher.
-    #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.store().sequence_number()
     }
 
     /// The `Sync-Token` of the state after a change, in the form `id=value;sn=N,…`.
-    #[must_use]
     pub fn sync_token_of(&self, sequence_number: u64) -> String {
         self.store().tokens.line(sequence_number)
     }
@@ -159,11 +152,12 @@ impl Emulator {
     }
 
     /// Makes the checks that do not need the state: sizes, credential, body, path and method.
-    async fn admit<B>(&self, parts: &Parts, body: B, now: Timestamp) -> Result<Bytes, Problem>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
+    async fn admit<B: Body<Error: Into<BoxError>>>(
+        &self,
+        parts: &Parts,
+        body: B,
+        now: Timestamp,
+    ) -> Result<Bytes, Problem> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         if target.len() > MAXIMUM_TARGET_BYTES {
             return Err(Problem::TargetTooLong);
@@ -255,25 +249,12 @@ impl AnswerAtState {
 }
 
 /// Reads the whole body. It must not be larger than a key-value.
-async fn read_body<B>(body: B) -> Result<Bytes, Problem>
-where
-    B: Body,
-    B::Error: std::fmt::Display,
-{
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
+async fn read_body<B: Body<Error: Into<BoxError>>>(body: B) -> Result<Bytes, Problem> {
+    match Limited::new(body, MAXIMUM_KEY_VALUE_BYTES).collect().await {
+        Ok(content) => Ok(content.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::BodyTooLarge),
+        Err(error) => Err(Problem::invalid("body", error)),
     }
-    let mut body = pin!(body);
-    let mut read = BytesMut::new();
-    while let Some(frame) = body.as_mut().frame().await {
-        let frame = frame.map_err(|error| Problem::invalid("body", error))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if read.len() + data.remaining() > MAXIMUM_KEY_VALUE_BYTES {
-            return Err(Problem::BodyTooLarge);
-        }
-        read.put(data);
-    }
-    Ok(read.freeze())
 }
 
 /// Adds the ids of a request: the server's, the correlation id, and the client's own if the client asks for it.

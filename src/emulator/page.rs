@@ -29,6 +29,11 @@ impl<T> Page<T> {
         items.truncate(size);
         Self { items, continues }
     }
+
+    /// The plain position of the next page, which `after` makes of the last item; `None` if there is no next page.
+    pub fn next(&self, after: impl FnOnce(&T) -> String) -> Option<String> {
+        self.items.last().filter(|_| self.continues).map(after)
+    }
 }
 
 /// The entity tag of a page, without quotes: base64url of SHA-256 over the tags of its items and the plain continuation
@@ -60,28 +65,22 @@ pub mod continuation {
     use base64::Engine as _;
 
     /// After a key-value.
-    #[must_use]
     pub fn after_key_value(id: &KeyValueId) -> String {
         format!("{}\n{}", id.key(), id.label().unwrap_or_default())
     }
 
     /// After a revision, which its change identifies.
-    #[must_use]
     pub fn after_revision(id: &KeyValueId, sequence_number: u64) -> String {
         format!("{}\n{sequence_number}", after_key_value(id))
     }
 
     /// The opaque form: base64url, which stays intact when a client percent-decodes it twice.
-    #[must_use]
     pub fn encode(plain: &str) -> String {
         URL_SAFE_NO_PAD.encode(plain)
     }
 
     /// The plain form of an `after`. An unreadable token is refused. The vendor's emulator starts again at page one,
     /// which turns a client's mistake into an endless list.
-    ///
-    /// # Errors
-    /// 400
     pub fn decode(after: &str) -> Result<String, Problem> {
         URL_SAFE_NO_PAD
             .decode(after.trim_end_matches('='))
@@ -91,9 +90,6 @@ pub mod continuation {
     }
 
     /// Parses a position of [`after_key_value`].
-    ///
-    /// # Errors
-    /// 400
     pub fn decode_key_value(after: &str) -> Result<KeyValueId, Problem> {
         let plain = decode(after)?;
         let (key, label) = plain.split_once('\n').filter(|(key, _)| !key.is_empty()).ok_or_else(invalid)?;
@@ -104,9 +100,6 @@ pub mod continuation {
     }
 
     /// Parses a position of [`after_revision`].
-    ///
-    /// # Errors
-    /// 400
     pub fn decode_revision(after: &str) -> Result<(KeyValueId, u64), Problem> {
         let plain = decode(after)?;
         let mut parts = plain.splitn(3, '\n');
@@ -119,7 +112,6 @@ pub mod continuation {
     }
 
     /// 400 for an unreadable position.
-    #[must_use]
     pub fn invalid() -> Problem {
         Problem::invalid("after", "Invalid continuation; follow the link of the page before unchanged")
     }
@@ -127,7 +119,6 @@ pub mod continuation {
 
 /// The relative target of the next page: the path and parameters of the request as sent, with the new `after` last.
 /// `after` must not be the first parameter, or the JavaScript client throws; `api-version` always precedes it.
-#[must_use]
 pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
     let mut link = format!("{}?", header_safe(path));
     let is_after = |parameter: &str| {
@@ -144,7 +135,6 @@ pub fn next_link(path: &str, query: &str, continuation: &str) -> String {
 }
 
 /// A target in the form that is valid between `<` and `>` in a field.
-#[must_use]
 pub fn header_safe(text: &str) -> String {
     const UNSAFE: &percent_encoding::AsciiSet =
         &percent_encoding::CONTROLS.add(b'<').add(b'>').add(b'"').add(b' ');

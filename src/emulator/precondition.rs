@@ -40,7 +40,6 @@ pub enum Verdict {
 
 impl Precondition {
     /// Parses the condition of a request.
-    #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let tags = |name: HeaderName| {
             let mut lines = headers.get_all(name).iter();
@@ -58,7 +57,6 @@ impl Precondition {
     }
 
     /// Evaluates the condition against the current tag. `None` means that the resource is missing.
-    #[must_use]
     pub fn evaluate(&self, current: Option<&str>) -> Verdict {
         match self {
             Self::IfMatch(tags) if !tags.contain(current) => Verdict::Failed,

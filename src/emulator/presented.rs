@@ -1,7 +1,7 @@
 //! The parsed request that endpoints get, and the conditions of reads.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answer::Answer;
@@ -49,7 +49,6 @@ pub struct ApiRequest<'a> {
 
 impl ApiRequest<'_> {
     /// The `Content-Type` of an answer to this request.
-    #[must_use]
     pub fn content_type(&self, media_type: MediaType) -> &'static str {
         media_type.negotiate(self.headers.get(ACCEPT).and_then(|value| value.to_str().ok()))
     }
@@ -63,7 +62,6 @@ impl ApiRequest<'_> {
     }
 
     /// The filter in the given api-version: versions before `2023-11-01` ignore `tags`.
-    #[must_use]
     pub fn understood(&self, mut filter: KeyValueFilter) -> KeyValueFilter {
         if !self.version.has_tag_filters() {
             filter.tags.clear();
@@ -73,24 +71,18 @@ impl ApiRequest<'_> {
 
     /// Evaluates the condition of a read against the current tag. The answer is 412, a 304 (with `ETag` if
     /// `tagged_304`), or `full`.
-    ///
-    /// # Errors
-    /// 412
     pub fn conditional(&self, etag: &str, full: impl FnOnce() -> Answer) -> Result<Answer, Problem> {
         match self.precondition.evaluate(Some(etag)) {
             Verdict::Failed => Err(Problem::PreconditionFailed),
-            Verdict::Unchanged => Ok(Answer {
-                etag: self.tagged_304.then(|| quoted_etag(etag)),
-                ..Answer::empty(StatusCode::NOT_MODIFIED)
-            }),
+            Verdict::Unchanged if self.tagged_304 => {
+                Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, quoted_etag(etag)))
+            }
+            Verdict::Unchanged => Ok(Answer::empty(StatusCode::NOT_MODIFIED)),
             Verdict::Holds => Ok(full()),
         }
     }
 
     /// Checks that the body has this media type, or JSON.
-    ///
-    /// # Errors
-    /// 415
     pub fn require_body(&self, accepted: impl Fn(&str) -> bool) -> Result<(), Problem> {
         let content_type = self.headers.get(CONTENT_TYPE).map(HeaderValue::to_str);
         match content_type {

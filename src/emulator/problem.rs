@@ -68,7 +68,6 @@ impl Problem {
     }
 
     /// The status of the answer.
-    #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
             Self::InvalidArgument { .. }
@@ -91,7 +90,6 @@ impl Problem {
     }
 
     /// The problem document (RFC 9457), or nothing.
-    #[must_use]
     pub fn body(&self) -> Bytes {
         let document = match self {
             Self::InvalidArgument { name, detail, position } => Document {

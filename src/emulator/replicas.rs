@@ -25,13 +25,11 @@ struct Replica {
 
 impl Replicas {
     /// `count` replicas (at least one) that settle within `settle`. Times are drawn from `seeded`.
-    #[must_use]
     pub fn new(count: usize, settle: Duration, seeded: Seeded) -> Self {
         Self { settle, seeded, replicas: vec![Replica::default(); count.max(1)] }
     }
 
     /// The number of replicas.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.replicas.len()
     }
@@ -61,7 +59,6 @@ impl Replicas {
     }
 
     /// The first change that a replica does not show yet; `None` if it shows every change.
-    #[must_use]
     pub fn first_hidden(&self, replica: usize, now: Timestamp) -> Option<u64> {
         let replica = self.replicas.get(replica % self.replicas.len())?;
         let settled = replica.settling.partition_point(|(_, from)| *from <= now);

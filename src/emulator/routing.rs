@@ -129,7 +129,7 @@ fn travelled(request: &ApiRequest<'_>, answer: Answer, before: Timestamp) -> Ans
     if before > request.now {
         return answer;
     }
-    let has_link = answer.fields.iter().any(|(name, _)| *name == LINK);
+    let has_link = answer.fields.contains_key(LINK);
     let answer = if has_link { answer } else { with_links(request, answer, None) };
     answer.with(MEMENTO_DATETIME, http_date::format(before))
 }

@@ -1,13 +1,11 @@
 //! `tagalong emulator`: assembles the parts and serves until it is told to stop.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::Request;
-use http_body_util::Full;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +18,7 @@ use super::events::EventSource;
 use super::events::delivery::Delivery;
 use super::events::handshake::Confirmation;
 use super::faults::act::Faults;
-use super::faults::body::FaultyBody;
+use super::faults::body::{FaultyBody, Severed};
 use super::faults::document::{FaultPlanError, PlanDocument};
 use super::journal::{Journal, JournalError, JournalOptions};
 use super::options::Options;
@@ -89,23 +87,18 @@ pub struct Running {
 impl Running {
     /// Loads the data, the seed and the faults, and binds the sockets. No request is answered before
     /// [`Running::until`].
-    ///
-    /// # Errors
-    /// [`EmulatorError`]
     pub async fn start(options: &Options, clock: Clock) -> Result<Self, EmulatorError> {
         let seed_key_values = options.seed.as_deref().map(read_seed).transpose()?;
         let from_file =
             options.faults.as_deref().map(PlanDocument::from_file).transpose()?.unwrap_or_default();
         let plan = from_file.followed_by(PlanDocument::from_words(options.fault.iter().map(String::as_str))?);
-        let settings = options.settings();
         let random_seed = options.random_seed.unwrap_or_else(|| fastrand::u64(..));
-        let emulator_retention = settings.retention;
-        let emulator = Emulator::new(settings, clock.clone(), random_seed);
+        let emulator = Emulator::new(options.settings.clone(), clock.clone(), random_seed);
 
         let journal = match &options.data {
             None => None,
             Some(path) => {
-                let opened = Journal::open(path, JournalOptions::new(emulator_retention))?;
+                let opened = Journal::open(path, JournalOptions::new(options.settings.retention))?;
                 if opened.torn_bytes > 0 {
                     tracing::warn!(
                         bytes = opened.torn_bytes,
@@ -171,13 +164,11 @@ impl Running {
     }
 
     /// The addresses of the API, with the ports that the system chose.
-    #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// The address of the admin port.
-    #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_listener.local_addr().ok()
     }
@@ -189,59 +180,58 @@ impl Running {
     pub async fn until(self, shutdown: impl Future<Output = ()>) -> Result<(), EmulatorError> {
         let closing = CancellationToken::new();
         let addresses = self.addresses();
-        let admin = self.admin;
-        let loopback_only =
-            |addresses: &[SocketAddr]| addresses.iter().all(|address| address.ip().is_loopback());
-        let admin_sources =
-            Arc::new(sources(loopback_only(self.admin_listener.local_addr().ok().as_slice())));
-        let answer_admin = move |request: Request<Incoming>| {
-            let (admin, sources) = (admin.clone(), Arc::clone(&admin_sources));
-            async move {
-                let (head, body) = request.into_parts();
-                Ok::<_, Infallible>(match sources.check(&head) {
-                    Ok(()) => admin.answer(Request::from_parts(head, body)).await,
-                    Err(error) => super::admin::refused(error).map(Full::new),
-                })
-            }
-        };
-        let data_sources = Arc::new(sources(loopback_only(&addresses)));
-        let service = self.service;
-        let answer = move |request: Request<Incoming>| {
-            let (service, sources) = (service.clone(), Arc::clone(&data_sources));
-            async move {
-                let (head, body) = request.into_parts();
-                match sources.check(&head) {
-                    Ok(()) => service.answer(Request::from_parts(head, body)).await,
-                    Err(error) => Ok(super::admin::refused(error).map(FaultyBody::sound)),
-                }
-            }
-        };
+        let admin = EmulatorPort::new(self.admin_address().as_slice(), PortService::Admin(self.admin));
+        let data = EmulatorPort::new(&addresses, PortService::Data(self.service));
+        let listeners = self.listeners.into_iter().map(|listener| (listener, Arc::clone(&data)));
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(self.admin_listener, closing.clone(), answer_admin));
-        for listener in self.listeners {
-            serving.spawn(serve(listener, closing.clone(), answer.clone()));
+        for (listener, port) in listeners.chain([(self.admin_listener, admin)]) {
+            serving.spawn(serve(listener, closing.clone(), move |request| Arc::clone(&port).answer(request)));
         }
-        let mut first = tokio::select! {
+        let first = tokio::select! {
             () = shutdown => None,
             ended = serving.join_next() => ended,
         };
         closing.cancel();
-        let mut result = Ok(());
-        while let Some(ended) = match first.take() {
-            Some(ended) => Some(ended),
-            None => serving.join_next().await,
-        } {
-            result = result.and(ended.map_err(EmulatorError::from));
+        let mut result = first.unwrap_or(Ok(()));
+        while let Some(ended) = serving.join_next().await {
+            result = result.and(ended);
         }
-        result
+        Ok(result?)
     }
 }
 
-/// The same sources as at the sidecar's own ports. Where other machines may connect, they do so by names that only their users
-/// know: then `Host` may be any, and pages of other origins are refused all the same.
-fn sources(loopback_only: bool) -> AllowedSources {
-    let hosts: &[String] = if loopback_only { &[] } else { &["*".to_owned()] };
-    AllowedSources::new(hosts, &[])
+/// A port: what answers there, and from where requests may come. Both ports have one type, so that hyper's server is compiled
+/// once for them.
+struct EmulatorPort {
+    service: PortService,
+    sources: AllowedSources,
+}
+
+enum PortService {
+    Data(Service),
+    Admin(AdminPort),
+}
+
+impl EmulatorPort {
+    /// The same sources as at the sidecar's own ports. Where other machines may connect, they do so by names that only their
+    /// users know: then `Host` may be any, and pages of other origins are refused all the same.
+    fn new(addresses: &[SocketAddr], service: PortService) -> Arc<Self> {
+        let loopback_only = addresses.iter().all(|address| address.ip().is_loopback());
+        let hosts: &[String] = if loopback_only { &[] } else { &["*".to_owned()] };
+        Arc::new(Self { service, sources: AllowedSources::new(hosts, &[]) })
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<FaultyBody>, Severed> {
+        let (head, body) = request.into_parts();
+        if let Err(error) = self.sources.check(&head) {
+            return Ok(super::admin::refused(error));
+        }
+        let request = Request::from_parts(head, body);
+        match &self.service {
+            PortService::Data(service) => service.answer(request).await,
+            PortService::Admin(admin) => Ok(admin.answer(request).await),
+        }
+    }
 }
 
 fn deliver(delivery: Delivery, emulator: &Emulator, journal: Option<Arc<Journal>>) -> AbortOnDropHandle<()> {

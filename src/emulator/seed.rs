@@ -34,9 +34,6 @@ pub enum SeedError {
 }
 
 /// Reads a seed file.
-///
-/// # Errors
-/// [`SeedError`]
 pub fn read_seed(path: &Path) -> Result<Vec<KeyValue>, SeedError> {
     let content = std::fs::read(path).map_err(|source| SeedError::Read { path: path.to_owned(), source })?;
     parse_seed(&content)

@@ -13,19 +13,16 @@ pub struct Seeded(u64);
 
 impl Seeded {
     /// The draws of one seed.
-    #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// 64 bits for a position in a sequence of draws.
-    #[must_use]
     pub const fn bits(self, sequence: u64, position: u64) -> u64 {
         mix(mix(mix(self.0) ^ sequence) ^ position)
     }
 
     /// A number from 0 to 1, for a change and a replica.
-    #[must_use]
     pub fn fraction(self, sequence_number: u64, replica: usize) -> f64 {
         let bits = self.bits(sequence_number, 0x7265_706c_6963_6100 ^ replica as u64);
         // 32 bits are exact in an f64.
@@ -33,7 +30,6 @@ impl Seeded {
     }
 
     /// The entity tag of the state that a change made: 22 characters of base64url, as the vendor's emulator makes them.
-    #[must_use]
     pub fn etag(self, sequence_number: u64) -> String {
         let (high, low) = (self.bits(sequence_number, 0xe7a6), self.bits(sequence_number, 0xe7a7));
         URL_SAFE_NO_PAD.encode((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
@@ -49,7 +45,6 @@ pub struct Sequence {
 
 impl Sequence {
     /// The draws of one seed, from its first.
-    #[must_use]
     pub const fn new(seeded: Seeded) -> Self {
         Self { seeded, next: AtomicU64::new(0) }
     }
@@ -62,7 +57,6 @@ impl Sequence {
 }
 
 /// 128 bits in the form of a random UUID (RFC 9562 §5.4).
-#[must_use]
 pub fn uuid(bits: (u64, u64)) -> String {
     let bytes = Uuid::from_u64_pair(bits.0, bits.1).into_bytes();
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()

@@ -1,6 +1,5 @@
 //! Listening: connections, keep-alive, and a shutdown that lets answers finish.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +26,8 @@ const CONNECTIONS: usize = 512;
 /// What hyper reads of a head before it gives up: a little more than is answered, so that the refusal is the emulator's.
 const HEAD_BUFFER_BYTES: usize = 2 * (MAXIMUM_HEADER_BYTES + MAXIMUM_TARGET_BYTES);
 
-/// Why a connection ends without an answer; what was asked for may have happened.
-pub trait EndsConnection: std::error::Error + Send + Sync + 'static {}
-impl EndsConnection for super::faults::body::Severed {}
-impl EndsConnection for Infallible {}
+/// An error of any kind. hyper ends the connection when a service or a body returns one; what was asked for may have happened.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves connections until `shutdown`, then lets answers that are under way finish for at most five seconds.
 pub async fn serve<A, F, B, E>(listener: TcpListener, shutdown: CancellationToken, answer: A)
@@ -38,7 +35,7 @@ where
     A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: Body<Data = Bytes, Error = E> + Send + 'static,
-    E: EndsConnection,
+    E: Into<BoxError> + Send + 'static,
 {
     let slots = ConnectionSlots::new(CONNECTIONS);
     let serve = |(stream, _)| {
@@ -64,7 +61,7 @@ where
     A: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: Body<Data = Bytes, Error = E> + Send + 'static,
-    E: EndsConnection,
+    E: Into<BoxError> + Send + 'static,
 {
     let transport = SeverableIo::new(transport);
     let severance = transport.severance();

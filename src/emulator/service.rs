@@ -15,6 +15,7 @@ use super::faults::body::{FaultyBody, Severed};
 use super::faults::severable::Severance;
 use super::faults::{Fault, RequestFacts};
 use super::origin::REQUEST_ID;
+use super::serve::BoxError;
 use crate::clock::Clock;
 
 /// More than the limit of a request body: a longer body is cut here, and the emulator refuses it as too large.
@@ -31,13 +32,11 @@ pub struct Service {
 
 impl Service {
     /// A service that applies these faults to an emulator.
-    #[must_use]
     pub fn new(emulator: Emulator, faults: Arc<Faults>, counts: Arc<Counts>, clock: Clock) -> Self {
         Self { emulator, faults, counts, clock }
     }
 
     /// The emulator.
-    #[must_use]
     pub fn emulator(&self) -> &Emulator {
         &self.emulator
     }
@@ -48,8 +47,7 @@ impl Service {
     /// [`Severed`] when a fault ends the connection without an answer.
     pub async fn answer<B>(&self, request: Request<B>) -> Result<Response<FaultyBody>, Severed>
     where
-        B: Body,
-        B::Error: std::fmt::Display,
+        B: Body<Error: Into<BoxError>>,
     {
         let kind = (request.method().clone(), request.uri().clone());
         let answered = match self.fault_of(&request) {
@@ -69,11 +67,11 @@ impl Service {
         Some(self.faults.decide(facts, self.clock.now())).filter(|fault| !fault.is_none())
     }
 
-    async fn spoiled<B>(&self, request: Request<B>, fault: Fault) -> Result<Response<FaultyBody>, Severed>
-    where
-        B: Body,
-        B::Error: std::fmt::Display,
-    {
+    async fn spoiled(
+        &self,
+        request: Request<impl Body>,
+        fault: Fault,
+    ) -> Result<Response<FaultyBody>, Severed> {
         let (head, body) = request.into_parts();
         // The body is read first, because the connection may be closed when a delayed write is applied.
         let body = held(body).await;

@@ -7,44 +7,35 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
-use super::change::{shared_items, unix_micros};
 use crate::clock::Timestamp;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::Tags;
 use crate::profile::app_configuration::key_value::{KeyValue, format_date_time};
 use crate::profile::app_configuration::select::Selection;
+use crate::words::words;
 
-/// The status of a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SnapshotStatus {
-    /// Being filled; its list is empty.
-    Provisioning,
-    /// Complete; its content never changes.
-    Ready,
-    /// Complete; expires after the retention period.
-    Archived,
-    /// Could not be filled; its list is empty.
-    Failed,
+words! {
+    /// The status of a snapshot.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum SnapshotStatus {
+        /// Being filled; its list is empty.
+        Provisioning = "provisioning",
+        /// Complete; its content never changes.
+        Ready = "ready",
+        /// Complete; expires after the retention period.
+        Archived = "archived",
+        /// Could not be filled; its list is empty.
+        Failed = "failed",
+    }
 }
 
 impl SnapshotStatus {
     /// Every status.
     pub const ALL: [Self; 4] = [Self::Provisioning, Self::Ready, Self::Archived, Self::Failed];
-
-    /// The value on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisioning => "provisioning",
-            Self::Ready => "ready",
-            Self::Archived => "archived",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 /// Which key-values of a snapshot have the same identity.
@@ -83,15 +74,14 @@ pub struct Snapshot {
     /// The identity of its key-values.
     pub composition_type: CompositionType,
     /// The time of its creation.
-    #[serde(with = "unix_micros")]
     pub created: Timestamp,
     /// The time at which provisioning ends.
-    #[serde(with = "unix_micros")]
     pub provisioned: Timestamp,
     /// Whether provisioning fails.
     pub fails: bool,
-    /// The time at which it was archived, if it is, in microseconds since the Unix epoch.
-    pub archived_micros: Option<i64>,
+    /// The time at which it was archived, if it is.
+    #[serde(rename = "archived_micros")]
+    pub archived: Option<Timestamp>,
     /// How long it is kept after it was archived.
     pub retention_period: Duration,
     /// Its tags.
@@ -99,7 +89,6 @@ pub struct Snapshot {
     /// Its description.
     pub description: Option<String>,
     /// Its items, in the order of lists.
-    #[serde(with = "shared_items")]
     pub items: Vec<Arc<KeyValue>>,
     /// Bytes of its items.
     pub size_bytes: u64,
@@ -107,9 +96,8 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The status at a time.
-    #[must_use]
     pub fn status(&self, now: Timestamp) -> SnapshotStatus {
-        match (now < self.provisioned, self.fails, self.archived_micros) {
+        match (now < self.provisioned, self.fails, self.archived) {
             (true, ..) => SnapshotStatus::Provisioning,
             (_, true, _) => SnapshotStatus::Failed,
             (.., Some(_)) => SnapshotStatus::Archived,
@@ -118,25 +106,21 @@ impl Snapshot {
     }
 
     /// The tag at a time. It changes when provisioning ends, because the JSON changes then.
-    #[must_use]
     pub fn etag_at(&self, now: Timestamp) -> String {
         if now < self.provisioned { format!("{}p", self.etag) } else { self.etag.clone() }
     }
 
     /// The time at which it expires: its retention period after it was archived.
-    #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        self.archived_micros.map(|archived| Timestamp::from_unix_micros(archived).plus(self.retention_period))
+        self.archived.map(|archived| archived.plus(self.retention_period))
     }
 
     /// Whether it has expired.
-    #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|expires| expires <= now)
     }
 
     /// The items that its list shows: none until it is complete.
-    #[must_use]
     pub fn shown_items(&self, now: Timestamp) -> &[Arc<KeyValue>] {
         match self.status(now) {
             SnapshotStatus::Ready | SnapshotStatus::Archived => &self.items,
@@ -145,7 +129,6 @@ impl Snapshot {
     }
 
     /// The fields that a selection shows at a time.
-    #[must_use]
     pub fn view(&self, selection: Selection, version: ApiVersion, now: Timestamp) -> SnapshotView<'_> {
         SnapshotView { snapshot: self, selection, version, now }
     }
@@ -163,65 +146,41 @@ pub struct SnapshotView<'a> {
 impl Serialize for SnapshotView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { snapshot, selection, version, now } = *self;
-        let complete = !snapshot.shown_items(now).is_empty();
-        let mut map = serializer.serialize_map(None)?;
-        let shows = |field| selection.contains(field);
-        if shows(Selection::ETAG) {
-            map.serialize_entry("etag", &snapshot.etag_at(now))?;
-        }
-        if shows(Selection::NAME) {
-            map.serialize_entry("name", &snapshot.name)?;
-        }
-        if shows(Selection::STATUS) {
-            map.serialize_entry("status", snapshot.status(now).as_str())?;
-        }
-        if shows(Selection::FILTERS) {
-            let filters: Vec<_> =
-                snapshot.filters.iter().map(|filter| FilterView { filter, version }).collect();
-            map.serialize_entry("filters", &filters)?;
-        }
-        if shows(Selection::COMPOSITION_TYPE) {
-            map.serialize_entry("composition_type", &snapshot.composition_type)?;
-        }
-        if shows(Selection::CREATED) {
-            map.serialize_entry("created", &format_date_time(snapshot.created))?;
-        }
-        if let Some(expires) = snapshot.expires().filter(|_| shows(Selection::EXPIRES)) {
-            map.serialize_entry("expires", &format_date_time(expires))?;
-        }
-        if shows(Selection::SIZE) {
-            map.serialize_entry("size", if complete { &snapshot.size_bytes } else { &0 })?;
-        }
-        if shows(Selection::ITEMS_COUNT) {
-            map.serialize_entry("items_count", &snapshot.shown_items(now).len())?;
-        }
-        if shows(Selection::TAGS) {
-            map.serialize_entry("tags", &snapshot.tags)?;
-        }
-        if shows(Selection::DESCRIPTION) && version.has_description() {
-            map.serialize_entry("description", &snapshot.description)?;
-        }
-        if shows(Selection::RETENTION_PERIOD) {
-            map.serialize_entry("retention_period", &snapshot.retention_period.as_secs())?;
-        }
-        map.end()
+        let items_count = snapshot.shown_items(now).len();
+        let size_bytes = if items_count == 0 { 0 } else { snapshot.size_bytes };
+        let filters: Vec<Value> = snapshot.filters.iter().map(|filter| filter.shown(version)).collect();
+        let description = version.has_description().then(|| json!(snapshot.description));
+        let expires = snapshot.expires().map(|expires| json!(format_date_time(expires)));
+        let fields = [
+            (Selection::ETAG, "etag", Some(json!(snapshot.etag_at(now)))),
+            (Selection::NAME, "name", Some(json!(snapshot.name))),
+            (Selection::STATUS, "status", Some(json!(snapshot.status(now)))),
+            (Selection::FILTERS, "filters", Some(json!(filters))),
+            (Selection::COMPOSITION_TYPE, "composition_type", Some(json!(snapshot.composition_type))),
+            (Selection::CREATED, "created", Some(json!(format_date_time(snapshot.created)))),
+            (Selection::EXPIRES, "expires", expires),
+            (Selection::SIZE, "size", Some(json!(size_bytes))),
+            (Selection::ITEMS_COUNT, "items_count", Some(json!(items_count))),
+            (Selection::TAGS, "tags", Some(json!(snapshot.tags))),
+            (Selection::DESCRIPTION, "description", description),
+            (
+                Selection::RETENTION_PERIOD,
+                "retention_period",
+                Some(json!(snapshot.retention_period.as_secs())),
+            ),
+        ];
+        let shown = fields.into_iter().filter(|(field, ..)| selection.contains(*field));
+        serializer.collect_map(shown.filter_map(|(_, name, value)| Some((name, value?))))
     }
 }
 
-struct FilterView<'a> {
-    filter: &'a SnapshotFilter,
-    version: ApiVersion,
-}
-
-impl Serialize for FilterView<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("key", &self.filter.key)?;
-        map.serialize_entry("label", &self.filter.label)?;
-        if self.version.has_tag_filters() {
-            map.serialize_entry("tags", self.filter.tags.as_deref().unwrap_or_default())?;
+impl SnapshotFilter {
+    fn shown(&self, version: ApiVersion) -> Value {
+        let mut shown = json!({ "key": self.key, "label": self.label });
+        if version.has_tag_filters() {
+            shown["tags"] = json!(self.tags.as_deref().unwrap_or_default());
         }
-        map.end()
+        shown
     }
 }
 
@@ -238,7 +197,7 @@ mod tests {
             created: Timestamp::from_unix_seconds(1_679_346_003),
             provisioned: Timestamp::from_unix_seconds(1_679_346_005),
             fails: false,
-            archived_micros: None,
+            archived: None,
             retention_period: Duration::from_secs(2_592_000),
             tags: Tags::new(),
             description: None,
@@ -275,7 +234,7 @@ mod tests {
         assert_ne!(snapshot.etag_at(created), snapshot.etag_at(ready));
         assert_eq!(snapshot.status(ready), SnapshotStatus::Ready);
         assert_eq!(snapshot.shown_items(ready).len(), 1);
-        snapshot.archived_micros = Some(ready.as_unix_micros());
+        snapshot.archived = Some(ready);
         assert_eq!(snapshot.status(ready), SnapshotStatus::Archived);
         let end = ready.plus(snapshot.retention_period);
         assert!(!snapshot.is_expired(end.minus(Duration::from_secs(1))) && snapshot.is_expired(end));

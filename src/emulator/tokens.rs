@@ -43,7 +43,6 @@ pub struct Tokens {
 
 impl Tokens {
     /// Tokens with `ids` ids, from one to [`MAXIMUM_IDS`].
-    #[must_use]
     pub fn new(mode: TokenMode, ids: usize) -> Self {
         Self { mode, changes: vec![Vec::new(); ids.clamp(1, MAXIMUM_IDS)], drifts: false }
     }
@@ -69,7 +68,6 @@ impl Tokens {
     }
 
     /// The `Sync-Token` of an answer that shows the state after the change `shown` while the newest number is `newest`.
-    #[must_use]
     pub fn field(&self, shown: u64, newest: u64) -> Option<HeaderValue> {
         let sequence_number = match self.mode {
             TokenMode::Shown => shown,
@@ -81,7 +79,6 @@ impl Tokens {
     }
 
     /// The tokens of the state after a change, in the form `id=value;sn=N,…`.
-    #[must_use]
     pub fn line(&self, sequence_number: u64) -> String {
         let tokens: Vec<SyncToken> = self
             .changes
@@ -110,7 +107,6 @@ impl Tokens {
 
     /// The oldest state that an answer to a request with these tokens may show. A token of another origin asks for
     /// nothing.
-    #[must_use]
     pub fn required(presented: &[PresentedToken]) -> u64 {
         presented.iter().filter_map(required).max().unwrap_or(0)
     }

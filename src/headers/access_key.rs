@@ -30,7 +30,6 @@ pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
     /// Takes ownership of secret bytes.
-    #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
@@ -45,7 +44,6 @@ impl SecretBytes {
     }
 
     /// The secret bytes. Never log them, never put them into an error.
-    #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -80,13 +78,11 @@ impl AccessKey {
     }
 
     /// The id, which is public: it travels in the clear as `Credential`.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// Begins a signature: base64(HMAC-SHA256(secret, string to sign)).
-    #[must_use]
     #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104 §3)")]
     pub fn mac(&self) -> SigningMac {
         SigningMac(Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("any length is a key"))
@@ -115,13 +111,11 @@ impl SigningMac {
     }
 
     /// The signature as it is sent.
-    #[must_use]
     pub fn signature(self) -> String {
         STANDARD.encode(self.0.finalize().into_bytes())
     }
 
     /// Whether it is this one. The comparison takes constant time.
-    #[must_use]
     pub fn fits(self, presented: &Signature) -> bool {
         self.0.verify_slice(&presented.0).is_ok()
     }
@@ -133,7 +127,6 @@ pub struct Signature([u8; 32]);
 
 impl Signature {
     /// Reads base64; `None` if it is not the base64 of 32 bytes.
-    #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
         // 32 bytes are 44 characters; the decoder wants room for 33.
         let mut bytes = [0; 33];
@@ -156,7 +149,6 @@ impl std::str::FromStr for AccessKey {
 }
 
 /// The value of `x-ms-content-sha256` for a body: base64(SHA-256(body)).
-#[must_use]
 pub fn content_sha256(body: &[u8]) -> String {
     STANDARD.encode(Sha256::digest(body))
 }

@@ -10,7 +10,6 @@ use super::list;
 
 /// Reads `Age`: the first member of the first field line. A value that is not all digits is ignored (`None`). Too great
 /// a number counts as the greatest one, which makes the response old (RFC 9111 §1.2.2).
-#[must_use]
 pub fn parse(fields: &HeaderMap) -> Option<Duration> {
     let line = fields.get(AGE)?;
     parse_delta_seconds(list::members(line.as_bytes()).next()?)

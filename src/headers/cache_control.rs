@@ -17,7 +17,6 @@ use super::list;
 pub const GREATEST_DELTA_SECONDS: u64 = 1 << 31;
 
 /// Reads `delta-seconds` (RFC 9111 §1.2.2): digits only, leading zeros allowed, saturating at [`GREATEST_DELTA_SECONDS`].
-#[must_use]
 pub fn parse_delta_seconds(text: &[u8]) -> Option<Duration> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -47,7 +46,6 @@ pub struct RequestDirectives {
 
 impl RequestDirectives {
     /// Reads the request's `Cache-Control`, or `Pragma` if there is no `Cache-Control` (RFC 9111 §5.4).
-    #[must_use]
     pub fn from_fields(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
         if !fields.contains_key(CACHE_CONTROL) {
@@ -116,7 +114,6 @@ pub struct ResponseDirectives {
 
 impl ResponseDirectives {
     /// Reads the response's `Cache-Control`. All field lines count as one list.
-    #[must_use]
     pub fn from_fields(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for line in fields.get_all(CACHE_CONTROL) {
@@ -128,7 +125,6 @@ impl ResponseDirectives {
     }
 
     /// Whether the response may never be served stale to callers of a shared cache (RFC 9111 §4.2.4).
-    #[must_use]
     pub const fn forbids_stale(&self) -> bool {
         self.must_revalidate || self.proxy_revalidate || self.no_cache || self.s_maxage.is_some()
     }

@@ -29,7 +29,6 @@ pub struct Preconditions {
 
 impl Preconditions {
     /// Reads the conditions of a request.
-    #[must_use]
     pub fn from_fields(fields: &HeaderMap) -> Self {
         Self {
             if_match: EntityTagCondition::from_fields(fields, &IF_MATCH),
@@ -44,7 +43,6 @@ impl Preconditions {
 
     /// Whether the request has no condition, `If-Range` aside: its caller never gets a 304 (RFC 9110 §15.4.5).
     /// `If-Range` cannot cause one.
-    #[must_use]
     pub const fn is_unconditional(&self) -> bool {
         self.if_match.is_none()
             && self.if_none_match.is_none()
@@ -53,14 +51,12 @@ impl Preconditions {
     }
 
     /// Whether the caller asks for a 304 if it already has the current version.
-    #[must_use]
     pub const fn is_validating(&self) -> bool {
         self.if_none_match.is_some() || self.if_modified_since.is_some()
     }
 
     /// Whether it has a condition that only the origin can evaluate, because a cache does not know the current state:
     /// `If-Match`, `If-Unmodified-Since` (RFC 9111 §4.3.2).
-    #[must_use]
     pub const fn is_for_origin(&self) -> bool {
         self.if_match.is_some() || self.if_unmodified_since.is_some()
     }
@@ -96,7 +92,6 @@ impl EntityTagCondition {
     }
 
     /// Weak comparison with the tag of a representation that exists: `If-None-Match` (RFC 9110 §13.1.2).
-    #[must_use]
     pub fn matches_weakly(&self, current: Option<EntityTag<'_>>) -> bool {
         match self {
             Self::Any => true,
@@ -107,7 +102,6 @@ impl EntityTagCondition {
     }
 
     /// Strong comparison with the tag of a representation that exists: `If-Match` (RFC 9110 §13.1.1).
-    #[must_use]
     pub fn matches_strongly(&self, current: Option<EntityTag<'_>>) -> bool {
         match self {
             Self::Any => true,

@@ -12,7 +12,6 @@ pub struct EntityTag<'a> {
 impl<'a> EntityTag<'a> {
     /// Reads a field value that must be one entity tag. `None` if it is not well-formed: no quotes, `w/` in lower case,
     /// a space or a quote inside. Such a value is not a validator (RFC 9110 §8.8.3).
-    #[must_use]
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let quoted = value.strip_prefix(b"W/").unwrap_or(value);
         let opaque = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
@@ -21,7 +20,6 @@ impl<'a> EntityTag<'a> {
 
     /// The entity tag of a message with these `ETag` lines. `None` unless there is exactly one line and it is
     /// well-formed: two lines contradict each other and name no version.
-    #[must_use]
     pub fn of_message(lines: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
         let mut lines = lines.into_iter();
         let only_line = lines.next()?;
@@ -29,13 +27,11 @@ impl<'a> EntityTag<'a> {
     }
 
     /// The bytes as received, `W/` and quotes included.
-    #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
         self.bytes
     }
 
     /// Whether it is weak (`W/`): it promises equivalence, not equal bytes.
-    #[must_use]
     pub fn is_weak(self) -> bool {
         self.bytes.starts_with(b"W")
     }
@@ -46,13 +42,11 @@ impl<'a> EntityTag<'a> {
     }
 
     /// Strong comparison (RFC 9110 §8.8.3.2): both strong, and equal.
-    #[must_use]
     pub fn matches_strongly(self, other: EntityTag<'_>) -> bool {
         !self.is_weak() && self.bytes == other.bytes
     }
 
     /// Weak comparison (RFC 9110 §8.8.3.2): equal apart from `W/`.
-    #[must_use]
     pub fn matches_weakly(self, other: EntityTag<'_>) -> bool {
         self.opaque() == other.opaque()
     }
@@ -65,7 +59,6 @@ const fn is_tag_byte(byte: u8) -> bool {
 
 /// The well-formed entity tags of one line of `If-Match` or `If-None-Match`. A malformed member is skipped up to the
 /// next comma: it can match no tag.
-#[must_use]
 pub const fn entity_tags(line: &[u8]) -> EntityTags<'_> {
     EntityTags { rest: line }
 }

@@ -79,7 +79,6 @@ pub enum AuthorizationError {
 
 impl AuthorizationError {
     /// The `error_description` on the wire; `None` if the challenge is sent without one.
-    #[must_use]
     pub fn description(&self) -> Option<String> {
         let text = match self {
             Self::Missing => return None,
@@ -99,7 +98,6 @@ impl AuthorizationError {
     }
 
     /// The value of `WWW-Authenticate` that answers this error.
-    #[must_use]
     pub fn challenge(&self) -> String {
         self.description().map_or_else(
             || SCHEME.to_owned(),
@@ -185,7 +183,6 @@ pub struct HmacAuthorization<'a> {
 impl<'a> HmacAuthorization<'a> {
     /// Reads a field value; `None` if it has another scheme. Parameters are separated by `&` or, as in some published
     /// samples, by `,`. Each is split at its first `=`, because signatures end in one. The first of a name counts.
-    #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
         let value = value.trim_ascii();
         let (scheme, parameters) = value.split_once(' ').unwrap_or((value, ""));
@@ -210,7 +207,6 @@ impl<'a> HmacAuthorization<'a> {
 
 /// The value of `Authorization` for a request that signs `x-ms-date`, `Host` and `x-ms-content-sha256`, which must be
 /// sent as given here.
-#[must_use]
 pub fn authorization(
     key: &AccessKey,
     method: &str,

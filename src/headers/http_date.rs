@@ -26,7 +26,6 @@ const FIRST_YEAR_OF_THE_1900S: i16 = 77;
 
 /// Reads an HTTP date in any of its three forms; `None` for everything else: other zones, a missing comma, extra spaces,
 /// single digits, a day that its month does not have. A wrong but existing day name is accepted.
-#[must_use]
 pub fn parse(value: &[u8]) -> Option<Timestamp> {
     let mut rest = Cursor(value);
     match value.get(3)? {
@@ -39,7 +38,6 @@ pub fn parse(value: &[u8]) -> Option<Timestamp> {
 
 /// Writes a time as IMF-fixdate, the only form that a sender may generate. Years before 0 and past 9999 are clamped, since
 /// the form has four digits.
-#[must_use]
 #[expect(clippy::expect_used, reason = "letters, digits, commas, colons and spaces only")]
 pub fn format(time: Timestamp) -> HeaderValue {
     let seconds = SignedDuration::from_secs(time.as_unix_seconds());

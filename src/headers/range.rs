@@ -38,7 +38,6 @@ pub enum RangeField {
 
 impl RangeField {
     /// Reads the field of a request.
-    #[must_use]
     pub fn from_fields(fields: &HeaderMap) -> Self {
         let mut lines = fields.get_all(RANGE).iter();
         match (lines.next(), lines.next()) {
@@ -49,7 +48,6 @@ impl RangeField {
     }
 
     /// Reads one value. Positions saturate at the largest number, which is past the end of every representation.
-    #[must_use]
     pub fn parse(value: &[u8]) -> Self {
         let Some(equals) = value.iter().position(|byte| *byte == b'=') else { return Self::Malformed };
         let (unit, set) = (&value[..equals], &value[equals + 1..]);
@@ -94,7 +92,6 @@ fn digits(text: &[u8]) -> Option<u64> {
 impl RangeRequest {
     /// The first and last position, inclusive, of the range in a representation of this length. `None` if it is
     /// unsatisfiable (RFC 9110 §14.1.2).
-    #[must_use]
     pub fn positions(self, complete_length_bytes: u64) -> Option<(u64, u64)> {
         let end = complete_length_bytes.checked_sub(1)?;
         match self {
@@ -139,7 +136,6 @@ pub enum ContentRange {
 impl ContentRange {
     /// Reads a field value. `None` if it is malformed, of another unit, contradictory, or too large. Numbers are exact:
     /// they describe stored bytes.
-    #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let space = value.iter().position(|byte| *byte == b' ')?;
         let (unit, rest) = (&value[..space], &value[space + 1..]);
@@ -160,7 +156,6 @@ impl ContentRange {
     }
 
     /// The field value.
-    #[must_use]
     #[expect(clippy::expect_used, reason = "digits, letters and punctuation only")]
     pub fn to_header_value(self) -> HeaderValue {
         HeaderValue::from_maybe_shared(bytes::Bytes::from(self.to_string())).expect("a valid field value")

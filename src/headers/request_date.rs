@@ -11,7 +11,6 @@ use crate::clock::Timestamp;
 
 /// Reads the date of a signed request: the three HTTP-date forms of RFC 9110 §5.6.7, or the form that the Python client
 /// writes. `None` for anything else.
-#[must_use]
 pub fn parse_signing_date(text: &str) -> Option<Timestamp> {
     let text = text.trim_ascii();
     http_date::parse(text.as_bytes()).or_else(|| parse_month_first(text))
@@ -19,14 +18,12 @@ pub fn parse_signing_date(text: &str) -> Option<Timestamp> {
 
 /// Reads an `Accept-Datetime` (RFC 7089): an HTTP-date, RFC 3339 with `T` or a space, or the same without an offset,
 /// which then means UTC. `None` for anything else.
-#[must_use]
 pub fn parse_accept_datetime(text: &str) -> Option<Timestamp> {
     let text = text.trim_ascii();
     parse_signing_date(text).or_else(|| parse_rfc3339(text))
 }
 
 /// Reads a date and time of RFC 3339, with `T` or a space; without an offset it means UTC.
-#[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let instant = text.parse::<jiff::Timestamp>();
     instant.ok().map(from_jiff).or_else(|| in_utc(text.parse().ok()?))

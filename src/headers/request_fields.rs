@@ -173,7 +173,6 @@ const IDENTITY_PARTS: [&str; 21] = [
 ];
 
 /// How a field is treated. Allocates only if the name has an underscore.
-#[must_use]
 pub fn treatment(name: &HeaderName) -> Treatment {
     if UNDERSTOOD.binary_search(&name.as_str()).is_ok() || HOP_BY_HOP_FIELDS.contains(name) {
         return Treatment::Understood;

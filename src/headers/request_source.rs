@@ -39,7 +39,6 @@ pub struct AllowedSources {
 
 impl AllowedSources {
     /// Loopback names and addresses, and these. `*` is any.
-    #[must_use]
     pub fn new(hosts: &[String], origins: &[String]) -> Self {
         Self { hosts: AllowedHosts::new(hosts), origins: origins.to_vec() }
     }
@@ -53,18 +52,12 @@ impl AllowedSources {
     }
 
     /// Both checks.
-    ///
-    /// # Errors
-    /// [`SourceError`]
     pub fn check(&self, head: &Parts) -> Result<(), SourceError> {
         let authority = self.check_host(head)?;
         self.check_browser(&head.headers, authority)
     }
 
     /// Checks `Host`, and returns the authority that the request is for; `None` for an HTTP/1.0 request without one.
-    ///
-    /// # Errors
-    /// [`SourceError`]
     pub fn check_host<'a>(&self, head: &'a Parts) -> Result<Option<HostName<'a>>, SourceError> {
         let host = SourceError::Host;
         let mut lines = head.headers.get_all(HOST).iter();
@@ -206,7 +199,6 @@ pub struct AllowedHosts {
 
 impl AllowedHosts {
     /// Loopback names and addresses, and `names`; `*` among them allows every name.
-    #[must_use]
     pub fn new(names: &[String]) -> Self {
         let names: Vec<String> =
             names.iter().map(|name| name.trim_end_matches('.').to_ascii_lowercase()).collect();
@@ -214,7 +206,6 @@ impl AllowedHosts {
     }
 
     /// Whether a host without its port is allowed. An IPv6 address is in brackets.
-    #[must_use]
     pub fn allows(&self, host: &[u8]) -> bool {
         // The usual names on the same machine come first: each request asks this.
         if self.any || host == b"127.0.0.1" || host == b"localhost" {

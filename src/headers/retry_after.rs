@@ -14,7 +14,6 @@ const X_MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-afte
 ///
 /// `retry-after-ms` wins over `x-ms-retry-after-ms`, and both win over `Retry-After` (seconds or date, RFC 9110
 /// §10.2.3): the order of Azure's SDKs.
-#[must_use]
 pub fn retry_after(status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
         return None;

@@ -127,7 +127,6 @@ pub struct Survey {
 
 impl Survey {
     /// Looks at every field line once.
-    #[must_use]
     pub fn of(fields: &HeaderMap) -> Self {
         let mut survey = Self::default();
         for (name, value) in fields {
@@ -145,7 +144,6 @@ impl Survey {
     }
 
     /// Whether there is anything of `fields`.
-    #[must_use]
     pub const fn has(&self, fields: FieldSet) -> bool {
         self.present.intersects(fields)
     }

@@ -10,7 +10,6 @@ pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-con
 
 /// Reads the field. `None` if it is absent, empty or not a valid dictionary: all three are treated as absent (RFC 9213
 /// §2.2).
-#[must_use]
 pub fn from_fields(fields: &HeaderMap) -> Option<ResponseDirectives> {
     let mut lines = fields.get_all(CDN_CACHE_CONTROL).iter();
     let mut list = lines.next()?.as_bytes().to_vec();

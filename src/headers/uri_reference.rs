@@ -8,7 +8,6 @@ use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 
 /// The absolute URI of a target at the origin of this scheme and authority. The bytes of the target stay unchanged. Without one of
 /// the two it is the target alone.
-#[must_use]
 pub fn absolute(scheme: Option<&Scheme>, authority: Option<&Authority>, target: PathAndQuery) -> Uri {
     let mut parts = Parts::default();
     parts.scheme = scheme.cloned();
@@ -19,7 +18,6 @@ pub fn absolute(scheme: Option<&Scheme>, authority: Option<&Authority>, target: 
 
 /// The canonical target (path and query) that a reference names, if it is at the origin of this scheme and authority.
 /// The reference is relative to `base`.
-#[must_use]
 pub fn target_at_origin(
     scheme: &Scheme,
     authority: &Authority,
@@ -66,7 +64,6 @@ fn without_authority(scheme: &Scheme, own: &Authority, rest: &str) -> Option<Str
 /// Three things stay as they are. The query: different queries never share a key, and an origin may tell `%41` from `A`
 /// there. Dot segments: they are forwarded verbatim. A path with an invalid percent sequence: decoding would turn
 /// `%%411` into the different `%A1`.
-#[must_use]
 pub fn canonical(target: &str) -> Cow<'_, str> {
     let path = path_of(target.as_bytes());
     let mut changes = false;

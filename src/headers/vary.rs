@@ -22,7 +22,6 @@ pub struct SelectingKey(pub Bytes);
 
 /// The selecting header fields of `request` under the `Vary` of `response`. Empty if there is no `Vary`. `None` if a
 /// member is `*` or not a field name: then it is not known which requests the response may answer.
-#[must_use]
 pub fn selecting_key(response: &HeaderMap, request: &HeaderMap) -> Option<SelectingKey> {
     if !response.contains_key(VARY) {
         return Some(SelectingKey::default());
@@ -53,7 +52,6 @@ pub fn selecting_key(response: &HeaderMap, request: &HeaderMap) -> Option<Select
 }
 
 /// Whether `Vary` lets a stored response with this selecting key answer a request with these fields.
-#[must_use]
 pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
     let mut rest: &[u8] = &key.0;
     while !rest.is_empty() {
@@ -65,7 +63,6 @@ pub fn selects(key: &SelectingKey, request: &HeaderMap) -> bool {
 }
 
 /// The selecting key of a request for a response that names the same fields as `key` does; `None` if `key` names none.
-#[must_use]
 pub fn same_fields(key: &SelectingKey, request: &HeaderMap) -> Option<SelectingKey> {
     let mut response = HeaderMap::new();
     for name in selecting_names(key) {

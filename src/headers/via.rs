@@ -16,7 +16,6 @@ pub struct Pseudonym {
 
 impl Pseudonym {
     /// A pseudonym; `None` if `name` is not a token of RFC 9110 §5.6.2.
-    #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let is_token = !name.is_empty() && name.bytes().all(is_token_byte);
         if !is_token {
@@ -32,7 +31,6 @@ impl Pseudonym {
     }
 
     /// The member of `Via` for a message that was received in this version.
-    #[must_use]
     pub fn value(&self, received: Version) -> HeaderValue {
         match received {
             Version::HTTP_09 | Version::HTTP_10 => self.http_1_0.clone(),
@@ -42,7 +40,6 @@ impl Pseudonym {
     }
 
     /// Whether this sidecar has forwarded the message before.
-    #[must_use]
     pub fn is_in(&self, fields: &HeaderMap) -> bool {
         fields
             .get_all(VIA)

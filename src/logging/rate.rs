@@ -66,7 +66,6 @@ impl<S: Subscriber> Layer<S> for RateLimit {
 
 impl LeftOut {
     /// The number, which starts again from zero.
-    #[must_use]
     pub fn take(&self) -> u64 {
         self.0.swap(0, Ordering::Relaxed)
     }

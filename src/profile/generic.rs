@@ -173,7 +173,7 @@ mod tests {
         profile()
             .canonical_target(&Method::GET, &target, FieldSet::default())
             .expect("cacheable")
-            .into_owned()
+            .into_string()
     }
 
     #[test]

@@ -99,15 +99,11 @@ impl Default for Environment<'_> {
 }
 
 /// The store that all upstreams share; their names keep their keys apart.
-#[must_use]
 pub fn store(config: &Config) -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(config.store.limit_bytes, config.store.variants))
 }
 
 /// One destination for each upstream of the configuration, in its order.
-///
-/// # Errors
-/// [`AssembleError`]
 pub fn destinations(
     config: &Config,
     store: &Arc<dyn Store>,
@@ -267,7 +263,6 @@ fn credential(
 
 /// How this process names itself in `Via`: unlike any other, because sidecars may be chained and a request that carries our
 /// own name is a loop.
-#[must_use]
 #[expect(clippy::expect_used, reason = "letters, a dash and hexadecimal digits are a token")]
 pub fn pseudonym() -> Pseudonym {
     let [a, b, c, d, ..] = random_key();

@@ -50,13 +50,11 @@ pub struct RouteRules {
 
 impl Destination {
     /// The rules for a path.
-    #[must_use]
     pub fn rules(&self, path: &str) -> &Arc<CachingRules> {
         self.route(path).map_or(&self.rules, |route| &route.rules)
     }
 
     /// What becomes of a write to a path that has no condition.
-    #[must_use]
     pub fn write_strategy(&self, path: &str) -> WriteStrategy {
         self.route(path).map_or(self.write_strategy, |route| route.write_strategy)
     }
@@ -68,7 +66,6 @@ impl Destination {
 
 /// The upstream for a request, and the target as it goes there. `by_listener` is the one that the listener belongs to; the
 /// first destination takes what no other claims.
-#[must_use]
 pub fn find<'a>(
     destinations: &'a [Destination],
     by_listener: Option<usize>,

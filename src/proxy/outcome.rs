@@ -51,6 +51,10 @@ pub(super) struct UpstreamReply {
 }
 
 impl Outcome {
+    fn new(status: CacheStatus<'static>, reply: Reply) -> Self {
+        Self { status, reply, withheld: None, own_sync_token: None }
+    }
+
     /// From the store, without asking the origin.
     pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
         let status = CacheStatus {
@@ -59,17 +63,8 @@ impl Outcome {
             detail: reuse.staleness.detail(),
             ..CacheStatus::default()
         };
-        Self {
-            withheld: None,
-            own_sync_token: None,
-            status,
-            reply: Reply::Stored {
-                request,
-                response,
-                came_from_origin: false,
-                age_seconds: Some(reuse.age_seconds),
-            },
-        }
+        let age_seconds = Some(reuse.age_seconds);
+        Self::new(status, Reply::Stored { request, response, came_from_origin: false, age_seconds })
     }
 
     /// From the store although the origin was to be asked: `reason` says why, if it was asked.
@@ -102,12 +97,8 @@ impl Outcome {
             ..CacheStatus::default()
         };
         let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
-        Self {
-            withheld: None,
-            own_sync_token: None,
-            status,
-            reply: Reply::Stored { request, response: shared.response, came_from_origin, age_seconds: None },
-        }
+        let response = shared.response;
+        Self::new(status, Reply::Stored { request, response, came_from_origin, age_seconds: None })
     }
 
     pub(super) fn only(
@@ -123,17 +114,8 @@ impl Outcome {
             detail: Some(reason.detail().unwrap_or(not_stored.as_str())),
             ..CacheStatus::default()
         };
-        Self {
-            withheld: None,
-            own_sync_token: None,
-            status,
-            reply: Reply::Stored {
-                request,
-                response: response.into(),
-                came_from_origin: false,
-                age_seconds: None,
-            },
-        }
+        let response = response.into();
+        Self::new(status, Reply::Stored { request, response, came_from_origin: false, age_seconds: None })
     }
 
     pub(super) fn unshared(
@@ -154,28 +136,24 @@ impl Outcome {
             let mut fields = head.fields;
             respond::keep_what_a_304_carries(&mut fields);
             let reply = upstream(&request.method, StatusCode::NOT_MODIFIED, fields, FlowingBody::Empty);
-            return Self { withheld: None, own_sync_token: None, status, reply };
+            return Self::new(status, reply);
         }
         let reply = upstream(&request.method, head.status, head.fields, body);
-        Self { withheld: None, own_sync_token: None, status, reply }
+        Self::new(status, reply)
     }
 
     pub(super) fn passed(method: &Method, answer: PassedAnswer, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
-        Self {
-            withheld: None,
-            own_sync_token: answer.sync_token,
-            status,
-            reply: upstream(method, answer.head.status, answer.head.fields, answer.body),
-        }
+        let reply = upstream(method, answer.head.status, answer.head.fields, answer.body);
+        Self { own_sync_token: answer.sync_token, ..Self::new(status, reply) }
     }
 
     /// The origin gave no answer, and no stored response may answer.
     pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
         let status =
             CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
-        Self { withheld: None, own_sync_token: None, status, reply: Reply::Failed(error) }
+        Self::new(status, Reply::Failed(error))
     }
 
     /// The same, where the origin had to be asked before the store could answer: then it is not a hit.

@@ -25,6 +25,16 @@ use crate::transport::caller_body::read_or_stream;
 use crate::upstream::pass_through::PassedRequest;
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
+/// A request that is passed on as it is.
+pub(super) struct Passing {
+    pub(super) method: Method,
+    pub(super) target: PathAndQuery,
+    pub(super) fields: HeaderMap,
+    /// The key of which its answer shows the state.
+    pub(super) shows: Option<CacheKey>,
+    pub(super) body: FlowingBody,
+}
+
 impl Proxy {
     /// A request that is not a retrieval, or not one that the cache handles.
     pub(super) async fn pass_through(
@@ -35,11 +45,16 @@ impl Proxy {
         let PassThrough { identified, target, rules, body } = request;
         match identified {
             Identified::Cacheable(post) => {
-                let (method, fields) = (post.method.clone(), post.fields.clone());
-                self.write(to, method, target, fields, Some(Arc::unwrap_or_clone(post)), rules, body).await
+                let (method, fields, shows) =
+                    (post.method.clone(), post.fields.clone(), Some(post.key.clone()));
+                let write = Passing { method, target, fields, shows, body };
+                self.write(to, write, Some(Arc::unwrap_or_clone(post)), rules).await
             }
             Identified::Bypass(bypassed) if !bypassed.method.is_safe() => {
-                self.write(to, bypassed.method, target, bypassed.fields, None, rules, body).await
+                let Bypassed { method, fields, .. } = bypassed;
+                // What a write shows, it shows of the resource, whatever its fields.
+                let shows = shown_key(to, &fields, &KeyedFields::default(), &target);
+                self.write(to, Passing { method, target, fields, shows, body }, None, rules).await
             }
             Identified::Bypass(bypassed) => {
                 let reason = match bypassed.reason {
@@ -47,33 +62,31 @@ impl Proxy {
                     reason => ForwardReason::Bypass(BypassReason::Unkeyed(reason)),
                 };
                 let shows = shown_by_bypassed(to, &bypassed, &target);
-                self.pass(to, bypassed.method, target, bypassed.fields, shows, reason, &rules, body).await
+                let Bypassed { method, fields, .. } = bypassed;
+                self.pass(to, Passing { method, target, fields, shows, body }, reason, &rules).await
             }
         }
     }
 
-    /// Passes on a request that bypasses the cache. `shows` is the key of which its answer shows the state.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    /// Passes on a request that bypasses the cache.
     pub(super) async fn pass(
         &self,
         to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
-        shows: Option<CacheKey>,
+        passing: Passing,
         reason: ForwardReason,
         rules: &CachingRules,
-        body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
+        let Passing { method, target, fields, .. } = &passing;
+        let method = method.clone();
         // Its own answer must be as new as its tokens too. Where the origin does not answer with their ids, they go along.
-        if let PresentedTokens::Unknown(_) = to.upstream.session().requirement(&fields) {
-            match Box::pin(to.upstream.resolve_tokens(&fields, &method, &target, None, rules)).await {
+        if let PresentedTokens::Unknown(_) = to.upstream.session().requirement(fields) {
+            match Box::pin(to.upstream.resolve_tokens(fields, &method, target, None, rules)).await {
                 ResolvedTokens::Demands(_) | ResolvedTokens::StillUnknown { .. } => {}
                 ResolvedTokens::Unknown(_, failure) => return Ok(Outcome::failed(failure.error, reason)),
                 ResolvedTokens::Refused(answer) => return Ok(Outcome::passed(&method, answer, reason)),
             }
         }
-        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
+        let forwarded = self.forwarded(to, passing).await?;
         Ok(match to.upstream.forward_safe(forwarded, rules).await {
             Ok(answer) => Outcome::passed(&method, answer, reason),
             Err(failure) => Outcome::failed(failure.error, reason),
@@ -82,22 +95,15 @@ impl Proxy {
 
     /// Passes a write on and learns its outcome, even if its caller disconnects. The answer to a `POST` may be stored for later
     /// retrievals of its target if its `Content-Location` names that target (RFC 9110 §9.3.3).
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
     async fn write(
         &self,
         to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
+        write: Passing,
         post: Option<PresentedRequest>,
         rules: Arc<CachingRules>,
-        body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        let shows = post.as_ref().map(|post| post.key.clone()).or_else(|| {
-            // What a write shows, it shows of the resource, whatever its fields.
-            shown_key(to, &fields, &KeyedFields::default(), &target)
-        });
-        let forwarded = self.forwarded(to, method.clone(), target, fields, shows, body).await?;
+        let method = write.method.clone();
+        let forwarded = self.forwarded(to, write).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
         Ok(match written {
             Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
@@ -105,15 +111,8 @@ impl Proxy {
         })
     }
 
-    async fn forwarded(
-        &self,
-        to: &Destination,
-        method: Method,
-        target: PathAndQuery,
-        fields: HeaderMap,
-        shows: Option<CacheKey>,
-        body: FlowingBody,
-    ) -> Result<PassedRequest, ProxyError> {
+    async fn forwarded(&self, to: &Destination, passing: Passing) -> Result<PassedRequest, ProxyError> {
+        let Passing { method, target, fields, shows, body } = passing;
         let mut limits = self.body_limits;
         if to.upstream.credential().signs_body() {
             limits.buffered_bytes = limits.limit_bytes;

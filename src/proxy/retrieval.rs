@@ -18,6 +18,7 @@ use super::Proxy;
 use super::destination::Destination;
 use super::look_up::LookUp;
 use super::outcome::Outcome;
+use super::pass_through::Passing;
 use super::request_context::RequestContext;
 use crate::body::FlowingBody;
 use crate::decide::age::current_age;
@@ -120,8 +121,8 @@ impl Proxy {
                 let RequestContext { request, target, rules, .. } = context;
                 let shows = Some(request.key.clone());
                 let (method, fields) = (request.method.clone(), request.fields.clone());
-                let passed = self.pass(to, method, target, fields, shows, reason, &rules, body);
-                let answer = Box::pin(passed).await?;
+                let passing = Passing { method, target, fields, shows, body };
+                let answer = Box::pin(self.pass(to, passing, reason, &rules)).await?;
                 if let Some(stored) = found.stored
                     && answer.status() == Some(StatusCode::PRECONDITION_FAILED)
                 {

@@ -16,7 +16,6 @@ pub(super) struct CallersView {
 
 /// An absolute URL at `origin`, as the caller can reach it through the sidecar. `None` when it lies elsewhere or is relative:
 /// then it stays as it is.
-#[must_use]
 pub(super) fn rewritten(value: &HeaderValue, origin: &Uri, view: &CallersView) -> Option<HeaderValue> {
     let url: Uri = value.to_str().ok()?.parse().ok()?;
     if url.scheme() != origin.scheme() || url.authority() != origin.authority() || url.authority().is_none() {

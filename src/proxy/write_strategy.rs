@@ -16,7 +16,6 @@ const KNOWN_TAGS_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 const ENTRY_BYTES: usize = 256;
 
 /// Whether a method writes the resource that its target names. A `POST` does not: it asks the target to process something.
-#[must_use]
 pub(super) fn writes_target(method: &Method) -> bool {
     *method == Method::PUT || *method == Method::PATCH || *method == Method::DELETE
 }

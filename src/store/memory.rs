@@ -36,7 +36,6 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store that holds at most `capacity_bytes` of keys, heads, bodies and bookkeeping, and at most
     /// `variants_limit` variants of one key.
-    #[must_use]
     pub fn new(capacity_bytes: u64, variants_limit: usize) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&evictions);

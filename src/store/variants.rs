@@ -21,13 +21,11 @@ enum Few {
 
 impl Variants {
     /// One variant alone.
-    #[must_use]
     pub fn of(response: StoredResponse) -> Self {
         Self(Few::One(Arc::new(compact(response, &[]))))
     }
 
     /// All variants, most recent first.
-    #[must_use]
     pub fn as_slice(&self) -> &[Arc<StoredResponse>] {
         match &self.0 {
             Few::One(response) => std::slice::from_ref(response),
@@ -36,14 +34,12 @@ impl Variants {
     }
 
     /// The variant with this selecting key.
-    #[must_use]
     pub fn selected_by(&self, selecting: &SelectingKey) -> Option<&Arc<StoredResponse>> {
         self.as_slice().iter().find(|response| response.selecting == *selecting)
     }
 
     /// These variants with `response` in front, in place of the one with an equal selecting key; of more than `limit`
     /// variants the oldest go.
-    #[must_use]
     pub fn with(&self, response: StoredResponse, limit: usize) -> Self {
         let others =
             self.as_slice().iter().filter(|stored| stored.selecting != response.selecting).map(Arc::clone);
@@ -57,7 +53,6 @@ impl Variants {
     }
 
     /// The same, unless the one with an equal selecting key is the newer.
-    #[must_use]
     pub fn with_newer(&self, response: StoredResponse, limit: usize) -> Option<Self> {
         let stored = self.selected_by(&response.selecting);
         stored
@@ -66,7 +61,6 @@ impl Variants {
     }
 
     /// These variants without the one with this selecting key; `None` if no other is left.
-    #[must_use]
     pub fn without(&self, selecting: &SelectingKey) -> Option<Self> {
         let mut others =
             self.as_slice().iter().filter(|stored| stored.selecting != *selecting).map(Arc::clone);
@@ -81,7 +75,6 @@ impl Variants {
 
     /// The bytes that these variants occupy: every allocation, rounded as the allocator does. A body that two variants
     /// share counts twice.
-    #[must_use]
     pub fn occupied_bytes(&self) -> u64 {
         let list = match &self.0 {
             Few::One(_) => 0,

@@ -23,7 +23,6 @@ pub struct StoredFields {
 
 impl StoredFields {
     /// Packs every line of `fields`.
-    #[must_use]
     pub fn pack(fields: &HeaderMap) -> Self {
         let mut packed =
             Vec::with_capacity(fields.iter().map(|(name, value)| record_bytes(name, value)).sum());
@@ -40,7 +39,6 @@ impl StoredFields {
     }
 
     /// The value of the first line of that name.
-    #[must_use]
     pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
         self.records().find(|record| record.name.is(name)).map(|record| record.value)
     }
@@ -51,7 +49,6 @@ impl StoredFields {
     }
 
     /// Whether there is a line of that name.
-    #[must_use]
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
@@ -81,7 +78,6 @@ impl StoredFields {
     }
 
     /// All lines as a `HeaderMap`, for rules that change them. Pack the result again.
-    #[must_use]
     pub fn to_header_map(&self) -> HeaderMap {
         let mut fields = HeaderMap::with_capacity(self.len());
         self.write_into(&mut fields);
@@ -89,19 +85,16 @@ impl StoredFields {
     }
 
     /// Number of field lines.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.records().count()
     }
 
     /// Whether there is no line.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty()
     }
 
     /// Size of the packed head in bytes.
-    #[must_use]
     pub fn len_bytes(&self) -> usize {
         self.packed.len()
     }

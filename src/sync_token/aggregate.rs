@@ -59,26 +59,22 @@ struct Id {
 
 impl Aggregate {
     /// The number of the current state of `newest`. Grows with every change and with every reset.
-    #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
     }
 
     /// The least version of `newest` that includes `required`.
-    #[must_use]
     pub const fn required_version(&self) -> u64 {
         self.required_version
     }
 
     /// More ids were seen than are kept: nothing stored can be shown to cover `required`.
-    #[must_use]
     pub const fn overflowed(&self) -> bool {
         self.overflowed_at.is_some()
     }
 
     /// Whether a sequence number has grown. Until then it cannot be known whether tokens tell states apart: an origin whose token is
     /// constant is to be treated like one without.
-    #[must_use]
     pub const fn moved(&self) -> bool {
         self.moved
     }
@@ -132,7 +128,6 @@ impl Aggregate {
     }
 
     /// What the presented tokens demand.
-    #[must_use]
     pub fn requirement(&self, presented: Vec<PresentedToken>) -> PresentedTokens {
         let mut required_version = 0;
         let mut unknown = Vec::new();
@@ -153,7 +148,6 @@ impl Aggregate {
 
     /// `newest` as the one field line of a request; a caller's unknown values take the place of ours for their ids, because how
     /// an origin treats two values of one id is not documented.
-    #[must_use]
     pub fn request_line(&self, in_place_of_ours: &[PresentedToken]) -> String {
         let ours = self.newest().map(SyncToken::presented);
         let kept = ours.filter(|held| in_place_of_ours.iter().all(|caller| caller.id() != held.id()));
@@ -162,19 +156,16 @@ impl Aggregate {
 
     /// The one field line that every answer to a caller carries: `required` with `own` merged in, the tokens of the answer to the
     /// caller's own write. While nothing is required it is `newest`; empty while the origin has never sent a token.
-    #[must_use]
     pub fn response_line(&self, own: &[SyncToken]) -> String {
         token::print_response(&self.given(own))
     }
 
     /// The same tokens in the form in which a caller presents them.
-    #[must_use]
     pub fn response_line_as_presented(&self) -> String {
         token::print_request(self.given(&[]).iter().map(SyncToken::presented))
     }
 
     /// What a caller demands who presents that line: the least version of `newest` that includes it.
-    #[must_use]
     pub fn response_line_version(&self) -> u64 {
         if self.requires_some() { self.required_version } else { self.version }
     }
@@ -203,7 +194,6 @@ impl Aggregate {
     }
 
     /// The tokens that were sent with this version of `newest`, as far as they are remembered.
-    #[must_use]
     pub fn written(&self, version: u64) -> WrittenCoverage {
         let tokens = self.ids.iter().filter_map(|id| {
             let sequence_number = id.rises.included_in(version)?;
@@ -214,7 +204,6 @@ impl Aggregate {
     }
 
     /// The greatest version of `newest` that these tokens include: every token that it had, they have at least as new.
-    #[must_use]
     pub fn version_within(&self, written: &WrittenCoverage) -> u64 {
         let within = self.ids.iter().map(|id| {
             let token = written.tokens.iter().find(|token| token.id() == id.newest.id());

@@ -2,6 +2,8 @@
 
 use super::token::SyncToken;
 
+use crate::words::words;
+
 /// What a stored response, or an answer under way, is known to include. A comparison of small integers.
 ///
 /// The first three numbers only grow and are read together under one lock, so of two coverages of one upstream the one that
@@ -34,7 +36,6 @@ impl Coverage {
     }
 
     /// Whether this is the coverage of something that cannot change any more.
-    #[must_use]
     pub const fn is_immutable(self) -> bool {
         self.newest_version == Self::IMMUTABLE
     }
@@ -70,31 +71,19 @@ pub enum CoverageVerdict {
     Outdated(UncoveredReason),
 }
 
-/// Which rule failed: the word in logs, metrics, `Cache-Status; detail=` and `explain`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UncoveredReason {
-    /// Rule 1: a change has been shown since.
-    Change,
-    /// Rule 2: the caller presented a known token value that is not included.
-    SyncToken,
-    /// Rule 2: the caller presented a token value, and it is not known here what it stands for.
-    UnknownSyncToken,
-    /// Rule 3: a write has closed since the snapshot.
-    OwnWrite,
-    /// Rule 3: a write is open.
-    OpenWrite,
-}
-
-impl UncoveredReason {
-    /// The word for `Cache-Status; detail=`, logs and metric labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Change => "change",
-            Self::SyncToken => "sync-token",
-            Self::UnknownSyncToken => "unknown-sync-token",
-            Self::OwnWrite => "own-write",
-            Self::OpenWrite => "open-write",
-        }
+words! {
+    /// Which rule failed: the word in logs, metrics, `Cache-Status; detail=` and `explain`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum UncoveredReason {
+        /// Rule 1: a change has been shown since.
+        Change = "change",
+        /// Rule 2: the caller presented a known token value that is not included.
+        SyncToken = "sync-token",
+        /// Rule 2: the caller presented a token value, and it is not known here what it stands for.
+        UnknownSyncToken = "unknown-sync-token",
+        /// Rule 3: a write has closed since the snapshot.
+        OwnWrite = "own-write",
+        /// Rule 3: a write is open.
+        OpenWrite = "open-write",
     }
 }

@@ -103,7 +103,6 @@ impl<F> Default for Session<F> {
 
 impl<F> Session<F> {
     /// A session that has seen nothing. `clauses` is [`Clauses::ALL`] outside tests.
-    #[must_use]
     pub fn new(clauses: Clauses) -> Self {
         Self {
             clauses,
@@ -130,7 +129,6 @@ impl<F> Session<F> {
     }
 
     /// The clauses of the coverage rule that are on.
-    #[must_use]
     pub const fn clauses(&self) -> Clauses {
         self.clauses
     }
@@ -155,7 +153,6 @@ impl<F> Session<F> {
     /// Merges the tokens of the answer to a request that carried a caller's unknown values in the place of ours: from here on
     /// those whose ids it answers are known, as demands. `sent` as for [`Session::observe`]; `false` if a reset came in between,
     /// and what the values demand is still to be found out.
-    #[must_use]
     pub fn learn(
         &self,
         sent: Coverage,
@@ -177,7 +174,6 @@ impl<F> Session<F> {
     }
 
     /// Whether the answer to an own write told of the state with this entity tag.
-    #[must_use]
     pub fn wrote(&self, tag: &[u8]) -> bool {
         let state = self.lock();
         let tag = state.tag_hasher.hash_one(tag);
@@ -195,46 +191,39 @@ impl<F> Session<F> {
     }
 
     /// How many requests have been sent.
-    #[must_use]
     pub fn sent_order(&self) -> u64 {
         self.lock().sent_order
     }
 
     /// The origin's time in the answer to which `required` last rose.
-    #[must_use]
     pub fn raised_at(&self) -> Option<Timestamp> {
         self.lock().raised_at
     }
 
     /// Whether `newest` has a token of the id of one of these values.
-    #[must_use]
     pub fn keeps_id_of(&self, values: &[PresentedToken]) -> bool {
         let state = self.lock();
         values.iter().any(|value| state.aggregate.newest().any(|held| held.id() == value.id()))
     }
 
     /// Whether this is the coverage of something that was sent before the last reset.
-    #[must_use]
     pub fn is_of_an_earlier_epoch(&self, covers: Coverage) -> bool {
         covers.sent_order < self.epoch_begins.load(Ordering::SeqCst)
     }
 
     /// Whether the origin's tokens tell its states apart, as far as was seen: one without tokens, or with a constant one, is
     /// taken to be consistent by itself.
-    #[must_use]
     pub fn tokens_tell_states_apart(&self) -> bool {
         self.lock().aggregate.moved()
     }
 
     /// The coverage as another process can understand it. What is known of writes stays here.
-    #[must_use]
     pub fn written(&self, covers: Coverage) -> WrittenCoverage {
         self.lock().aggregate.written(covers.newest_version)
     }
 
     /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
     /// that is nothing.
-    #[must_use]
     pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
         let newest_version = self.lock().aggregate.version_within(written);
         (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
@@ -242,7 +231,6 @@ impl<F> Session<F> {
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of
     /// the two steps in which they are learned; the answer to that step must not be stored.
-    #[must_use]
     pub fn snapshot(&self, in_place_of_ours: &[PresentedToken]) -> SessionSnapshot {
         let mut state = self.lock();
         state.sent_order += 1;

@@ -69,13 +69,11 @@ impl PresentedToken {
     }
 
     /// The opaque id; unique neither per store nor per endpoint.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
     /// The opaque value, often base64 and so often with `=` at its end.
-    #[must_use]
     pub fn value(&self) -> &str {
         &self.value
     }
@@ -91,25 +89,21 @@ impl SyncToken {
     }
 
     /// The opaque id; unique neither per store nor per endpoint.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.presented.id
     }
 
     /// The opaque value.
-    #[must_use]
     pub fn value(&self) -> &str {
         &self.presented.value
     }
 
     /// `sn`: among tokens of one id the highest replaces the others.
-    #[must_use]
     pub fn sequence_number(&self) -> u64 {
         self.sequence_number
     }
 
     /// The form in which a caller presents this token: without `sn`.
-    #[must_use]
     pub fn presented(&self) -> &PresentedToken {
         &self.presented
     }

@@ -99,13 +99,11 @@ impl<F> Default for WriteLog<F> {
 
 impl<F> WriteLog<F> {
     /// The position of the write that closed last: a snapshot remembers it.
-    #[must_use]
     pub const fn closed_position(&self) -> u64 {
         self.closed_position
     }
 
     /// How many writes are open.
-    #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
@@ -162,13 +160,11 @@ impl<F: Indexed> WriteLog<F> {
     }
 
     /// Whether an open write other than `own` satisfies `touches`.
-    #[must_use]
     pub fn another_is_open(&self, own: Option<WriteId>, touches: impl Fn(&F) -> bool) -> bool {
         self.open.iter().any(|(other, footprint)| Some(*other) != own && touches(footprint))
     }
 
     /// Whether a write other than `own` that satisfies `touches` may have closed after this snapshot.
-    #[must_use]
     pub fn another_closed_since(&self, own: WriteId, covers: Coverage, touches: impl Fn(&F) -> bool) -> bool {
         covers.closed_position < self.evicted_position
             || self

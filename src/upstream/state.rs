@@ -56,7 +56,7 @@ pub struct UpstreamState {
 }
 
 impl UpstreamState {
-    /// That of an upstream which was never asked. `partitions` tells callers apart where their own credentials go upstream.
+    /// The state of an upstream that has not been asked yet. `partitions` tells callers apart if their own credentials are forwarded.
     #[must_use]
     pub fn new(
         surroundings: Surroundings,

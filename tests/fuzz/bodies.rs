@@ -252,7 +252,7 @@ fn presented_request(data: &[u8]) -> PresentedRequest {
     };
     PresentedRequest {
         key: CacheKey::new("upstream", "", "/a"),
-        target: Uri::from_static("http://origin.example/a"),
+        post_target: Some(Box::new(Uri::from_static("http://origin.example/a"))),
         method: Method::GET,
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),

@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::refusal::{CredentialRefusal, Refusals};
-use super::{Credential, CredentialError, Unsigned};
+use super::refusal::Refusals;
+use super::{Authorizing, Credential, CredentialError, Unsigned};
 use crate::body::FlowingBody;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, SecretString};
@@ -393,29 +392,19 @@ async fn bounded<B: bytes::Buf, E>(
 }
 
 impl Credential for EntraCredential {
-    fn authorize<'a>(
-        &'a self,
-        request: Unsigned<'a>,
-        fields: &'a mut HeaderMap,
-    ) -> BoxFuture<'a, Result<(), CredentialError>> {
+    fn authorize<'a>(&'a self, request: Unsigned<'a>, fields: &'a mut HeaderMap) -> Authorizing<'a> {
         Box::pin(async move {
             let token = self.token(request.now).await?;
             super::bearer::present(&token.text, fields)
         })
     }
 
-    fn own_kind(&self) -> Option<&'static str> {
-        Some("entra")
+    fn own(&self) -> Option<(&'static str, &Refusals)> {
+        Some(("entra", &self.refusals))
     }
 
-    fn acceptance(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.refusals.acceptance())
-    }
-
-    fn observe_answer(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) {
-        if self.refusals.observe_answer(status, fields, now) == Some(CredentialRefusal::Credential) {
-            self.shared.renew.notify_one();
-        }
+    fn renew(&self) {
+        self.shared.renew.notify_one();
     }
 
     fn availability(&self) -> Option<watch::Receiver<bool>> {

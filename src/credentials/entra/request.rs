@@ -116,7 +116,6 @@ pub fn token_request(identity: Principal<'_>, audience: &str) -> Result<TokenReq
 }
 
 /// The audience for a host of App Configuration: from the label `azconfig` or `appconfig` on, as the SDKs derive it.
-#[must_use]
 pub fn audience_of(host: &str) -> String {
     let host = host.to_ascii_lowercase();
     let labels: Vec<&str> = host.split('.').collect();
@@ -185,9 +184,6 @@ impl Number {
 }
 
 /// Reads the answer to a request for a token that was received at `now`.
-///
-/// # Errors
-/// [`TokenAnswerError`]
 pub fn read_token(status: StatusCode, body: &[u8], now: Timestamp) -> Result<Token, TokenAnswerError> {
     if status != StatusCode::OK {
         let refusal = serde_json::from_slice::<ErrorResponse>(body).ok();

@@ -4,6 +4,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::config::{Config, Layers};
 use crate::headers::hmac_authorization::{SignedRequest, verify};
 use crate::metrics::Metrics;

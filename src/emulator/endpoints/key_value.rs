@@ -1,6 +1,7 @@
 //! `/kv/{key}` and `/locks/{key}`.
 
 use http::StatusCode;
+use http::header::{ETAG, LAST_MODIFIED};
 
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::{ConfigurationStore, KeyValueWrite, Written};
@@ -17,9 +18,6 @@ use crate::profile::app_configuration::media_type::MediaType;
 pub const MAXIMUM_KEY_VALUE_BYTES: usize = 10 * 1024;
 
 /// `GET` and `HEAD /kv/{key}`. A missing key-value gives 404 before any condition is checked.
-///
-/// # Errors
-/// 404, 412
 pub fn read(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -61,7 +59,6 @@ pub fn parse_write(
 }
 
 /// The answer to a write that succeeded.
-#[must_use]
 pub fn written(request: &ApiRequest<'_>, written: &Written) -> Answer {
     let answer = match &written.shown {
         Some(stored) => show(request, stored),
@@ -72,11 +69,9 @@ pub fn written(request: &ApiRequest<'_>, written: &Written) -> Answer {
 
 fn show(request: &ApiRequest<'_>, stored: &StoredKeyValue) -> Answer {
     let content_type = request.content_type(MediaType::KeyValue);
-    Answer {
-        etag: Some(stored.etag.clone()),
-        last_modified: Some(stored.last_modified.clone()),
-        ..Answer::ok(content_type, stored.json(request.selection, request.version))
-    }
+    Answer::ok(content_type, stored.json(request.selection, request.version))
+        .with(ETAG, stored.etag.clone())
+        .with(LAST_MODIFIED, stored.last_modified.clone())
 }
 
 fn content(request: &ApiRequest<'_>, key: &str, label: Option<&str>) -> Result<KeyValueContent, Problem> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::{ETAG, LINK};
 
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
@@ -16,9 +17,6 @@ use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
 use crate::profile::app_configuration::media_type::MediaType;
 
 /// `GET` and `HEAD /kv`.
-///
-/// # Errors
-/// 400 for a malformed position, 412
 pub fn key_values(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -27,18 +25,11 @@ pub fn key_values(
     let filter = request.understood(filter);
     let after = request.after()?.map(continuation::decode_key_value).transpose()?;
     let page = Page::take(store.key_values.list(&filter, after.as_ref(), request.view), request.page_size);
-    let next = page
-        .items
-        .last()
-        .filter(|_| page.continues)
-        .map(|last| continuation::after_key_value(&last.key_value.id));
+    let next = page.next(|last| continuation::after_key_value(&last.key_value.id));
     answer_page(request, &page.items, next.as_deref())
 }
 
 /// `GET` and `HEAD /kv?snapshot={name}`: an empty list when the snapshot is missing, provisioning or failed.
-///
-/// # Errors
-/// 400 for a malformed position, 412
 pub fn snapshot_key_values(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -49,8 +40,7 @@ pub fn snapshot_key_values(
     let items = items.map_or(&[][..], |snapshot| snapshot.shown_items(request.now));
     let is_later = |id: &KeyValueId| after.as_ref().is_none_or(|after| id > after);
     let page = Page::take(items.iter().filter(|item| is_later(&item.id)), request.page_size);
-    let next =
-        page.items.last().filter(|_| page.continues).map(|last| continuation::after_key_value(&last.id));
+    let next = page.next(|last| continuation::after_key_value(&last.id));
     answer_page(request, &page.items, next.as_deref())
 }
 
@@ -85,9 +75,6 @@ impl PageItem for &Arc<KeyValue> {
 
 /// A page of key-values or revisions. Its tag is compared in every api-version and shown from `2023-10-01` on. A 304
 /// has the link to the next page: without it clients stop and miss changes on later pages.
-///
-/// # Errors
-/// 412
 pub fn answer_page<T: PageItem>(
     request: &ApiRequest<'_>,
     items: &[T],
@@ -98,13 +85,9 @@ pub fn answer_page<T: PageItem>(
     let shown_etag = request.version.has_page_etag().then_some(etag.as_str());
     let answer = request.conditional(&etag, || {
         let items: Vec<Bytes> = items.iter().map(|item| item.json(request)).collect();
-        Answer {
-            etag: shown_etag.map(quoted_etag),
-            ..Answer::ok(
-                request.content_type(MediaType::KeyValueSet),
-                set(shown_etag, items.iter().map(|item| &**item), next.as_deref()),
-            )
-        }
+        let body = set(shown_etag, items.iter().map(|item| &**item), next.as_deref());
+        let answer = Answer::ok(request.content_type(MediaType::KeyValueSet), body);
+        if let Some(etag) = shown_etag { answer.with(ETAG, quoted_etag(etag)) } else { answer }
     })?;
     Ok(with_links(request, answer, next.as_deref()))
 }
@@ -137,7 +120,6 @@ pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: 
 /// Adds `Link`: first the next page, because the JavaScript client reads only the first value; then, for an answer from
 /// the past, the link `rel="original"` to the present state. A 304 never carries `rel="original"` alone, because the
 /// JavaScript client would throw.
-#[must_use]
 pub fn with_links(request: &ApiRequest<'_>, answer: Answer, next: Option<&str>) -> Answer {
     let travels = request.view.before.is_some_and(|before| before <= request.now);
     let next = next.map(|next| format!("<{}>; rel=\"next\"", header_safe(next)));
@@ -151,5 +133,5 @@ pub fn with_links(request: &ApiRequest<'_>, answer: Answer, next: Option<&str>) 
             )
         });
     let links: Vec<String> = next.into_iter().chain(original).collect();
-    if links.is_empty() { answer } else { answer.with(http::header::LINK, links.join(", ")) }
+    if links.is_empty() { answer } else { answer.with(LINK, links.join(", ")) }
 }

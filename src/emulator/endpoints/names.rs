@@ -13,9 +13,6 @@ use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::select::Selection;
 
 /// `GET` and `HEAD /keys`.
-///
-/// # Errors
-/// 400 for a malformed position
 pub fn keys(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -28,9 +25,6 @@ pub fn keys(
 }
 
 /// `GET` and `HEAD /labels`. "No label" comes first, as null.
-///
-/// # Errors
-/// 400 for a malformed position
 pub fn labels(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -61,8 +55,7 @@ struct Name<'a> {
 }
 
 fn answer_names(request: &ApiRequest<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
-    let next = page.items.last().filter(|_| page.continues);
-    let next = next.map(|last| {
+    let next = page.next(|last| {
         next_link(request.path, request.raw_query, &format!("{MARK}{}", last.unwrap_or_default()))
     });
     let shows_name = request.selection.contains(Selection::NAME);

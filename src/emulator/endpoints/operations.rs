@@ -24,9 +24,6 @@ struct OperationError {
 }
 
 /// `GET /operations?snapshot={name}`. While the operation runs, `Retry-After` gives the remaining time.
-///
-/// # Errors
-/// 400 without a name, 404
 pub fn operation(request: &ApiRequest<'_>, store: &ConfigurationStore) -> Result<Answer, Problem> {
     let name = request.query.single("snapshot")?.filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| Problem::invalid("snapshot", "Send the name of a snapshot"))?;

@@ -14,9 +14,6 @@ use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::media_type::MediaType;
 
 /// `GET` and `HEAD /revisions`.
-///
-/// # Errors
-/// 400 for a malformed position, 412, 416
 pub fn revisions(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -30,11 +27,7 @@ pub fn revisions(
         return answer_range(request, &items, range);
     }
     let page = Page::take(all, request.page_size);
-    let next = page
-        .items
-        .last()
-        .filter(|_| page.continues)
-        .map(|(number, last)| continuation::after_revision(&last.key_value.id, *number));
+    let next = page.next(|(number, last)| continuation::after_revision(&last.key_value.id, *number));
     let items: Vec<_> = page.items.into_iter().map(|(_, stored)| stored).collect();
     let answer = answer_page(request, &items, next.as_deref())?;
     Ok(answer.with(ACCEPT_RANGES, HeaderValue::from_static("items")))

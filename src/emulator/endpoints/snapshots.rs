@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::LINK;
+use http::header::{ETAG, LAST_MODIFIED, LINK};
 use http::{HeaderName, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::list::{set, with_links};
-use crate::clock::Timestamp;
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::history::View;
@@ -34,9 +33,6 @@ const DEFAULT_RETENTION_SECONDS: u64 = 2_592_000;
 const MAXIMUM_FILTERS: usize = 3;
 
 /// `GET` and `HEAD /snapshots`.
-///
-/// # Errors
-/// 400 for a malformed status or position
 pub fn list(
     request: &ApiRequest<'_>,
     store: &ConfigurationStore,
@@ -48,8 +44,7 @@ pub fn list(
         name.matches(Some(&snapshot.name)) && statuses.contains(&snapshot.status(request.now))
     });
     let page = Page::take(shown, request.page_size);
-    let next = page.items.last().filter(|_| page.continues);
-    let next = next.map(|last| next_link(request.path, request.raw_query, &last.name));
+    let next = page.next(|last| next_link(request.path, request.raw_query, &last.name));
     let items: Vec<Vec<u8>> =
         page.items.iter().map(|snapshot| json(request, snapshot, request.selection)).collect();
     let body = set(None, items.iter().map(Vec::as_slice), next.as_deref());
@@ -58,22 +53,17 @@ pub fn list(
 }
 
 /// `GET` and `HEAD /snapshots/{name}`.
-///
-/// # Errors
-/// 404, 412
 pub fn read(request: &ApiRequest<'_>, store: &ConfigurationStore, name: &str) -> Result<Answer, Problem> {
     let snapshot = store.find_snapshot(name, request.view, request.now).ok_or(Problem::NotFound)?;
     let etag = snapshot.etag_at(request.now);
-    let answer = request.conditional(&etag, || show(request, snapshot, StatusCode::OK))?;
+    let mut answer = request.conditional(&etag, || show(request, snapshot, StatusCode::OK))?;
     // Recordings show a 304 without `ETag` only for key-values and lists.
-    Ok(Answer { etag: Some(quoted_etag(&etag)), ..answer })
+    answer.fields.insert(ETAG, quoted_etag(&etag));
+    Ok(answer)
 }
 
 /// `PUT /snapshots/{name}`: takes the key-values that its filters select now. The snapshot is `provisioning` for a
 /// time.
-///
-/// # Errors
-/// 400, 409 when the name is taken, 415
 pub fn create(
     request: &ApiRequest<'_>,
     store: &mut ConfigurationStore,
@@ -91,7 +81,7 @@ pub fn create(
         created: request.now,
         provisioned: request.now.plus(provisioning.takes),
         fails: provisioning.fails,
-        archived_micros: None,
+        archived: None,
         retention_period: draft.retention_period,
         tags: draft.tags,
         description: draft.description,
@@ -114,9 +104,6 @@ pub struct Provisioning {
 }
 
 /// `PATCH /snapshots/{name}`: archive or recover.
-///
-/// # Errors
-/// 400, 404, 409, 412, 415
 pub fn modify(
     request: &ApiRequest<'_>,
     store: &mut ConfigurationStore,
@@ -146,17 +133,13 @@ pub fn modify(
 fn show(request: &ApiRequest<'_>, snapshot: &Snapshot, status: StatusCode) -> Answer {
     let encoded = utf8_percent_encode(&snapshot.name, NON_ALPHANUMERIC);
     let items = format!("</kv?snapshot={encoded}&api-version={}>; rel=\"items\"", request.version.as_str());
-    let modified = snapshot.archived_micros.map_or(snapshot.created, Timestamp::from_unix_micros);
-    let answer = Answer {
-        status,
-        etag: Some(quoted_etag(&snapshot.etag_at(request.now))),
-        last_modified: Some(http_date::format(modified)),
-        ..Answer::ok(
-            request.content_type(MediaType::Snapshot),
-            json(request, snapshot, request.selection).into(),
-        )
-    };
-    answer.with(LINK, items)
+    let modified = snapshot.archived.unwrap_or(snapshot.created);
+    let body = json(request, snapshot, request.selection).into();
+    let answer = Answer::ok(request.content_type(MediaType::Snapshot), body)
+        .with(ETAG, quoted_etag(&snapshot.etag_at(request.now)))
+        .with(LAST_MODIFIED, http_date::format(modified))
+        .with(LINK, items);
+    Answer { status, ..answer }
 }
 
 fn json(request: &ApiRequest<'_>, snapshot: &Snapshot, selection: Selection) -> Vec<u8> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -41,9 +41,6 @@ pub struct WebhookError(String);
 
 /// Parses the URL of a webhook. It must be http with a loopback address or `localhost`, so that the changes of a store
 /// stay on this machine.
-///
-/// # Errors
-/// [`WebhookError`]
 pub fn parse_webhook(text: &str) -> Result<Uri, WebhookError> {
     let fail = || WebhookError(text.to_owned());
     let uri: Uri = text.parse().map_err(|_| fail())?;
@@ -140,16 +137,8 @@ impl Delivery {
         request: Request<Full<Bytes>>,
     ) -> bool {
         let answered = async {
-            let (head, mut body) = client.request(request).await.ok()?.into_parts();
-            let mut content = Vec::new();
-            while let Some(frame) = body.frame().await {
-                if let Ok(data) = frame.ok()?.into_data() {
-                    if content.len() + data.len() > MAXIMUM_ANSWER_BYTES {
-                        return None;
-                    }
-                    content.extend_from_slice(&data);
-                }
-            }
+            let (head, body) = client.request(request).await.ok()?.into_parts();
+            let content = Limited::new(body, MAXIMUM_ANSWER_BYTES).collect().await.ok()?.to_bytes();
             Some(consents(self.schema, &self.confirmation, head.status, &head.headers, &content))
         };
         matches!(tokio::time::timeout(ANSWER_LIMIT, answered).await, Ok(Some(true)))

@@ -27,13 +27,11 @@ pub struct Confirmation {
 
 impl Confirmation {
     /// An unconfirmed subscription with this code.
-    #[must_use]
     pub fn new(code: String) -> Self {
         Self { code: code.into(), confirmed: Arc::new(watch::Sender::new(false)) }
     }
 
     /// The code.
-    #[must_use]
     pub fn code(&self) -> &str {
         &self.code
     }
@@ -56,7 +54,6 @@ impl Confirmation {
 }
 
 /// The request that asks a webhook for its consent. `callback` is the base URL of the admin port.
-#[must_use]
 pub fn question(
     schema: EventSchema,
     webhook: &Uri,
@@ -98,7 +95,6 @@ pub fn question(
 
 /// Whether a webhook's answer is its consent. Event Grid requires 200 and the code; CloudEvents requires the field
 /// `WebHook-Allowed-Origin`.
-#[must_use]
 pub fn consents(
     schema: EventSchema,
     confirmation: &Confirmation,

@@ -29,7 +29,6 @@ pub struct Faults {
 
 impl Faults {
     /// The plan that is in force from the start, with the seed of its random source.
-    #[must_use]
     pub fn new(document: PlanDocument, seed: u64) -> Self {
         let plan = FaultPlan::new(document);
         let planned = AtomicBool::new(!plan.is_empty());
@@ -45,7 +44,6 @@ impl Faults {
     }
 
     /// Whether the plan has any rule. Takes no lock.
-    #[must_use]
     pub fn are_planned(&self) -> bool {
         self.planned.load(Ordering::Acquire)
     }
@@ -60,7 +58,6 @@ impl Faults {
     }
 
     /// See [`FaultPlan::report`].
-    #[must_use]
     pub fn report(&self) -> Value {
         self.lock().0.report()
     }

@@ -46,13 +46,11 @@ enum Ending {
 
 impl FaultyBody {
     /// A body without a fault.
-    #[must_use]
     pub fn sound(content: Bytes) -> Self {
         Self { declared_bytes: content.len() as u64, rest: content, pace: None, ending: Ending::Clean }
     }
 
     /// A body with a fault.
-    #[must_use]
     pub fn new(content: Bytes, fault: Option<BodyFault>) -> Self {
         let mut body = Self::sound(content);
         let length = body.rest.len();

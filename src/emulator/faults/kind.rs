@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::config::duration::{deserialize_duration, deserialize_optional_duration, parse_duration};
+use crate::words::words;
 
 /// A kind of fault.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -97,31 +98,21 @@ pub enum FaultKind {
     },
 }
 
-/// The quotas of App Configuration, as the body of a 429 names them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// `Total Requests`
-    #[default]
-    #[serde(alias = "Total Requests")]
-    TotalRequests,
-    /// `Total Bandwidth`
-    #[serde(alias = "Total Bandwidth")]
-    TotalBandwidth,
-    /// `Storage`
-    #[serde(alias = "Storage")]
-    Storage,
-}
-
-impl Policy {
-    /// The value on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TotalRequests => "Total Requests",
-            Self::TotalBandwidth => "Total Bandwidth",
-            Self::Storage => "Storage",
-        }
+words! {
+    /// The quotas of App Configuration, as the body of a 429 names them.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Policy {
+        /// `Total Requests`
+        #[default]
+        #[serde(alias = "Total Requests")]
+        TotalRequests = "Total Requests",
+        /// `Total Bandwidth`
+        #[serde(alias = "Total Bandwidth")]
+        TotalBandwidth = "Total Bandwidth",
+        /// `Storage`
+        #[serde(alias = "Storage")]
+        Storage = "Storage",
     }
 }
 
@@ -187,7 +178,6 @@ pub struct RetryAfter(Option<Duration>);
 
 impl RetryAfter {
     /// The value of the field, if it is sent.
-    #[must_use]
     pub fn field(self) -> Option<Duration> {
         self.0
     }

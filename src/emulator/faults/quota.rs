@@ -16,7 +16,6 @@ pub struct Quota {
 impl Quota {
     /// An unused quota of `limit` requests in each `window`. Windows begin at multiples of their length since
     /// the Unix epoch: hours on the hour, days at midnight UTC.
-    #[must_use]
     pub fn new(limit: u64, window: Duration) -> Self {
         Self { limit, window, started: Timestamp::default(), used: 0 }
     }

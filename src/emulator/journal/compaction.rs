@@ -12,7 +12,6 @@ use crate::emulator::change::{ChangeKind, StateChange};
 /// Second, of the older changes the last one of each key-value or snapshot, unless it is a deletion, because it is the
 /// state at the start of the retention. Third, the last change, because it holds the sequence number. The retention
 /// ends at the time of the last change, so that the age of an unchanged store does not matter.
-#[must_use]
 pub fn compacted(changes: Vec<StateChange>, retention: Duration) -> Vec<StateChange> {
     let horizon = changes.last().map_or(Timestamp::default(), |last| last.at.minus(retention));
     let last = changes.len().saturating_sub(1);

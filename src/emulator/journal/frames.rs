@@ -53,7 +53,6 @@ pub struct Frames<'a> {
 ///
 /// # Panics
 /// Never: a payload is far below 4 GiB, since a request body is limited to 10 KiB and a group to what is waiting.
-#[must_use]
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + payload.len());

@@ -30,7 +30,6 @@ impl Lines {
 
 impl<F> Session<F> {
     /// What the `Sync-Token` lines of a caller's request demand (rule 2).
-    #[must_use]
     pub fn requirement(&self, fields: &HeaderMap) -> PresentedTokens {
         let mut lines = fields.get_all(SYNC_TOKEN).iter();
         let Some(first) = lines.next().filter(|_| self.clauses.covers_presented()) else {
@@ -49,13 +48,11 @@ impl<F> Session<F> {
     }
 
     /// The `Sync-Token` line of every answer to a caller, if the origin has ever sent a token.
-    #[must_use]
     pub fn response_line(&self) -> Option<HeaderValue> {
         self.lines.load().response.clone()
     }
 
     /// The line of the answer to a caller's own write: what it demands of later reads includes that write.
-    #[must_use]
     pub fn response_line_after_write(&self, received: &[SyncToken]) -> Option<HeaderValue> {
         line(self.lock().aggregate.response_line(received))
     }

@@ -81,7 +81,6 @@ impl<F> Session<F> {
     }
 
     /// `sent_not_received`: what was received counts as covered.
-    #[must_use]
     pub fn covers_as_received(&self, covers: Coverage) -> Coverage {
         if self.clauses.sent_not_received() {
             return covers;

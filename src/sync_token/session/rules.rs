@@ -22,7 +22,6 @@ impl<F> Session<F> {
     /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
     /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
     /// before any caller sees the answer.
-    #[must_use]
     pub fn reveal(
         &self,
         snapshot: &SessionSnapshot,
@@ -41,7 +40,7 @@ impl<F> Session<F> {
                 self.resource_orders.was_sent_after(resource, covers.sent_order)
             }
         };
-        // Of `required` as it is on arrival: then it includes whatever was shown in between as well.
+        // Compares with `required` as it is when the answer arrives, so that every change shown in between counts as well.
         let stands_in = snapshot.sent_newest
             && covers.newest_version >= state.aggregate.required_version()
             && was_sent_after;
@@ -53,7 +52,7 @@ impl<F> Session<F> {
                 state.revelations = number;
                 state.aggregate.require(&received.tokens);
                 if received.tokens.is_empty() {
-                    // It bears upon nothing else.
+                    // This revelation concerns no other resource.
                     return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
                 }
             }
@@ -76,7 +75,6 @@ impl<F> Session<F> {
     /// Rules 1 to 3 for what has this coverage: a stored response, or a fetch that a request wants to join. `scope`:
     /// for what the order of sending counts where tokens do not tell. `look_up` says how the writes that may touch the resource
     /// are found, and is asked only if there are any; `touches` says whether one does.
-    #[must_use]
     pub fn verdict(
         &self,
         covers: Coverage,

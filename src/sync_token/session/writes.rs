@@ -19,7 +19,6 @@ pub enum WriteOutcome {
 
 /// Whether a write has closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
 pub enum WriteClosed {
     /// It has, and the log reached this position.
     Closed {
@@ -60,7 +59,6 @@ impl<F: Indexed> Session<F> {
     }
 
     /// Whether a write other than `own` that satisfies `touches` may have closed after this snapshot: asked once `own` is closed.
-    #[must_use]
     pub fn another_closed_since(&self, own: WriteId, covers: Coverage, touches: impl Fn(&F) -> bool) -> bool {
         self.lock().writes.another_closed_since(own, covers, touches)
     }

@@ -258,7 +258,7 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
 fn presented(fields: &HeaderMap) -> PresentedRequest {
     PresentedRequest {
         key: CacheKey::new("origin", "", "/"),
-        target: "http://origin.example/".parse().expect("a target"),
+        post_target: Some(Box::new("http://origin.example/".parse().expect("a target"))),
         method: http::Method::GET,
         directives: RequestDirectives::from_fields(fields),
         preconditions: Preconditions::default(),

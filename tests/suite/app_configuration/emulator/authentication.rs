@@ -2,7 +2,6 @@
 //! configured scheme; a write with a read-only credential gets 403.
 
 use tagalong::internals::clock::{Clock, Timestamp};
-use tagalong::internals::emulator::authentication::Permission;
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tagalong::internals::headers::access_key::{AccessKey, SecretBytes, content_sha256};
 use tagalong::internals::headers::hmac_authorization::authorization;
@@ -18,8 +17,9 @@ fn key(id: &str) -> AccessKey {
 
 fn guarded() -> Origin {
     Origin::new(EmulatorSettings {
-        access_keys: vec![(key("test-id"), Permission::ReadWrite), (key("reader"), Permission::ReadOnly)],
-        bearer_tokens: vec![(SecretBytes::new(b"token".to_vec()), Permission::ReadWrite)],
+        hmac: vec![key("test-id")],
+        hmac_read_only: vec![key("reader")],
+        bearer: vec![SecretBytes::new(b"token".to_vec())],
         ..EmulatorSettings::default()
     })
 }
@@ -140,10 +140,7 @@ async fn bearer_tokens_and_read_only_credentials() {
 async fn the_recorded_request_of_the_python_client_is_answered() {
     let now = Timestamp::from_unix_seconds(1_795_297_081);
     assert!(now > START);
-    let settings = EmulatorSettings {
-        access_keys: vec![(key("test-id"), Permission::ReadOnly)],
-        ..EmulatorSettings::default()
-    };
+    let settings = EmulatorSettings { hmac_read_only: vec![key("test-id")], ..EmulatorSettings::default() };
     let request = http::Request::get("/kv/app%3Akey1?api-version=2026-04-01")
         .header("Host", "127.0.0.1:18901")
         .header("x-ms-date", "Nov, 21 2026 21:38:01.991863 GMT")

@@ -1,0 +1,31 @@
+//! Enums whose every variant has a word: for logs, metric labels, problem documents and `Cache-Status; detail=`.
+
+/// Declares an enum, the words of its variants, and `as_str`, which gives the word. A variant that holds another such
+/// enum has the word of that one.
+macro_rules! words {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis enum $name:ident {
+            $($(#[$variant_attribute:meta])* $variant:ident $(($held:ty))? $(= $word:literal)?,)*
+        }
+    ) => {
+        $(#[$attribute])*
+        $visibility enum $name {
+            $($(#[$variant_attribute])* $variant $(($held))?,)*
+        }
+
+        impl $name {
+            /// The word for logs, metric labels and fields.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(
+                        $(Self::$variant => $word,)?
+                        $(Self::$variant(held) => <$held>::as_str(held),)?
+                    )*
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use words;
