@@ -29,6 +29,8 @@ pub struct CachingScope<'a> {
     pub partition: &'a str,
     /// Whether only one proven identity reaches that partition.
     pub private_partition: bool,
+    /// Whether a signature of the caller binds the bytes of the target, so that they go upstream as they are.
+    pub binds_target: bool,
     /// What is known about the API.
     pub profile: &'a dyn Profile,
     /// What the operator decided about caching.
@@ -114,7 +116,10 @@ pub fn identify(
         Ok(canonical_target) => canonical_target,
         Err(reason) => return bypass(reason, fields),
     };
-    let keyed = to.profile.keyed_fields(&fields);
+    let mut keyed = to.profile.keyed_fields(&fields);
+    if to.binds_target && canonical_target != target.as_str() {
+        keyed = keyed.with_target(target.as_str());
+    }
     let key = keyed.key(to.upstream, to.partition, &canonical_target);
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
         RequestDirectives::from_fields(&fields)
@@ -185,6 +190,7 @@ mod tests {
             origin: &origin,
             partition: "p",
             private_partition: false,
+            binds_target: false,
             profile: &profile,
             rules,
         };
@@ -224,6 +230,35 @@ mod tests {
         assert_eq!(request.key, CacheKey::new("main", "p", "/~a?x=%41"));
         assert_eq!(presented("HEAD", "/%7ea?x=%41", &[]).key, request.key);
         assert_eq!(presented("POST", "/%7ea?x=%41", &[]).key, request.key);
+    }
+
+    #[test]
+    fn a_target_that_a_signature_binds_is_part_of_the_key() {
+        let key = |binds_target, target: &str| {
+            let origin = Uri::from_static("http://origin.test:81");
+            let rules = CachingRules::rfc9111();
+            let profile = Generic::new(&origin, rules.sharing, FieldRules::default());
+            let to = CachingScope {
+                upstream: "main",
+                origin: &origin,
+                partition: "p",
+                private_partition: false,
+                binds_target,
+                profile: &profile,
+                rules: &rules,
+            };
+            let (fields, target) = (HeaderMap::new(), target.parse().expect("a target"));
+            let survey = Survey::of(&fields);
+            match identify(&Method::GET, &target, fields, &survey, false, to) {
+                Ok(Identified::Cacheable(request)) => request.key.clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(key(false, "/%61"), key(false, "/a"));
+        assert_eq!(key(true, "/a"), key(false, "/a"));
+        assert_ne!(key(true, "/%61"), key(true, "/a"));
+        assert_ne!(key(true, "/%61b"), key(true, "/a%62"));
+        assert_eq!(key(true, "/%61").canonical_target(), "/a", "a write to the resource touches it");
     }
 
     #[test]

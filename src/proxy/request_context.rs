@@ -42,12 +42,20 @@ impl RequestContext {
         to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 
+    /// The target as it goes upstream: in its canonical spelling, because its answer may be shared, and an origin repeats the spelling
+    /// in links. A caller's own signature binds the bytes that it sent, and such a key is one of these bytes.
+    fn target_to_send(&self, to: &Destination) -> PathAndQuery {
+        let is_canonical = self.proven && to.upstream.profile().sends_canonical_target();
+        let canonical = is_canonical.then(|| self.request.key.canonical_target().parse().ok()).flatten();
+        canonical.unwrap_or_else(|| self.target.clone())
+    }
+
     /// How it is fetched. `validate`: by validating the stored response, if there is one.
     pub(super) fn retrieval(&self, to: &Destination, validate: bool) -> Retrieval {
         Retrieval {
             upstream: Arc::clone(&to.upstream),
             request: Arc::clone(&self.request),
-            target: self.target.clone(),
+            target: self.target_to_send(to),
             rules: Arc::clone(&self.rules),
             validate,
         }
@@ -74,6 +82,7 @@ impl Destination {
             origin: &self.origin,
             partition: &identity.partition,
             private_partition: identity.is_private,
+            binds_target: !identity.proven,
             profile: &**self.upstream.profile(),
             rules,
         }

@@ -65,7 +65,9 @@ impl Target {
         // All keys have the null label, so a filter by it changes nothing.
         let filter = query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("key=")));
         match (path, filter) {
-            ("/kv", Some(filter)) => Self::List(KeyFilter::of(filter)),
+            ("/kv", Some(filter)) => {
+                Self::List(KeyFilter::of(&percent_encoding::percent_decode_str(filter).decode_utf8_lossy()))
+            }
             _ => Self::Other,
         }
     }
