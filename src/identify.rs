@@ -29,8 +29,6 @@ pub struct CachingScope<'a> {
     pub partition: &'a str,
     /// Whether only one proven identity reaches that partition.
     pub private_partition: bool,
-    /// Whether a signature of the caller binds the bytes of the target, so that they go upstream as they are.
-    pub binds_target: bool,
     /// What is known about the API.
     pub profile: &'a dyn Profile,
     /// What the operator decided about caching.
@@ -116,8 +114,14 @@ pub fn identify(
         Ok(canonical_target) => canonical_target,
         Err(reason) => return bypass(reason, fields),
     };
+    let authorized = !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION);
     let mut keyed = to.profile.keyed_fields(&fields);
-    if to.binds_target && canonical_target != target.as_str() {
+    if authorized
+        && !to.private_partition
+        && to.profile.sends_canonical_target()
+        && canonical_target != target.as_str()
+    {
+        // See `PresentedRequest::binds_target`: these bytes go upstream.
         keyed = keyed.with_target(target.as_str());
     }
     let key = keyed.key(to.upstream, to.partition, &canonical_target);
@@ -141,7 +145,7 @@ pub fn identify(
         range,
         names_caller: keyed.names_caller || survey.has(FieldSet::COOKIE),
         names_ids: survey.has(FieldSet::REQUEST_IDS),
-        authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
+        authorized,
         private_partition: to.private_partition,
     })))
 }
@@ -190,7 +194,6 @@ mod tests {
             origin: &origin,
             partition: "p",
             private_partition: false,
-            binds_target: false,
             profile: &profile,
             rules,
         };
@@ -234,31 +237,23 @@ mod tests {
 
     #[test]
     fn a_target_that_a_signature_binds_is_part_of_the_key() {
-        let key = |binds_target, target: &str| {
-            let origin = Uri::from_static("http://origin.test:81");
-            let rules = CachingRules::rfc9111();
-            let profile = Generic::new(&origin, rules.sharing, FieldRules::default());
-            let to = CachingScope {
-                upstream: "main",
-                origin: &origin,
-                partition: "p",
-                private_partition: false,
-                binds_target,
-                profile: &profile,
-                rules: &rules,
-            };
-            let (fields, target) = (HeaderMap::new(), target.parse().expect("a target"));
-            let survey = Survey::of(&fields);
-            match identify(&Method::GET, &target, fields, &survey, false, to) {
+        let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
+        let key =
+            |rules: &CachingRules, target: &str, lines: &[(&'static str, &'static str)]| match identified_by(
+                rules, "GET", target, lines, false,
+            ) {
                 Ok(Identified::Cacheable(request)) => request.key.clone(),
                 other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(key(false, "/%61"), key(false, "/a"));
-        assert_eq!(key(true, "/a"), key(false, "/a"));
-        assert_ne!(key(true, "/%61"), key(true, "/a"));
-        assert_ne!(key(true, "/%61b"), key(true, "/a%62"));
-        assert_eq!(key(true, "/%61").canonical_target(), "/a", "a write to the resource touches it");
+            };
+        let signed = [("authorization", "HMAC-SHA256 Signature=x")];
+        assert_eq!(key(&guarded, "/%61", &[]), key(&guarded, "/a", &[]));
+        assert_eq!(key(&guarded, "/a", &signed), key(&guarded, "/a", &[]));
+        assert_ne!(key(&guarded, "/%61", &signed), key(&guarded, "/a", &signed));
+        assert_ne!(key(&guarded, "/%61b", &signed), key(&guarded, "/a%62", &signed));
+        let bound = key(&guarded, "/%61", &signed);
+        assert_eq!(bound.canonical_target(), "/a", "a write to the resource touches it");
+        let own = CachingRules { owns_credential: true, ..guarded };
+        assert_eq!(key(&own, "/%61", &signed), key(&own, "/a", &signed), "it does not go upstream");
     }
 
     #[test]

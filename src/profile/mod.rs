@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! request ──canonical_target──► cache key, or UnkeyedReason       two targets with one canonical form get the same answer
-//!         ──forwards, accept, accept_encoding, fetches_head_as_get──►     the request that goes upstream
+//!         ──forwards, accept, accept_encoding,
+//!           fetches_head_as_get, sends_canonical_target──►       the request that goes upstream
 //!         ──lies_within──►                                        whether a caller's prefix permits it
 //!         ──immutable_for──►                                      lifetime of content that cannot change any more
 //!

@@ -42,12 +42,13 @@ impl RequestContext {
         to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 
-    /// The target as it goes upstream: in its canonical spelling, because its answer may be shared, and an origin repeats the spelling
-    /// in links. A caller's own signature binds the bytes that it sent, and such a key is one of these bytes.
+    /// The target as it goes upstream. What may be shared is asked for in its canonical spelling, because an origin repeats the
+    /// spelling in links; where a caller's signature binds its own bytes, they are part of the key.
     fn target_to_send(&self, to: &Destination) -> PathAndQuery {
-        let is_canonical = self.proven && to.upstream.profile().sends_canonical_target();
-        let canonical = is_canonical.then(|| self.request.key.canonical_target().parse().ok()).flatten();
-        canonical.unwrap_or_else(|| self.target.clone())
+        if self.request.binds_target() || !to.upstream.profile().sends_canonical_target() {
+            return self.target.clone();
+        }
+        self.request.key.canonical_target().parse().unwrap_or_else(|_| self.target.clone())
     }
 
     /// How it is fetched. `validate`: by validating the stored response, if there is one.
@@ -82,7 +83,6 @@ impl Destination {
             origin: &self.origin,
             partition: &identity.partition,
             private_partition: identity.is_private,
-            binds_target: !identity.proven,
             profile: &**self.upstream.profile(),
             rules,
         }

@@ -31,7 +31,6 @@ fn request(method: Method, lines: &[(&'static str, &'static str)]) -> Arc<Presen
         origin: &origin,
         partition: "p",
         private_partition: false,
-        binds_target: false,
         profile: &generic(),
         rules: &CachingRules::rfc9111(),
     };
