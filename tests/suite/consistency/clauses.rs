@@ -16,11 +16,11 @@ use super::tests::{every, first_violation};
 const ALL: Clauses = Clauses::ALL;
 
 /// Within how many seeds a violation must show.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 200;
 
 /// Writes that take effect after their sender was told that the outcome is unknown.
 const LATE: Scenario =
-    Scenario { name: "late effects, no tokens", faults: Faults { late_effect: 500, ..FAULTS }, ..ABSENT };
+    Scenario { name: "late effects, no tokens", faults: Faults { late_effect: 200, ..FAULTS }, ..ABSENT };
 
 fn is_needed(clauses: Clauses, scenario: Scenario) {
     assert_ne!(clauses, ALL);
