@@ -247,3 +247,23 @@ async fn a_delete_that_found_nothing_shows_a_deletion_by_another_writer() {
     scene.send(&format!("DELETE {a}")).await;
     assert!(!scene.get(&b).await.is_hit(), "it was sent before the deletion was shown");
 }
+
+#[tokio::test]
+async fn an_unstored_answer_that_was_shown_before_tells_of_the_deletion_of_what_appeared_since() {
+    let (key, page) = (format!("/kv/a?{V}"), format!("/kv?{V}&key=a%2A"));
+    let other_spelling = format!("/kv/a?{V}&$select=value");
+    let (empty, absent) = ("200\nETag: \"none\"\n\n{\"items\":[]}", "404\n\n{}");
+    for (lacking, answer) in [(&page, empty), (&other_spelling, absent)] {
+        let scene = scene(&[]).await;
+        let asked_again = format!("GET {lacking}\nCache-Control: no-store");
+        scene.on(lacking, answer);
+        scene.send(&asked_again).await;
+        scene.on(&key, "200\nETag: \"a1\"\n\n{\"key\":\"a\",\"etag\":\"a1\"}");
+        scene.get(&key).await;
+        assert!(scene.get(&key).await.is_hit(), "{lacking}");
+        scene.on(lacking, answer);
+        scene.send(&asked_again).await;
+        scene.on(&key, absent);
+        assert_eq!(scene.get(&key).await.status, 404, "{lacking} did not show it any more");
+    }
+}
