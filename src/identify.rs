@@ -112,7 +112,16 @@ pub fn identify(
         Ok(canonical_target) => canonical_target,
         Err(reason) => return bypass(reason, fields),
     };
-    let keyed = to.profile.keyed_fields(&fields);
+    let authorized = !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION);
+    let mut keyed = to.profile.keyed_fields(&fields);
+    if authorized
+        && !to.private_partition
+        && to.profile.sends_canonical_target()
+        && canonical_target.as_ref() != target.as_str()
+    {
+        // See `PresentedRequest::binds_target`: these bytes go upstream.
+        keyed = keyed.with_target(target.as_str());
+    }
     let key = keyed.key(to.upstream, to.partition, canonical_target.as_ref());
     let directives = if to.rules.honour_request_directives && survey.has(FieldSet::CACHE_DIRECTIVES) {
         RequestDirectives::from_fields(&fields)
@@ -135,7 +144,7 @@ pub fn identify(
         range,
         names_caller: keyed.names_caller || survey.has(FieldSet::COOKIE),
         names_ids: survey.has(FieldSet::REQUEST_IDS),
-        authorized: !to.rules.owns_credential && survey.has(FieldSet::AUTHORIZATION),
+        authorized,
         private_partition: to.private_partition,
     })))
 }
@@ -223,6 +232,27 @@ mod tests {
         assert_eq!(request.key, CacheKey::new("main", "p", "/~a?x=%41"));
         assert_eq!(presented("HEAD", "/%7ea?x=%41", &[]).key, request.key);
         assert_eq!(presented("POST", "/%7ea?x=%41", &[]).key, request.key);
+    }
+
+    #[test]
+    fn a_target_that_a_signature_binds_is_part_of_the_key() {
+        let guarded = CachingRules { sharing: Sharing::Guarded, ..CachingRules::rfc9111() };
+        let key =
+            |rules: &CachingRules, target: &str, lines: &[(&'static str, &'static str)]| match identified_by(
+                rules, "GET", target, lines, false,
+            ) {
+                Ok(Identified::Cacheable(request)) => request.key.clone(),
+                other => panic!("{other:?}"),
+            };
+        let signed = [("authorization", "HMAC-SHA256 Signature=x")];
+        assert_eq!(key(&guarded, "/%61", &[]), key(&guarded, "/a", &[]));
+        assert_eq!(key(&guarded, "/a", &signed), key(&guarded, "/a", &[]));
+        assert_ne!(key(&guarded, "/%61", &signed), key(&guarded, "/a", &signed));
+        assert_ne!(key(&guarded, "/%61b", &signed), key(&guarded, "/a%62", &signed));
+        let bound = key(&guarded, "/%61", &signed);
+        assert_eq!(bound.canonical_target(), "/a", "a write to the resource touches it");
+        let own = CachingRules { owns_credential: true, ..guarded };
+        assert_eq!(key(&own, "/%61", &signed), key(&own, "/a", &signed), "it does not go upstream");
     }
 
     #[test]

@@ -91,6 +91,13 @@ impl PresentedRequest {
         Cow::Owned(self.key.of_target(&format!("{}\0authorized", self.key.canonical_target())))
     }
 
+    /// Whether the bytes of the target go upstream as the caller spelled them: its `Authorization` may be a signature of them. One that
+    /// is a secret by itself signs nothing.
+    #[must_use]
+    pub const fn binds_target(&self) -> bool {
+        self.authorized && !self.private_partition
+    }
+
     /// The fields, if they name ids that the answer repeats.
     pub fn named_ids(&self) -> Option<&HeaderMap> {
         self.names_ids.then_some(&self.fields)

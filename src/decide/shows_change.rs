@@ -2,7 +2,9 @@
 //!
 //! An answer shows a change if it shows a state that this sidecar has not shown before. A first answer shows a change,
 //! because its state may be of any age. No change is shown by an answer with the stored state (a 304 to the tag that
-//! was sent, the same strong tag, a 404 where a 404 is stored), nor by an error, which shows no state.
+//! was sent, the same strong tag, a 404 where a 404 is stored), nor by an error, which shows no state. Where nothing is stored, the
+//! state that was shown last for the request counts as if it were. An absence and a list can come back, though, with the same tag:
+//! one that lacks a resource which appeared since shows the deletion of that resource.
 //!
 //! Two kinds of change raise nothing:
 //!
@@ -153,11 +155,12 @@ pub fn can_lack(answer: &ShownState<'_>, is_dated: bool) -> bool {
     shows_absence(answer.status) || (answer.status.is_success() && !is_dated)
 }
 
-/// Whether an answer lacks a resource that appeared since the stored response was asked for. That resource has been deleted:
-/// the answer shows a change even if it differs from the stored response by own writes alone, or not at all.
+/// Whether an answer lacks a resource that appeared since what it is compared with was asked for: `stored`, or where nothing is
+/// stored the same state as it was last shown. That resource has been deleted: the answer shows a change even if it differs from
+/// the state before by own writes alone, or not at all. Where the items of a list are not known, it may be any.
 pub fn lacks_what_appeared(
     answer: &ShownState<'_>,
-    stored: &ShownState<'_>,
+    stored: Option<&ShownState<'_>>,
     target: &str,
     is_dated: bool,
     appeared: AppearedSince<'_>,
@@ -165,15 +168,14 @@ pub fn lacks_what_appeared(
     if !can_lack(answer, is_dated) || appeared.targets.is_some_and(<[_]>::is_empty) {
         return false;
     }
-    if shows_absence(answer.status) {
-        return appeared.targets.is_none_or(|targets| targets.iter().any(|it| **it == *target));
-    }
-    let Some(items) = answer.items.or(stored.items.filter(|_| is_same_state(answer, stored))) else {
-        return false;
+    let is_absent = shows_absence(answer.status);
+    let same = stored.filter(|stored| is_same_state(answer, stored));
+    let items = answer.items.or(same.and_then(|stored| stored.items)).unwrap_or_default();
+    let is_there = |resource: &str| {
+        !is_absent && (resource == target || items.iter().any(|item| item.canonical_target == resource))
     };
     appeared.targets.is_none_or(|targets| {
-        let is_listed = |target: &str| items.iter().any(|item| item.canonical_target == target);
-        targets.iter().any(|it| !is_listed(it) && (appeared.is_shown)(it))
+        targets.iter().any(|it| !is_there(it) && (**it == *target || (appeared.is_shown)(it)))
     })
 }
 
@@ -413,12 +415,16 @@ mod tests {
             (page, page, false, None, true),
             // A 304 brings no items: those of the stored response are meant, if it is about that.
             (unread, page, false, Some(some), true),
-            (unread, other, false, Some(some), false),
-            (unread, unread, false, None, false),
+            (unread, page, false, Some(&["/kv/a"][..]), false),
+            (unread, other, false, Some(&["/kv/a"]), true),
+            (unread, unread, false, Some(&["/kv/a"]), true),
+            (unread, unread, false, Some(&["/x"]), false),
+            (unread, unread, false, None, true),
             // One key-value lacks nothing.
             (page, page, true, Some(some), false),
             (absent, absent, true, Some(&["/x"]), true),
-            (absent, absent, true, Some(some), false),
+            (absent, absent, true, Some(&["/kv/x?other-version"]), true),
+            (absent, absent, true, Some(&["/other/gone"]), false),
             (absent, absent, true, Some(none), false),
             (absent, absent, true, None, true),
             (state(500, None), page, false, None, false),
@@ -427,8 +433,22 @@ mod tests {
                 appeared.map(|targets| targets.iter().map(|&it| it.into()).collect());
             let is_shown = |target: &str| target.starts_with("/kv/");
             let appeared = AppearedSince { targets: targets.as_deref(), is_shown: &is_shown };
-            let lacks = lacks_what_appeared(&answer, &stored, "/x", is_dated, appeared);
+            let lacks = lacks_what_appeared(&answer, Some(&stored), "/x", is_dated, appeared);
             assert_eq!(lacks, expected, "{answer:?} {stored:?} {is_dated} {targets:?}");
+        }
+        let is_shown = |target: &str| target.starts_with("/kv/");
+        for (answer, appeared, expected) in [
+            (page, "/kv/gone", true),
+            (page, "/kv/a", false),
+            (page, "/other/gone", false),
+            (unread, "/kv/a", true),
+            (absent, "/x", true),
+            (absent, "/other/gone", false),
+        ] {
+            let targets = [appeared.into()];
+            let appeared = AppearedSince { targets: Some(&targets), is_shown: &is_shown };
+            let lacks = lacks_what_appeared(&answer, None, "/x", false, appeared);
+            assert_eq!(lacks, expected, "{answer:?}, nothing stored, {targets:?}");
         }
     }
 

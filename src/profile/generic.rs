@@ -85,6 +85,11 @@ impl Profile for Generic {
         self.sharing == Sharing::Rfc9111 || !steers() || self.fields.forwarded.contains(name)
     }
 
+    /// RFC 9111 alone leaves the target as it is.
+    fn sends_canonical_target(&self) -> bool {
+        self.sharing == Sharing::Guarded
+    }
+
     fn keyed_fields(&self, fields: &HeaderMap) -> KeyedFields {
         if self.sharing == Sharing::Rfc9111 { KeyedFields::default() } else { self.fields.keyed(fields) }
     }

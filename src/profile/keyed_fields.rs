@@ -30,6 +30,16 @@ pub struct KeyedFields {
 }
 
 impl KeyedFields {
+    /// The same for a target that goes upstream in this spelling, not in the canonical one.
+    #[must_use]
+    pub fn with_target(&self, target: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(target);
+        hash.update([0]);
+        hash.update(self.digest.as_deref().unwrap_or_default());
+        Self { digest: Some(hexadecimal(hash)), names_caller: self.names_caller }
+    }
+
     /// The cache key of a request with these fields.
     #[must_use]
     pub fn key(&self, upstream: &str, partition: &str, canonical_target: &str) -> CacheKey {
@@ -92,7 +102,11 @@ fn digest(mut lines: Vec<(&HeaderName, &HeaderValue)>) -> Option<String> {
         hash.update(value);
         hash.update([0]);
     }
-    Some(hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal(hash))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

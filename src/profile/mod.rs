@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! request ──canonical_target──► cache key, or UnkeyedReason       two targets with one canonical form get the same answer
-//!         ──forwards, accept_encoding, fetches_head_as_get──►     the request that goes upstream
+//!         ──forwards, accept, accept_encoding,
+//!           fetches_head_as_get, sends_canonical_target──►       the request that goes upstream
 //!         ──lies_within──►                                        whether a caller's prefix permits it
 //!         ──immutable_for──►                                      lifetime of content that cannot change any more
 //!
@@ -121,6 +122,16 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// Whether a request field may go upstream. It is asked about end-to-end fields only: framing and `Host` are
     /// rebuilt, and [`decide::validation`](crate::decide::validation) makes the conditions.
     fn forwards(&self, name: &HeaderName) -> bool;
+
+    /// Whether what may be shared is asked for in the canonical spelling of its target, which no caller can choose.
+    fn sends_canonical_target(&self) -> bool {
+        true
+    }
+
+    /// The value of `Accept` for retrievals whose answers may be shared; `None` passes on the caller's.
+    fn accept(&self) -> Option<HeaderValue> {
+        None
+    }
 
     /// The value of `Accept-Encoding` for every request upstream; `None` passes on the caller's.
     fn accept_encoding(&self) -> Option<HeaderValue> {

@@ -42,12 +42,21 @@ impl RequestContext {
         to.upstream.verdict(&self.request, covers, &self.presented, &self.rules)
     }
 
+    /// The target as it goes upstream. What may be shared is asked for in its canonical spelling, because an origin repeats the
+    /// spelling in links; where a caller's signature binds its own bytes, they are part of the key.
+    fn target_to_send(&self, to: &Destination) -> PathAndQuery {
+        if self.request.binds_target() || !to.upstream.profile().sends_canonical_target() {
+            return self.target.clone();
+        }
+        self.request.key.canonical_target().parse().unwrap_or_else(|_| self.target.clone())
+    }
+
     /// How it is fetched. `validate`: by validating the stored response, if there is one.
     pub(super) fn retrieval(&self, to: &Destination, validate: bool) -> Retrieval {
         Retrieval {
             upstream: Arc::clone(&to.upstream),
             request: Arc::clone(&self.request),
-            target: self.target.clone(),
+            target: self.target_to_send(to),
             rules: Arc::clone(&self.rules),
             validate,
         }

@@ -29,7 +29,7 @@ pub struct StoredLists(Mutex<VecDeque<Arc<StoredList>>>);
 pub struct StoredList {
     /// The request that it was the answer to.
     pub request: Arc<PresentedRequest>,
-    /// The target, verbatim.
+    /// The target as it went upstream.
     pub target: PathAndQuery,
     /// The rules of its route.
     pub rules: Arc<CachingRules>,

@@ -1,8 +1,8 @@
 //! The request as it goes upstream: rebuilt from what was understood, never passed through.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
-    RANGE, VIA,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName,
+    HeaderValue, RANGE, VIA,
 };
 
 use crate::headers::conditional::CONDITIONAL_FIELDS;
@@ -36,6 +36,9 @@ pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: SidecarFi
         if passes(name, profile, &own) {
             outgoing.append(name.clone(), value.clone());
         }
+    }
+    if let Some(accept) = profile.accept().filter(|_| own.conditions.is_some()) {
+        outgoing.insert(ACCEPT, accept);
     }
     if let Some(conditions) = own.conditions {
         for (name, value) in &conditions {

@@ -43,7 +43,7 @@ pub struct Retrieval {
     pub upstream: Arc<Upstream>,
     /// The request that caused it.
     pub request: Arc<PresentedRequest>,
-    /// The target, verbatim.
+    /// The target as it goes upstream.
     pub target: PathAndQuery,
     /// The rules of its route.
     pub rules: Arc<CachingRules>,

@@ -112,10 +112,13 @@ impl Upstream {
         let target = shown.key.canonical_target();
         let (state, profile) = (shown.state, &self.settings.profile);
         let is_dated = profile.is_dated(target);
-        let appeared = match &stored {
-            Some(stored) if can_lack(&state, is_dated) => {
-                self.state.appearances.since(stored.covers.sent_order)
-            }
+        let is_of_other_fields =
+            !shown.is_told_by_write && self.state.last_shown.is_of_other_fields(shown.key);
+        let was_last = self.state.last_shown.replace(shown.key, &state, snapshot.covers.sent_order);
+        // What the answer is compared with, stored or only remembered, lacks what appeared after it was asked for.
+        let asked_before = stored.as_ref().map(|stored| stored.covers.sent_order).or(was_last);
+        let appeared = match asked_before {
+            Some(sent_order) if can_lack(&state, is_dated) => self.state.appearances.since(sent_order),
             _ => Some(Vec::new()),
         };
         let needs_items = state.items.is_some() || appeared.as_ref().is_none_or(|it| !it.is_empty());
@@ -126,9 +129,6 @@ impl Upstream {
         let held = stored
             .as_ref()
             .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
-        let is_of_other_fields =
-            !shown.is_told_by_write && self.state.last_shown.is_of_other_fields(shown.key);
-        let was_last = self.state.last_shown.replace(shown.key, &state);
         for target in appearing(&state, held.as_ref(), target, is_dated) {
             self.state.appearances.note(self.state.session.sent_order(), target);
         }
@@ -139,11 +139,11 @@ impl Upstream {
         };
         let appeared = AppearedSince { targets: appeared.as_deref(), is_shown: &is_shown };
         let before = match held {
-            Some(held) if lacks_what_appeared(&state, &held, target, is_dated, appeared) => {
+            _ if lacks_what_appeared(&state, held.as_ref(), target, is_dated, appeared) => {
                 ShownBefore::Nothing
             }
             Some(held) => ShownBefore::Stored(held),
-            None if was_last || !clauses.first_answers_show_change() => ShownBefore::Same,
+            None if was_last.is_some() || !clauses.first_answers_show_change() => ShownBefore::Same,
             None if !rules.related && is_of_other_fields => ShownBefore::Same,
             // The first answer of another variant says nothing of those that are stored.
             None if !rules.related && self.state.store.variants(shown.key).is_some() => ShownBefore::Same,
@@ -187,9 +187,16 @@ impl Upstream {
 /// forgotten, the next answer counts as a first one.
 #[derive(Debug, Default)]
 pub struct LastShown {
-    states: SlotTable,
+    states: SlotTable<LastState>,
     /// For each resource, the fields of the request that was shown it last.
     fields: SlotTable,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LastState {
+    fingerprint: u64,
+    /// When the request was sent whose answer showed it.
+    sent_order: u64,
 }
 
 impl LastShown {
@@ -198,11 +205,12 @@ impl LastShown {
         self.states.hash_of(key.resource())
     }
 
-    /// Notes the state, and says whether it was the last before as well.
-    fn replace(&self, key: &CacheKey, state: &ShownState<'_>) -> bool {
-        let state = self.fingerprint(state);
-        let before = self.states.insert(key, state);
-        state != 0 && before == Some(state)
+    /// Notes the state that the answer to a request sent at this position shows. If it was the last before as well, says at which
+    /// position the request was sent that it answered then.
+    fn replace(&self, key: &CacheKey, state: &ShownState<'_>, sent_order: u64) -> Option<u64> {
+        let fingerprint = self.fingerprint(state);
+        let before = self.states.insert(key, LastState { fingerprint, sent_order })?;
+        (fingerprint != 0 && before.fingerprint == fingerprint).then_some(before.sent_order)
     }
 
     /// Notes with which fields the resource was asked for, and says whether it was asked for with others before, so that this may be the
@@ -217,7 +225,8 @@ impl LastShown {
     /// A list has shown the resource with this tag: if it was shown otherwise before, what comes next is not the same again.
     pub(super) fn heed_item(&self, key: &CacheKey, entity_tag: &str) {
         let entity_tag = Some(entity_tag.as_bytes());
-        self.states.remove_other(key, self.fingerprint(&ShownState { entity_tag, ..ShownState::default() }));
+        let fingerprint = self.fingerprint(&ShownState { entity_tag, ..ShownState::default() });
+        self.states.remove_unless(key, |last| last.fingerprint == fingerprint);
     }
 
     /// Zero for a state that nothing tells from another, which is never the same.
@@ -285,20 +294,21 @@ mod tests {
             (state(200, None, None), false),
             (state(200, Some("W/\"a\""), None), false),
         ] {
-            assert!(!last.replace(&key, &shown), "{shown:?} is new");
-            assert_eq!(last.replace(&key, &shown), again, "{shown:?}");
+            assert_eq!(last.replace(&key, &shown, 3), None, "{shown:?} is new");
+            assert_eq!(last.replace(&key, &shown, 4), again.then_some(3), "{shown:?}");
         }
         let tagged = state(200, Some("\"a\""), None);
-        last.replace(&key, &tagged);
-        assert!(!last.replace(&CacheKey::new("main", "", "/b"), &tagged), "another request");
-        assert!(last.replace(&key, &state(200, Some("\"a\""), Some(b"y"))), "a strong tag needs no body");
+        let is_last = |key: &CacheKey, state: &ShownState<'_>| last.replace(key, state, 5).is_some();
+        is_last(&key, &tagged);
+        assert!(!is_last(&CacheKey::new("main", "", "/b"), &tagged), "another request");
+        assert!(is_last(&key, &state(200, Some("\"a\""), Some(b"y"))), "a strong tag needs no body");
         last.heed_item(&key, "\"a\"");
-        assert!(last.replace(&key, &tagged), "a list showed the same");
+        assert!(is_last(&key, &tagged), "a list showed the same");
         last.heed_item(&key, "\"b\"");
-        assert!(!last.replace(&key, &tagged), "a list showed another");
+        assert!(!is_last(&key, &tagged), "a list showed another");
         let absent = state(404, None, None);
-        last.replace(&key, &absent);
+        is_last(&key, &absent);
         last.heed_item(&key, "\"a\"");
-        assert!(!last.replace(&key, &absent), "it existed in between");
+        assert!(!is_last(&key, &absent), "it existed in between");
     }
 }

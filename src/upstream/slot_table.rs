@@ -5,30 +5,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SLOTS: usize = 4_096;
 
-/// Remembers a number for each of some keys. Only a fingerprint of the key is kept, in the slot that its hash names; two keys of one
+/// Remembers a value for each of some keys. Only a fingerprint of the key is kept, in the slot that its hash names; two keys of one
 /// slot push each other out.
 #[derive(Debug)]
-pub struct SlotTable {
-    /// Fingerprint of the key, zero where there is none, and the number.
-    slots: Mutex<Box<[(u64, u64)]>>,
+pub struct SlotTable<V = u64> {
+    /// Fingerprint of the key, zero where there is none, and the value.
+    slots: Mutex<Box<[(u64, V)]>>,
     hasher: ahash::RandomState,
 }
 
-impl Default for SlotTable {
+impl<V: Copy + Default> Default for SlotTable<V> {
     fn default() -> Self {
-        Self { slots: Mutex::new(vec![(0, 0); SLOTS].into()), hasher: ahash::RandomState::new() }
+        Self { slots: Mutex::new(vec![(0, V::default()); SLOTS].into()), hasher: ahash::RandomState::new() }
     }
 }
 
-impl SlotTable {
-    /// Remembers `number` for `key`, and returns the one that was remembered before.
-    pub fn insert(&self, key: impl Hash, number: u64) -> Option<u64> {
+impl<V: Copy + Default> SlotTable<V> {
+    /// Remembers `value` for `key`, and returns the one that was remembered before.
+    pub fn insert(&self, key: impl Hash, value: V) -> Option<V> {
         let (slot, fingerprint) = self.slot_of(key);
-        let (before, old) = std::mem::replace(&mut self.lock()[slot], (fingerprint, number));
+        let (before, old) = std::mem::replace(&mut self.lock()[slot], (fingerprint, value));
         (before == fingerprint).then_some(old)
     }
 
-    /// Whether a number is remembered for `key`.
+    /// Whether a value is remembered for `key`.
     #[must_use]
     pub fn contains(&self, key: impl Hash) -> bool {
         let (slot, fingerprint) = self.slot_of(key);
@@ -40,16 +40,16 @@ impl SlotTable {
         let (slot, fingerprint) = self.slot_of(key);
         let found = &mut self.lock()[slot];
         if found.0 == fingerprint {
-            *found = (0, 0);
+            *found = (0, V::default());
         }
     }
 
-    /// Forgets `key` if another number than this is remembered for it.
-    pub fn remove_other(&self, key: impl Hash, number: u64) {
+    /// Forgets `key` unless what is remembered for it satisfies `keeps`.
+    pub fn remove_unless(&self, key: impl Hash, keeps: impl FnOnce(&V) -> bool) {
         let (slot, fingerprint) = self.slot_of(key);
         let found = &mut self.lock()[slot];
-        if found.0 == fingerprint && found.1 != number {
-            *found = (0, 0);
+        if found.0 == fingerprint && !keeps(&found.1) {
+            *found = (0, V::default());
         }
     }
 
@@ -65,7 +65,7 @@ impl SlotTable {
         (usize::try_from(fingerprint >> 1).unwrap_or_default() % SLOTS, fingerprint)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box<[(u64, u64)]>> {
+    fn lock(&self) -> MutexGuard<'_, Box<[(u64, V)]>> {
         // Nothing under this lock can panic half way through a change.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,17 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_own_number_until_it_is_removed() {
+    fn each_key_has_its_own_value_until_it_is_removed() {
         let table = SlotTable::default();
         assert_eq!(table.insert("a", 1), None);
         assert_eq!(table.insert("a", 2), Some(1));
         assert!(table.contains("a") && !table.contains("b"));
         table.remove("b");
         assert!(table.contains("a"));
-        table.remove_other("a", 2);
-        table.remove_other("b", 1);
+        table.remove_unless("a", |number| *number == 2);
+        table.remove_unless("b", |number| *number == 1);
         assert!(table.contains("a"));
-        table.remove_other("a", 1);
+        table.remove_unless("a", |number| *number == 1);
         assert!(!table.contains("a"));
         table.insert("a", 3);
         table.remove("a");

@@ -121,6 +121,11 @@ impl Profile for AppConfiguration {
         FORWARDED.contains(name) || self.forwarded_anyway.contains(name)
     }
 
+    /// The media type of the API, whatever the caller names: the service sends the same bytes with another label, and no `Vary`.
+    fn accept(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static("*/*"))
+    }
+
     /// One stored form for all callers: the service sends no `Vary`, and a compressed body would need another entity
     /// tag.
     fn accept_encoding(&self) -> Option<HeaderValue> {

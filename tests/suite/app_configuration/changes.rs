@@ -102,7 +102,7 @@ async fn a_provider_that_reloads_after_its_sentinel_changed_sees_the_new_list() 
 async fn a_list_validates_the_key_values_that_it_contains() {
     let scene = scene(&[]).await;
     let (a, b) = (format!("/kv/a?{V}"), format!("/kv/b?{V}"));
-    let page = format!("/kv?{V}&key=*");
+    let page = format!("/kv?{V}");
     scene.on(&a, key_value("a", "a1", "t=v1;sn=1"));
     scene.on(&b, key_value("b", "b1", "t=v2;sn=2"));
     scene.get(&a).await;
@@ -127,7 +127,7 @@ async fn a_list_validates_the_key_values_that_it_contains() {
 async fn a_list_is_asked_first_where_many_of_its_items_are_stale() {
     let scene = scene(&[]).await;
     let keys = ["a", "b", "c", "d", "e"];
-    let page = format!("/kv?{V}&key=*");
+    let page = format!("/kv?{V}");
     let items = keys.map(|key| (key, "t"));
     for (number, key) in keys.iter().enumerate() {
         let token = format!("t=v{number};sn={number}");
@@ -246,4 +246,24 @@ async fn a_delete_that_found_nothing_shows_a_deletion_by_another_writer() {
     scene.on(&a, "204\nSync-Token: kv=Mg==;sn=2");
     scene.send(&format!("DELETE {a}")).await;
     assert!(!scene.get(&b).await.is_hit(), "it was sent before the deletion was shown");
+}
+
+#[tokio::test]
+async fn an_unstored_answer_that_was_shown_before_tells_of_the_deletion_of_what_appeared_since() {
+    let (key, page) = (format!("/kv/a?{V}"), format!("/kv?{V}&key=a%2A"));
+    let other_spelling = format!("/kv/a?{V}&$select=value");
+    let (empty, absent) = ("200\nETag: \"none\"\n\n{\"items\":[]}", "404\n\n{}");
+    for (lacking, answer) in [(&page, empty), (&other_spelling, absent)] {
+        let scene = scene(&[]).await;
+        let asked_again = format!("GET {lacking}\nCache-Control: no-store");
+        scene.on(lacking, answer);
+        scene.send(&asked_again).await;
+        scene.on(&key, "200\nETag: \"a1\"\n\n{\"key\":\"a\",\"etag\":\"a1\"}");
+        scene.get(&key).await;
+        assert!(scene.get(&key).await.is_hit(), "{lacking}");
+        scene.on(lacking, answer);
+        scene.send(&asked_again).await;
+        scene.on(&key, absent);
+        assert_eq!(scene.get(&key).await.status, 404, "{lacking} did not show it any more");
+    }
 }

@@ -60,11 +60,14 @@ async fn one_request_is_one_request_at_the_origin() {
 async fn line_ends_in_a_target_or_value_split_nothing() {
     let scene = Scene::guarded().await;
     scene.origin.otherwise("200\nCache-Control: no-store\n\nx");
-    for target in ["/a%0d%0aX-Evil:%201", "/a%0aX-Evil:1", "/a?b=%0d%0a%0d%0aGET%20/evil%20HTTP/1.1"] {
+    for (target, canonical) in [
+        ("/a%0d%0aX-Evil:%201", "/a%0D%0AX-Evil:%201"),
+        ("/a%0aX-Evil:1", "/a%0AX-Evil:1"),
+        ("/a?b=%0d%0a%0d%0aGET%20/evil%20HTTP/1.1", "/a?b=%0d%0a%0d%0aGET%20/evil%20HTTP/1.1"),
+    ] {
         let answer = scene.get(target).await;
         assert!(answer.field("x-evil").is_none());
-        assert_eq!(scene.last_request(target).target, target, "forwarded byte for byte");
-        assert!(scene.last_request(target).field("x-evil").is_none());
+        assert!(scene.last_request(canonical).field("x-evil").is_none());
     }
     let mut caller = scene.caller().await;
     caller

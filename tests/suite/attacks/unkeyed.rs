@@ -166,3 +166,16 @@ async fn a_field_that_names_who_asks_is_neither_answered_from_the_store_nor_stor
         assert_eq!(scene.get("/a").await.text(), "good", "{field}");
     }
 }
+
+#[tokio::test]
+async fn the_spelling_of_what_is_shared_is_not_the_leaders() {
+    let scene = Scene::with(&["upstream.profile=app-configuration"]).await;
+    let canonical = "/kv?api-version=1.0&key=abc%2A";
+    scene.on(canonical, "200\nETag: \"l1\"\n\n{\"items\":[]}");
+    let odd = "GET /kv?key=%61bc*&$Select=&api-version=1.0&label=*\nAccept: application/json;q=0.1";
+    assert_eq!(scene.send(odd).await.status, 200);
+    assert!(scene.send("GET /kv?api-version=1.0&key=abc*").await.is_hit());
+    let sent = scene.origin.requests();
+    let [sent] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((sent.target.as_str(), sent.field("accept")), (canonical, Some("*/*")));
+}

@@ -64,10 +64,8 @@ impl Target {
         }
         // All keys have the null label, so a filter by it changes nothing.
         let filter = query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("key=")));
-        match (path, filter) {
-            ("/kv", Some(filter)) => Self::List(KeyFilter::of(filter)),
-            _ => Self::Other,
-        }
+        let filter = percent_encoding::percent_decode_str(filter.unwrap_or("*")).decode_utf8_lossy();
+        if path == "/kv" { Self::List(KeyFilter::of(&filter)) } else { Self::Other }
     }
 }
 

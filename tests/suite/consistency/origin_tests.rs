@@ -175,8 +175,10 @@ async fn answers_look_like_those_of_the_service() {
     assert_eq!((in_list, field(&list, "last-modified")), (vec!["7", "8"], None));
     assert_eq!(items[0], json(&single), "an item is what the single key-value is");
     assert!(items[1]["last_modified"].as_str().unwrap().ends_with("+00:00"));
-    for (filter, keys) in [("a*", 1), ("*", 2), ("b2,c3", 1), ("a", 0)] {
-        let list = ask(&origin, &format!("GET /kv?key={filter}")).await;
+    for (filter, keys) in
+        [("key=a*", 1), ("key=*", 2), ("", 2), ("key=b2,c3", 1), ("key=b2%2Cc3", 1), ("key=a", 0)]
+    {
+        let list = ask(&origin, &format!("GET /kv?{filter}")).await;
         assert_eq!(json(&list)["items"].as_array().unwrap().len(), keys, "{filter}");
     }
 

@@ -152,7 +152,7 @@ impl Origin {
     /// Adds an answer to the script of this target.
     pub(crate) fn on(&self, target: &str, answer: impl Into<Answer>) {
         let mut scripts = self.shared.scripts.lock().expect("no panic under the lock");
-        scripts.entry(target.to_owned()).or_default().push_back(answer.into());
+        scripts.entry(decoded(target)).or_default().push_back(answer.into());
     }
 
     /// Sets the answer of requests without a script.
@@ -172,7 +172,7 @@ impl Origin {
 
     /// The requests for one target so far.
     pub(crate) fn requests_for(&self, target: &str) -> Vec<Recorded> {
-        self.requests().into_iter().filter(|request| request.target == target).collect()
+        self.requests().into_iter().filter(|request| decoded(&request.target) == decoded(target)).collect()
     }
 
     /// Bytes of answers written so far.
@@ -270,9 +270,26 @@ async fn serve(
     shared.journal.send_modify(|journal| journal.closed_connections.push(connection));
 }
 
+/// A target in a form that all its spellings share: the sidecar asks for what may be shared in the canonical one.
+fn decoded(target: &str) -> String {
+    let text = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    if !["/kv", "/keys", "/labels", "/revisions"].iter().any(|path| target.starts_with(path)) {
+        return target.to_owned();
+    }
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let Some(query) = query else { return text(path) };
+    let mut parameters: Vec<_> = query.split('&').map(text).collect();
+    parameters.sort_unstable();
+    format!("{}?{}", text(path), parameters.join("&"))
+}
+
 fn next_answer(shared: &Shared, target: &str) -> Answer {
-    let scripted =
-        shared.scripts.lock().expect("no panic under the lock").get_mut(target).and_then(VecDeque::pop_front);
+    let scripted = shared
+        .scripts
+        .lock()
+        .expect("no panic under the lock")
+        .get_mut(&decoded(target))
+        .and_then(VecDeque::pop_front);
     scripted.or_else(|| shared.fallback.lock().expect("no panic under the lock").clone()).unwrap_or_else(
         || Answer::from(format!("500\nCache-Control: no-store\n\nnothing is scripted for {target}")),
     )
