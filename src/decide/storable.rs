@@ -14,6 +14,7 @@ use super::freshness::{
     DirectivesInForce, directives_in_force, freshness_lifetime, is_heuristically_cacheable, policy,
 };
 use super::stored_fields::stored_fields;
+use crate::body::budget::StoredShare;
 use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
@@ -62,6 +63,7 @@ impl Storable {
             status: head.status,
             fields: self.fields,
             body,
+            share: StoredShare::default(),
             selecting: self.selecting,
             request_time: head.request_time,
             response_time: head.response_time,
@@ -101,6 +103,10 @@ pub enum NotStored {
     NoLifetimeNoValidator,
     /// Its body is larger than the operator's limit.
     BodyTooLarge,
+    /// Its body takes longer to arrive than a body may that is stored.
+    BodyTooSlow,
+    /// The memory for bodies that are being received is used up (`limits.buffered_bodies`).
+    BuffersFull,
     /// Its body is shorter or longer than its head announced.
     BodyBroken,
     /// The request carried a sync token whose sequence number is unknown.
@@ -140,6 +146,8 @@ impl NotStored {
             Self::PartialContent => "partial-content",
             Self::NoLifetimeNoValidator => "no-lifetime-no-validator",
             Self::BodyTooLarge => "body-too-large",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::BuffersFull => "buffers-full",
             Self::BodyBroken => "body-broken",
             Self::UnknownSyncToken => "unknown-sync-token",
         }
