@@ -1,4 +1,7 @@
-//! Bodies of messages: towards callers, and upstream.
+//! Bodies of messages: towards callers, and upstream; and the memory that they may take.
+
+pub mod budget;
+pub mod buffer;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

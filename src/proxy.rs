@@ -46,6 +46,7 @@ use http::{Request, Response};
 use http_body::Body;
 
 use crate::body::FlowingBody;
+use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
 use crate::config::{Config, WriteStrategy};
 use crate::decide::Decision;
@@ -76,6 +77,7 @@ pub struct Proxy {
     metrics: Metrics,
     clock: Clock,
     body_limits: CallerBodyLimits,
+    buffers: Arc<BufferBudget>,
     known_tags: KnownTags,
     heads: HeadCache,
 }
@@ -101,23 +103,27 @@ impl Proxy {
     pub fn new(config: &Config, environment: &Environment<'_>) -> Result<Self, AssembleError> {
         let store = assemble::store(config);
         let pseudonym = assemble::pseudonym();
+        let buffers = BufferBudget::new(config.limits.buffered_bodies_bytes);
         let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
-        let destinations = assemble::destinations(config, &store, &pseudonym, &metrics, environment)?;
+        let destinations =
+            assemble::destinations(config, &store, &buffers, &pseudonym, &metrics, environment)?;
         let by_listener = config.listeners.iter().filter_map(|listener| {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
         });
         let body_limits = CallerBodyLimits {
             limit_bytes: config.limits.request_body_bytes,
-            buffered_bytes: config.limits.buffered_request_body_bytes,
+            read_whole_bytes: config.limits.buffered_request_body_bytes,
+            must_be_whole: false,
             deadline: config.deadlines.request_body,
         };
         Ok(Self {
-            admission: Admission::new(config, pseudonym, body_limits, environment.absent_token)?,
+            admission: Admission::new(config, pseudonym, body_limits, &buffers, environment.absent_token)?,
             by_listener: by_listener.collect(),
             metrics,
             clock: environment.clock.clone(),
             body_limits,
+            buffers,
             known_tags: KnownTags::default(),
             heads: HeadCache::default(),
             destinations,

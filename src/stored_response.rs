@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::body::budget::StoredShare;
 use crate::clock::Timestamp;
 pub use crate::headers::vary::SelectingKey;
 use crate::sync_token::coverage::Coverage;
@@ -146,6 +147,8 @@ pub struct StoredResponse {
     pub fields: StoredFields,
     /// The complete body, or the bytes that `range` names.
     pub body: Bytes,
+    /// How the body counts in the memory of the process.
+    pub share: StoredShare,
     /// The selecting header fields of the request that fetched it.
     pub selecting: SelectingKey,
     /// When the request was sent (RFC 9111 §4.2.3).

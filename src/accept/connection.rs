@@ -4,20 +4,22 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use bytes::{Buf as _, Bytes};
+use http::{Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 
 use super::AcceptLimits;
 use super::activity::{Activity, CutReason, InService, Order};
 use super::listener::Stream;
+use super::stream::{PIECE_BYTES, StreamExecutor, StreamProgress, next_piece};
 use super::watched::Watched;
 
 /// How a connection came to its end: the word in logs and metrics.
@@ -97,13 +99,15 @@ where
     let transport = Watched::new(stream, Arc::clone(&activity));
     let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
-    let service = Watching { service, activity: Arc::clone(&activity) };
     if http2 {
-        let mut builder = http1_or_http2(limits);
+        let executor = StreamExecutor::new(limits.write_stall);
+        let mut builder = http1_or_http2(limits, executor.clone());
+        let service = Watching { service, activity: Arc::clone(&activity), streams: Some(executor) };
         builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
+        let service = Watching { service, activity: Arc::clone(&activity), streams: None };
         builder.half_close(detects_disconnect);
         let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
@@ -128,14 +132,23 @@ fn http1_only(limits: &AcceptLimits) -> http1::Builder {
     builder
 }
 
-fn http1_or_http2(limits: &AcceptLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// How many bytes of request bodies a caller may send ahead of what is read of them (RFC 9113 §6.9): on one stream, and on a connection.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+fn http1_or_http2(limits: &AcceptLimits, executor: StreamExecutor) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(executor);
     let mut http1 = builder.http1();
     http1.header_read_timeout(None).max_buf_size(limits.header_section_bytes.max(READ_AHEAD_BYTES));
     if limits.header_fields != HYPER_HEADER_FIELDS {
         http1.max_headers(limits.header_fields);
     }
-    builder.http2().max_header_list_size(u32::try_from(limits.header_section_bytes).unwrap_or(u32::MAX));
+    builder
+        .http2()
+        .max_header_list_size(u32::try_from(limits.header_section_bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(PIECE_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     builder
 }
 
@@ -167,7 +180,7 @@ where
     }
 }
 
-impl<I, B, S> Drainable for auto::Connection<'static, I, S, TokioExecutor>
+impl<I, B, S> Drainable for auto::Connection<'static, I, S, StreamExecutor>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -225,19 +238,25 @@ impl<C: Drainable> Future for Driven<C> {
 struct Watching<S> {
     service: S,
     activity: Arc<Activity>,
+    /// Where HTTP/2 is spoken.
+    streams: Option<StreamExecutor>,
 }
 
 impl<S, B> Service<Request<Incoming>> for Watching<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
+    B: Body,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_service = InService::begin(&self.activity, request.version());
-        Answering { answer: self.service.call(request), in_service: Some(in_service) }
+        let version = request.version();
+        let in_service = InService::begin(&self.activity, version);
+        let streams = self.streams.as_ref().filter(|_| version == Version::HTTP_2);
+        let progress = streams.map(StreamExecutor::begin);
+        Answering { answer: self.service.call(request), in_service: Some(in_service), progress }
     }
 }
 
@@ -246,6 +265,7 @@ pin_project! {
         #[pin]
         answer: F,
         in_service: Option<InService>,
+        progress: Option<Arc<StreamProgress>>,
     }
 }
 
@@ -258,37 +278,68 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         this.answer.poll(context).map_ok(|response| {
-            let in_service = this.in_service.take();
-            response.map(|body| WatchedBody { body, _in_service: in_service })
+            let (in_service, progress) = (this.in_service.take(), this.progress.take());
+            response.map(|body| WatchedBody {
+                body,
+                rest: Bytes::new(),
+                is_split: false,
+                progress,
+                _in_service: in_service,
+            })
         })
     }
 }
 
 pin_project! {
-    /// A body. Its end, or that its caller disconnects, ends the service of its request.
+    /// A body. Its end, or that its caller disconnects, ends the service of its request. On an HTTP/2 stream it goes in pieces.
     struct WatchedBody<B> {
         #[pin]
         body: B,
+        // What is left of a frame of which the first pieces are gone.
+        rest: Bytes,
+        is_split: bool,
+        progress: Option<Arc<StreamProgress>>,
         _in_service: Option<InService>,
     }
 }
 
 impl<B: Body> Body for WatchedBody<B> {
-    type Data = B::Data;
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(context)
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let next = || {
+            // Bytes are not copied by this.
+            let in_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+            this.body.poll_frame(context).map_ok(|frame| frame.map_data(in_bytes))
+        };
+        let Some(progress) = this.progress else { return next() };
+        if this.rest.is_empty() {
+            let polled = next();
+            progress.asked(polled.is_ready());
+            match ready!(polled) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => *this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end_or_error => return Poll::Ready(end_or_error),
+            }
+        } else {
+            progress.asked(true);
+        }
+        Poll::Ready(Some(Ok(Frame::data(next_piece(this.rest, this.is_split)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // Asked for before the first piece.
         self.body.size_hint()
     }
 }

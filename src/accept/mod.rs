@@ -1,6 +1,6 @@
 //! Listeners, connections, their limits and deadlines, and draining.
 //!
-//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `watched` sees its bytes, `activity` keeps
+//! `listener` makes connections (`memory`: those of tests), `connection` serves one, `stream` one HTTP/2 stream of it, `watched` sees its bytes, `activity` keeps
 //! its state and the time of the last change, `registry` sweeps slow and idle ones and drains all, `busy` answers those over the
 //! limit, `workers` spreads them over runtimes.
 
@@ -13,6 +13,7 @@ mod listener;
 #[cfg(any(test, feature = "internals"))]
 mod memory;
 mod registry;
+mod stream;
 mod watched;
 mod workers;
 
@@ -60,14 +61,14 @@ pub struct AcceptLimits {
     pub request_header: Duration,
     /// Between two requests of one connection.
     pub idle: Duration,
-    /// How long a caller may take nothing of the answer that waits for it.
+    /// How long a caller may take nothing of the answer that waits for it, on a connection or on an HTTP/2 stream.
     pub write_stall: Duration,
     /// From the signal to stop until what still runs is cut off.
     pub drain: Duration,
 }
 
 impl AcceptLimits {
-    /// The limits of the configuration. A caller that does not read gets the same time as one that does not send.
+    /// The limits of the configuration.
     #[must_use]
     pub fn new(limits: &Limits, deadlines: &Deadlines) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl AcceptLimits {
             connections_per_caller: limits.connections_per_caller,
             request_header: deadlines.request_header,
             idle: deadlines.idle,
-            write_stall: deadlines.idle,
+            write_stall: deadlines.write_stall,
             drain: deadlines.drain,
         }
     }
@@ -108,7 +109,7 @@ impl Default for AcceptLimits {
             connections_per_caller: 0,
             request_header: Duration::from_secs(10),
             idle: Duration::from_secs(60),
-            write_stall: Duration::from_secs(60),
+            write_stall: Duration::from_secs(30),
             drain: Duration::from_secs(10),
         }
     }

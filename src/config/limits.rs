@@ -35,6 +35,9 @@ section! {
         pub request_body_bytes as "request_body": u64 = "1MiB", within(0, TIB);
         /// Request bodies up to this many bytes are read whole before the upstream request starts; larger ones stream.
         pub buffered_request_body_bytes as "buffered_request_body": u64 = "64KiB", within(0, 64 * MIB);
+        /// Most bytes of all bodies in memory outside the store together; a body beyond it streams, or is refused if it must be
+        /// whole because it is signed (503).
+        pub buffered_bodies_bytes as "buffered_bodies": u64 = "16MiB", within(0, TIB);
         /// Most connections of callers at once (503).
         pub connections: usize = "800", within(1, 1_000_000);
         /// Most connections of one address or, on a Unix socket, of one user (503); 0 is no limit.
@@ -56,6 +59,8 @@ section! {
         pub request_body: Duration = "60s", within(10, DAY);
         /// Between two requests of one connection.
         pub idle: Duration = "60s", within(10, DAY);
+        /// How long a caller may take nothing of a response that waits for it: then its connection is cut, or its HTTP/2 stream.
+        pub write_stall: Duration = "30s", within(10, DAY);
         /// From the signal to stop until what still runs is cut off.
         pub drain: Duration = "10s", within(0, HOUR);
     }

@@ -14,6 +14,7 @@ use super::freshness::{
     DirectivesInForce, directives_in_force, freshness_lifetime, is_heuristically_cacheable, policy,
 };
 use super::stored_fields::stored_fields;
+use crate::body::budget::StoredShare;
 use crate::config::caching::{CachingRules, Sharing};
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::range::ContentRange;
@@ -63,6 +64,7 @@ impl Storable {
             status: head.status,
             fields: self.fields,
             body,
+            share: StoredShare::default(),
             selecting: self.selecting,
             request_time: head.request_time,
             response_time: head.response_time,
@@ -103,6 +105,10 @@ words! {
         NoLifetimeNoValidator = "no-lifetime-no-validator",
         /// Its body is larger than the operator's limit.
         BodyTooLarge = "body-too-large",
+        /// Its body takes longer to arrive than a body may that is stored.
+        BodyTooSlow = "body-too-slow",
+        /// The memory for bodies that are being received is used up (`limits.buffered_bodies`).
+        BuffersFull = "buffers-full",
         /// Its body is shorter or longer than its head announced.
         BodyBroken = "body-broken",
         /// The request carried a sync token whose sequence number is unknown.

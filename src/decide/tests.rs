@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::*;
+use crate::body::budget::StoredShare;
 use crate::config::caching::CachingRules;
 use crate::headers::cache_control::RequestDirectives;
 use crate::headers::conditional::Preconditions;
@@ -98,6 +99,7 @@ pub(crate) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
         response_time: NOW,
         covers: Coverage { newest_version: 1, closed_position: 1, sent_order: 1, revelation: 0 },
         policy: freshness::policy(&head, &in_force, &rules),
+        share: StoredShare::default(),
         range: None,
     }
 }

@@ -19,6 +19,7 @@ fn guard_with(settings: &GuardSettings) -> Guard {
         target_bytes: 100,
         request_body_bytes: 1_000,
         buffered_request_body_bytes: 1_000,
+        buffered_bodies_bytes: 0,
         connections: 10,
         connections_per_caller: 0,
         requests: 10,

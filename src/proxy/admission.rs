@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use super::Caller;
 use super::assemble::AssembleError;
 use super::destination::Destination;
+use crate::body::budget::BufferBudget;
 use crate::body::{BodyError, FlowingBody};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -30,6 +31,7 @@ pub(super) struct Admission {
     /// Listeners whose callers must prove themselves; the others are open.
     callers: Vec<(Box<str>, Callers)>,
     body_limits: CallerBodyLimits,
+    buffers: Arc<BufferBudget>,
     in_flight: Arc<InFlight>,
 }
 
@@ -52,6 +54,7 @@ impl Admission {
         config: &Config,
         pseudonym: Pseudonym,
         body_limits: CallerBodyLimits,
+        buffers: &Arc<BufferBudget>,
         absent_token: Absent,
     ) -> Result<Self, AssembleError> {
         let mut callers = Vec::new();
@@ -66,6 +69,7 @@ impl Admission {
             guard: Guard::new(&config.guard, &config.limits, pseudonym),
             callers,
             body_limits,
+            buffers: Arc::clone(buffers),
             in_flight: InFlight::new(&config.limits),
         })
     }
@@ -133,9 +137,7 @@ impl Admission {
         let body = match content {
             Some(content) => {
                 // No byte of it may go upstream before the whole body has been compared with its signed hash.
-                let whole =
-                    CallerBodyLimits { buffered_bytes: self.body_limits.limit_bytes, ..self.body_limits };
-                let body = read_or_stream(body, whole).await?.body;
+                let body = read_or_stream(body, self.body_limits.signed(), &self.buffers).await?.body;
                 match &body {
                     FlowingBody::Empty => rules.check_content(&content, b"")?,
                     FlowingBody::Full(bytes) => rules.check_content(&content, bytes)?,

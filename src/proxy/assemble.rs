@@ -6,6 +6,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
 use super::destination::{Destination, RouteRules};
+use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
 use crate::config::{self, Config, CredentialKind, ProfileKind};
 use crate::credentials::bearer::BearerFile;
@@ -107,6 +108,7 @@ pub fn store(config: &Config) -> Arc<dyn Store> {
 pub fn destinations(
     config: &Config,
     store: &Arc<dyn Store>,
+    buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
     metrics: &Metrics,
     environment: &Environment<'_>,
@@ -115,7 +117,7 @@ pub fn destinations(
     upstreams
         .map(|(index, upstream)| {
             let metrics = metrics.upstream(index).origin.clone();
-            destination(upstream, store, pseudonym, metrics, environment)
+            destination(upstream, store, buffers, pseudonym, metrics, environment)
         })
         .collect()
 }
@@ -123,6 +125,7 @@ pub fn destinations(
 fn destination(
     upstream: &config::UpstreamSettings,
     store: &Arc<dyn Store>,
+    buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
     metrics: OriginCounters,
     environment: &Environment<'_>,
@@ -153,7 +156,12 @@ fn destination(
     let credential = credential(upstream, metrics.clone(), environment.clock.clone())?;
     let rules = upstream.caching_rules();
     let state = UpstreamState::new(
-        Surroundings { store: Arc::clone(store), metrics, clock: environment.clock.clone() },
+        Surroundings {
+            store: Arc::clone(store),
+            buffers: Arc::clone(buffers),
+            metrics,
+            clock: environment.clock.clone(),
+        },
         environment.clauses,
         Partitions::new(random_key()),
         Recognition::new(upstream.is_generic_by_default()),

@@ -64,10 +64,18 @@ impl Proxy {
                         {
                             return Ok(Outcome::shared(context.request, shared, reason, Some(true)));
                         }
+                        Some(SharedResult::Arriving(arriving))
+                            if may_share_result(&context.request, &arriving.head, starts_later) =>
+                        {
+                            let answer = arriving.into_unshared();
+                            return Ok(Outcome::unshared(&context.request, answer, reason, Some(true)));
+                        }
                         Some(SharedResult::Failed(failure)) => {
                             return self.without_origin(to, context, failure, Some(reason));
                         }
-                        Some(SharedResult::Response(_)) => joined = Some(collapse_key),
+                        Some(SharedResult::Response(_) | SharedResult::Arriving(_)) => {
+                            joined = Some(collapse_key)
+                        }
                         Some(SharedResult::NotShared { may_pass: true }) => {}
                         Some(SharedResult::NotShared { may_pass: false }) | None => break,
                     }
@@ -108,6 +116,9 @@ impl Proxy {
         match answer {
             LeaderResult::Shared(SharedResult::Response(shared)) => {
                 Ok(Outcome::shared(context.request, shared, reason, collapsed))
+            }
+            LeaderResult::Shared(SharedResult::Arriving(arriving)) => {
+                Ok(Outcome::unshared(&context.request, arriving.into_unshared(), reason, collapsed))
             }
             LeaderResult::Stored { shared, withheld } => {
                 Ok(Outcome::shared(context.request, shared, reason, collapsed).with_own_fields(withheld))

@@ -21,7 +21,7 @@ use crate::profile;
 use crate::profile::keyed_fields::KeyedFields;
 use crate::stored_response::CacheKey;
 use crate::sync_token::aggregate::PresentedTokens;
-use crate::transport::caller_body::read_or_stream;
+use crate::transport::caller_body::{CallerBody, read_or_stream};
 use crate::upstream::pass_through::PassedRequest;
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
@@ -115,13 +115,16 @@ impl Proxy {
         let Passing { method, target, fields, shows, body } = passing;
         let mut limits = self.body_limits;
         if to.upstream.credential().signs_body() {
-            limits.buffered_bytes = limits.limit_bytes;
+            limits = limits.signed();
         }
         let unknown_tokens = match to.upstream.session().requirement(&fields) {
             PresentedTokens::Unknown(values) => values,
             PresentedTokens::Known { .. } => Vec::new(),
         };
-        let body = read_or_stream(body, limits).await?;
+        let body = match body {
+            FlowingBody::Streaming(_) => read_or_stream(body, limits, &self.buffers).await?,
+            whole => CallerBody { body: whole, ..CallerBody::empty() },
+        };
         let body_deadline = limits.deadline;
         Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::body::budget::StoredShare;
 use crate::decide::newer::replaces;
 use crate::stored_response::{SelectingKey, StoredFields, StoredResponse};
 
@@ -122,8 +123,8 @@ fn is_small(response: &StoredResponse) -> bool {
 }
 
 /// The response in memory of exactly its own size. A received body is a slice that keeps the whole read buffer alive:
-/// many times larger than the body, and invisible to the weigher. So it is copied. A large body that a stored variant
-/// already shares, as after freshening, is not copied again.
+/// many times larger than the body, and invisible to the weigher. So it is copied. A large body is not copied if it was read into
+/// memory of its own, or if a stored variant already shares it, as after freshening.
 fn compact(mut response: StoredResponse, stored: &[Arc<StoredResponse>]) -> StoredResponse {
     if is_small(&response) {
         let head = response.fields.as_packed();
@@ -133,6 +134,10 @@ fn compact(mut response: StoredResponse, stored: &[Arc<StoredResponse>]) -> Stor
         let both = Bytes::from(both);
         response.fields = StoredFields::from_packed(both.slice(..head.len()));
         response.body = both.slice(response.fields.len_bytes()..);
+        response.share = StoredShare::default();
+        return response;
+    }
+    if response.share.enter_store(response.body.len() as u64) {
         return response;
     }
     let same = |other: &Bytes| other.as_ptr() == response.body.as_ptr() && other.len() == response.body.len();

@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use prometheus::IntCounter;
 use tokio::time::Sleep;
 
 use super::received_body::ReceivedBody;
-use crate::body::{BodyError, FlowingBody, StreamingBody};
+use crate::body::budget::BufferBudget;
+use crate::body::buffer::BodyBuffer;
+use crate::body::{BodyError, FlowingBody};
 
 /// An upstream body that fails if no piece of it arrives within the deadline. Trailers are dropped: an answer from the
 /// store could not repeat them, and RFC 9110 §6.5.1 permits it.
@@ -113,36 +116,55 @@ pub fn streaming(body: AnswerBody) -> FlowingBody {
 pub enum WholeBody {
     /// All of it.
     Complete(Bytes),
-    /// It is over the limit or too slow: the part that was read and the rest, as a stream.
-    Streams(FlowingBody),
+    /// Not all of it: the part that was read, and the rest as a stream.
+    Partly {
+        /// What was read.
+        read: Bytes,
+        /// What comes after it.
+        rest: FlowingBody,
+        /// Why no more was read.
+        why: NotReadWhole,
+    },
     /// It broke off: no part of it may be stored (RFC 9111 §3.3).
     Broken(BodyError),
     /// No request waits for it any more.
     Abandoned,
 }
 
-/// Reads a body up to a limit of bytes and of time. A slow body becomes a stream, so that its reader gets each piece at
-/// once and no request waits for the end. `given_up` resolves if no request waits any more.
+/// Why a body is not read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReadWhole {
+    /// It is longer than the limit.
+    TooLarge,
+    /// It takes longer than the limit.
+    TooSlow,
+    /// The budget of buffered bodies is used up.
+    NoBudget,
+}
+
+/// Reads a body up to a limit of bytes and of time, within the budget. A slow body becomes a stream, so that its reader gets each
+/// piece at once and no request waits for the end. `given_up` resolves if no request waits any more.
 pub async fn read_whole(
     mut body: FlowingBody,
     limit_bytes: u64,
     patience: Duration,
+    budget: &Arc<BufferBudget>,
     given_up: impl Future<Output = ()>,
 ) -> WholeBody {
     // An announced length over the limit is streamed from the first byte.
     if body.size_hint().lower() > limit_bytes {
-        return WholeBody::Streams(body);
+        return WholeBody::Partly { read: Bytes::new(), rest: body, why: NotReadWhole::TooLarge };
     }
     let mut given_up = std::pin::pin!(given_up);
     let mut too_slow = std::pin::pin!(tokio::time::sleep(patience));
-    let mut read = BytesMut::new();
+    let mut read = BodyBuffer::new(budget, body.size_hint().exact());
     loop {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,
             () = &mut given_up => return WholeBody::Abandoned,
             () = &mut too_slow => {
-                return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), body)));
+                return WholeBody::Partly { read: read.freeze(), rest: body, why: NotReadWhole::TooSlow };
             }
         };
         match frame {
@@ -150,11 +172,12 @@ pub async fn read_whole(
             Some(Err(error)) => return WholeBody::Broken(error),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                if (read.len() + data.len()) as u64 > limit_bytes {
-                    let rest = FlowingBody::Streaming(Chained::of(data, body));
-                    return WholeBody::Streams(FlowingBody::Streaming(Chained::of(read.freeze(), rest)));
+                let is_too_large = read.len_bytes() + data.len() as u64 > limit_bytes;
+                if is_too_large || !read.push(&data) {
+                    let why = if is_too_large { NotReadWhole::TooLarge } else { NotReadWhole::NoBudget };
+                    let rest = Chained::of(data, body);
+                    return WholeBody::Partly { read: read.freeze(), rest, why };
                 }
-                read.extend_from_slice(&data);
             }
         }
     }
@@ -170,8 +193,11 @@ pub struct Chained {
 impl Chained {
     /// Makes one body of both.
     #[must_use]
-    pub fn of(first: Bytes, rest: FlowingBody) -> StreamingBody {
-        Self { first: Some(first).filter(|bytes| !bytes.is_empty()), rest }.boxed_unsync()
+    pub fn of(first: Bytes, rest: FlowingBody) -> FlowingBody {
+        if first.is_empty() {
+            return rest;
+        }
+        FlowingBody::Streaming(Self { first: Some(first), rest }.boxed_unsync())
     }
 }
 

@@ -8,12 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::Sleep;
 
 use super::answer_body::Chained;
+use crate::body::budget::BufferBudget;
+use crate::body::buffer::BodyBuffer;
 use crate::body::{BodyError, FlowingBody};
 use crate::error::ProxyError;
 
@@ -23,9 +25,19 @@ pub struct CallerBodyLimits {
     /// Most bytes of a body (413).
     pub limit_bytes: u64,
     /// Up to this many bytes a body is read whole before the upstream request starts.
-    pub buffered_bytes: u64,
+    pub read_whole_bytes: u64,
+    /// Whether a body that is not read whole is refused, because its content is signed (503).
+    pub must_be_whole: bool,
     /// How long the whole body may take (408).
     pub deadline: Duration,
+}
+
+impl CallerBodyLimits {
+    /// The same for a body whose content is signed: no byte of it goes upstream before the last has arrived.
+    #[must_use]
+    pub const fn signed(self) -> Self {
+        Self { read_whole_bytes: self.limit_bytes, must_be_whole: true, ..self }
+    }
 }
 
 /// A body under way, and the failure that stopped it.
@@ -49,8 +61,12 @@ impl CallerBody {
 ///
 /// # Errors
 /// [`ProxyError::BodyTooLarge`] and [`ProxyError::BodyBroken`] if the failure is known before the upstream request
-/// starts.
-pub async fn read_or_stream<B>(body: B, limits: CallerBodyLimits) -> Result<CallerBody, ProxyError>
+/// starts; [`ProxyError::Overloaded`] if a body that must be whole finds no room in the budget.
+pub async fn read_or_stream<B>(
+    body: B,
+    limits: CallerBodyLimits,
+    budget: &Arc<BufferBudget>,
+) -> Result<CallerBody, ProxyError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Display,
@@ -71,23 +87,28 @@ where
         failure: Arc::clone(&failure),
     };
     let exact = body.size_hint().exact();
-    let mut read = BytesMut::new();
-    // A body with an announced length over the buffer limit streams from the first byte.
-    while exact.is_none_or(|length_bytes| length_bytes <= limits.buffered_bytes) {
+    let mut read = BodyBuffer::new(budget, exact);
+    let mut next = Bytes::new();
+    // A body with an announced length over the limit streams from the first byte.
+    while exact.is_none_or(|length_bytes| length_bytes <= limits.read_whole_bytes) {
         match body.frame().await {
             None => return Ok(CallerBody { body: read.freeze().into(), failure }),
             Some(Err(_)) => return Err(failure.get().cloned().unwrap_or(too_large)),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                read.extend_from_slice(&data);
-                if read.len() as u64 > limits.buffered_bytes {
+                let is_too_large = read.len_bytes() + data.len() as u64 > limits.read_whole_bytes;
+                if is_too_large || !read.push(&data) {
+                    next = data;
                     break;
                 }
             }
         }
     }
-    let rest = FlowingBody::Streaming(body.boxed_unsync());
-    Ok(CallerBody { body: FlowingBody::Streaming(Chained::of(read.freeze(), rest)), failure })
+    if limits.must_be_whole {
+        return Err(ProxyError::Overloaded { limit: "limits.buffered_bodies" });
+    }
+    let rest = Chained::of(next, FlowingBody::Streaming(body.boxed_unsync()));
+    Ok(CallerBody { body: Chained::of(read.freeze(), rest), failure })
 }
 
 /// A body that fails if it is too large, too slow or malformed, and records why for the exchange.
@@ -157,8 +178,12 @@ mod tests {
     use super::*;
     use http_body_util::channel::Channel;
 
-    const LIMITS: CallerBodyLimits =
-        CallerBodyLimits { limit_bytes: 10, buffered_bytes: 4, deadline: Duration::from_secs(60) };
+    const LIMITS: CallerBodyLimits = CallerBodyLimits {
+        limit_bytes: 10,
+        read_whole_bytes: 4,
+        must_be_whole: false,
+        deadline: Duration::from_secs(60),
+    };
 
     type Sender = http_body_util::channel::Sender<Bytes, std::io::Error>;
 
@@ -176,7 +201,8 @@ mod tests {
         send(&mut sender, b"ab").await;
         send(&mut sender, b"cd").await;
         drop(sender);
-        let taken = read_or_stream(body, LIMITS).await.expect("a body within the limits");
+        let taken =
+            read_or_stream(body, LIMITS, &BufferBudget::new(100)).await.expect("a body within the limits");
         assert!(matches!(taken.body, FlowingBody::Full(bytes) if bytes == "abcd"));
     }
 
@@ -185,7 +211,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"ab").await;
         sender.abort(std::io::Error::other("chunk without end"));
-        let error = read_or_stream(body, LIMITS).await.expect_err("a broken body");
+        let error = read_or_stream(body, LIMITS, &BufferBudget::new(100)).await.expect_err("a broken body");
         assert!(matches!(error, ProxyError::BodyBroken { too_slow: false, .. }), "{error:?}");
     }
 
@@ -194,7 +220,7 @@ mod tests {
         let (mut sender, body) = channel();
         send(&mut sender, b"abc").await;
         send(&mut sender, b"def").await;
-        let taken = read_or_stream(body, LIMITS).await.expect("it starts well");
+        let taken = read_or_stream(body, LIMITS, &BufferBudget::new(100)).await.expect("it starts well");
         assert!(matches!(taken.body, FlowingBody::Streaming(_)));
         send(&mut sender, b"ghijk").await;
         drop(sender);
@@ -205,11 +231,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_body_is_given_up_in_all() {
         let (mut sender, body) = channel();
-        let slow = tokio::spawn(read_or_stream(body, LIMITS));
+        let slow = tokio::spawn(async move { read_or_stream(body, LIMITS, &BufferBudget::new(100)).await });
         tokio::time::advance(Duration::from_secs(59)).await;
         send(&mut sender, b"a").await;
         tokio::time::advance(Duration::from_secs(2)).await;
         let error = slow.await.expect("no panic").expect_err("one byte in 59 s does not buy more time");
         assert_eq!(error.status(), http::StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn without_budget_a_body_streams_and_one_that_must_be_whole_is_refused() {
+        let budget = BufferBudget::new(3);
+        let (mut sender, body) = channel();
+        send(&mut sender, b"abcd").await;
+        drop(sender);
+        let taken = read_or_stream(body, LIMITS, &budget).await.expect("it streams");
+        assert!(matches!(taken.body, FlowingBody::Streaming(_)));
+        assert_eq!(taken.body.collect().await.expect("all of it").to_bytes(), "abcd");
+        let (mut sender, body) = channel();
+        send(&mut sender, b"abcd").await;
+        drop(sender);
+        let refused = read_or_stream(body, LIMITS.signed(), &budget).await.expect_err("no room");
+        assert_eq!(refused, ProxyError::Overloaded { limit: "limits.buffered_bodies" });
+        assert_eq!(budget.used_bytes(), 0);
     }
 }

@@ -7,4 +7,5 @@ pub mod dial;
 pub mod informational;
 pub mod pool;
 pub mod received_body;
+pub mod shared_body;
 pub mod tls;

@@ -7,10 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::result::{LeaderResult, SharedResponse, SharedResult, UnsharedAnswer, UpstreamFailure};
+use super::result::{
+    ArrivingResponse, LeaderResult, SharedResponse, SharedResult, UnsharedAnswer, UpstreamFailure,
+};
 use super::retrieval::{Answered, Retrieval};
 use super::shown::Shown;
 use super::throttle::{Held, Pause};
+use crate::body::budget::StoredShare;
 use crate::body::{BodyError, FlowingBody};
 use crate::decide::absorb::Change;
 use crate::decide::shows_change::ShownState;
@@ -20,7 +23,8 @@ use crate::decide::{ResponseHead, Unreachable};
 use crate::error::ProxyError;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::session::{Received, SessionSnapshot};
-use crate::transport::answer_body::{AnswerBody, Chained, WholeBody, read_whole, streaming};
+use crate::transport::answer_body::{AnswerBody, Chained, NotReadWhole, WholeBody, read_whole, streaming};
+use crate::transport::shared_body::SharedBody;
 
 /// How long a body may take to be read whole before it is streamed through instead of stored.
 pub(super) const STORING_TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -46,16 +50,19 @@ impl Retrieval {
         match change {
             // Boxed, so that other changes do not carry the room for it.
             Change::Store(storable) => {
-                Box::pin(self.store(*storable, None, head, body, observation, given_up)).await
+                Box::pin(self.store(*storable, Bytes::new(), head, body, observation, given_up)).await
             }
             Change::Complete(completion) => {
                 let first = in_hand.map(|stored| stored.body.clone()).unwrap_or_default();
                 match completion.storable {
                     Ok(storable) => {
                         let head = completion.head;
-                        Box::pin(self.store(storable, Some(first), head, body, observation, given_up)).await
+                        Box::pin(self.store(storable, first, head, body, observation, given_up)).await
                     }
-                    Err(reason) => self.alone(completion.head, joined(first, body), reason, observation),
+                    Err(reason) => {
+                        let body = Chained::of(first, streaming(body));
+                        self.alone(completion.head, body, reason, observation)
+                    }
                 }
             }
             Change::Freshened(freshened) => {
@@ -84,41 +91,40 @@ impl Retrieval {
         }
     }
 
-    /// Stores a body behind the bytes that are already there, if any.
+    /// Stores a body behind the bytes that are already there.
     async fn store(
         &self,
         storable: Storable,
-        first: Option<Bytes>,
+        first: Bytes,
         head: ResponseHead,
         body: AnswerBody,
         observation: Observation<'_>,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
-        let held_bytes = first.as_ref().map_or(0, |first| first.len() as u64);
-        let limit_bytes = self.rules.max_stored_body_bytes.saturating_sub(held_bytes);
-        match read_whole(streaming(body), limit_bytes, STORING_TIME_LIMIT, given_up).await {
-            WholeBody::Complete(rest) => {
-                let bytes = match first {
-                    None => rest,
-                    Some(first) => [first, rest].concat().into(),
-                };
+        let buffers = &self.upstream.state.buffers;
+        let body = Chained::of(first, streaming(body));
+        match read_whole(body, self.rules.max_stored_body_bytes, STORING_TIME_LIMIT, buffers, given_up).await
+        {
+            WholeBody::Complete(bytes) => {
                 let covers = observation.snapshot.covers;
                 #[cfg(any(test, feature = "internals"))]
                 let covers = self.upstream.state.session.covers_as_received(covers);
                 match storable.with_body(&head, bytes.clone(), covers, &self.rules) {
-                    Ok(response) => self.put(response, &head, observation),
+                    Ok(mut response) => {
+                        response.share = StoredShare::of(Arc::clone(buffers));
+                        self.put(response, &head, observation)
+                    }
                     Err(NotStored::BodyBroken) => {
                         self.broken("its body has another length than it said".into())
                     }
                     Err(reason) => self.alone(head, bytes.into(), reason, observation),
                 }
             }
-            WholeBody::Streams(rest) => {
-                let body = match first {
-                    None => rest,
-                    Some(first) => FlowingBody::Streaming(Chained::of(first, rest)),
-                };
-                self.alone(head, body, NotStored::BodyTooLarge, observation)
+            WholeBody::Partly { read, rest, why: NotReadWhole::TooSlow } => {
+                self.share_arriving(storable, head, read, rest, observation)
+            }
+            WholeBody::Partly { read, rest, why } => {
+                self.alone(head, Chained::of(read, rest), not_stored(why), observation)
             }
             WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
                 let upstream = self.upstream.settings.client.authority().to_string();
@@ -132,6 +138,45 @@ impl Retrieval {
             WholeBody::Broken(error) => self.broken(error.to_string().into()),
             WholeBody::Abandoned => LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
         }
+    }
+
+    /// A response whose body takes too long to be stored. All that wait for it get the body as it arrives: each asking for itself
+    /// would cost the origin as many slow answers. Where it has fields for its leader alone it is for the leader alone, and so is
+    /// a part of a representation.
+    fn share_arriving(
+        &self,
+        storable: Storable,
+        head: ResponseHead,
+        read: Bytes,
+        rest: FlowingBody,
+        observation: Observation<'_>,
+    ) -> LeaderResult {
+        let not_stored = NotStored::BodyTooSlow;
+        if storable.range.is_some() || !withheld_fields(&head, &storable.fields).is_empty() {
+            return self.alone(head, Chained::of(read, rest), not_stored, observation);
+        }
+        let limit_bytes = self.rules.max_stored_body_bytes;
+        let body = match SharedBody::new(read, rest, limit_bytes, &self.upstream.state.buffers) {
+            Ok(body) => body,
+            Err(body) => return self.alone(head, body, not_stored, observation),
+        };
+        self.record(
+            Shown::by_head(&self.request.key, &self.request.fields, head.status, &head.fields),
+            observation,
+        );
+        let head = StoredResponse {
+            status: head.status,
+            fields: storable.fields,
+            body: Bytes::new(),
+            share: StoredShare::default(),
+            selecting: storable.selecting,
+            request_time: head.request_time,
+            response_time: head.response_time,
+            covers: observation.snapshot.covers,
+            policy: storable.policy,
+            range: None,
+        };
+        LeaderResult::Shared(SharedResult::Arriving(ArrivingResponse { head: Arc::new(head), body }))
     }
 
     /// An answer for the caller alone. What it shows is recorded for all.
@@ -214,6 +259,10 @@ impl Retrieval {
     }
 }
 
-fn joined(first: Bytes, rest: AnswerBody) -> FlowingBody {
-    FlowingBody::Streaming(Chained::of(first, streaming(rest)))
+const fn not_stored(why: NotReadWhole) -> NotStored {
+    match why {
+        NotReadWhole::TooLarge => NotStored::BodyTooLarge,
+        NotReadWhole::TooSlow => NotStored::BodyTooSlow,
+        NotReadWhole::NoBudget => NotStored::BuffersFull,
+    }
 }

@@ -13,6 +13,7 @@ use super::result::UpstreamFailure;
 use super::run_to_end::RunToEnd;
 use super::shown::{self, Shown};
 use crate::body::FlowingBody;
+use crate::body::budget::StoredShare;
 use crate::config::CachingRules;
 use crate::decide::ResponseHead;
 use crate::decide::invalidate::write_outcome;
@@ -27,7 +28,7 @@ use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, SYNC_TOKEN, SessionSnapshot, WriteClosed, WriteOutcome};
 use crate::sync_token::token::PresentedToken;
 use crate::sync_token::write_log::WriteId;
-use crate::transport::answer_body::{WholeBody, read_whole, streaming};
+use crate::transport::answer_body::{Chained, WholeBody, read_whole, streaming};
 use crate::transport::caller_body::CallerBody;
 use crate::transport::client::Outgoing;
 
@@ -270,16 +271,19 @@ impl Upstream {
             Ok(storable) if !self.state.session.another_closed_since(write, covers, touches_same) => storable,
             _ => return Ok(PassedAnswer { head, body, covers, sync_token }),
         };
-        match read_whole(body, rules.max_stored_body_bytes, STORING_TIME_LIMIT, std::future::pending()).await
-        {
+        let (limit_bytes, buffers) = (rules.max_stored_body_bytes, &self.state.buffers);
+        match read_whole(body, limit_bytes, STORING_TIME_LIMIT, buffers, std::future::pending()).await {
             WholeBody::Complete(bytes) => {
                 let covers = Coverage { closed_position: position, ..covers };
-                if let Ok(response) = storable.with_body(&head, bytes.clone(), covers, rules) {
+                if let Ok(mut response) = storable.with_body(&head, bytes.clone(), covers, rules) {
+                    response.share = StoredShare::of(Arc::clone(buffers));
                     self.put(&post.key, response);
                 }
                 Ok(PassedAnswer { head, body: bytes.into(), covers, sync_token })
             }
-            WholeBody::Streams(body) => Ok(PassedAnswer { head, body, covers, sync_token }),
+            WholeBody::Partly { read, rest, .. } => {
+                Ok(PassedAnswer { head, body: Chained::of(read, rest), covers, sync_token })
+            }
             WholeBody::Broken(error) => {
                 let upstream = self.settings.client.authority().to_string();
                 Err(UpstreamFailure::from(ProxyError::BrokenAnswer {

@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
 
 use crate::body::FlowingBody;
 use crate::decide::storable::NotStored;
 use crate::decide::{ResponseHead, Unreachable};
 use crate::error::ProxyError;
 use crate::stored_response::StoredResponse;
+use crate::transport::shared_body::SharedBody;
 
 /// The result of a fetch for all its followers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum SharedResult {
     /// A response that is stored, or would be if there were room: every follower may be answered from it.
     Response(SharedResponse),
+    /// A response that would be stored if its body did not take so long: every follower may be answered from it as it arrives.
+    Arriving(ArrivingResponse),
     /// The answer is for the leader alone: ask for yourself.
     NotShared {
         /// It is a failure that may pass: the next answer may be for all.
@@ -33,6 +37,30 @@ pub struct SharedResponse {
     pub status: StatusCode,
     /// Whether it is in the store: something with a greater coverage may have been there.
     pub stored: bool,
+}
+
+/// A response for all followers whose body has not arrived yet.
+#[derive(Clone, Debug)]
+pub struct ArrivingResponse {
+    /// The response without its body.
+    pub head: Arc<StoredResponse>,
+    /// Its body; that of a clone is another reader of the same.
+    pub body: SharedBody,
+}
+
+impl ArrivingResponse {
+    /// The answer for one of those that share it.
+    #[must_use]
+    pub fn into_unshared(self) -> UnsharedAnswer {
+        let head = ResponseHead {
+            status: self.head.status,
+            fields: self.head.fields.to_header_map(),
+            request_time: self.head.request_time,
+            response_time: self.head.response_time,
+        };
+        let body = FlowingBody::Streaming(self.body.boxed_unsync());
+        UnsharedAnswer { head, body, not_stored: NotStored::BodyTooSlow }
+    }
 }
 
 /// Why there is no answer, for `decide::disconnected` and for the caller.

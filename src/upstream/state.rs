@@ -9,6 +9,7 @@ use super::lists::StoredLists;
 use super::result::SharedResult;
 use super::shown::LastShown;
 use super::throttle::Throttle;
+use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
 use crate::credentials::partition::Partitions;
 use crate::metrics::OriginCounters;
@@ -23,6 +24,8 @@ use crate::sync_token::session::Session;
 pub struct Surroundings {
     /// Where its responses are stored. Shared with other upstreams; keys begin with the upstream's name.
     pub store: Arc<dyn Store>,
+    /// The memory for bodies that are not stored.
+    pub buffers: Arc<BufferBudget>,
     /// What was asked of it.
     pub metrics: OriginCounters,
     /// What time it is.
@@ -49,6 +52,8 @@ pub struct UpstreamState {
     pub(super) recognition: Recognition,
     /// See [`Surroundings::store`].
     pub(super) store: Arc<dyn Store>,
+    /// See [`Surroundings::buffers`].
+    pub(super) buffers: Arc<BufferBudget>,
     /// See [`Surroundings::metrics`].
     pub(super) metrics: OriginCounters,
     /// See [`Surroundings::clock`].
@@ -64,7 +69,7 @@ impl UpstreamState {
         partitions: Partitions,
         recognition: Recognition,
     ) -> Self {
-        let Surroundings { store, metrics, clock } = surroundings;
+        let Surroundings { store, buffers, metrics, clock } = surroundings;
         Self {
             session: Arc::new(Session::new(clauses)),
             last_shown: LastShown::default(),
@@ -75,6 +80,7 @@ impl UpstreamState {
             throttle: Throttle::new(partitions),
             recognition,
             store,
+            buffers,
             metrics,
             clock,
         }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::throttle::{Held, Pause};
 use super::*;
+use crate::body::budget::BufferBudget;
 use crate::clock::{Clock, Timestamp};
 use crate::config::caching::Sharing;
 use crate::credentials::partition::Partitions;
@@ -68,6 +69,7 @@ fn settings(
 fn state() -> Arc<UpstreamState> {
     let surroundings = Surroundings {
         store: Arc::new(MemoryStore::new(1 << 20, 8)),
+        buffers: BufferBudget::new(1 << 20),
         metrics: Metrics::new(["main"]).upstream(0).origin.clone(),
         clock: Clock::System,
     };

@@ -2,6 +2,7 @@
 //! and life cycle of the running sidecar.
 
 mod bounds;
+mod buffers;
 mod draining;
 mod flood;
 mod limits;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::answer::{Answer, Gate};
+use crate::support::answer::{Answer, Gate, Step};
 use crate::support::caller::{Caller, Response};
 use crate::support::scene::Scene;
 
@@ -368,4 +368,43 @@ async fn with_stale_while_revalidate_no_caller_waits() {
     assert!(latencies[CALLERS - 1] <= Duration::from_millis(5), "{latencies:?}");
     scene.origin.received(2).await;
     assert_eq!(scene.asked("/a"), 2);
+}
+
+/// A body of twelve bytes, one in each five seconds: longer than a body may take that is stored.
+fn trickled(framing: &str) -> Answer {
+    let chunked = framing.starts_with("Transfer-Encoding");
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"t\"\r\n{framing}\r\n\r\n");
+    let pieces = (0..12).fold(Answer::raw(head), |answer, _| {
+        answer.then(Step::Delay(Duration::from_secs(5))).then_bytes(if chunked { "1\r\nt\r\n" } else { "t" })
+    });
+    if chunked { pieces.then_bytes("0\r\n\r\n") } else { pieces }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickled_body_reaches_all_that_wait_for_it_from_one_request() {
+    for framing in ["Content-Length: 12", "Transfer-Encoding: chunked"] {
+        let scene = Scene::paused(&["upstream.sharing=rfc9111"]);
+        scene.on("/a", trickled(framing));
+        let waiting = ask_together(&scene, 20, "GET /a").await;
+        let responses = answers(waiting).await;
+        for response in &responses {
+            assert_eq!((response.status, response.text()), (200, "tttttttttttt"), "{framing}");
+        }
+        let status = responses[1].cache_status();
+        assert_eq!(status.detail.as_deref(), Some("body-too-slow"), "{framing}");
+        assert_eq!(collapsed(&responses), 19, "{framing}");
+        assert_eq!(scene.asked("/a"), 1, "{framing}");
+        assert_eq!(scene.elapsed(), Duration::from_secs(60), "{framing}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trickled_body_with_fields_for_its_leader_alone_is_for_the_leader_alone() {
+    let scene = Scene::paused(&[]);
+    for _ in 0..3 {
+        scene.on("/a", trickled("Set-Cookie: a=b\r\nContent-Length: 12"));
+    }
+    let responses = answers(ask_together(&scene, 3, "GET /a").await).await;
+    assert!(responses.iter().all(|response| response.field("set-cookie") == Some("a=b")));
+    assert_eq!(scene.asked("/a"), 3);
 }
