@@ -43,7 +43,7 @@ fn request(lines: &[(&'static str, &'static str)]) -> PresentedRequest {
     let fields = fields(lines);
     PresentedRequest {
         key: CacheKey::new("origin", "", "/kv/key"),
-        target: http::Uri::from_static("http://origin.example/kv/key"),
+        post_target: None,
         method: Method::GET,
         directives: RequestDirectives::from_fields(&fields),
         preconditions: Preconditions::from_fields(&fields),

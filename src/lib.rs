@@ -13,7 +13,7 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`words`], [`error`], [`clock`], [`body`], [`metrics`], [`readiness`], [`accept_loop`] | enums with a word for each variant; every failure with its status; time; bodies that flow; counters; whether callers are served; the one loop that accepts connections |
+//! | [`words`], [`error`], [`clock`], [`memo`], [`body`], [`metrics`], [`readiness`], [`accept_loop`] | enums with a word for each variant; every failure with its status; time; what follows from a text, remembered; bodies that flow; counters; whether callers are served; the one loop that accepts connections |
 //! | [`headers`] | field values, parsed once into types |
 //! | [`config`], [`logging`] | every key from file, variable and flag to one checked `Config`; log lines |
 //! | [`sync_token`] | the consistency rule: tokens, coverage, the write log, the session of all callers |
@@ -46,6 +46,7 @@ mod guard;
 mod headers;
 mod identify;
 mod logging;
+mod memo;
 mod metrics;
 mod presented_request;
 mod profile;

@@ -334,7 +334,6 @@ enum Identification {
 }
 
 /// Whether the store answers.
-#[expect(clippy::large_enum_variant, reason = "moved once, which costs less than an allocation")]
 enum Step {
     Hit(Outcome),
     /// Boxed, so that a hit stays small.

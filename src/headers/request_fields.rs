@@ -18,10 +18,12 @@
 //! underscore: `Accept_Datetime` may select an answer behind its back, so it is keyed.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use http::HeaderName;
 
 use super::hop_by_hop::HOP_BY_HOP_FIELDS;
+use crate::memo::Memo;
 
 /// What becomes of a request field. The module documentation has the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +174,18 @@ const IDENTITY_PARTS: [&str; 21] = [
     "user",
 ];
 
-/// How a field is treated. Allocates only if the name has an underscore.
+/// How a field is treated.
 pub fn treatment(name: &HeaderName) -> Treatment {
+    /// A name is compared with a hundred others, and each field of each hit is asked about.
+    static KNOWN: LazyLock<Memo<Treatment>> = LazyLock::new(Memo::default);
+    KNOWN.of(name.as_str()).unwrap_or_else(|| {
+        let treatment = treatment_by_lists(name);
+        KNOWN.keep(name.as_str(), treatment);
+        treatment
+    })
+}
+
+fn treatment_by_lists(name: &HeaderName) -> Treatment {
     if UNDERSTOOD.binary_search(&name.as_str()).is_ok() || HOP_BY_HOP_FIELDS.contains(name) {
         return Treatment::Understood;
     }

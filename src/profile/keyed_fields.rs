@@ -106,7 +106,8 @@ fn digest(mut lines: Vec<(&HeaderName, &HeaderValue)>) -> Option<String> {
 }
 
 fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    hash.finalize()[..16].iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The request as it goes upstream: rebuilt from what was understood, never passed through.
+//! The fields of a request as it goes upstream: those that may go, and the sidecar's own.
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName,
@@ -30,12 +30,13 @@ pub struct SidecarFields {
 
 /// The fields to send for a caller's end-to-end `fields`.
 #[must_use]
-pub fn outgoing_fields(fields: &HeaderMap, profile: &dyn Profile, own: SidecarFields) -> HeaderMap {
-    let mut outgoing = HeaderMap::with_capacity(fields.len() + 4);
-    for (name, value) in fields {
-        if passes(name, profile, &own) {
-            outgoing.append(name.clone(), value.clone());
-        }
+pub fn outgoing_fields(fields: HeaderMap, profile: &dyn Profile, own: SidecarFields) -> HeaderMap {
+    let mut outgoing = fields;
+    // Most pass: to take the others out costs less than a second map.
+    let kept_here: Vec<HeaderName> =
+        outgoing.keys().filter(|name| !passes(name, profile, &own)).cloned().collect();
+    for name in &kept_here {
+        outgoing.remove(name);
     }
     if let Some(accept) = profile.accept().filter(|_| own.conditions.is_some()) {
         outgoing.insert(ACCEPT, accept);
@@ -104,7 +105,7 @@ mod tests {
                 via: Some(HeaderValue::from_static("1.1 second")),
                 ..SidecarFields::default()
             };
-            let outgoing = outgoing_fields(&fields, profile, own);
+            let outgoing = outgoing_fields(fields.clone(), profile, own);
             let members: Vec<_> = outgoing.get_all(VIA).iter().collect();
             assert_eq!(members, ["1.1 first", "1.1 second"], "{}", profile.name());
         }
@@ -117,7 +118,7 @@ mod tests {
         let fields =
             CREDENTIALS.map(|name| (HeaderName::from_static(name), HeaderValue::from_static("caller")));
         let own = SidecarFields { callers_authorization, ..SidecarFields::default() };
-        let sent = outgoing_fields(&fields.into_iter().collect(), profile, own);
+        let sent = outgoing_fields(fields.into_iter().collect(), profile, own);
         let mut names: Vec<_> = sent.keys().map(ToString::to_string).collect();
         names.retain(|name| CREDENTIALS.contains(&name.as_str()));
         names
@@ -136,9 +137,11 @@ mod tests {
     fn a_callers_token_never_goes_upstream_under_its_own_name() {
         let generic = Generic::new(&Uri::from_static("http://o"), Sharing::Rfc9111, FieldRules::default());
         let fields: HeaderMap = [(SYNC_TOKEN, HeaderValue::from_static("a=b"))].into_iter().collect();
-        assert!(!outgoing_fields(&fields, &generic, SidecarFields::default()).contains_key(SYNC_TOKEN));
+        assert!(
+            !outgoing_fields(fields.clone(), &generic, SidecarFields::default()).contains_key(SYNC_TOKEN)
+        );
         let own =
             SidecarFields { sync_token: Some(HeaderValue::from_static("c=d")), ..SidecarFields::default() };
-        assert_eq!(outgoing_fields(&fields, &generic, own)[SYNC_TOKEN], "c=d");
+        assert_eq!(outgoing_fields(fields, &generic, own)[SYNC_TOKEN], "c=d");
     }
 }

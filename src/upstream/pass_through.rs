@@ -22,7 +22,7 @@ use crate::error::ProxyError;
 use crate::headers::conditional::Preconditions;
 use crate::headers::survey::FieldSet;
 use crate::presented_request::PresentedRequest;
-use crate::profile::{CanonicalTarget, Footprint};
+use crate::profile::Footprint;
 use crate::stored_response::CacheKey;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, SYNC_TOKEN, SessionSnapshot, WriteClosed, WriteOutcome};
@@ -103,7 +103,7 @@ impl Upstream {
         };
         let outgoing = Outgoing {
             target: forwarded.target.clone(),
-            fields: outgoing_fields(&forwarded.fields, &*self.settings.profile, own),
+            fields: outgoing_fields(forwarded.fields, &*self.settings.profile, own),
             method: forwarded.method,
             body: forwarded.body.body,
             body_deadline: forwarded.body_deadline,
@@ -139,12 +139,10 @@ impl Upstream {
         forwarded: PassedRequest,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, UpstreamFailure> {
-        let target =
-            self.settings.profile.canonical_target(&forwarded.method, &forwarded.target, FieldSet::default());
-        let target = target.map(CanonicalTarget::into_string).ok();
+        let (method, target) = (forwarded.method.clone(), forwarded.target.clone());
         let answer = self.forward(forwarded, rules).await?;
         if answer.head.status == StatusCode::PRECONDITION_FAILED && self.tells_of_others(&answer.head) {
-            Box::pin(self.others_closed(None, target.as_deref())).await;
+            Box::pin(self.others_closed(None, &method, &target)).await;
         }
         Ok(answer)
     }
@@ -177,9 +175,7 @@ impl Upstream {
     ) -> Result<PassedAnswer, UpstreamFailure> {
         let method = forwarded.method.clone();
         let footprint = self.settings.profile.footprint(&method, &forwarded.target);
-        let own_target =
-            self.settings.profile.canonical_target(&method, &forwarded.target, FieldSet::default());
-        let own_target = own_target.map(CanonicalTarget::into_string).ok();
+        let target = forwarded.target.clone();
         // A streaming body that breaks has already shown the origin a part of the write.
         let streams = matches!(forwarded.body.body, FlowingBody::Streaming(_));
         self.settings.profile.observe_write(&footprint);
@@ -214,7 +210,7 @@ impl Upstream {
         if let Ok(answer) = &answered
             && self.tells_of_others(&answer.head)
         {
-            Box::pin(self.others_closed(Some(write), own_target.as_deref())).await;
+            Box::pin(self.others_closed(Some(write), &method, &target)).await;
         }
         match (answered, post, closed) {
             (Ok(answer), Some(post), WriteClosed::Closed { position }) => {
@@ -299,9 +295,12 @@ impl Upstream {
 
     /// Waits after an answer that another caller's write caused and that carries no token of it: the caller that gets it must
     /// not read an older state afterwards.
-    async fn others_closed(&self, own: Option<WriteId>, target: Option<&str>) {
-        let touches_same =
-            |other: &Footprint| target.is_none_or(|target| self.settings.profile.touches(other, target));
+    async fn others_closed(&self, own: Option<WriteId>, method: &Method, target: &PathAndQuery) {
+        let profile = &self.settings.profile;
+        let canonical = profile.canonical_target(method, target, FieldSet::default()).ok();
+        let touches_same = |other: &Footprint| {
+            canonical.as_ref().is_none_or(|canonical| profile.touches(other, canonical.as_ref()))
+        };
         let others = self.state.session.others_closed(own, touches_same);
         let _in_time = tokio::time::timeout(self.settings.conflict_wait, others).await;
     }

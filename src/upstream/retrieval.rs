@@ -194,7 +194,7 @@ impl Retrieval {
         let outgoing = Outgoing {
             method: self.method().clone(),
             target: self.target.clone(),
-            fields: outgoing_fields(&self.request.fields, &*upstream.settings.profile, own),
+            fields: outgoing_fields(self.request.fields.clone(), &*upstream.settings.profile, own),
             body: FlowingBody::Empty,
             body_deadline: Duration::ZERO,
         };

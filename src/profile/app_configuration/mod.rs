@@ -21,7 +21,6 @@
 //!   origin.
 
 pub mod api_version;
-mod canonical_memo;
 pub mod filter;
 mod items;
 pub mod json_object;

@@ -12,13 +12,13 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::canonical_memo::CanonicalMemo;
 use super::items;
 use super::query::Query;
 use super::resource::{Resource, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::{Write, WrittenName};
 use crate::headers::survey::FieldSet;
+use crate::memo::Memo;
 use crate::profile::path::is_ambiguous;
 use crate::profile::{CanonicalTarget, Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
 use crate::sync_token::clauses::Clauses;
@@ -62,7 +62,7 @@ pub struct AppConfiguration {
     forwarded_anyway: Vec<HeaderName>,
     clauses: Clauses,
     snapshots: ReadySnapshots,
-    known_targets: CanonicalMemo,
+    known_targets: Memo<Arc<str>>,
 }
 
 impl AppConfiguration {
@@ -73,7 +73,7 @@ impl AppConfiguration {
             forwarded_anyway,
             clauses: Clauses::ALL,
             snapshots: ReadySnapshots::default(),
-            known_targets: CanonicalMemo::default(),
+            known_targets: Memo::default(),
         }
     }
 
@@ -111,8 +111,9 @@ impl Profile for AppConfiguration {
             Resource::Operations | Resource::Lock { .. } => Err(UnkeyedReason::UncachedPath),
             Resource::Unknown => Err(UnkeyedReason::UnknownPath),
             _ => {
-                self.known_targets.keep(target.as_str(), &canonical.text);
-                Ok(CanonicalTarget::Made(canonical.text))
+                let text: Arc<str> = canonical.text.into();
+                self.known_targets.keep(target.as_str(), Arc::clone(&text));
+                Ok(CanonicalTarget::Remembered(text))
             }
         }
     }
