@@ -42,6 +42,24 @@ async fn a_private_answer_without_an_identity_is_not_stored() {
 }
 
 #[tokio::test]
+async fn a_target_goes_upstream_as_spelled_only_where_a_signature_may_bind_it() {
+    for (who, sent) in [
+        ("", "/~a"),
+        (ALICE, "/~a"),
+        ("\nAuthorization: HMAC-SHA256 Credential=a&Signature=b", "/%7ea"),
+        ("\nAuthorization: DPoP x", "/%7ea"),
+    ] {
+        let scene = Scene::guarded().await;
+        scene.origin.otherwise("200\nCache-Control: max-age=60\n\nx");
+        assert_eq!(scene.send(&format!("GET /%7ea{who}")).await.status, 200, "{who}");
+        let canonical = scene.send(&format!("GET /~a{who}")).await;
+        assert_eq!(canonical.is_hit(), sent == "/~a", "{who}: shared only if no caller's bytes were sent");
+        let targets: Vec<_> = scene.origin.requests().into_iter().map(|request| request.target).collect();
+        assert_eq!(targets[0], sent, "{who}");
+    }
+}
+
+#[tokio::test]
 async fn under_rfc9111_a_shareable_answer_is_shared_with_requests_without_a_secret() {
     let others = ["\nAuthorization: Other two", "\nAuthorization: Digest username=three", ""];
     for directives in ["max-age=60, public", "s-maxage=60", "max-age=60, must-revalidate"] {
