@@ -21,6 +21,7 @@ fn guard_with(settings: &GuardSettings) -> Guard {
         buffered_request_body_bytes: 1_000,
         connections: 10,
         connections_per_caller: 0,
+        http2_requests: 10,
         requests: 10,
         requests_per_caller: 0,
     };
