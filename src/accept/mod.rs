@@ -9,6 +9,7 @@ mod busy;
 pub mod certificate;
 mod connection;
 mod counts;
+pub mod descriptors;
 mod field_block;
 mod frames;
 mod http2_requests;

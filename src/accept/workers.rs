@@ -169,6 +169,8 @@ async fn serve_handed_over<S: CallerService>(
         match stream.attach() {
             Ok(stream) => {
                 acceptor.spawn(Accepted { stream, peer }, &options, make_service, Some(load));
+                // As after accepting: its other connections do not wait for all that are handed over at once.
+                tokio::task::yield_now().await;
             }
             Err(error) => warn!(%error, "a worker could not take a connection over"),
         }
