@@ -1,6 +1,8 @@
 //! The one loop that accepts connections, for every listener of this process: those of callers, of the operator, and of the
 //! emulator. What a connection is and how it is served is up to each of them.
 
+mod reserved;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+pub use reserved::{ReservedDescriptors, ReservingListener};
 
 /// How long to wait after the system could not accept a connection (out of file descriptors): without it the loop would spin.
 const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
@@ -37,19 +41,6 @@ impl Listener for TcpListener {
         // gone already, which the connection will find out.
         let _gone = stream.set_nodelay(true);
         Ok((stream, peer))
-    }
-}
-
-/// A listener that lets other tasks run between two connections: what was accepted is looked at before the next one is.
-#[derive(Debug)]
-pub struct YieldingListener<L>(pub L);
-
-impl<L: Listener> Listener for YieldingListener<L> {
-    type Connection = L::Connection;
-
-    async fn accept(&mut self) -> io::Result<Self::Connection> {
-        tokio::task::yield_now().await;
-        self.0.accept().await
     }
 }
 
@@ -121,6 +112,9 @@ impl Drop for ConnectionSlot {
 }
 
 /// Accepts connections until shutdown, hands each to `take`, and then closes the listener. `name` is the listener's in the log.
+///
+/// Other tasks run after each connection: what was accepted is looked at before the next one is, and however many connect at once,
+/// requests on other connections do not wait for all of them.
 pub async fn accept_until<L: Listener>(
     shutdown: &CancellationToken,
     mut listener: L,
@@ -129,7 +123,10 @@ pub async fn accept_until<L: Listener>(
 ) {
     while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok(connection) => take(connection),
+            Ok(connection) => {
+                take(connection);
+                tokio::task::yield_now().await;
+            }
             Err(error) if is_of_one_connection(&error) => {
                 debug!(listener = name, %error, "a connection was gone before it was accepted");
             }
@@ -239,6 +236,22 @@ mod tests {
             let took = time_to_accept(2, [Ok(1), Err(kind.into()), Err(kind.into()), Ok(2)]).await;
             assert_eq!(took, Duration::ZERO, "{kind}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_served_before_the_next_is_accepted() {
+        let (_open, listener) = scripted((0..50).map(Ok));
+        let (shutdown, served) = (CancellationToken::new(), Arc::new(Mutex::new(0)));
+        let take = |connection| {
+            assert_eq!(*served.lock().expect("no panic"), connection);
+            let served = Arc::clone(&served);
+            tokio::spawn(async move { *served.lock().expect("no panic") += 1 });
+            if connection == 49 {
+                shutdown.cancel();
+            }
+        };
+        accept_until(&shutdown, listener, "test", take).await;
+        assert_eq!(*served.lock().expect("no panic"), 50);
     }
 
     #[tokio::test(start_paused = true)]

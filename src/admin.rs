@@ -22,7 +22,7 @@ use crate::profile::Profile;
 use crate::readiness::{Readiness, UnreadyReason};
 use crate::store::Store;
 pub use door::DoorError;
-pub use serve::serve;
+pub use serve::{reserved_descriptors, serve};
 
 /// What the operator's port knows of one upstream.
 #[derive(Clone)]

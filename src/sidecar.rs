@@ -13,8 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::accept::certificate::{Certificate, CertificateError};
 use crate::accept::{
     AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
-    Workers, WorkersError,
+    Workers, WorkersError, descriptors,
 };
+use crate::accept_loop::ReservedDescriptors;
 use crate::admin::{AdminState, AdminUpstream, DoorError};
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
@@ -78,7 +79,7 @@ pub enum SidecarError {
 pub struct Sidecar {
     proxy: Arc<Proxy>,
     listeners: Vec<(BoundListener, ListenerOptions)>,
-    admin_listeners: Vec<TcpListener>,
+    admin_listeners: Vec<(TcpListener, Arc<ReservedDescriptors>)>,
     admin: Arc<AdminState>,
     readiness: Readiness,
     limits: AcceptLimits,
@@ -118,9 +119,10 @@ impl Sidecar {
             }
             bind_listener(listener, &assembled, &mut listeners).await?;
         }
+        let connections = descriptors::connections(config);
         let mut admin_listeners = Vec::new();
         for address in &config.admin.listen {
-            match TcpListener::bind(address).await {
+            match bind_admin(*address, config.admin.connections).await {
                 Ok(listener) => admin_listeners.push(listener),
                 Err(_)
                     if config.admin.listen_is_default && address.is_ipv6() && !admin_listeners.is_empty() => {
@@ -135,7 +137,7 @@ impl Sidecar {
             admin_listeners,
             admin: Arc::new(admin),
             readiness,
-            limits: AcceptLimits::new(&config.limits, &config.deadlines),
+            limits: AcceptLimits { connections, ..AcceptLimits::new(&config.limits, &config.deadlines) },
             counts,
             workers: config.runtime.workers,
             _watched_certificates: watched_certificates,
@@ -171,7 +173,7 @@ impl Sidecar {
     pub fn admin_addresses(&self) -> Result<Vec<SocketAddr>, SidecarError> {
         self.admin_listeners
             .iter()
-            .map(|listener| listener.local_addr().map_err(SidecarError::Address))
+            .map(|(listener, _)| listener.local_addr().map_err(SidecarError::Address))
             .collect()
     }
 
@@ -182,8 +184,8 @@ impl Sidecar {
     /// When the threads that serve callers cannot be had.
     pub async fn run(self, shutdown: CancellationToken) -> Result<usize, SidecarError> {
         let admin_stop = CancellationToken::new();
-        let admin = self.admin_listeners.into_iter().map(|listener| {
-            tokio::spawn(crate::admin::serve(listener, Arc::clone(&self.admin), admin_stop.clone()))
+        let admin = self.admin_listeners.into_iter().map(|(listener, reserved)| {
+            tokio::spawn(crate::admin::serve(listener, reserved, Arc::clone(&self.admin), admin_stop.clone()))
         });
         let admin: Vec<_> = admin.collect();
         let proxy = Arc::clone(&self.proxy);
@@ -311,6 +313,16 @@ async fn bind_listener(
         bound.push((socket, options.clone()));
     }
     Ok(())
+}
+
+/// Opens the operator's port, with descriptors that nobody else can take.
+async fn bind_admin(
+    address: SocketAddr,
+    connections: usize,
+) -> std::io::Result<(TcpListener, Arc<ReservedDescriptors>)> {
+    let listener = TcpListener::bind(address).await?;
+    let reserved = ReservedDescriptors::new(&listener, crate::admin::reserved_descriptors(connections))?;
+    Ok((listener, reserved))
 }
 
 impl AssembledListener {

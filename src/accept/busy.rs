@@ -31,7 +31,7 @@ const REFUSAL: &str = "HTTP/1.1 403 Forbidden\r\n\
 const LINGER: Duration = Duration::from_secs(1);
 
 /// How many such answers may be under way; beyond that connections are just closed, so that a flood costs nothing.
-const MOST_AT_ONCE: usize = 64;
+pub(super) const MOST_AT_ONCE: usize = 64;
 
 /// Tells callers that the limit of connections is reached.
 #[derive(Clone, Debug)]

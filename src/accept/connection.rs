@@ -16,11 +16,13 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use pin_project_lite::pin_project;
 
-use super::AcceptLimits;
 use super::activity::{Activity, CutReason, InService, Order};
+use super::counts::ConnectionCounts;
+use super::http2_requests::{Limited, STREAMS};
 use super::listener::Stream;
 use super::stream::{PIECE_BYTES, StreamExecutor, StreamProgress, next_piece};
 use super::watched::Watched;
+use super::{AcceptLimits, CallerService};
 
 /// How a connection came to its end: the word in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,27 +83,21 @@ impl ConnectionEnd {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<S, B>(
+pub(super) async fn serve<S: CallerService>(
     stream: Stream,
     http2: bool,
     service: S,
     limits: &AcceptLimits,
+    counts: &ConnectionCounts,
     activity: Arc<Activity>,
-) -> ConnectionEnd
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Error + Send + Sync + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Error + Send + Sync + 'static,
-{
-    let transport = Watched::new(stream, Arc::clone(&activity));
+) -> ConnectionEnd {
+    let transport = Watched::new(stream, http2, Arc::clone(&activity));
     let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
     if http2 {
         let executor = StreamExecutor::new(limits.write_stall);
         let mut builder = http1_or_http2(limits, executor.clone());
+        let service = Limited { service, requests: counts.http2_requests(limits.http2_requests) };
         let service = Watching { service, activity: Arc::clone(&activity), streams: Some(executor) };
         builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
@@ -148,7 +144,8 @@ fn http1_or_http2(limits: &AcceptLimits, executor: StreamExecutor) -> auto::Buil
         .max_header_list_size(u32::try_from(limits.header_section_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(PIECE_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(Some(STREAMS));
     builder
 }
 

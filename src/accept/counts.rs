@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::connection::ConnectionEnd;
+use super::http2_requests::Http2Requests;
 use super::listener::Address;
 use crate::metrics::ConnectionCounters;
 
@@ -12,6 +13,7 @@ use crate::metrics::ConnectionCounters;
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
     open: AtomicUsize,
+    http2_requests: Arc<AtomicUsize>,
     /// Empty unless callers are told apart.
     by_caller: Mutex<HashMap<String, usize>>,
     metrics: Option<ConnectionCounters>,
@@ -25,6 +27,11 @@ impl ConnectionCounts {
     #[must_use]
     pub fn reporting_to(metrics: ConnectionCounters) -> Self {
         Self { metrics: Some(metrics), ..Self::default() }
+    }
+
+    /// The HTTP/2 requests under way, at most `limit`.
+    pub(super) fn http2_requests(&self, limit: usize) -> Http2Requests {
+        Http2Requests::new(limit, Arc::clone(&self.http2_requests))
     }
 
     /// Connections open now.

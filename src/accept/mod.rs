@@ -9,6 +9,11 @@ mod busy;
 pub mod certificate;
 mod connection;
 mod counts;
+pub mod descriptors;
+mod field_block;
+mod frames;
+mod http2_requests;
+mod huffman;
 mod listener;
 #[cfg(any(test, feature = "internals"))]
 mod memory;
@@ -22,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -57,6 +63,8 @@ pub struct AcceptLimits {
     pub connections: usize,
     /// Most connections of one caller at once (503); 0 is no limit.
     pub connections_per_caller: usize,
+    /// Most HTTP/2 requests under way on all connections (503).
+    pub http2_requests: usize,
     /// From a request's first byte (from the connection's start for its first request) to the end of its header section.
     pub request_header: Duration,
     /// Between two requests of one connection.
@@ -76,6 +84,7 @@ impl AcceptLimits {
             header_fields: limits.header_fields,
             connections: limits.connections,
             connections_per_caller: limits.connections_per_caller,
+            http2_requests: limits.http2_requests,
             request_header: deadlines.request_header,
             idle: deadlines.idle,
             write_stall: deadlines.write_stall,
@@ -107,12 +116,37 @@ impl Default for AcceptLimits {
             header_fields: 100,
             connections: 800,
             connections_per_caller: 0,
+            http2_requests: 800,
             request_header: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(30),
             drain: Duration::from_secs(10),
         }
     }
+}
+
+/// What answers the requests of one connection.
+pub trait CallerService:
+    Service<
+        Request<Incoming>,
+        Response = Response<<Self as CallerService>::Answer>,
+        Error: Error + Send + Sync + 'static,
+        Future: Send + 'static,
+    > + Send
+    + 'static
+{
+    /// The body of an answer.
+    type Answer: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static;
+}
+
+impl<S, B> CallerService for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Error: Error + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
+{
+    type Answer = B;
 }
 
 /// What is the same for all connections of one listener.
@@ -181,39 +215,23 @@ impl Acceptor {
 
     /// Accepts connections until shutdown and then closes the listener. `make_service` is called once a connection, with
     /// what is known of it.
-    pub async fn run<M, S, B>(
+    pub async fn run<S: CallerService>(
         &self,
         listener: impl Listener<Connection = Accepted>,
         options: ListenerOptions,
-        make_service: M,
-    ) where
-        M: Fn(&Arc<Connection>) -> S,
-        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Error + Send + Sync + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Error + Send + Sync + 'static,
-    {
+        make_service: impl Fn(&Arc<Connection>) -> S,
+    ) {
         let serve = |accepted| self.spawn(accepted, &options, &make_service, None);
         accept_until(&self.shutdown, listener, &options.name, serve).await;
     }
 
-    fn spawn<M, S, B>(
+    fn spawn<S: CallerService>(
         &self,
         accepted: Accepted,
         options: &ListenerOptions,
-        make_service: &M,
+        make_service: &impl Fn(&Arc<Connection>) -> S,
         load: Option<Load>,
-    ) where
-        M: Fn(&Arc<Connection>) -> S,
-        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Error + Send + Sync + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Error + Send + Sync + 'static,
-    {
+    ) {
         let Accepted { stream, peer } = accepted;
         if !may_connect(&peer, options.users.as_deref()) {
             warn!(listener = &*options.name, %peer, "a process of a user that is not in unix_users was turned away");
@@ -239,7 +257,9 @@ impl Acceptor {
             let _held = (permit, load);
             let Entered { activity, .. } = &entered;
             let end = match handshake(stream, tls, activity).await {
-                Ok(stream) => connection::serve(stream, http2, service, &limits, Arc::clone(activity)).await,
+                Ok(stream) => {
+                    connection::serve(stream, http2, service, &limits, &counts, Arc::clone(activity)).await
+                }
                 Err(end) => end,
             };
             counts.count_end(end);

@@ -1,6 +1,7 @@
 //! Time is paused and connections are in memory, except where real sockets are what is tested.
 
 mod disconnect;
+mod http2;
 mod streams;
 
 use std::convert::Infallible;

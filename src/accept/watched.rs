@@ -10,6 +10,7 @@ use memchr::{memchr, memchr_iter, memchr2};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::frames::Protocol;
 use super::listener::Stream;
 
 /// A transport that writes down when bytes arrive and when none can be written.
@@ -17,14 +18,17 @@ use super::listener::Stream;
 pub(super) struct Watched {
     transport: Stream,
     activity: Arc<Activity>,
+    protocol: Protocol,
     in_request_line: bool,
     /// hyper itself has read the end of what the caller sends.
     ended: bool,
 }
 
 impl Watched {
-    pub(super) fn new(transport: Stream, activity: Arc<Activity>) -> Self {
-        Self { transport, activity, in_request_line: false, ended: false }
+    /// `http2` says whether a caller may speak HTTP/2.
+    pub(super) fn new(transport: Stream, http2: bool, activity: Arc<Activity>) -> Self {
+        let protocol = Protocol::of_listener(http2);
+        Self { transport, activity, protocol, in_request_line: false, ended: false }
     }
 
     /// Whether this transport itself detects that a caller disconnects while its request is in service.
@@ -118,8 +122,10 @@ impl AsyncRead for Watched {
         let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.in_request_line |= self.activity.received();
-            if self.in_request_line {
-                self.in_request_line = !refuse_fragment(&mut buffer.filled_mut()[before..]);
+            let received = &mut buffer.filled_mut()[before..];
+            let is_http1 = self.protocol.received(received).map_err(io::Error::other)?;
+            if is_http1 && self.in_request_line {
+                self.in_request_line = !refuse_fragment(received);
             }
         } else if polled.is_ready() {
             self.ended = true;

@@ -3,23 +3,18 @@
 //! Not `SO_REUSEPORT`: it would let a second process take the same port unnoticed, and it spreads connections by a hash that
 //! leaves some workers idle when there are few.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::service::Service;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::listener::{Accepted, Address, Stream};
-use super::{AcceptLimits, Acceptor, Connection, ConnectionCounts, ListenerOptions};
+use super::{AcceptLimits, Acceptor, CallerService, Connection, ConnectionCounts, ListenerOptions};
 use crate::accept_loop::{Listener, accept_until};
 
 /// Why workers could not be started.
@@ -101,22 +96,13 @@ impl Workers {
     ///
     /// # Errors
     /// [`WorkersError`] when the system has no thread or no descriptors for a runtime.
-    pub fn start<M, S, B>(
+    pub fn start<S: CallerService>(
         count: usize,
         limits: &AcceptLimits,
         counts: &Arc<ConnectionCounts>,
         shutdown: &CancellationToken,
-        make_service: &M,
-    ) -> Result<Self, WorkersError>
-    where
-        M: Fn(&Arc<Connection>) -> S + Clone + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Error + Send + Sync + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Error + Send + Sync + 'static,
-    {
+        make_service: &(impl Fn(&Arc<Connection>) -> S + Clone + Send + 'static),
+    ) -> Result<Self, WorkersError> {
         let mut workers = Vec::with_capacity(count);
         for number in 1..=count {
             let failed = |source| WorkersError { number, source };
@@ -173,24 +159,18 @@ impl Workers {
     }
 }
 
-async fn serve_handed_over<M, S, B>(
+async fn serve_handed_over<S: CallerService>(
     acceptor: &Acceptor,
     mut receiver: mpsc::UnboundedReceiver<HandedOver>,
-    make_service: &M,
-) where
-    M: Fn(&Arc<Connection>) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Error + Send + Sync + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Error + Send + Sync + 'static,
-{
+    make_service: &impl Fn(&Arc<Connection>) -> S,
+) {
     while let Some(Some(handed_over)) = acceptor.shutdown.run_until_cancelled(receiver.recv()).await {
         let HandedOver { stream, peer, options, load } = handed_over;
         match stream.attach() {
             Ok(stream) => {
                 acceptor.spawn(Accepted { stream, peer }, &options, make_service, Some(load));
+                // As after accepting: its other connections do not wait for all that are handed over at once.
+                tokio::task::yield_now().await;
             }
             Err(error) => warn!(%error, "a worker could not take a connection over"),
         }

@@ -14,7 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{AdminResponse, AdminState, problem};
-use crate::accept_loop::{ConnectionSlot, ConnectionSlots, YieldingListener, serve_until};
+use crate::accept_loop::{
+    ConnectionSlot, ConnectionSlots, ReservedDescriptors, ReservingListener, serve_until,
+};
 
 /// One request a connection, and no longer than this: a probe or a scrape needs milliseconds.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
@@ -25,18 +27,31 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(1);
 /// The largest body of a purge.
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 
+/// The descriptors that a listener with so many connections keeps: one for each, and one for the new one that another gives way to.
+pub const fn reserved_descriptors(connections: usize) -> usize {
+    connections + 1
+}
+
 /// Serves the operator's port until `stop`, which comes last of all when the process drains: `/readyz` must say why.
-pub async fn serve(listener: TcpListener, state: Arc<AdminState>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    reserved: Arc<ReservedDescriptors>,
+    state: Arc<AdminState>,
+    stop: CancellationToken,
+) {
     let slots = ConnectionSlots::new(state.admin.connections);
     let serve = |(stream, _)| {
         let (state, slot) = (Arc::clone(&state), Arc::new(slots.take()));
+        let refill_at_end = reserved.refill_at_end();
         async move {
+            let _refill_at_end = refill_at_end;
             if slot.serve(serve_connection(stream, state, Arc::clone(&slot))).await.is_none() {
                 tracing::debug!("a connection to the admin port gave way to another");
             }
         }
     };
-    serve_until(&stop, YieldingListener(listener), "admin", CONNECTION_DEADLINE, serve).await;
+    let listener = ReservingListener { listener, reserved: Arc::clone(&reserved) };
+    serve_until(&stop, listener, "admin", CONNECTION_DEADLINE, serve).await;
 }
 
 async fn serve_connection(stream: TcpStream, state: Arc<AdminState>, slot: Arc<ConnectionSlot>) {

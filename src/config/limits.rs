@@ -42,7 +42,9 @@ section! {
         pub connections: usize = "800", within(1, 1_000_000);
         /// Most connections of one address or, on a Unix socket, of one user (503); 0 is no limit.
         pub connections_per_caller: usize = "0", within(0, 1_000_000);
-        /// Most requests in flight at once (503), hits left out; 0 leaves it to `connections`.
+        /// Most HTTP/2 requests under way at once on all connections (503), hits included, up to the last byte of the answer.
+        pub http2_requests: usize = "800", within(1, 1_000_000);
+        /// Most requests in flight at once (503), hits left out; 0 leaves it to `connections` and `http2_requests`.
         pub requests: usize = "0", within(0, 1_000_000);
         /// Most requests of one caller in flight at once (503), hits left out; 0 is no limit.
         pub requests_per_caller: usize = "0", within(0, 1_000_000);

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::faults::severable::SeverableIo;
 use super::origin::{MAXIMUM_HEADER_BYTES, MAXIMUM_TARGET_BYTES};
-use crate::accept_loop::{ConnectionSlots, YieldingListener, serve_until};
+use crate::accept_loop::{ConnectionSlots, serve_until};
 
 /// How long a shutdown waits for answers that are under way.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ where
             slot.serve(serve_connection(stream, shutdown, answer)).await;
         }
     };
-    if serve_until(&shutdown, YieldingListener(listener), "emulator", SHUTDOWN_GRACE, serve).await > 0 {
+    if serve_until(&shutdown, listener, "emulator", SHUTDOWN_GRACE, serve).await > 0 {
         tracing::warn!("the emulator leaves connections that did not end within their grace");
     }
 }

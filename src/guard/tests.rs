@@ -22,6 +22,7 @@ fn guard_with(settings: &GuardSettings) -> Guard {
         buffered_bodies_bytes: 0,
         connections: 10,
         connections_per_caller: 0,
+        http2_requests: 10,
         requests: 10,
         requests_per_caller: 0,
     };

@@ -110,9 +110,9 @@ def _answer(body, fields):
 
 
 class Sidecar:
-    """`tagalong run` on free ports. `log` is the file with its standard error."""
+    """`tagalong run` on free ports, with at most `open_files` descriptors. `log` is the file with its standard error."""
 
-    def __init__(self, binary, upstream_port, *settings, profile="generic", credential="none", port=None):
+    def __init__(self, binary, upstream_port, *settings, profile="generic", credential="none", port=None, open_files=None):
         self.binary = binary
         listen, admin = free_ports(2)
         self.port, self.admin_port = port or listen, admin
@@ -122,6 +122,8 @@ class Sidecar:
         command += ["--upstream", f"http://127.0.0.1:{upstream_port}", "--profile", profile, "--credential", credential]
         for setting in settings:
             command += ["--set", setting]
+        if open_files:
+            command = ["prlimit", f"--nofile={open_files}:{open_files}", *command]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment(), stderr=log)
         wait = [binary, "wait", "--admin-listen", f"127.0.0.1:{admin}"]

@@ -73,6 +73,35 @@ fn the_operators_port_answers_however_many_connections_say_nothing() {
     process.ended();
 }
 
+/// Callers and the exchanges for them take every descriptor that there is, and more wait.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_operators_port_answers_when_callers_have_taken_all_descriptors() {
+    const OPEN_FILES: usize = 256;
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = origin.local_addr().unwrap();
+    let process = Process::start_with_open_files(OPEN_FILES, upstream, &["--set", "limits.connections=200"]);
+    assert!(process.said_at_start.contains("raise that limit"), "{}", process.said_at_start);
+    let mut held = Vec::new();
+    for number in 0..2 * OPEN_FILES {
+        let mut caller = connect(process.callers);
+        // One over the limit may be closed already.
+        let _over = write!(caller, "GET /{number} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        held.push(caller);
+        if number % 16 > 0 {
+            continue;
+        }
+        let mut probe = connect(process.operator);
+        probe.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let answer = all(probe);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "after {number} callers: {answer}");
+    }
+    process.signal("-TERM");
+    drop(held);
+    let (_, log) = process.ended();
+    assert!(!log.contains("\"listener\":\"admin\""), "the operator's port waited: {log}");
+}
+
 #[test]
 fn a_secret_that_others_may_read_causes_a_warning_with_its_mode() {
     let directory = tempfile::tempdir().unwrap();

@@ -39,7 +39,19 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start(upstream: SocketAddr, more: &[&str]) -> Self {
-        let mut child = tagalong()
+        Self::started_by(tagalong(), upstream, more)
+    }
+
+    /// With at most so many open files.
+    pub(super) fn start_with_open_files(limit: usize, upstream: SocketAddr, more: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+        shell.env_clear().args(["-c", &script, env!("CARGO_BIN_EXE_tagalong")]);
+        Self::started_by(shell, upstream, more)
+    }
+
+    fn started_by(mut command: Command, upstream: SocketAddr, more: &[&str]) -> Self {
+        let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--set", "logging.format=json", "--upstream", &format!("http://{upstream}")])
             .args(more)
