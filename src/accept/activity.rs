@@ -129,6 +129,16 @@ impl Activity {
         passed(self.idle_since.load(Ordering::Relaxed), limits.idle).then_some(CutReason::Idle)
     }
 
+    /// For how many ticks the connection has been between two requests, or silent from its start; `None` if it is neither, or told to
+    /// close already. Such a one gives way to a new connection where no more are allowed.
+    pub(super) fn idle_ticks(&self) -> Option<u32> {
+        let is_idle = !self.is_in_service()
+            && self.stalled_since.load(Ordering::Relaxed) == 0
+            && (self.header_since.load(Ordering::Relaxed) == 0 || !self.heard())
+            && self.order() == Order::Serve;
+        is_idle.then(|| self.ticks.now().wrapping_sub(self.idle_since.load(Ordering::Relaxed)))
+    }
+
     /// Whether a byte has ever arrived.
     pub(super) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)

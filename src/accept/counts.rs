@@ -62,16 +62,18 @@ impl ConnectionCounts {
     }
 
     /// A permit for one more connection of that peer. `None`, and counted as refused, when as many are open as the limits allow:
-    /// in all, and of one caller (0: not counted).
+    /// in all, unless `gives_way` says that another one closes for it, and of one caller (0: not counted).
     pub(super) fn permit(
         self: &Arc<Self>,
         peer: &Address,
         (limit, limit_per_caller): (usize, usize),
+        gives_way: impl FnOnce() -> bool,
     ) -> Option<ConnectionPermit> {
         // The permit is made first: dropping it decrements the count.
         let mut permit = ConnectionPermit { counts: Arc::clone(self), caller: None, is_shown: false };
-        let mut has_room = self.open.fetch_add(1, Ordering::Relaxed) < limit;
-        if has_room && limit_per_caller > 0 {
+        let is_within = self.open.fetch_add(1, Ordering::Relaxed) < limit;
+        let mut has_room = true;
+        if limit_per_caller > 0 {
             let caller = peer.without_port();
             let mut callers = self.callers();
             let count = callers.entry(caller.clone()).or_default();
@@ -82,7 +84,7 @@ impl ConnectionCounts {
                 permit.caller = Some(caller);
             }
         }
-        if !has_room {
+        if !has_room || !(is_within || gives_way()) {
             self.report(|metrics| metrics.refused.inc());
             return None;
         }
@@ -134,28 +136,28 @@ mod tests {
     #[test]
     fn permits_are_limited_and_released() {
         let counts = Arc::new(ConnectionCounts::default());
-        let first = counts.permit(&Address::Memory, (2, 0)).expect("a permit");
-        let _second = counts.permit(&Address::Memory, (2, 0)).expect("a permit");
-        assert!(counts.permit(&Address::Memory, (2, 0)).is_none());
+        let first = counts.permit(&Address::Memory, (2, 0), || false).expect("a permit");
+        let _second = counts.permit(&Address::Memory, (2, 0), || false).expect("a permit");
+        assert!(counts.permit(&Address::Memory, (2, 0), || false).is_none());
         assert_eq!(counts.open(), 2, "a refused connection is not counted");
         drop(first);
-        assert!(counts.permit(&Address::Memory, (2, 0)).is_some());
+        assert!(counts.permit(&Address::Memory, (2, 0), || false).is_some());
     }
 
     #[test]
     fn one_caller_does_not_take_the_permits_of_others() {
         let counts = Arc::new(ConnectionCounts::default());
         let at = |text: &str| Address::Tcp(text.parse().expect("an address"));
-        let held = counts.permit(&at("10.0.0.1:1"), (9, 1)).expect("a permit");
+        let held = counts.permit(&at("10.0.0.1:1"), (9, 1), || false).expect("a permit");
         assert!(
-            counts.permit(&at("10.0.0.1:2"), (9, 1)).is_none(),
+            counts.permit(&at("10.0.0.1:2"), (9, 1), || false).is_none(),
             "callers are not told apart by their port"
         );
-        assert!(counts.permit(&at("[::ffff:10.0.0.1]:3"), (9, 1)).is_none(), "nor the notation");
-        assert!(counts.permit(&at("10.0.0.2:1"), (9, 1)).is_some());
+        assert!(counts.permit(&at("[::ffff:10.0.0.1]:3"), (9, 1), || false).is_none(), "nor the notation");
+        assert!(counts.permit(&at("10.0.0.2:1"), (9, 1), || false).is_some());
         assert_eq!(counts.open(), 1);
         drop(held);
-        assert!(counts.permit(&at("10.0.0.1:2"), (9, 1)).is_some());
+        assert!(counts.permit(&at("10.0.0.1:2"), (9, 1), || false).is_some());
         assert!(counts.callers().is_empty(), "no caller is remembered");
     }
 
@@ -163,8 +165,8 @@ mod tests {
     fn the_metrics_show_the_same() {
         let metrics = crate::metrics::Metrics::new(["main"]);
         let counts = Arc::new(ConnectionCounts::reporting_to(metrics.connections().clone()));
-        let permit = counts.permit(&Address::Memory, (1, 0));
-        assert!(counts.permit(&Address::Memory, (1, 0)).is_none());
+        let permit = counts.permit(&Address::Memory, (1, 0), || false);
+        assert!(counts.permit(&Address::Memory, (1, 0), || false).is_none());
         let shown = metrics.connections();
         assert_eq!((shown.open.get(), shown.total.get(), shown.refused.get()), (1, 1, 1));
         drop(permit);

@@ -59,7 +59,7 @@ pub struct AcceptLimits {
     pub header_section_bytes: usize,
     /// Most field lines of a request (431). Any number but 100 costs an allocation a request.
     pub header_fields: usize,
-    /// Most connections at once (503).
+    /// Most connections at once. For one more, the one that has been idle the longest closes; if none is idle, it gets 503.
     pub connections: usize,
     /// Most connections of one caller at once (503); 0 is no limit.
     pub connections_per_caller: usize,
@@ -239,7 +239,7 @@ impl Acceptor {
             return;
         }
         let limits = (self.limits.connections, self.limits.connections_per_caller);
-        let Some(permit) = self.counts.permit(&peer, limits) else {
+        let Some(permit) = self.counts.permit(&peer, limits, || self.registry.cut_longest_idle()) else {
             warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
             if options.tls.is_none() {
                 self.busy.answer(stream);

@@ -60,6 +60,21 @@ impl Registry {
         }
     }
 
+    /// Cuts the connection that has been idle the longest, to make room for a new one; false if none is idle. The connection counts
+    /// until its task has ended: for that moment there is one more than the limit.
+    pub(super) fn cut_longest_idle(&self) -> bool {
+        let state = self.lock();
+        let idle = state
+            .connections
+            .iter()
+            .filter_map(|(id, activity)| Some((activity.idle_ticks()?, std::cmp::Reverse(*id), activity)));
+        let longest = idle.max_by_key(|(ticks, id, _)| (*ticks, *id));
+        longest.is_some_and(|(.., activity)| {
+            activity.tell(Order::Cut(CutReason::Idle));
+            true
+        })
+    }
+
     /// Returns when no connection is open.
     pub(super) async fn emptied(&self) {
         loop {

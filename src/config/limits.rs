@@ -38,7 +38,7 @@ section! {
         /// Most bytes of all bodies in memory outside the store together; a body beyond it streams, or is refused if it must be
         /// whole because it is signed (503).
         pub buffered_bodies_bytes as "buffered_bodies": u64 = "16MiB", within(0, TIB);
-        /// Most connections of callers at once (503).
+        /// Most connections of callers at once. For one more, the one that has been idle the longest closes; if none is idle, it gets 503.
         pub connections: usize = "800", within(1, 1_000_000);
         /// Most connections of one address or, on a Unix socket, of one user (503); 0 is no limit.
         pub connections_per_caller: usize = "0", within(0, 1_000_000);
