@@ -88,6 +88,8 @@ pub(super) struct Activity {
     /// Under HTTP/2 bytes between requests are not always a header section: PING and WINDOW_UPDATE are frames as well.
     http2: AtomicBool,
     order: AtomicU8,
+    /// How often the connection's task has run.
+    turns: AtomicU32,
     /// The connection's task. A task's waker stays the same as long as it lives.
     waker: OnceLock<Waker>,
 }
@@ -105,6 +107,7 @@ impl Activity {
             heard: AtomicBool::new(false),
             http2: AtomicBool::new(false),
             order: AtomicU8::new(code_of(Order::Serve)),
+            turns: AtomicU32::new(0),
             waker: OnceLock::new(),
         }
     }
@@ -130,13 +133,15 @@ impl Activity {
     }
 
     /// For how many ticks the connection has been between two requests, or silent from its start; `None` if it is neither, or told to
-    /// close already. Such a one gives way to a new connection where no more are allowed.
+    /// close already. Such a one gives way to a new connection where no more are allowed, unless its caller was just here: one that
+    /// asks again and again is not idle.
     pub(super) fn idle_ticks(&self) -> Option<u32> {
         let is_idle = !self.is_in_service()
             && self.stalled_since.load(Ordering::Relaxed) == 0
             && (self.header_since.load(Ordering::Relaxed) == 0 || !self.heard())
             && self.order() == Order::Serve;
-        is_idle.then(|| self.ticks.now().wrapping_sub(self.idle_since.load(Ordering::Relaxed)))
+        let ticks = self.ticks.now().wrapping_sub(self.idle_since.load(Ordering::Relaxed));
+        (is_idle && ticks >= 2).then_some(ticks)
     }
 
     /// Whether a byte has ever arrived.
@@ -168,8 +173,15 @@ impl Activity {
         order_of(self.order.load(Ordering::SeqCst))
     }
 
-    /// Remembers the connection's task, so that an order can wake it.
+    /// Which turn of the connection's task this is.
+    pub(super) fn turn(&self) -> u32 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// A turn of the connection's task begins. The task is remembered, so that an order can wake it.
     pub(super) fn served_by(&self, context: &Context<'_>) {
+        // Only this task writes it.
+        self.turns.store(self.turn().wrapping_add(1), Ordering::Relaxed);
         if self.waker.get().is_none() {
             // Only this task sets it.
             let _ = self.waker.set(context.waker().clone());

@@ -20,6 +20,9 @@ pub(super) struct Watched {
     activity: Arc<Activity>,
     protocol: Protocol,
     in_request_line: bool,
+    /// The turn of the connection's task, and how many bytes were read and written in it.
+    turn: u32,
+    turn_bytes: usize,
     /// hyper itself has read the end of what the caller sends.
     ended: bool,
 }
@@ -28,7 +31,7 @@ impl Watched {
     /// `http2` says whether a caller may speak HTTP/2.
     pub(super) fn new(transport: Stream, http2: bool, activity: Arc<Activity>) -> Self {
         let protocol = Protocol::of_listener(http2);
-        Self { transport, activity, protocol, in_request_line: false, ended: false }
+        Self { transport, activity, protocol, in_request_line: false, turn: 0, turn_bytes: 0, ended: false }
     }
 
     /// Whether this transport itself detects that a caller disconnects while its request is in service.
@@ -37,6 +40,27 @@ impl Watched {
     /// request costs another buffer of 8 KiB, even if no byte follows.
     pub(super) const fn detects_disconnect(&self) -> bool {
         matches!(self.transport, Stream::Tcp(_))
+    }
+
+    /// Whether the task has moved its share of bytes in this turn. It then runs again after all others that are ready: one that
+    /// moves a large body as fast as it can would keep them waiting for all of it.
+    fn gives_turn(&mut self, context: &Context<'_>) -> bool {
+        let turn = self.activity.turn();
+        if turn != self.turn {
+            (self.turn, self.turn_bytes) = (turn, 0);
+        }
+        let gives = self.turn_bytes >= TURN_BYTES;
+        if gives {
+            context.waker().wake_by_ref();
+        }
+        gives
+    }
+
+    fn wrote(&mut self, polled: &Poll<io::Result<usize>>) {
+        self.activity.wrote(polled.is_ready());
+        if let Poll::Ready(Ok(written_bytes)) = polled {
+            self.turn_bytes += written_bytes;
+        }
     }
 
     /// An error when the caller has closed its sending side while its request is in service: that counts as disconnected, as it does
@@ -56,6 +80,9 @@ impl Watched {
         }
     }
 }
+
+/// How many bytes a connection may read and write before the tasks of others have their turn.
+const TURN_BYTES: usize = 128 * 1024;
 
 /// A byte that a target must not contain: hyper refuses it (400).
 const REFUSED: u8 = b'<';
@@ -118,11 +145,15 @@ impl AsyncRead for Watched {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.gives_turn(context) {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.in_request_line |= self.activity.received();
             let received = &mut buffer.filled_mut()[before..];
+            self.turn_bytes += received.len();
             let is_http1 = self.protocol.received(received).map_err(io::Error::other)?;
             if is_http1 && self.in_request_line {
                 self.in_request_line = !refuse_fragment(received);
@@ -140,8 +171,11 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.gives_turn(context) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut self.transport).poll_write(context, bytes);
-        self.activity.wrote(polled.is_ready());
+        self.wrote(&polled);
         polled
     }
 
@@ -150,8 +184,11 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.gives_turn(context) {
+            return Poll::Pending;
+        }
         let polled = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
-        self.activity.wrote(polled.is_ready());
+        self.wrote(&polled);
         polled
     }
 
@@ -172,5 +209,51 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.transport).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::accept::activity::Ticks;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_read_in_turns() {
+        let (mut caller, transport) = tokio::io::duplex(4 * TURN_BYTES);
+        caller.write_all(&vec![b'x'; 3 * TURN_BYTES]).await.expect("room");
+        let activity = Arc::new(Activity::new(Arc::new(Ticks::default())));
+        let mut watched = Watched::new(Stream::Memory(transport), false, Arc::clone(&activity));
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let mut memory = vec![0; 16 * 1024];
+        for turn in 1..=3 {
+            activity.served_by(&context);
+            let mut turn_bytes = 0;
+            loop {
+                let mut buffer = ReadBuf::new(&mut memory);
+                match Pin::new(&mut watched).poll_read(&mut context, &mut buffer) {
+                    Poll::Ready(read) => read.expect("no failure"),
+                    Poll::Pending => break,
+                }
+                turn_bytes += buffer.filled().len();
+            }
+            assert_eq!(turn_bytes, TURN_BYTES);
+            assert_eq!(wakes.0.load(Ordering::Relaxed), turn, "the task runs again");
+        }
     }
 }

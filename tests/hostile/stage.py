@@ -166,8 +166,8 @@ class Watch:
 
     def __init__(self, sidecar, fields=b""):
         self.sidecar, self.fields = sidecar, fields
-        hits(sidecar.port, 200, fields)
-        self.quiet_p99 = p99(hits(sidecar.port, 1000, fields))
+        hits(sidecar.port, fields, lambda taken: len(taken) == 200)
+        self.quiet_p99 = p99(hits(sidecar.port, fields, lambda taken: len(taken) == 1000))
         self.before_bytes, self.before_files = memory_bytes(sidecar.process.pid), open_files(sidecar.process.pid)
         self.most_bytes = self.most_files = 0
         self.livez_seconds, self.hit_seconds, self.failures = [], [], []
@@ -217,12 +217,12 @@ class Watch:
         }
 
 
-def hits(port, count, fields):
-    """Latencies of hits, with a pause of a millisecond between them. Raises ValueError at any other answer."""
+def hits(port, fields, over):
+    """Latencies of hits on one connection, with a pause of a millisecond between them. Raises ValueError at any other answer."""
     taken = []
     with socket.create_connection(("127.0.0.1", port), timeout=15) as caller:
         caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(count):
+        while not over(taken):
             asked = time.monotonic()
             caller.sendall(HIT % fields)
             answer = caller.recv(65536)
@@ -237,7 +237,7 @@ def _hits_until(port, fields, over, results):
     taken, failures = [], []
     while not over.is_set():
         try:
-            taken += hits(port, 50, fields)
+            taken += hits(port, fields, lambda _: over.is_set())
         except (OSError, ValueError) as error:
             failures.append(f"a hit: {error!r}")
             over.wait(0.1)
