@@ -102,7 +102,8 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Masked<W> {
 impl<W: io::Write> io::Write for Masked<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Each event is one call with all of its text.
-        self.0.write_all(masked(&String::from_utf8_lossy(line)).as_bytes())?;
+        let line_text = String::from_utf8_lossy(line);
+        self.0.write_all(masked(&line_text).as_bytes())?;
         Ok(line.len())
     }
 

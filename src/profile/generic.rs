@@ -7,7 +7,6 @@
 //!   An origin that obeys one and forgets `Vary` would otherwise let one caller choose what others are answered (cache
 //!   poisoning).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, LOCATION};
@@ -74,10 +73,7 @@ impl Profile for Generic {
         target: &'a PathAndQuery,
         _fields: FieldSet,
     ) -> Result<CanonicalTarget<'a>, UnkeyedReason> {
-        Ok(match canonical(target.as_str()) {
-            Cow::Borrowed(text) => CanonicalTarget::AsReceived(text),
-            Cow::Owned(text) => CanonicalTarget::Made(text),
-        })
+        Ok(canonical(target.as_str()).into())
     }
 
     fn forwards(&self, name: &HeaderName) -> bool {

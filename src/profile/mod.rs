@@ -45,6 +45,7 @@ pub mod path;
 pub mod recognition;
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
@@ -75,6 +76,15 @@ impl CanonicalTarget<'_> {
         match self {
             Self::Made(text) => text,
             Self::AsReceived(_) | Self::Remembered(_) => self.as_ref().to_owned(),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for CanonicalTarget<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::AsReceived(text),
+            Cow::Owned(text) => Self::Made(text),
         }
     }
 }

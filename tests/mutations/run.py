@@ -161,7 +161,7 @@ def main():
                 path = copy / mutation["file"]
                 path.write_text(seeded(path.read_text(), name, mutation, True))
             library = copy / "src/lib.rs"
-            library.write_text(library.read_text().replace("pub mod", "#![allow(unused_parens)]\npub mod", 1) + MUTATED)
+            library.write_text(library.read_text().replace("\nmod ", "\n#![allow(unused_parens)]\nmod ", 1) + MUTATED)
             binaries = built(copy, target)
             if not binaries:
                 sys.exit("the seeded copy does not compile: correct mutations.toml, or try --separately")
