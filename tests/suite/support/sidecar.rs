@@ -12,6 +12,7 @@ use tagalong::internals::accept::{
 use tagalong::internals::accept_loop::Listener;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
+use tagalong::internals::metrics::Metrics;
 use tagalong::internals::profile::Footprint;
 use tagalong::internals::proxy::assemble::Environment;
 use tagalong::internals::proxy::{self, Proxy};
@@ -33,6 +34,7 @@ pub(crate) struct Sidecar {
     memory: Option<MemoryConnector>,
     clock: Clock,
     sessions: Vec<Arc<Session<Footprint>>>,
+    metrics: Metrics,
 }
 
 /// The configuration with these settings, each `KEY=VALUE`, for an origin at that address.
@@ -56,8 +58,8 @@ impl Sidecar {
             panic!("a TCP listener has a TCP address");
         };
         let environment = Environment { clock: clock.clone(), ..Environment::default() };
-        let (shutdown, serving, sessions) = serve(listener, &config(origin, settings), &environment);
-        Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions }
+        let (shutdown, serving, sessions, metrics) = serve(listener, &config(origin, settings), &environment);
+        Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions, metrics }
     }
 
     /// Starts a sidecar with callers and origin in memory, for paused time.
@@ -66,8 +68,9 @@ impl Sidecar {
         let (connector, listener) = accept::in_memory();
         let dial = move |_: &config::UpstreamSettings| Arc::clone(&dial);
         let environment = Environment { clock: clock.clone(), dial: Some(&dial), ..Environment::default() };
-        let (shutdown, serving, sessions) = serve(listener, &config(address, settings), &environment);
-        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions }
+        let (shutdown, serving, sessions, metrics) =
+            serve(listener, &config(address, settings), &environment);
+        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions, metrics }
     }
 
     /// A new connection.
@@ -88,6 +91,13 @@ impl Sidecar {
         }
     }
 
+    /// How many bytes of bodies have arrived from the origin.
+    pub(crate) fn received_body_bytes(&self) -> usize {
+        let text = String::from_utf8(self.metrics.text().expect("metrics")).expect("text");
+        let counted = text.lines().find(|line| line.starts_with("tagalong_origin_body_bytes_total{"));
+        counted.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a count")
+    }
+
     /// Stops the sidecar. The handle gives the number of connections that were cut.
     pub(crate) fn stop(&mut self) -> JoinHandle<usize> {
         self.shutdown.cancel();
@@ -99,10 +109,11 @@ fn serve(
     listener: impl Listener<Connection = accept::Accepted>,
     config: &Config,
     environment: &Environment<'_>,
-) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>) {
+) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>, Metrics) {
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
     let proxy = Arc::new(Proxy::new(config, environment).expect("a usable configuration"));
     let sessions = proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect();
+    let metrics = proxy.metrics().clone();
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);
@@ -120,7 +131,7 @@ fn serve(
         acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
         acceptor.drain().await
     });
-    (shutdown, serving, sessions)
+    (shutdown, serving, sessions, metrics)
 }
 
 impl Drop for Sidecar {

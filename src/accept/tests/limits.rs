@@ -1,0 +1,57 @@
+//! The limit of connections: who gives way, and who is refused.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_gives_way_or_gets_503_at_once() {
+    let limits = AcceptLimits { connections: 2, ..AcceptLimits::default() };
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let serving = serve_with(limits, false, {
+        let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+        move |request: Request<Incoming>| {
+            let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+            async move {
+                if request.uri().path() == "/slow" {
+                    asked.notify_one();
+                    go_on.notified().await;
+                }
+                full("hello")
+            }
+        }
+    });
+    let mut callers: Vec<DuplexStream> = (0..2).map(|_| serving.connector.connect(4096)).collect();
+    for caller in &mut callers {
+        caller.write_all(GET).await.expect("writable");
+        read_hello(caller).await;
+    }
+    // The one that has been idle the longest closes for a third, and a silent one for a fourth; those that were just here stay.
+    let mut early = serving.connector.connect(4096);
+    assert!(read_to_end(&mut early).await.starts_with("HTTP/1.1 503 "));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    callers.push(serving.connector.connect(4096));
+    assert_eq!(read_to_end(&mut callers[0]).await, "");
+    callers[1].write_all(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await.expect("writable");
+    asked.notified().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut busy = serving.connector.connect(4096);
+    assert_eq!(read_to_end(&mut callers[2]).await, "");
+    busy.write_all(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await.expect("writable");
+    asked.notified().await;
+    let mut callers = vec![callers.remove(1), busy];
+    assert_eq!((serving.metrics.refused.get(), serving.counts.open()), (1, 2));
+    let start = Stopwatch::start();
+    let mut refused = serving.connector.connect(4096);
+    let answer = read_to_end(&mut refused).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert!(start.elapsed() < Duration::from_millis(10));
+    assert_eq!((serving.metrics.refused.get(), serving.counts.open()), (2, 2));
+
+    drop(callers.pop());
+    while serving.counts.open() == 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut next = serving.connector.connect(4096);
+    next.write_all(GET).await.expect("writable");
+    read_hello(&mut next).await;
+}
