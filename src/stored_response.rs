@@ -21,6 +21,12 @@ pub use fields::StoredFields;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(Bytes);
 
+/// Writes the hash of what a key must not show.
+pub fn push_hexadecimal(text: &mut String, hash: &[u8]) {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    text.extend(hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+}
+
 /// Between a partition and the digest of fields; in no name of an upstream or partition.
 const FIELDS_FOLLOW: char = '+';
 

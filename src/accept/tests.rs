@@ -70,6 +70,25 @@ where
     serve_with(AcceptLimits::default(), false, answer)
 }
 
+/// Answers at once, but for `/slow`: there it notifies the first, and waits for the second.
+fn serve_slow(limits: AcceptLimits) -> (Serving, Arc<Notify>, Arc<Notify>) {
+    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let serving = serve_with(limits, false, {
+        let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+        move |request: Request<Incoming>| {
+            let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
+            async move {
+                if request.uri().path() == "/slow" {
+                    asked.notify_one();
+                    go_on.notified().await;
+                }
+                full("hello")
+            }
+        }
+    });
+    (serving, asked, go_on)
+}
+
 fn serve_hello() -> Serving {
     serve(|_| async { full("hello") })
 }
@@ -347,20 +366,7 @@ async fn a_fragment_in_a_pipelined_target_is_refused_too() {
 
 #[tokio::test(start_paused = true)]
 async fn draining_closes_idle_connections_and_lets_busy_ones_finish() {
-    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let serving = serve({
-        let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
-        move |request: Request<Incoming>| {
-            let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
-            async move {
-                if request.uri().path() == "/slow" {
-                    asked.notify_one();
-                    go_on.notified().await;
-                }
-                full("hello")
-            }
-        }
-    });
+    let (serving, asked, go_on) = serve_slow(AcceptLimits::default());
     let mut idle = serving.connector.connect(4096);
     idle.write_all(GET).await.expect("writable");
     read_hello(&mut idle).await;

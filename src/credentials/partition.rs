@@ -8,7 +8,6 @@
 //! | none, where callers' credentials are forwarded | one for all anonymous callers |
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
@@ -17,6 +16,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::config::caching::Sharing;
+use crate::stored_response::push_hexadecimal;
 
 /// The identity under which a response is obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,10 +92,7 @@ impl Partitions {
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        for byte in hash.finalize().into_bytes() {
-            // Writing to a String cannot fail.
-            let _infallible = write!(text, "{byte:02x}");
-        }
+        push_hexadecimal(text, &hash.finalize().into_bytes());
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
 use crate::headers::request_fields::{Treatment, treatment};
-use crate::stored_response::CacheKey;
+use crate::stored_response::{CacheKey, push_hexadecimal};
 
 /// What the operator said about request fields of one upstream.
 #[derive(Clone, Debug, Default)]
@@ -106,8 +106,9 @@ fn digest(mut lines: Vec<(&HeaderName, &HeaderValue)>) -> Option<String> {
 }
 
 fn hexadecimal(hash: Sha256) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    hash.finalize()[..16].iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(32);
+    push_hexadecimal(&mut text, &hash.finalize()[..16]);
+    text
 }
 
 #[cfg(test)]

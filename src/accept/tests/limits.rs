@@ -5,20 +5,7 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn one_connection_too_many_gives_way_or_gets_503_at_once() {
     let limits = AcceptLimits { connections: 2, ..AcceptLimits::default() };
-    let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let serving = serve_with(limits, false, {
-        let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
-        move |request: Request<Incoming>| {
-            let (asked, go_on) = (Arc::clone(&asked), Arc::clone(&go_on));
-            async move {
-                if request.uri().path() == "/slow" {
-                    asked.notify_one();
-                    go_on.notified().await;
-                }
-                full("hello")
-            }
-        }
-    });
+    let (serving, asked, _go_on) = serve_slow(limits);
     let mut callers: Vec<DuplexStream> = (0..2).map(|_| serving.connector.connect(4096)).collect();
     for caller in &mut callers {
         caller.write_all(GET).await.expect("writable");
