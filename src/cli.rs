@@ -114,7 +114,17 @@ impl Args for Flags {
     fn augment_args(command: clap::Command) -> clap::Command {
         command.args(run_flags().map(|flag| {
             let action = if flag.is_list { ArgAction::Append } else { ArgAction::Set };
-            Arg::new(flag.name).long(flag.name).value_name(flag.value_name).help(flag.help).action(action)
+            let argument = Arg::new(flag.name)
+                .long(flag.name)
+                .value_name(flag.value_name)
+                .help(flag.help)
+                .action(action);
+            if flag.is_switch {
+                // A word after it is not its value.
+                argument.num_args(0..=1).require_equals(true).default_missing_value("true")
+            } else {
+                argument
+            }
         }))
     }
 

@@ -24,6 +24,7 @@
 //! | [`transport`] | dialling, TLS, the pooled client, bodies on the wire; knows nothing of caching |
 //! | [`credentials`] | how the sidecar proves itself upstream |
 //! | [`upstream`] | one upstream: its session, its view of the store, collapsing, throttling, the exchange |
+//! | [`mirror`] | whole collections of an App Configuration store, validated by few requests |
 //! | [`guard`], [`identify`], [`respond`] | may this caller speak to us; what does it ask for; the answer that it gets |
 //! | [`proxy`] | the path |
 //! | [`accept`], [`admin`] | listeners, connections, draining; the operator's endpoints |
@@ -48,6 +49,7 @@ mod identify;
 mod logging;
 mod memo;
 mod metrics;
+mod mirror;
 mod presented_request;
 mod profile;
 mod proxy;
@@ -88,6 +90,6 @@ pub mod internals {
 
     reexport! {
         accept accept_loop admin body clock config credentials decide emulator error guard headers identify logging metrics
-        presented_request profile proxy readiness respond sidecar store stored_response sync_token transport upstream
+        mirror presented_request profile proxy readiness respond sidecar store stored_response sync_token transport upstream
     }
 }

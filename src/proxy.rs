@@ -285,12 +285,11 @@ impl Proxy {
         if let PresentedTokens::Unknown(_) = context.presented {
             return Step::beyond(Beyond::Resolve { context, body });
         }
-        let LookUp { decision, stored } = self.look_up(to, &context);
-        match (decision, stored) {
-            (Decision::Reuse(reuse), Some(stored)) => Step::Hit(self.hit(to, &context, stored, reuse)),
-            (decision, stored) => {
-                Step::beyond(Beyond::Retrieve { context, found: LookUp { decision, stored }, body })
+        match self.look_up(to, &context) {
+            LookUp { decision: Decision::Reuse(reuse), stored: Some(stored), .. } => {
+                Step::Hit(self.hit(to, &context, stored, reuse))
             }
+            found => Step::beyond(Beyond::Retrieve { context, found, body }),
         }
     }
 

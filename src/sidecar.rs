@@ -88,6 +88,7 @@ pub struct Sidecar {
     // Dropped with the rest.
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
     _watched_credentials: [AbortOnDropHandle<()>; 2],
+    _mirrors: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Sidecar {
@@ -119,6 +120,8 @@ impl Sidecar {
             }
             bind_listener(listener, &assembled, &mut listeners).await?;
         }
+        let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
+        let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
         let connections = descriptors::connections(config);
         let mut admin_listeners = Vec::new();
         for address in &config.admin.listen {
@@ -142,6 +145,7 @@ impl Sidecar {
             workers: config.runtime.workers,
             _watched_certificates: watched_certificates,
             _watched_credentials: watched_credentials,
+            _mirrors: mirrors,
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)

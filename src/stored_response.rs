@@ -167,4 +167,13 @@ pub struct StoredResponse {
     pub policy: StoredPolicy,
     /// Set for a stored partial response.
     pub range: Option<StoredRange>,
+    /// Made of the items of a mirror.
+    pub is_mirrored: bool,
+}
+
+impl StoredResponse {
+    /// The word for `Cache-Status; detail=` of a fresh hit, if it is not an answer of the origin.
+    pub const fn detail(&self) -> Option<&'static str> {
+        if self.is_mirrored { Some("mirror") } else { None }
+    }
 }

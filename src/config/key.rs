@@ -62,6 +62,8 @@ pub struct Flag {
     pub help: &'static str,
     /// Whether it may be given several times.
     pub is_list: bool,
+    /// Whether it may stand without a value, which means `true`.
+    pub is_switch: bool,
 }
 
 /// One key of the configuration. In `path`, `*` stands for a name that the operator chooses.
@@ -107,7 +109,12 @@ impl Key {
     }
 
     pub(crate) const fn flag(self, name: &'static str, value_name: &'static str, help: &'static str) -> Self {
-        let flag = Flag { name, value_name, help, is_list: self.is_list() };
+        let flag = Flag { name, value_name, help, is_list: self.is_list(), is_switch: false };
+        Self { flag: Some(flag), ..self }
+    }
+
+    pub(crate) const fn switch(self, name: &'static str, help: &'static str) -> Self {
+        let flag = Flag { name, value_name: "true|false", help, is_list: false, is_switch: true };
         Self { flag: Some(flag), ..self }
     }
 

@@ -4,15 +4,16 @@
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
-use super::upstream::{CredentialSettings, Route, UpstreamSettings, UpstreamTls};
+use super::upstream::{CredentialSettings, MirrorSettings, Route, UpstreamSettings, UpstreamTls};
 
-const SECTIONS: [&[Key]; 13] = [
+const SECTIONS: [&[Key]; 14] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
     UpstreamSettings::KEYS,
     UpstreamTls::KEYS,
     CredentialSettings::KEYS,
+    MirrorSettings::KEYS,
     Route::KEYS,
     StoreLimits::KEYS,
     Limits::KEYS,

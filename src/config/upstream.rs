@@ -9,7 +9,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, Method, Uri};
 
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
-use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, Value};
+use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, TIB, Value};
 use super::masked::masked_value;
 use super::secret::SecretString;
 use super::section::{Section, names_below, section};
@@ -189,6 +189,24 @@ section! {
 }
 
 section! {
+    /// Collections of an App Configuration store that are held whole.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct MirrorSettings in "upstream.mirror" {
+        /// Whether there are any.
+        pub enabled: bool = "false", not_inherited(),
+            switch("mirror", "Hold the store, or what upstream.mirror.select names, whole in memory");
+        /// Which key-values, such as `key=app:*&label=prod`; empty means all.
+        pub select: Vec<String> = "", not_inherited();
+        /// How long what was read or validated counts as current; `None` is the upstream's `freshness`.
+        pub interval: Option<Duration> = "auto", within(1000, DAY);
+        /// The most key-values.
+        pub items_limit: usize = "100000", within(1, 10_000_000);
+        /// The most bytes that they may occupy.
+        pub bytes_limit: u64 = "64MiB", within(MIB, TIB);
+    }
+}
+
+section! {
     /// What is different for the targets below one path.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Route in "upstream.routes.*" {
@@ -293,6 +311,8 @@ section! {
         pub name: String = section.name();
         /// TLS towards the upstream.
         pub tls: UpstreamTls = UpstreamTls::read(&section.inside("tls"));
+        /// What is held whole.
+        pub mirror: MirrorSettings = MirrorSettings::read(&section.inside("mirror"));
         /// How the sidecar proves itself.
         pub credential: CredentialSettings = CredentialSettings::read(&section.inside("credential")).of_its_kind();
         /// What is different below certain paths, the longest prefix first.

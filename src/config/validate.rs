@@ -145,6 +145,20 @@ fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut imp
             }
         }
     }
+    if upstream.mirror.enabled {
+        if upstream.profile() != ProfileKind::AppConfiguration {
+            refuse(format!(
+                "{section}.mirror is for App Configuration: set {section}.profile = \"app-configuration\" if the upstream \
+                 is one, or take the mirror out"
+            ));
+        }
+        if upstream.credential.kind == CredentialKind::Forward {
+            refuse(format!(
+                "{section}.mirror needs a credential of the sidecar's own, and callers' own are forwarded: set \
+                 {section}.credential, or kind = \"none\" if the origin asks for none"
+            ));
+        }
+    }
     let tls = &upstream.tls;
     if tls.client_certificate_file.is_some() != tls.client_key_file.is_some() {
         refuse(format!(

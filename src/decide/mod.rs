@@ -270,6 +270,11 @@ pub enum StaleReason {
 }
 
 impl ForwardReason {
+    /// Whether it is about what is stored, or that nothing is: another response may answer in its place.
+    pub const fn is_about_stored(self) -> bool {
+        matches!(self, Self::UriMiss | Self::Stale(StaleReason::Lifetime | StaleReason::Uncovered(_)))
+    }
+
     /// The token for `Cache-Status; fwd=`.
     pub const fn fwd(self) -> &'static str {
         match self {

@@ -71,6 +71,7 @@ impl Storable {
             covers,
             policy: self.policy,
             range: self.range,
+            is_mirrored: false,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The key-values of the emulator and their histories, in the order of lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::headers::http_date;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
+use crate::profile::app_configuration::ordinal::Ordinal;
 use crate::profile::app_configuration::select::Selection;
 
 /// One state of a key-value with its JSON and fields. They are made once, at the write, because most requests only copy
@@ -70,7 +71,7 @@ pub struct KeyValues(BTreeMap<KeyValueId, History<Arc<StoredKeyValue>>>);
 impl KeyValues {
     /// The state of one key-value that a view shows.
     pub fn find(&self, key: &str, label: Option<&str>, view: View) -> Option<&Arc<StoredKeyValue>> {
-        self.0.get(KeyValueId::text(key, label).as_str())?.at(view)
+        self.0.get(&KeyValueId::new(key, label))?.at(view)
     }
 
     /// Adds the newest state of a key-value (`None` for a deletion) and drops states that were replaced before
@@ -97,13 +98,10 @@ impl KeyValues {
         after: Option<&'a KeyValueId>,
         view: View,
     ) -> impl Iterator<Item = &'a Arc<StoredKeyValue>> {
-        self.histories(
-            &filter.key,
-            after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str().to_owned())),
-        )
-        .filter(move |(id, _)| filter.label.matches(id.label()))
-        .filter_map(move |(_, history)| history.at(view))
-        .filter(move |stored| matches_tags(filter, stored))
+        self.histories(&filter.key, after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.clone())))
+            .filter(move |(id, _)| filter.label.matches(id.label()))
+            .filter_map(move |(_, history)| history.at(view))
+            .filter(move |stored| matches_tags(filter, stored))
     }
 
     /// The revisions that match a filter and a view, each with the number of its change. They are ordered by key and
@@ -114,16 +112,13 @@ impl KeyValues {
         after: Option<&'a (KeyValueId, u64)>,
         view: View,
     ) -> impl Iterator<Item = (u64, &'a Arc<StoredKeyValue>)> {
-        self.histories(
-            &filter.key,
-            after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id.as_str().to_owned())),
-        )
-        .filter(move |(id, _)| filter.label.matches(id.label()))
-        .flat_map(move |(id, history)| {
-            let older_than = after.filter(|(last, _)| last == id).map_or(u64::MAX, |(_, number)| *number);
-            history.revisions(view).filter(move |(number, _)| *number < older_than)
-        })
-        .filter(move |(_, stored)| matches_tags(filter, stored))
+        self.histories(&filter.key, after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id.clone())))
+            .filter(move |(id, _)| filter.label.matches(id.label()))
+            .flat_map(move |(id, history)| {
+                let older_than = after.filter(|(last, _)| last == id).map_or(u64::MAX, |(_, number)| *number);
+                history.revisions(view).filter(move |(number, _)| *number < older_than)
+            })
+            .filter(move |(_, stored)| matches_tags(filter, stored))
     }
 
     /// The keys that match a filter and a view, each once, in order, starting after a key.
@@ -133,8 +128,7 @@ impl KeyValues {
         after: Option<&'a str>,
         view: View,
     ) -> impl Iterator<Item = &'a str> {
-        // Keys have no control characters, so this bound is after every label of the key and before every longer key.
-        let after = after.map(|key| KeyValueId::text(&format!("{key}\u{1}"), None));
+        let after = after.map(KeyValueId::after_labels_of);
         let mut last: Option<&str> = None;
         self.histories(filter, after.map_or(Bound::Unbounded, Bound::Included))
             .filter(move |(_, history)| history.at(view).is_some())
@@ -143,11 +137,11 @@ impl KeyValues {
     }
 
     /// The labels that match a filter and a view, each once, in order; "no label" first.
-    pub fn labels(&self, filter: &TextFilter, view: View) -> std::collections::BTreeSet<Option<&str>> {
+    pub fn labels(&self, filter: &TextFilter, view: View) -> BTreeSet<Option<Ordinal<'_>>> {
         self.0
             .iter()
             .filter(|(id, history)| filter.matches(id.label()) && history.at(view).is_some())
-            .map(|(id, _)| id.label())
+            .map(|(id, _)| id.label().map(Ordinal))
             .collect()
     }
 
@@ -161,28 +155,28 @@ impl KeyValues {
     fn histories<'a>(
         &'a self,
         filter: &TextFilter,
-        from: Bound<String>,
+        from: Bound<KeyValueId>,
     ) -> impl Iterator<Item = (&'a KeyValueId, &'a History<Arc<StoredKeyValue>>)> {
         prefixes(filter).into_iter().flat_map(move |prefix| {
             let start = match &from {
-                Bound::Included(id) if *id > prefix => Bound::Included(id.as_str()),
-                Bound::Excluded(id) if *id >= prefix => Bound::Excluded(id.as_str()),
-                _ => Bound::Included(prefix.as_str()),
+                Bound::Included(id) if *id > prefix => Bound::Included(id),
+                Bound::Excluded(id) if *id >= prefix => Bound::Excluded(id),
+                _ => Bound::Included(&prefix),
             };
-            let histories = self.0.range::<str, _>((start, Bound::Unbounded));
-            histories.take_while(move |(id, _)| id.as_str().starts_with(&prefix))
+            let histories = self.0.range((start, Bound::Unbounded));
+            histories.take_while(move |(id, _)| id.as_str().starts_with(prefix.as_str()))
         })
     }
 }
 
 /// The ranges of identities that can match, in order: all, one range for each key, or one for a prefix.
-fn prefixes(filter: &TextFilter) -> Vec<String> {
+fn prefixes(filter: &TextFilter) -> Vec<KeyValueId> {
     match filter {
-        TextFilter::Any => vec![String::new()],
-        TextFilter::Prefix(prefix) => vec![prefix.clone()],
+        TextFilter::Any => vec![KeyValueId::before_keys_with("")],
+        TextFilter::Prefix(prefix) => vec![KeyValueId::before_keys_with(prefix)],
         TextFilter::OneOf(keys) => {
-            let mut prefixes: Vec<String> =
-                keys.iter().flatten().map(|key| KeyValueId::text(key, None)).collect();
+            let mut prefixes: Vec<KeyValueId> =
+                keys.iter().flatten().map(|key| KeyValueId::new(key, None)).collect();
             prefixes.sort_unstable();
             prefixes.dedup();
             prefixes
@@ -269,7 +263,7 @@ mod tests {
         let any = TextFilter::Any;
         assert_eq!(
             all.labels(&any, View::NEWEST).into_iter().collect::<Vec<_>>(),
-            [None, Some("x"), Some("y")]
+            [None, Some(Ordinal("x")), Some(Ordinal("y"))]
         );
         assert_eq!(all.labels(&any, View { sequence_number: 2, before: None }).len(), 2);
     }

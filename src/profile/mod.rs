@@ -197,6 +197,19 @@ pub trait Profile: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether this page of a list can show the resource with this canonical target: a page has a beginning and an end. `items`
+    /// are those of `body`, as far as they are known.
+    fn may_be_on_page(
+        &self,
+        canonical_target: &str,
+        body: &[u8],
+        items: &[ItemState],
+        resource: &str,
+    ) -> bool {
+        let _http_knows_no_pages = (canonical_target, body, items, resource);
+        true
+    }
+
     /// Whether `Last-Modified` of a 200 says when the shown state came to be. It does for one key-value, and never for
     /// a list: no field dates a deletion.
     fn is_dated(&self, canonical_target: &str) -> bool {

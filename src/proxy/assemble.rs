@@ -1,6 +1,7 @@
 //! From the configuration to what serves it: for each `[upstream]` section one [`Destination`] with all that belongs to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
@@ -8,7 +9,7 @@ use http::{Uri, Version};
 use super::destination::{Destination, RouteRules};
 use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
-use crate::config::{self, Config, CredentialKind, ProfileKind};
+use crate::config::{self, CachingRules, Config, CredentialKind, ProfileKind};
 use crate::credentials::bearer::BearerFile;
 use crate::credentials::entra::{EntraCredential, EntraError};
 use crate::credentials::hmac::{HmacCredential, KeyError};
@@ -21,6 +22,9 @@ use crate::guard::permissions::Permissions;
 use crate::headers::uri_reference::absolute;
 use crate::headers::via::Pseudonym;
 use crate::metrics::{Metrics, OriginCounters};
+use crate::mirror::collection::Bounds;
+use crate::mirror::selector::{Selector, SelectorError};
+use crate::mirror::{Mirror, ResolvedMirror};
 use crate::profile::Profile;
 use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
@@ -68,6 +72,18 @@ pub enum AssembleError {
         /// What is wrong.
         source: KeyError,
     },
+    /// A selector of its mirror selects nothing.
+    #[error(
+        "upstream.mirror.select of upstream {name:?}: {select:?}: {source}; write a filter such as \"key=app:*&label=prod\""
+    )]
+    Mirror {
+        /// The upstream's name.
+        name: String,
+        /// As it was written.
+        select: String,
+        /// What is wrong.
+        source: SelectorError,
+    },
     /// No tokens can be asked for.
     #[error("upstream {name:?}: {source}")]
     Entra {
@@ -77,6 +93,9 @@ pub enum AssembleError {
         source: EntraError,
     },
 }
+
+/// How often a mirror validates where nothing gives responses a lifetime.
+const DEFAULT_MIRROR_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How connections to an upstream are opened.
 pub type DialFactory = dyn Fn(&config::UpstreamSettings) -> Arc<dyn Dial>;
@@ -176,13 +195,16 @@ fn destination(
         retry_after_limit: upstream.retry_after_limit,
         via: pseudonym.value(Version::HTTP_11),
     };
+    let rules = Arc::new(rules);
+    let served = Arc::new(Upstream::new(settings, Arc::new(state)));
     Ok(Destination {
+        mirror: mirror(upstream, &served, &rules, &environment.clock)?,
         origin: origin(upstream),
         permissions: Permissions::new(upstream),
         partitions: Partitions::new(random_key()),
         hosts: upstream.hosts.clone(),
         path_prefix: upstream.path_prefix.clone(),
-        rules: Arc::new(rules),
+        rules,
         routes: upstream
             .routes
             .iter()
@@ -195,8 +217,38 @@ fn destination(
         write_strategy: upstream.write_strategy,
         caller_field: upstream.caller_field.clone(),
         show_cache_key: upstream.show_cache_key,
-        upstream: Arc::new(Upstream::new(settings, Arc::new(state))),
+        upstream: served,
     })
+}
+
+/// The mirror of an upstream, if it has one. It holds nothing until it runs.
+fn mirror(
+    settings: &config::UpstreamSettings,
+    upstream: &Arc<Upstream>,
+    rules: &Arc<CachingRules>,
+    clock: &Clock,
+) -> Result<Option<Arc<Mirror>>, AssembleError> {
+    if !settings.mirror.enabled {
+        return Ok(None);
+    }
+    let selector = |select: &String| {
+        Selector::parse(select).map_err(|source| AssembleError::Mirror {
+            name: settings.name.clone(),
+            select: select.clone(),
+            source,
+        })
+    };
+    let mut selectors = settings.mirror.select.iter().map(selector).collect::<Result<Vec<_>, _>>()?;
+    if selectors.is_empty() {
+        selectors.push(Selector::everything());
+    }
+    let interval = settings.mirror.interval.or(rules.freshness).unwrap_or(DEFAULT_MIRROR_INTERVAL);
+    let bounds = Bounds {
+        items: settings.mirror.items_limit,
+        bytes: usize::try_from(settings.mirror.bytes_limit).unwrap_or(usize::MAX),
+    };
+    let resolved = ResolvedMirror { selectors, interval, bounds };
+    Ok(Some(Arc::new(Mirror::new(resolved, Arc::clone(upstream), Arc::clone(rules), clock.clone()))))
 }
 
 /// The authority as it will stand in `Host`, which HTTP clients send without the scheme's own port: what is signed must be what

@@ -10,6 +10,7 @@ use http::{HeaderName, Uri};
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
 use crate::guard::permissions::Permissions;
+use crate::mirror::Mirror;
 use crate::upstream::Upstream;
 
 /// One upstream and how requests find it.
@@ -34,6 +35,8 @@ pub struct Destination {
     pub caller_field: Option<HeaderName>,
     /// Whether `Cache-Status` carries the cache key.
     pub show_cache_key: bool,
+    /// Collections of it that are held whole.
+    pub mirror: Option<Arc<Mirror>>,
     /// The upstream itself.
     pub upstream: Arc<Upstream>,
 }

@@ -10,6 +10,7 @@ use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
 use crate::upstream::collapse::Role;
 use crate::upstream::result::{LeaderResult, SharedResult};
+use crate::upstream::retrieval::Validates;
 
 impl Proxy {
     /// Asks upstream. Requests for the same collapse key share one fetch.
@@ -23,7 +24,7 @@ impl Proxy {
             || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
             || to.upstream.is_hit_for_miss(&context.request)
         {
-            return Box::pin(self.fetch_unshared(to, context, reason, true, None)).await;
+            return Box::pin(self.fetch_unshared(to, context, reason, Validates::Stored, None)).await;
         }
         let mut joined: Option<CacheKey> = None;
         let mut collapsed = None;
@@ -48,7 +49,9 @@ impl Proxy {
                     // Held while this caller waits, so that the fetch is not abandoned.
                     let _follower = leader.follow();
                     // Boxed once: a task is moved several times while it is made.
-                    tokio::spawn(Box::pin(context.retrieval(to, true).run(leader, snapshot, answer)));
+                    tokio::spawn(Box::pin(
+                        context.retrieval(to, Validates::Stored).run(leader, snapshot, answer),
+                    ));
                     return match answered.await {
                         Ok(answer) => self.led(to, context, answer, reason, collapsed),
                         Err(_) => {
@@ -83,7 +86,7 @@ impl Proxy {
                 }
             }
         }
-        Box::pin(self.fetch_unshared(to, context, reason, true, Some(false))).await
+        Box::pin(self.fetch_unshared(to, context, reason, Validates::Stored, Some(false))).await
     }
 
     /// Asks upstream for this request alone.
@@ -92,14 +95,14 @@ impl Proxy {
         to: &Destination,
         context: RequestContext,
         reason: ForwardReason,
-        validate: bool,
+        validates: Validates,
         collapsed: Option<bool>,
     ) -> Result<Outcome, ProxyError> {
         if let Some(failure) = to.upstream.throttled(&context.request.fields, self.clock.now()) {
             return self.without_origin(to, context, failure, None);
         }
         let snapshot = to.upstream.session().snapshot(&[]);
-        let answer = context.retrieval(to, validate).ask(snapshot, std::future::pending()).await;
+        let answer = context.retrieval(to, validates).ask(snapshot, std::future::pending()).await;
         self.led(to, context, answer, reason, collapsed)
     }
 
@@ -143,7 +146,7 @@ impl Proxy {
         }
         let collapse_key = to.upstream.collapse_key(&context.request);
         if let (Role::Lead(leader), snapshot) = to.upstream.join(&collapse_key, |_| true) {
-            let retrieval = context.retrieval(to, true);
+            let retrieval = context.retrieval(to, Validates::Stored);
             tokio::spawn(async move {
                 let (answer, _answered) = tokio::sync::oneshot::channel();
                 // No caller waits for it, and still it is read to its end.

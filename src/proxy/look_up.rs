@@ -1,4 +1,4 @@
-//! The look-up: what the store has for a retrieval, and what is decided about it. It starts nothing and changes nothing.
+//! The look-up: what the store or a mirror has for a retrieval, and what is decided about it. It starts nothing and changes nothing.
 
 use std::sync::Arc;
 
@@ -6,27 +6,65 @@ use super::Proxy;
 use super::destination::Destination;
 use super::request_context::RequestContext;
 use crate::decide::Decision;
+use crate::decide::newer::replaces;
 use crate::decide::reuse::reuse;
+use crate::mirror::Mirrored;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
 use crate::upstream::store_view::select;
 
-/// What was decided, and about which stored response.
+/// What was decided, and about which response.
 pub(super) struct LookUp {
     pub(super) decision: Decision,
-    /// Of the variants that the request selects, the most recent.
+    /// Of the variants that the request selects, the most recent; or what a mirror made.
     pub(super) stored: Option<Arc<StoredResponse>>,
+    /// A mirror holds what the request is about.
+    pub(super) is_mirrored: bool,
 }
 
 impl Proxy {
     pub(super) fn look_up(&self, to: &Destination, context: &RequestContext) -> LookUp {
         let variants = to.upstream.variants(&context.request.key);
         let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
+        let decision = self.decide(to, context, stored, variants.is_some());
+        let found = LookUp { decision, stored: stored.map(Arc::clone), is_mirrored: false };
+        match (&to.mirror, decision) {
+            (Some(mirror), Decision::Validate(_) | Decision::Fetch(_)) if context.proven => {
+                match mirror.answer(&context.request, &context.rules) {
+                    Some(Mirrored::Response(made)) => self.newer_of(to, context, found, made),
+                    Some(Mirrored::Torn) => LookUp { is_mirrored: true, ..found },
+                    None => found,
+                }
+            }
+            _ => found,
+        }
+    }
+
+    fn newer_of(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        found: LookUp,
+        made: Box<StoredResponse>,
+    ) -> LookUp {
+        if found.stored.as_ref().is_some_and(|stored| !replaces(stored.covers, made.covers)) {
+            return LookUp { is_mirrored: true, ..found };
+        }
+        let made: Arc<StoredResponse> = made.into();
+        let decision = self.decide(to, context, Some(&made), true);
+        LookUp { decision, stored: Some(made), is_mirrored: true }
+    }
+
+    fn decide(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        stored: Option<&Arc<StoredResponse>>,
+        is_known: bool,
+    ) -> Decision {
         let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
         let found = stored.map(|stored| &**stored);
-        let now = self.clock.now();
-        let decision = reuse(&context.request, found, variants.is_some(), verdict, &context.rules, now);
-        let decision = if context.proven { decision } else { decision.for_unproven_caller() };
-        LookUp { decision, stored: stored.map(Arc::clone) }
+        let decision = reuse(&context.request, found, is_known, verdict, &context.rules, self.clock.now());
+        if context.proven { decision } else { decision.for_unproven_caller() }
     }
 }

@@ -60,7 +60,7 @@ impl Outcome {
         let status = CacheStatus {
             hit: true,
             ttl_seconds: Some(reuse.ttl_seconds),
-            detail: reuse.staleness.detail(),
+            detail: reuse.staleness.detail().or(response.detail()),
             ..CacheStatus::default()
         };
         let age_seconds = Some(reuse.age_seconds);

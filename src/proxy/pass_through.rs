@@ -102,9 +102,15 @@ impl Proxy {
         post: Option<PresentedRequest>,
         rules: Arc<CachingRules>,
     ) -> Result<Outcome, ProxyError> {
-        let method = write.method.clone();
+        let (method, target) = (write.method.clone(), write.target.clone());
         let forwarded = self.forwarded(to, write).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
+        let written = match (&to.mirror, written) {
+            (Some(mirror), Ok(answer)) => {
+                Ok(Box::pin(mirror.heed_write(&method, &target, answer, &self.buffers)).await)
+            }
+            (_, written) => written,
+        };
         Ok(match written {
             Ok(answer) => Outcome::passed(&method, answer, ForwardReason::Method),
             Err(failure) => Outcome::failed(failure.error, ForwardReason::Method),

@@ -13,7 +13,7 @@ use crate::identify::{self, Identified};
 use crate::presented_request::PresentedRequest;
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
-use crate::upstream::retrieval::Retrieval;
+use crate::upstream::retrieval::{Retrieval, Validates};
 
 /// A retrieval, with what every stage needs to know of it.
 #[derive(Clone)]
@@ -51,14 +51,14 @@ impl RequestContext {
         self.request.key.canonical_target().parse().unwrap_or_else(|_| self.target.clone())
     }
 
-    /// How it is fetched. `validate`: by validating the stored response, if there is one.
-    pub(super) fn retrieval(&self, to: &Destination, validate: bool) -> Retrieval {
+    /// How it is fetched.
+    pub(super) fn retrieval(&self, to: &Destination, validates: Validates) -> Retrieval {
         Retrieval {
             upstream: Arc::clone(&to.upstream),
             request: Arc::clone(&self.request),
             target: self.target_to_send(to),
             rules: Arc::clone(&self.rules),
-            validate,
+            validates,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::result::{UnsharedAnswer, UpstreamFailure};
+use crate::upstream::retrieval::Validates;
 use crate::upstream::unknown_tokens::ResolvedTokens;
 
 impl Proxy {
@@ -46,6 +47,7 @@ impl Proxy {
         if reuse.staleness == Staleness::WhileRevalidate {
             self.validate_in_background(to, context);
         }
+        keep_made(to, context, &stored);
         Outcome::hit(Arc::clone(&context.request), stored, reuse)
     }
 
@@ -73,11 +75,11 @@ impl Proxy {
             ResolvedTokens::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
-                let found = LookUp { decision: Decision::Forward(reason), stored: None };
+                let found = LookUp { decision: Decision::Forward(reason), stored: None, is_mirrored: false };
                 return Box::pin(self.retrieve(to, context, found, body)).await;
             }
             ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
-                return Box::pin(self.fetch_unshared(to, context, reason, true, None)).await;
+                return Box::pin(self.fetch_unshared(to, context, reason, Validates::Stored, None)).await;
             }
             ResolvedTokens::StillUnknown { answer, replaced_ours: false } => {
                 let PassedAnswer { head, body, .. } = answer;
@@ -98,12 +100,11 @@ impl Proxy {
         context: &RequestContext,
         reason: ForwardReason,
     ) -> Result<Outcome, LookUp> {
-        let LookUp { decision, stored } = self.look_up(to, context);
-        match (decision, stored) {
-            (Decision::Reuse(reuse), Some(stored)) => {
+        match self.look_up(to, context) {
+            LookUp { decision: Decision::Reuse(reuse), stored: Some(stored), .. } => {
                 Ok(self.hit(to, context, stored, reuse).after_asking(reason))
             }
-            (decision, stored) => Err(LookUp { decision, stored }),
+            found => Err(found),
         }
     }
 
@@ -132,7 +133,21 @@ impl Proxy {
                 Ok(answer)
             }
             Decision::Forward(reason) => {
-                Box::pin(self.fetch_unshared(to, context, reason, false, None)).await
+                Box::pin(self.fetch_unshared(to, context, reason, Validates::Nothing, None)).await
+            }
+            Decision::Validate(reason) | Decision::Fetch(reason)
+                if found.is_mirrored && reason.is_about_stored() =>
+            {
+                if let Some(stored) = &found.stored {
+                    keep_made(to, &context, stored);
+                }
+                match self.validate_mirror(to, &context).await {
+                    Err(failure) => return self.without_origin(to, context, failure, Some(reason)),
+                    Ok(()) => match self.answer_after_asking(to, &context, reason) {
+                        Ok(answer) => Ok(answer),
+                        Err(_) => Box::pin(self.fetch(to, context, reason)).await,
+                    },
+                }
             }
             Decision::Validate(reason) => {
                 let list =
@@ -148,6 +163,17 @@ impl Proxy {
             Decision::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
             Decision::Reuse(_) => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
         }
+    }
+
+    /// Validates the ranges of a mirror that a request depends on.
+    async fn validate_mirror(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+    ) -> Result<(), UpstreamFailure> {
+        let Some(mirror) = &to.mirror else { return Ok(()) };
+        let satisfies = |covers| context.verdict(to, covers) == CoverageVerdict::Covered;
+        Box::pin(mirror.validate(&context.request, satisfies)).await
     }
 
     /// The list to validate in place of a stored item. `None` where callers' own credentials go upstream: the caller of the item
@@ -220,6 +246,15 @@ impl Proxy {
             Some(reason) => Ok(Outcome::failed(error, reason)),
             None => Err(error),
         }
+    }
+}
+
+/// Stores what a mirror made, so that the next request for it is a plain hit, and so that it may answer while the origin is away.
+fn keep_made(to: &Destination, context: &RequestContext, stored: &Arc<StoredResponse>) {
+    if stored.is_mirrored
+        && to.upstream.stored(&context.request).is_none_or(|held| !Arc::ptr_eq(&held, stored))
+    {
+        to.upstream.put(&context.request.key, (**stored).clone());
     }
 }
 

@@ -62,7 +62,8 @@ impl HeadCache {
     ) -> Response<FlowingBody> {
         let form = Form::of(request, stored);
         let ttl_seconds = own.cache_status.ttl_seconds;
-        let plain_hit = CacheStatus { hit: true, ttl_seconds, ..CacheStatus::default() };
+        let plain_hit =
+            CacheStatus { hit: true, ttl_seconds, detail: stored.detail(), ..CacheStatus::default() };
         if !form.has_lasting_head() || own.cache_status != plain_hit {
             let mut answer = from_stored(request, stored, age_seconds, own);
             profile.describe_answer(&request.fields, answer.headers_mut());

@@ -40,6 +40,17 @@ impl Coverage {
         self.newest_version == Self::IMMUTABLE
     }
 
+    /// The lesser of each component, for what is made of two responses. A revelation stands for itself alone.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self {
+            newest_version: self.newest_version.min(other.newest_version),
+            closed_position: self.closed_position.min(other.closed_position),
+            sent_order: self.sent_order.min(other.sent_order),
+            revelation: if self == other { self.revelation } else { 0 },
+        }
+    }
+
     /// The greater of each component, for a response of which both are true.
     #[must_use]
     pub fn union(self, other: Self) -> Self {

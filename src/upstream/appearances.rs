@@ -19,6 +19,8 @@ struct Log {
     /// The canonical target of each, with the position that the order of sending had reached; oldest first.
     recent: VecDeque<(u64, Box<str>)>,
     forgotten_order: u64,
+    /// The position at which a mirror loaded a page: it showed more than is remembered one by one.
+    load_order: u64,
     target_bytes: usize,
 }
 
@@ -35,8 +37,19 @@ impl Appearances {
         }
     }
 
+    /// Notes that a mirror loaded a page.
+    pub(super) fn note_load(&self, sent_order: u64) {
+        self.lock().load_order = sent_order;
+    }
+
     /// Those that were shown since something was sent at this position; `None` if some are forgotten.
     pub(super) fn since(&self, sent_order: u64) -> Option<Vec<Box<str>>> {
+        let is_before_load = self.lock().load_order >= sent_order;
+        self.since_load(sent_order).filter(|_| !is_before_load)
+    }
+
+    /// The same for the mirror itself: what its load showed, its pages show.
+    pub(super) fn since_load(&self, sent_order: u64) -> Option<Vec<Box<str>>> {
         let log = self.lock();
         let later = log.recent.iter().rev().take_while(|(order, _)| *order >= sent_order);
         (log.forgotten_order < sent_order).then(|| later.map(|(_, target)| target.clone()).collect())

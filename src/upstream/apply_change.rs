@@ -10,8 +10,8 @@ use http::StatusCode;
 use super::result::{
     ArrivingResponse, LeaderResult, SharedResponse, SharedResult, UnsharedAnswer, UpstreamFailure,
 };
-use super::retrieval::{Answered, Retrieval};
-use super::shown::Shown;
+use super::retrieval::{Answered, Retrieval, Validates};
+use super::shown::{ComparedWith, Shown};
 use super::throttle::{Held, Pause};
 use crate::body::budget::StoredShare;
 use crate::body::{BodyError, FlowingBody};
@@ -175,6 +175,7 @@ impl Retrieval {
             covers: observation.snapshot.covers,
             policy: storable.policy,
             range: None,
+            is_mirrored: false,
         };
         LeaderResult::Shared(SharedResult::Arriving(ArrivingResponse { head: Arc::new(head), body }))
     }
@@ -240,10 +241,16 @@ impl Retrieval {
         }
         let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
         let (key, request_fields) = (&self.request.key, &self.request.fields);
-        let shown = Shown { key, request_fields, state, is_stored: true, is_told_by_write: false };
+        let compared_with = match &self.validates {
+            Validates::Mirrored(held) => ComparedWith::Mirrored(held.as_ref()),
+            Validates::Nothing | Validates::Stored => ComparedWith::Stored,
+        };
+        let shown =
+            Shown { key, request_fields, state, compared_with, is_stored: true, is_told_by_write: false };
         let revelation = self.record(shown, observation);
         response.covers.revelation = response.covers.revelation.max(revelation);
-        let stored = self.upstream.put(&self.request.key, response.clone());
+        let is_held = matches!(self.validates, Validates::Mirrored(_));
+        let stored = !is_held && self.upstream.put(&self.request.key, response.clone());
         if let Some(items) = items {
             self.upstream.validate_items(self, items, &response, stored);
         }

@@ -47,8 +47,19 @@ pub struct Retrieval {
     pub target: PathAndQuery,
     /// The rules of its route.
     pub rules: Arc<CachingRules>,
-    /// Whether what is stored when it starts is validated, if anything is; else it is fetched without conditions.
-    pub validate: bool,
+    /// What is validated.
+    pub validates: Validates,
+}
+
+/// What a fetch validates.
+#[derive(Clone, Debug)]
+pub enum Validates {
+    /// Nothing: it is fetched without conditions.
+    Nothing,
+    /// What is stored when the fetch starts, if anything is.
+    Stored,
+    /// This page, which a mirror holds; what comes back is not stored either.
+    Mirrored(Option<Arc<StoredResponse>>),
 }
 
 /// What came back, before its body.
@@ -147,7 +158,11 @@ impl Retrieval {
         }
         self.upstream.settings.profile.observe_fields(&self.request.fields);
         // Looked up only now: while a fetch was queued, the one ahead may have stored something.
-        let in_hand = self.validate.then(|| self.upstream.stored(&self.request)).flatten();
+        let in_hand = match &self.validates {
+            Validates::Nothing => None,
+            Validates::Stored => self.upstream.stored(&self.request),
+            Validates::Mirrored(held) => held.clone(),
+        };
         let mut given_up = std::pin::pin!(given_up);
         let exchanged = tokio::select! {
             biased;

@@ -1,6 +1,8 @@
 //! What an answer shows is recorded before any caller sees it: a change raises `required`, and outdates what is stored.
 //! [`shows_change`] decides; this gathers what it needs, and acts.
 
+use std::sync::Arc;
+
 use http::header::{DATE, ETAG};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -30,10 +32,21 @@ pub struct Shown<'a> {
     pub request_fields: &'a HeaderMap,
     /// The state that it shows. For a 304 that of the response which it is about.
     pub state: ShownState<'a>,
+    /// With what it is compared.
+    pub compared_with: ComparedWith<'a>,
     /// It is about to be stored.
     pub is_stored: bool,
     /// The answer to a write tells of it: it is the state of the resource, whatever fields select a representation.
     pub is_told_by_write: bool,
+}
+
+/// What a room holds for the request, before the answer.
+#[derive(Clone, Copy, Debug)]
+pub enum ComparedWith<'a> {
+    /// What is in the store.
+    Stored,
+    /// What a mirror holds of this page; `None` if it is loading.
+    Mirrored(Option<&'a Arc<StoredResponse>>),
 }
 
 impl<'a> Shown<'a> {
@@ -49,6 +62,7 @@ impl<'a> Shown<'a> {
             key,
             request_fields,
             state: ShownState::of_head(status, fields),
+            compared_with: ComparedWith::Stored,
             is_stored: false,
             is_told_by_write: false,
         }
@@ -74,6 +88,7 @@ impl<'a> Shown<'a> {
             key,
             request_fields,
             state: ShownState::of_response(response),
+            compared_with: ComparedWith::Stored,
             is_stored: false,
             is_told_by_write: false,
         }
@@ -108,7 +123,10 @@ impl Upstream {
         {
             return 0;
         }
-        let stored = self.stored_for(shown.key, shown.request_fields);
+        let stored = match shown.compared_with {
+            ComparedWith::Stored => self.stored_for(shown.key, shown.request_fields),
+            ComparedWith::Mirrored(held) => held.cloned(),
+        };
         let target = shown.key.canonical_target();
         let (state, profile) = (shown.state, &self.settings.profile);
         let is_dated = profile.is_dated(target);
@@ -118,7 +136,10 @@ impl Upstream {
         // What the answer is compared with, stored or only remembered, lacks what appeared after it was asked for.
         let asked_before = stored.as_ref().map(|stored| stored.covers.sent_order).or(was_last);
         let appeared = match asked_before {
-            Some(sent_order) if can_lack(&state, is_dated) => self.state.appearances.since(sent_order),
+            Some(sent_order) if can_lack(&state, is_dated) => match shown.compared_with {
+                ComparedWith::Stored => self.state.appearances.since(sent_order),
+                ComparedWith::Mirrored(_) => self.state.appearances.since_load(sent_order),
+            },
             _ => Some(Vec::new()),
         };
         let needs_items = state.items.is_some() || appeared.as_ref().is_none_or(|it| !it.is_empty());
@@ -129,13 +150,19 @@ impl Upstream {
         let held = stored
             .as_ref()
             .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
-        for target in appearing(&state, held.as_ref(), target, is_dated) {
-            self.state.appearances.note(self.state.session.sent_order(), target);
+        if matches!(shown.compared_with, ComparedWith::Mirrored(None)) {
+            self.state.appearances.note_load(self.state.session.sent_order());
+        } else {
+            for target in appearing(&state, held.as_ref(), target, is_dated) {
+                self.state.appearances.note(self.state.session.sent_order(), target);
+            }
         }
         let is_shown = |resource: &str| {
-            let resource = PathAndQuery::try_from(resource);
-            resource
-                .is_ok_and(|resource| profile.touches(&profile.footprint(&Method::PUT, &resource), target))
+            let (body, items) = (state.body.unwrap_or_default(), state.items.unwrap_or_default());
+            profile.may_be_on_page(target, body, items, resource)
+                && PathAndQuery::try_from(resource).is_ok_and(|resource| {
+                    profile.touches(&profile.footprint(&Method::PUT, &resource), target)
+                })
         };
         let appeared = AppearedSince { targets: appeared.as_deref(), is_shown: &is_shown };
         let before = match held {

@@ -9,7 +9,9 @@ use http::header::{ETAG, LINK};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::key_values::{StoredKeyValue, quoted_etag};
-use crate::emulator::page::{Page, continuation, header_safe, next_link, page_etag};
+use crate::emulator::page::{
+    Page, after_key_value, decode_key_value, header_safe, link_to_next, next_link, page_etag, page_json,
+};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
@@ -23,9 +25,9 @@ pub fn key_values(
     filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
     let filter = request.understood(filter);
-    let after = request.after()?.map(continuation::decode_key_value).transpose()?;
+    let after = request.after()?.map(decode_key_value).transpose()?;
     let page = Page::take(store.key_values.list(&filter, after.as_ref(), request.view), request.page_size);
-    let next = page.next(|last| continuation::after_key_value(&last.key_value.id));
+    let next = page.next(|last| after_key_value(&last.key_value.id));
     answer_page(request, &page.items, next.as_deref())
 }
 
@@ -35,12 +37,12 @@ pub fn snapshot_key_values(
     store: &ConfigurationStore,
     snapshot: &str,
 ) -> Result<Answer, Problem> {
-    let after = request.after()?.map(continuation::decode_key_value).transpose()?;
+    let after = request.after()?.map(decode_key_value).transpose()?;
     let items = store.find_snapshot(snapshot, request.view, request.now);
     let items = items.map_or(&[][..], |snapshot| snapshot.shown_items(request.now));
     let is_later = |id: &KeyValueId| after.as_ref().is_none_or(|after| id > after);
     let page = Page::take(items.iter().filter(|item| is_later(&item.id)), request.page_size);
-    let next = page.next(|last| continuation::after_key_value(&last.id));
+    let next = page.next(|last| after_key_value(&last.id));
     answer_page(request, &page.items, next.as_deref())
 }
 
@@ -85,36 +87,11 @@ pub fn answer_page<T: PageItem>(
     let shown_etag = request.version.has_page_etag().then_some(etag.as_str());
     let answer = request.conditional(&etag, || {
         let items: Vec<Bytes> = items.iter().map(|item| item.json(request)).collect();
-        let body = set(shown_etag, items.iter().map(|item| &**item), next.as_deref());
+        let body = page_json(shown_etag, items.iter().map(|item| &**item), next.as_deref()).into();
         let answer = Answer::ok(request.content_type(MediaType::KeyValueSet), body);
         if let Some(etag) = shown_etag { answer.with(ETAG, quoted_etag(etag)) } else { answer }
     })?;
     Ok(with_links(request, answer, next.as_deref()))
-}
-
-/// The JSON of a page: `etag`, `items`, `@nextLink`.
-pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: Option<&str>) -> Bytes {
-    let mut body = Vec::with_capacity(4 * 1024);
-    body.push(b'{');
-    if let Some(etag) = etag {
-        // A tag of a page is base64url and needs no escapes.
-        body.extend_from_slice(format!("\"etag\":\"{etag}\",").as_bytes());
-    }
-    body.extend_from_slice(b"\"items\":[");
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(item);
-    }
-    body.push(b']');
-    if let Some(next) = next {
-        body.extend_from_slice(b",\"@nextLink\":");
-        // Serialising a string cannot fail.
-        body.extend_from_slice(&serde_json::to_vec(next).unwrap_or_default());
-    }
-    body.push(b'}');
-    body.into()
 }
 
 /// Adds `Link`: first the next page, because the JavaScript client reads only the first value; then, for an answer from
@@ -122,7 +99,7 @@ pub fn set<'a>(etag: Option<&str>, items: impl Iterator<Item = &'a [u8]>, next: 
 /// JavaScript client would throw.
 pub fn with_links(request: &ApiRequest<'_>, answer: Answer, next: Option<&str>) -> Answer {
     let travels = request.view.before.is_some_and(|before| before <= request.now);
-    let next = next.map(|next| format!("<{}>; rel=\"next\"", header_safe(next)));
+    let next = next.map(link_to_next);
     let original =
         (travels && (next.is_some() || answer.status != http::StatusCode::NOT_MODIFIED)).then(|| {
             let separator = if request.raw_query.is_empty() { "" } else { "?" };

@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 
-use super::list::{set, with_links};
+use super::list::with_links;
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
-use crate::emulator::page::{Page, continuation, next_link};
+use crate::emulator::page::{Page, after_name, decode_name, next_link, page_json};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TextFilter;
 use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::ordinal::Ordinal;
 use crate::profile::app_configuration::select::Selection;
 
 /// `GET` and `HEAD /keys`.
@@ -33,19 +34,16 @@ pub fn labels(
     let after = position(request)?;
     let labels = store.key_values.labels(name, request.view);
     // Labels are never empty, so the empty string is the position after "no label".
-    let is_later =
-        |label: &Option<&str>| after.as_deref().is_none_or(|after| label.unwrap_or_default() > after);
-    let page = Page::take(labels.into_iter().filter(is_later), request.page_size);
+    let is_later = |label: &Option<&str>| {
+        after.as_deref().is_none_or(|after| Ordinal(label.unwrap_or_default()) > Ordinal(after))
+    };
+    let labels = labels.into_iter().map(|label| label.map(|Ordinal(label)| label));
+    let page = Page::take(labels.filter(is_later), request.page_size);
     Ok(answer_names(request, MediaType::LabelSet, &page))
 }
 
-/// Precedes the name in a position, because the position after "no label" would otherwise be empty.
-const MARK: char = '\n';
-
 fn position(request: &ApiRequest<'_>) -> Result<Option<String>, Problem> {
-    let Some(after) = request.after()? else { return Ok(None) };
-    let plain = continuation::decode(after)?;
-    plain.strip_prefix(MARK).map(|name| Some(name.to_owned())).ok_or_else(continuation::invalid)
+    request.after()?.map(decode_name).transpose()
 }
 
 #[derive(Serialize)]
@@ -55,9 +53,8 @@ struct Name<'a> {
 }
 
 fn answer_names(request: &ApiRequest<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
-    let next = page.next(|last| {
-        next_link(request.path, request.raw_query, &format!("{MARK}{}", last.unwrap_or_default()))
-    });
+    let next =
+        page.next(|last| next_link(request.path, request.raw_query, &after_name(last.unwrap_or_default())));
     let shows_name = request.selection.contains(Selection::NAME);
     let items: Vec<Vec<u8>> = page
         .items
@@ -65,6 +62,6 @@ fn answer_names(request: &ApiRequest<'_>, media_type: MediaType, page: &Page<Opt
         // Serialising a string cannot fail.
         .map(|name| serde_json::to_vec(&Name { name: shows_name.then_some(*name) }).unwrap_or_default())
         .collect();
-    let body = set(None, items.iter().map(Vec::as_slice), next.as_deref());
+    let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref()).into();
     with_links(request, Answer::ok(request.content_type(media_type), body), next.as_deref())
 }

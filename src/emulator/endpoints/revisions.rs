@@ -4,10 +4,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
 use http::{HeaderValue, StatusCode};
 
-use super::list::{PageItem as _, answer_page, set};
+use super::list::{PageItem as _, answer_page};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
-use crate::emulator::page::{Page, continuation};
+use crate::emulator::page::{Page, after_revision, decode_revision, page_json};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
@@ -20,14 +20,14 @@ pub fn revisions(
     filter: KeyValueFilter,
 ) -> Result<Answer, Problem> {
     let filter = request.understood(filter);
-    let after = request.after()?.map(continuation::decode_revision).transpose()?;
+    let after = request.after()?.map(decode_revision).transpose()?;
     let all = store.key_values.revisions(&filter, after.as_ref(), request.view);
     if let Some(range) = range(request) {
         let items: Vec<Bytes> = all.map(|(_, stored)| (&stored).json(request)).collect();
         return answer_range(request, &items, range);
     }
     let page = Page::take(all, request.page_size);
-    let next = page.next(|(number, last)| continuation::after_revision(&last.key_value.id, *number));
+    let next = page.next(|(number, last)| after_revision(&last.key_value.id, *number));
     let items: Vec<_> = page.items.into_iter().map(|(_, stored)| stored).collect();
     let answer = answer_page(request, &items, next.as_deref())?;
     Ok(answer.with(ACCEPT_RANGES, HeaderValue::from_static("items")))
@@ -55,7 +55,7 @@ fn answer_range(request: &ApiRequest<'_>, items: &[Bytes], range: ItemRange) -> 
         range.last.saturating_add(1).min(range.first.saturating_add(request.page_size)).min(items.len());
     let part = items.get(range.first..end).filter(|part| !part.is_empty());
     let part = part.ok_or(Problem::RangeNotSatisfiable(items.len()))?;
-    let body = set(None, part.iter().map(|item| &**item), None);
+    let body = page_json(None, part.iter().map(|item| &**item), None).into();
     let answer = Answer::ok(request.content_type(MediaType::KeyValueSet), body)
         .with(ACCEPT_RANGES, HeaderValue::from_static("items"))
         .with(CONTENT_RANGE, format!("items {}-{}/{}", range.first, end - 1, items.len()));

@@ -9,12 +9,12 @@ use http::{HeaderName, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::list::{set, with_links};
+use super::list::with_links;
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::history::View;
 use crate::emulator::key_values::quoted_etag;
-use crate::emulator::page::{Page, continuation, next_link};
+use crate::emulator::page::{Page, decode, next_link, page_json};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::{CompositionType, Snapshot, SnapshotFilter, SnapshotStatus};
@@ -39,7 +39,7 @@ pub fn list(
     name: &TextFilter,
 ) -> Result<Answer, Problem> {
     let statuses = statuses(request.query.single("status")?)?;
-    let after = request.after()?.map(continuation::decode).transpose()?;
+    let after = request.after()?.map(decode).transpose()?;
     let shown = store.list_snapshots(after.as_deref(), request.view, request.now).filter(|snapshot| {
         name.matches(Some(&snapshot.name)) && statuses.contains(&snapshot.status(request.now))
     });
@@ -47,7 +47,7 @@ pub fn list(
     let next = page.next(|last| next_link(request.path, request.raw_query, &last.name));
     let items: Vec<Vec<u8>> =
         page.items.iter().map(|snapshot| json(request, snapshot, request.selection)).collect();
-    let body = set(None, items.iter().map(Vec::as_slice), next.as_deref());
+    let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref()).into();
     let answer = Answer::ok(request.content_type(MediaType::SnapshotSet), body);
     Ok(with_links(request, answer, next.as_deref()))
 }

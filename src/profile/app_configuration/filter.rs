@@ -144,6 +144,19 @@ impl TextFilter {
         }
     }
 
+    /// Whether it matches everything that the other matches.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (Self::Prefix(_), Self::OneOf(texts)) | (Self::OneOf(_), Self::OneOf(texts)) => {
+                texts.iter().all(|text| self.matches(text.as_deref()))
+            }
+            (Self::Prefix(prefix), Self::Prefix(longer)) => longer.starts_with(prefix.as_str()),
+            (Self::Prefix(_) | Self::OneOf(_), _) => false,
+        }
+    }
+
     /// Whether a text matches; `None` is "no label".
     #[must_use]
     pub fn matches(&self, text: Option<&str>) -> bool {
@@ -226,6 +239,20 @@ impl KeyValueFilter {
     #[must_use]
     pub fn may_match(&self, key: &str, label: Option<&str>) -> bool {
         self.key.matches(Some(key)) && self.label.matches(label)
+    }
+
+    /// Whether a list with this filter shows every key-value that a list with the other one shows.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.key.contains(&other.key)
+            && self.label.contains(&other.label)
+            && self.tags.iter().all(|tag| other.tags.contains(tag))
+    }
+
+    /// Whether a key-value matches.
+    #[must_use]
+    pub fn matches(&self, key: &str, label: Option<&str>, tags: &Tags) -> bool {
+        self.may_match(key, label) && self.tags.iter().all(|tag| tag.matches(tags))
     }
 }
 

@@ -180,3 +180,31 @@ proptest! {
         prop_assert!(list.matches(Some(&text)) && list.matches(Some("z")));
     }
 }
+
+#[test]
+fn a_filter_contains_what_it_certainly_matches() {
+    let label = |value| TextFilter::parse("label", Some(value), true).unwrap();
+    for (outer, inner, contained) in [
+        ("*", "*", true),
+        ("*", "\0", true),
+        ("a*", "a*", true),
+        ("a*", "ab*", true),
+        ("ab*", "a*", false),
+        ("a*", "ab,ac", true),
+        ("a*", "ab,b", false),
+        ("a*", "a,\0", false),
+        ("a*", "*", false),
+        ("a,b", "b", true),
+        ("a,b", "b,c", false),
+        ("a,\0", "\0", true),
+        ("a", "a*", false),
+    ] {
+        assert_eq!(label(outer).contains(&label(inner)), contained, "{outer:?} {inner:?}");
+    }
+    let tags = |tags: &[&str]| KeyValueFilter {
+        tags: TagFilter::parse_all("tags", tags.iter().copied()).unwrap(),
+        ..KeyValueFilter::default()
+    };
+    assert!(tags(&["a=1"]).contains(&tags(&["b=2", "a=1"])) && !tags(&["a=1"]).contains(&tags(&["a=2"])));
+    assert!(tags(&[]).contains(&tags(&["a=1"])) && !tags(&["a=1"]).contains(&tags(&[])));
+}

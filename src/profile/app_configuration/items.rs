@@ -4,8 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 
+use super::key_value::KeyValueId;
+use super::page::{decode_continuation, key_value_before};
+use super::profile::resource;
 use super::query::Query;
-use super::resource::canonical_key_value;
+use super::resource::{Resource, canonical_key_value};
 use crate::profile::ItemState;
 
 #[derive(Deserialize)]
@@ -47,6 +50,28 @@ pub(super) fn of_list(canonical_target: &str, body: &[u8]) -> Option<Vec<ItemSta
     Some(page.items.iter().map(state).collect())
 }
 
+/// Whether the page of a list may show a key-value: one that precedes the page or follows it, it does not.
+pub(super) fn may_be_on_page(list: &str, body: &[u8], items: &[ItemState], resource: &str) -> bool {
+    let Some(id) = key_value_of(resource) else { return true };
+    let query = list.split_once('?').map_or("", |(_, query)| query);
+    let after = Query::parse(query).ok().and_then(|query| query.all("after").last().map(str::to_owned));
+    let after = after.and_then(|after| key_value_before(&decode_continuation(&after)?));
+    if after.is_some_and(|after| id <= after) {
+        return false;
+    }
+    // Within a text a quotation mark is escaped, so this is the field.
+    let continues = memchr::memmem::find(body, b"\"@nextLink\":").is_some();
+    let last = items.last().filter(|_| continues).and_then(|last| key_value_of(&last.canonical_target));
+    last.is_none_or(|last| id <= last)
+}
+
+fn key_value_of(canonical_target: &str) -> Option<KeyValueId> {
+    match resource(canonical_target)? {
+        Resource::KeyValue { key, label, .. } => Some(KeyValueId::new(&key, label.as_deref())),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +92,24 @@ mod tests {
             assert_eq!(item.canonical_target, canonicalize(path, Some(query)).expect("canonical").text);
         }
         assert_eq!([&*items[0].entity_tag, &*items[1].entity_tag], ["\"t1\"", "\"t2\""]);
+    }
+
+    #[test]
+    fn a_page_shows_nothing_that_precedes_or_follows_it() {
+        let body = br#"{"items":[{"etag":"t","key":"c","label":null},{"etag":"t","key":"e","label":null}],"@nextLink":"/kv?after=x"}"#;
+        // After `b` without label.
+        let list = "/kv?after=Ygo&api-version=2023-11-01";
+        let items = of_list(list, body).expect("a list");
+        let may = |key: &str, body: &[u8]| {
+            may_be_on_page(list, body, &items, &canonical_key_value(key, None, "2023-11-01"))
+        };
+        let whole = body.as_slice();
+        assert_eq!(
+            ["a", "b", "c", "d", "e", "f"].map(|key| may(key, whole)),
+            [false, false, true, true, true, false]
+        );
+        assert!(may("f", br#"{"items":[]}"#), "the last page has no end");
+        assert!(may_be_on_page(list, whole, &items, "/kv?key=a"), "no single key-value");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The key-value: its identity, its fields, and its JSON in every api-version.
 
-use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::api_version::ApiVersion;
 use super::filter::Tags;
 use super::json_object::JsonObject;
+use super::ordinal::Ordinal;
 use super::select::Selection;
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_rfc3339;
@@ -38,8 +39,8 @@ pub enum NameError {
 /// Identity of a key-value: key and label, where "no label" is a label of its own.
 ///
 /// It is held as one text, `key NUL label`. A key cannot contain NUL, and NUL sorts before every other character. So
-/// identities are ordered by key, then label, no label first: the order of the service's lists.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// identities are ordered by key, then label, no label first, each by UTF-16 unit: the order of the service's lists.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyValueId(Arc<str>);
 
 impl KeyValueId {
@@ -47,18 +48,25 @@ impl KeyValueId {
     /// gives an identity that matches none.
     #[must_use]
     pub fn new(key: &str, label: Option<&str>) -> Self {
-        Self(Self::text(key, label).into())
-    }
-
-    /// The text of an identity: it looks up an identity in a map without allocating one.
-    #[must_use]
-    pub fn text(key: &str, label: Option<&str>) -> String {
         let label = label.unwrap_or_default();
         let mut text = String::with_capacity(key.len() + 1 + label.len());
         text.push_str(key);
         text.push('\0');
         text.push_str(label);
-        text
+        Self(text.into())
+    }
+
+    /// A place in the order: before every key-value whose key begins so, and after all that precede them.
+    #[must_use]
+    pub fn before_keys_with(prefix: &str) -> Self {
+        Self(prefix.into())
+    }
+
+    /// A place in the order: after every label of this key, and before every longer key.
+    #[must_use]
+    pub fn after_labels_of(key: &str) -> Self {
+        // No key contains a control character.
+        Self(format!("{key}\u{1}").into())
     }
 
     /// The key.
@@ -80,9 +88,15 @@ impl KeyValueId {
     }
 }
 
-impl Borrow<str> for KeyValueId {
-    fn borrow(&self) -> &str {
-        &self.0
+impl Ord for KeyValueId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Ordinal(&self.0).cmp(&Ordinal(&other.0))
+    }
+}
+
+impl PartialOrd for KeyValueId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`filter`], [`query`], [`select`] | The grammar of filters, of the query and of `$select`. |
 //! | [`touches`] | A write touches its key-value and each list, key list, label list and revision list that may contain it. |
 //! | `snapshots` | The content of a ready snapshot never changes. |
+//! | [`page`], [`ordinal`] | The entity tag of a page, the link to the next, and the order of lists. |
 //! | `items` | A list shows the entity tag of each of its key-values. |
 //! | [`api_version`], [`key_value`], [`media_type`] | What each api-version adds; the key-value and its JSON; media types. |
 //!
@@ -26,6 +27,8 @@ mod items;
 pub mod json_object;
 pub mod key_value;
 pub mod media_type;
+pub mod ordinal;
+pub mod page;
 mod profile;
 pub mod query;
 pub mod resource;

@@ -214,6 +214,16 @@ impl Profile for AppConfiguration {
         items::of_list(canonical_target, body)
     }
 
+    fn may_be_on_page(
+        &self,
+        canonical_target: &str,
+        body: &[u8],
+        items: &[ItemState],
+        resource: &str,
+    ) -> bool {
+        items::may_be_on_page(canonical_target, body, items, resource)
+    }
+
     fn is_dated(&self, canonical_target: &str) -> bool {
         canonical_target.starts_with("/kv/")
     }
@@ -280,7 +290,7 @@ impl Profile for AppConfiguration {
 }
 
 /// The resource that a canonical target names.
-fn resource(canonical_target: &str) -> Option<Resource> {
+pub(super) fn resource(canonical_target: &str) -> Option<Resource> {
     let (path, query) = canonical_target.split_once('?').unwrap_or((canonical_target, ""));
     Query::parse(query).ok().and_then(|query| Resource::parse(path, &query).ok())
 }

@@ -3,4 +3,5 @@
 
 mod changes;
 mod emulator;
+mod mirror;
 mod through_sidecar;

@@ -13,7 +13,6 @@ use super::sidecar::Sidecar;
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_795_305_600);
 
 /// The parts of one end-to-end test.
-#[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) origin: Origin,
     pub(crate) sidecar: Sidecar,

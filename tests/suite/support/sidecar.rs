@@ -13,6 +13,7 @@ use tagalong::internals::accept_loop::Listener;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
 use tagalong::internals::metrics::Metrics;
+use tagalong::internals::mirror::Mirror;
 use tagalong::internals::profile::Footprint;
 use tagalong::internals::proxy::assemble::Environment;
 use tagalong::internals::proxy::{self, Proxy};
@@ -25,7 +26,6 @@ use super::caller::Caller;
 use super::origin::patience;
 
 /// A running sidecar. Dropping it stops it.
-#[derive(Debug)]
 pub(crate) struct Sidecar {
     /// The address of its listener, which callers send in `Host`.
     pub(crate) address: SocketAddr,
@@ -35,6 +35,15 @@ pub(crate) struct Sidecar {
     clock: Clock,
     sessions: Vec<Arc<Session<Footprint>>>,
     metrics: Metrics,
+    mirrors: Vec<Arc<Mirror>>,
+    mirroring: Vec<JoinHandle<()>>,
+}
+
+/// What [`serve`] gives.
+struct Serving {
+    shutdown: CancellationToken,
+    task: JoinHandle<usize>,
+    proxy: Arc<Proxy>,
 }
 
 /// The configuration with these settings, each `KEY=VALUE`, for an origin at that address.
@@ -58,8 +67,8 @@ impl Sidecar {
             panic!("a TCP listener has a TCP address");
         };
         let environment = Environment { clock: clock.clone(), ..Environment::default() };
-        let (shutdown, serving, sessions, metrics) = serve(listener, &config(origin, settings), &environment);
-        Self { address, shutdown, serving: Some(serving), memory: None, clock, sessions, metrics }
+        let serving = serve(listener, &config(origin, settings), &environment);
+        Self::of(serving, address, None, clock)
     }
 
     /// Starts a sidecar with callers and origin in memory, for paused time.
@@ -68,9 +77,29 @@ impl Sidecar {
         let (connector, listener) = accept::in_memory();
         let dial = move |_: &config::UpstreamSettings| Arc::clone(&dial);
         let environment = Environment { clock: clock.clone(), dial: Some(&dial), ..Environment::default() };
-        let (shutdown, serving, sessions, metrics) =
-            serve(listener, &config(address, settings), &environment);
-        Self { address, shutdown, serving: Some(serving), memory: Some(connector), clock, sessions, metrics }
+        let serving = serve(listener, &config(address, settings), &environment);
+        Self::of(serving, address, Some(connector), clock)
+    }
+
+    fn of(serving: Serving, address: SocketAddr, memory: Option<MemoryConnector>, clock: Clock) -> Self {
+        let Serving { shutdown, task, proxy } = serving;
+        let mirrors: Vec<_> = proxy.destinations().iter().filter_map(|to| to.mirror.clone()).collect();
+        Self {
+            address,
+            shutdown,
+            serving: Some(task),
+            memory,
+            clock,
+            sessions: proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect(),
+            metrics: proxy.metrics().clone(),
+            mirroring: mirrors.iter().map(|mirror| tokio::spawn(Arc::clone(mirror).run())).collect(),
+            mirrors,
+        }
+    }
+
+    /// The mirror of the upstream.
+    pub(crate) fn mirror(&self) -> &Mirror {
+        self.mirrors.first().expect("a mirror is configured")
     }
 
     /// A new connection.
@@ -109,11 +138,10 @@ fn serve(
     listener: impl Listener<Connection = accept::Accepted>,
     config: &Config,
     environment: &Environment<'_>,
-) -> (CancellationToken, JoinHandle<usize>, Vec<Arc<Session<Footprint>>>, Metrics) {
+) -> Serving {
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
     let proxy = Arc::new(Proxy::new(config, environment).expect("a usable configuration"));
-    let sessions = proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect();
-    let metrics = proxy.metrics().clone();
+    let served = Arc::clone(&proxy);
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);
@@ -126,12 +154,12 @@ fn serve(
         service_fn(move |request: Request<Incoming>| proxy.handle(&caller, request))
     };
     let stop = shutdown.clone();
-    let serving = tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let acceptor = Acceptor::new(limits, Arc::default(), stop);
         acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
         acceptor.drain().await
     });
-    (shutdown, serving, sessions, metrics)
+    Serving { shutdown, task, proxy: served }
 }
 
 impl Drop for Sidecar {
@@ -139,5 +167,6 @@ impl Drop for Sidecar {
         if let Some(serving) = &self.serving {
             serving.abort();
         }
+        self.mirroring.iter().for_each(JoinHandle::abort);
     }
 }

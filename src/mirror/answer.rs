@@ -1,0 +1,242 @@
+//! The answer to a question from the items of a collection: what the origin would answer, as a response that is stored and decided
+//! about like any other.
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, LINK};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::collection::{Collection, Range};
+use super::item::Item;
+use super::question::{Asked, Question};
+use crate::config::CachingRules;
+use crate::decide::ResponseHead;
+use crate::decide::storable::storable;
+use crate::headers::http_date;
+use crate::presented_request::PresentedRequest;
+use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
+use crate::profile::app_configuration::key_value::KeyValueId;
+use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::ordinal::Ordinal;
+use crate::profile::app_configuration::page::{
+    after_key_value, after_name, link_after, link_to_next, page_etag, page_json,
+};
+use crate::profile::app_configuration::select::Selection;
+use crate::stored_response::StoredResponse;
+
+/// What a collection says to a question.
+#[derive(Clone, Debug)]
+pub enum Answered {
+    /// This.
+    Response(Box<StoredResponse>),
+    /// Nothing, until its ranges have been validated: they do not show one state.
+    Torn,
+    /// Nothing: the origin is to be asked.
+    Unanswerable,
+}
+
+/// What belongs to this answer alone, before the fields that every answer has.
+struct AnswerParts {
+    status: StatusCode,
+    media_type: Option<MediaType>,
+    body: Vec<u8>,
+    entity_tag: Option<String>,
+    last_modified: Option<HeaderValue>,
+    next: Option<String>,
+}
+
+/// Answers a question that lies within a collection which is loaded. `request` is a plain `GET` for it.
+#[must_use]
+pub fn answer(
+    collection: &Collection,
+    question: &Question<'_>,
+    request: &PresentedRequest,
+    rules: &CachingRules,
+) -> Answered {
+    let span = question.ranges(collection);
+    let ranges = collection.ranges.get(span.clone()).unwrap_or_default();
+    let Some(first) = ranges.first() else { return Answered::Unanswerable };
+    if question.is_list() && !collection.is_one_state(span) {
+        return Answered::Torn;
+    }
+    let Some(shown) = shown(collection, question, ranges) else { return Answered::Unanswerable };
+    let covers = ranges.iter().skip(1).fold(first.covers, |covers, range| covers.intersection(range.covers));
+    let oldest = ranges.iter().min_by_key(|range| range.answer.response_time).unwrap_or(first);
+    let head = ResponseHead {
+        status: shown.status,
+        fields: fields(&shown, &oldest.answer),
+        request_time: oldest.answer.request_time,
+        response_time: oldest.answer.response_time,
+    };
+    let stored = storable(request, &head, rules)
+        .and_then(|storable| storable.with_body(&head, shown.body.into(), covers, rules));
+    stored.map_or(Answered::Unanswerable, |response| Answered::Response(Box::new(response)))
+}
+
+fn shown(collection: &Collection, question: &Question<'_>, ranges: &[Range]) -> Option<AnswerParts> {
+    let items = ranges.iter().flat_map(|range| &range.items);
+    match &question.asked {
+        Asked::KeyValue { id, tags } => {
+            let found = ranges.first().and_then(|range| {
+                range.items.binary_search_by(|item| item.id.cmp(id)).ok().and_then(|at| range.items.get(at))
+            });
+            if found.is_none() && question.may_be_absent_from(collection) {
+                return None;
+            }
+            let has_tags = |item: &&Item| {
+                tags.is_empty() || {
+                    let shown = item.tags();
+                    tags.iter().all(|tag| tag.matches(&shown))
+                }
+            };
+            match found.filter(has_tags) {
+                Some(item) => one(question, item),
+                None => Some(AnswerParts::empty(StatusCode::NOT_FOUND)),
+            }
+        }
+        Asked::KeyValues { filter, after } => list(
+            collection,
+            question,
+            items.filter(|item| follows(item, after.as_ref()) && matches(filter, item)),
+        ),
+        Asked::Keys { name, after } => {
+            let mut last: Option<&str> = None;
+            let keys = items
+                .map(|item| item.id.key())
+                .filter(|key| last.replace(key) != Some(*key))
+                .filter(|key| name.matches(Some(key)))
+                .filter(|key| after.as_ref().is_none_or(|after| Ordinal(key) > Ordinal(after)))
+                .map(Some);
+            Some(names(
+                collection,
+                question,
+                MediaType::KeySet,
+                keys.take(collection.page_size + 1).collect(),
+            ))
+        }
+        Asked::Labels { name, after } => Some(names(
+            collection,
+            question,
+            MediaType::LabelSet,
+            labels(items, name, after.as_deref(), collection.page_size),
+        )),
+    }
+}
+
+fn follows(item: &Item, after: Option<&KeyValueId>) -> bool {
+    after.is_none_or(|after| item.id > *after)
+}
+
+fn matches(filter: &KeyValueFilter, item: &Item) -> bool {
+    filter.may_match(item.id.key(), item.id.label())
+        && (filter.tags.is_empty() || {
+            let tags = item.tags();
+            filter.tags.iter().all(|tag| tag.matches(&tags))
+        })
+}
+
+/// The first labels after one, each once; "no label" comes first.
+fn labels<'a>(
+    items: impl Iterator<Item = &'a Item>,
+    name: &TextFilter,
+    after: Option<&str>,
+    page_size: usize,
+) -> Vec<Option<&'a str>> {
+    let labels = items.map(|item| item.id.label()).filter(|label| name.matches(*label));
+    let follows =
+        |label: &Option<&str>| after.is_none_or(|after| Ordinal(label.unwrap_or_default()) > Ordinal(after));
+    let mut first = std::collections::BTreeSet::new();
+    for label in labels.filter(follows) {
+        first.insert(label.map(Ordinal));
+        if first.len() > page_size + 1 {
+            first.pop_last();
+        }
+    }
+    first.into_iter().map(|label| label.map(|Ordinal(label)| label)).collect()
+}
+
+fn one(question: &Question<'_>, item: &Item) -> Option<AnswerParts> {
+    Some(AnswerParts {
+        media_type: Some(MediaType::KeyValue),
+        body: item.json(question.selection, question.version).to_vec(),
+        entity_tag: Some((*item.entity_tag).to_owned()),
+        last_modified: Some(http_date::format(item.last_modified()?)),
+        ..AnswerParts::empty(StatusCode::OK)
+    })
+}
+
+fn list<'a>(
+    collection: &Collection,
+    question: &Question<'_>,
+    mut items: impl Iterator<Item = &'a Item>,
+) -> Option<AnswerParts> {
+    // An origin would not know a tag that we make of items, if its own are made otherwise.
+    if !collection.computes_tags {
+        return None;
+    }
+    let page: Vec<&Item> = items.by_ref().take(collection.page_size).collect();
+    let next = items.next().and(page.last()).map(|last| after_key_value(&last.id));
+    let entity_tag = question
+        .version
+        .has_page_etag()
+        .then(|| page_etag(page.iter().map(|item| &*item.entity_tag), next.as_deref()));
+    let next = next.map(|next| link_after(question.path, question.query, &collection.forms.encode(&next)));
+    let shown: Vec<_> = page.iter().map(|item| item.json(question.selection, question.version)).collect();
+    let body = page_json(entity_tag.as_deref(), shown.iter().map(|item| &**item), next.as_deref());
+    let media_type = Some(MediaType::KeyValueSet);
+    Some(AnswerParts { media_type, body, entity_tag, next, ..AnswerParts::empty(StatusCode::OK) })
+}
+
+fn names(
+    collection: &Collection,
+    question: &Question<'_>,
+    media_type: MediaType,
+    mut names: Vec<Option<&str>>,
+) -> AnswerParts {
+    #[derive(Serialize)]
+    struct Name<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<Option<&'a str>>,
+    }
+    let continues = names.len() > collection.page_size;
+    names.truncate(collection.page_size);
+    let next = names.last().filter(|_| continues).map(|last| {
+        let position = after_name(last.unwrap_or_default());
+        link_after(question.path, question.query, &collection.forms.encode(&position))
+    });
+    let shows_name = question.selection.contains(Selection::NAME);
+    // Serialising a string cannot fail.
+    let json = |name: Option<&str>| {
+        serde_json::to_vec(&Name { name: shows_name.then_some(name) }).unwrap_or_default()
+    };
+    let items: Vec<Vec<u8>> = names.into_iter().map(json).collect();
+    let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref());
+    AnswerParts { media_type: Some(media_type), body, next, ..AnswerParts::empty(StatusCode::OK) }
+}
+
+impl AnswerParts {
+    const fn empty(status: StatusCode) -> Self {
+        Self { status, media_type: None, body: Vec::new(), entity_tag: None, last_modified: None, next: None }
+    }
+}
+
+/// The fields of the answer: those of the origin's last answer about the oldest range, with what belongs to this one.
+fn fields(shown: &AnswerParts, origin: &StoredResponse) -> HeaderMap {
+    let mut fields = origin.fields.to_header_map();
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, ETAG, LAST_MODIFIED, LINK] {
+        fields.remove(name);
+    }
+    let mut insert = |name, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            fields.insert(name, value);
+        }
+    };
+    insert(CONTENT_TYPE, shown.media_type.map(|it| HeaderValue::from_static(it.content_type())));
+    insert(ETAG, shown.entity_tag.as_ref().and_then(|tag| HeaderValue::try_from(format!("\"{tag}\"")).ok()));
+    insert(LAST_MODIFIED, shown.last_modified.clone());
+    insert(LINK, shown.next.as_ref().and_then(|next| HeaderValue::try_from(link_to_next(next)).ok()));
+    fields
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

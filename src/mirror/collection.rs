@@ -1,0 +1,496 @@
+//! One mirrored collection: its items in the order of the service, cut into ranges that are validated one by one.
+//!
+//! ```text
+//! anchors     none            80th            160th
+//!               │  own items   │  own items    │  own items
+//!             ──┴──────────────┴───────────────┴──────────────▶ order of keys and labels
+//! page of 1   ─────────────────────┤ 100 items, so it overlaps the items of the next range
+//! page of 2                   ─────────────────────┤
+//! ```
+//!
+//! A range begins after its anchor and owns the items up to the next anchor. Validated is its page: at most 100 items after the
+//! anchor (or what the origin puts on a page), with the entity tag that those items make. The overlap leaves room: one inserted item changes one range, not the
+//! boundaries of all that follow.
+//!
+//! # Invariants
+//!
+//! - Each item belongs to one range. A page that was asked for earlier than the owner of an item was last validated never
+//!   replaces that item.
+//! - The coverage of a range holds for each item that it owns: where items of two answers are mixed, it is the lesser.
+//! - What a range shows may be a mix of states; [`Content`] says since when it is one state.
+
+use std::ops::Range as Span;
+use std::sync::Arc;
+
+use super::give_up::GiveUpReason;
+use super::item::{Item, ItemPage};
+use super::selector::Selector;
+use crate::decide::newer::replaces;
+use crate::profile::app_configuration::key_value::KeyValueId;
+use crate::profile::app_configuration::page::{ContinuationForms, PAGE_SIZE, after_key_value, page_etag};
+use crate::stored_response::StoredResponse;
+use crate::sync_token::coverage::Coverage;
+
+/// The bounds of all collections of a mirror together.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Items.
+    pub items: usize,
+    /// Bytes of their JSON and of what it takes to find them.
+    pub bytes: usize,
+}
+
+/// When the items of a range became what they are, in the order of sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// The request whose answer showed them all; 0 if they come from several answers.
+    pub sent: u64,
+    /// How many requests had been sent when the last of them arrived.
+    pub arrived: u64,
+}
+
+/// The answer to a request for the page of a range.
+#[derive(Clone, Debug)]
+pub struct RangeAnswer {
+    /// The response with its page.
+    pub response: Arc<StoredResponse>,
+    /// The number of requests that had been sent when it was taken in.
+    pub arrived: u64,
+}
+
+/// One range.
+#[derive(Clone, Debug)]
+pub struct Range {
+    /// After which key-value it begins; `None` is the beginning.
+    pub anchor: Option<KeyValueId>,
+    /// The items that it owns.
+    pub items: Vec<Item>,
+    /// What they are known to include.
+    pub covers: Coverage,
+    /// Since when they are what they are.
+    pub content: Content,
+    /// The last answer about it: its fields and times count, its body is not kept.
+    pub answer: Arc<StoredResponse>,
+    /// The entity tag that came with the page, where it is not the one that the items make.
+    received_tag: Option<Box<str>>,
+}
+
+/// The page of a range as it is validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangePage<'a> {
+    /// Its items.
+    pub items: Vec<&'a Item>,
+    /// The plain position of the next page.
+    pub next: Option<String>,
+    /// Its entity tag, without quotes; `None` where it is not known.
+    pub entity_tag: Option<String>,
+}
+
+/// One collection.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// What it holds.
+    pub selector: Selector,
+    /// Its ranges in order. Empty until the first page has arrived.
+    pub ranges: Vec<Range>,
+    /// Every range has been read.
+    pub is_loaded: bool,
+    /// How many items the origin puts on a page.
+    pub page_size: usize,
+    /// Whether the origin's page tags are those that items make, as far as was seen.
+    pub computes_tags: bool,
+    /// In which forms the origin writes continuations.
+    pub forms: ContinuationForms,
+}
+
+impl Collection {
+    /// A collection that holds nothing yet.
+    #[must_use]
+    pub const fn new(selector: Selector) -> Self {
+        Self {
+            selector,
+            ranges: Vec::new(),
+            is_loaded: false,
+            page_size: PAGE_SIZE,
+            computes_tags: true,
+            forms: ContinuationForms::all(),
+        }
+    }
+
+    /// Number of items.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.ranges.iter().map(|range| range.items.len()).sum()
+    }
+
+    /// About what the items occupy.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let items = self.ranges.iter().flat_map(|range| &range.items);
+        items.map(|item| item.json.len() + item.overhead_bytes()).sum()
+    }
+
+    /// After which key-value the next page of a load begins; `None` when every page was read.
+    #[must_use]
+    pub fn load_position(&self) -> Option<Option<KeyValueId>> {
+        if self.is_loaded {
+            return None;
+        }
+        let last = self.ranges.last().and_then(|range| range.items.last());
+        Some(last.map(|item| item.id.clone()))
+    }
+
+    /// Takes in the next page of a load.
+    ///
+    /// # Errors
+    /// [`GiveUpReason`]
+    pub fn load(&mut self, answer: &RangeAnswer) -> Result<(), GiveUpReason> {
+        let anchor = self.load_position().flatten();
+        let page = self.read(answer, anchor.as_ref())?;
+        if page.continues && self.ranges.is_empty() {
+            self.page_size = page.items.len().max(1);
+        } else if page.continues && page.items.len() != self.page_size {
+            return Err(GiveUpReason::Page);
+        }
+        self.is_loaded = !page.continues;
+        let received_tag = self.differing_tag(answer, &page);
+        self.ranges.push(Range {
+            anchor,
+            items: page.items,
+            covers: answer.response.covers,
+            content: Content { sent: answer.response.covers.sent_order, arrived: answer.arrived },
+            answer: without_body(&answer.response),
+            received_tag,
+        });
+        if self.is_loaded && self.computes_tags {
+            self.set_anchors();
+        }
+        Ok(())
+    }
+
+    /// How many items a range owns when anchors are set anew.
+    const fn own_items(&self) -> usize {
+        let own = self.page_size * 4 / 5;
+        if own == 0 { 1 } else { own }
+    }
+
+    /// Sets anchors anew, four fifths of a page apart.
+    fn set_anchors(&mut self) {
+        let own_items = self.own_items();
+        let loaded = std::mem::take(&mut self.ranges);
+        for range in loaded {
+            let Range { covers, content, answer, .. } = range;
+            for item in range.items {
+                match self.ranges.last_mut() {
+                    Some(last) if last.items.len() < own_items => {
+                        last.covers = last.covers.intersection(covers);
+                        last.content = last.content.with(content);
+                        last.answer = older(&last.answer, &answer);
+                        last.items.push(item);
+                    }
+                    last => {
+                        let anchor = last.and_then(|last| last.items.last()).map(|item| item.id.clone());
+                        self.ranges.push(Range {
+                            anchor,
+                            items: vec![item],
+                            covers,
+                            content,
+                            answer: Arc::clone(&answer),
+                            received_tag: None,
+                        });
+                    }
+                }
+            }
+            if self.ranges.is_empty() {
+                // A collection without items is one range that shows that there are none.
+                self.ranges.push(Range {
+                    anchor: None,
+                    items: Vec::new(),
+                    covers,
+                    content,
+                    answer,
+                    received_tag: None,
+                });
+            }
+        }
+    }
+
+    /// The page of a range.
+    #[must_use]
+    pub fn page(&self, index: usize) -> RangePage<'_> {
+        let following = self.ranges.get(index..).unwrap_or_default();
+        let mut rest = following.iter().flat_map(|range| &range.items);
+        let items: Vec<&Item> = rest.by_ref().take(self.page_size).collect();
+        let next = rest.next().and_then(|_| items.last()).map(|last| after_key_value(&last.id));
+        let computed = || page_etag(items.iter().map(|item| &*item.entity_tag), next.as_deref());
+        let entity_tag = if self.computes_tags {
+            Some(computed())
+        } else {
+            following.first().and_then(|range| range.received_tag.as_deref()).map(str::to_owned)
+        };
+        RangePage { entity_tag, next, items }
+    }
+
+    /// Takes in an answer about the page of the range with this anchor. Returns whether it showed other items than were held;
+    /// `None` if no range has that anchor any more, or what is held is newer.
+    ///
+    /// # Errors
+    /// [`GiveUpReason`]
+    pub fn validate(
+        &mut self,
+        anchor: Option<&KeyValueId>,
+        answer: &RangeAnswer,
+    ) -> Result<Option<bool>, GiveUpReason> {
+        let Some(index) = self.ranges.iter().position(|range| range.anchor.as_ref() == anchor) else {
+            return Ok(None);
+        };
+        let covers = answer.response.covers;
+        if !self.ranges.get(index).is_some_and(|range| replaces(range.covers, covers)) {
+            return Ok(None);
+        }
+        let page = self.read(answer, anchor)?;
+        let received_tag = self.differing_tag(answer, &page);
+        let end = page.items.last().filter(|_| page.continues).map(|last| last.id.clone());
+        let mut changed = self.own(index, &page, end.as_ref(), answer);
+        if let Some(range) = self.ranges.get_mut(index) {
+            range.received_tag = received_tag;
+        }
+        // Items of later ranges that the page shows too, where those ranges were validated earlier.
+        let mut later = index + 1;
+        while let Some(range) = self.ranges.get(later) {
+            let starts_within = end.as_ref().is_none_or(|end| range.anchor.as_ref() < Some(end));
+            if !starts_within {
+                break;
+            }
+            changed |= self.overlap(later, &page, end.as_ref(), answer);
+            later += 1;
+        }
+        self.balance(index);
+        Ok(Some(changed))
+    }
+
+    /// Gives a range the items of its own page.
+    fn own(&mut self, index: usize, page: &ItemPage, end: Option<&KeyValueId>, answer: &RangeAnswer) -> bool {
+        let next_anchor = self.ranges.get(index + 1).and_then(|next| next.anchor.clone());
+        let Some(range) = self.ranges.get_mut(index) else { return false };
+        let is_own = |id: &KeyValueId| next_anchor.as_ref().is_none_or(|next| id <= next);
+        let items: Vec<Item> = page.items.iter().filter(|item| is_own(&item.id)).cloned().collect();
+        // Where the page ends before the range does, what follows becomes a range of its own, which knows what it knew before: it
+        // may have no items, and new ones may be there.
+        let rest = end.filter(|end| next_anchor.as_ref().is_none_or(|next| *end < next)).map(|end| Range {
+            anchor: Some(end.clone()),
+            items: range.items.iter().filter(|item| item.id > *end).cloned().collect(),
+            content: range.content.with(Content { sent: 0, arrived: answer.arrived }),
+            received_tag: None,
+            ..range.clone()
+        });
+        range.answer = without_body(&answer.response);
+        range.covers = answer.response.covers;
+        let changed = rest.is_some() || !same(&range.items, &items);
+        if changed {
+            range.items = items;
+            range.content = Content { sent: range.covers.sent_order, arrived: answer.arrived };
+        }
+        if let Some(rest) = rest {
+            self.ranges.insert(index + 1, rest);
+        }
+        changed
+    }
+
+    /// Gives a later range what an earlier page shows of it, if that was asked for later than the range was validated. A range that
+    /// is shown whole is as good as validated.
+    fn overlap(
+        &mut self,
+        index: usize,
+        page: &ItemPage,
+        end: Option<&KeyValueId>,
+        answer: &RangeAnswer,
+    ) -> bool {
+        let next_anchor = self.ranges.get(index + 1).and_then(|next| next.anchor.clone());
+        let Some(range) = self.ranges.get_mut(index) else { return false };
+        if !replaces(range.covers, answer.response.covers) {
+            return false;
+        }
+        let begins = range.anchor.clone();
+        let is_own = |id: &KeyValueId| {
+            begins.as_ref().is_none_or(|begins| id > begins)
+                && next_anchor.as_ref().is_none_or(|next| id <= next)
+        };
+        let shown = page.items.iter().filter(|item| is_own(&item.id)).cloned();
+        let beyond = range.items.iter().filter(|item| end.is_some_and(|end| item.id > *end)).cloned();
+        let items: Vec<Item> = shown.chain(beyond).collect();
+        let is_whole = end.is_none_or(|end| next_anchor.as_ref().is_some_and(|next| next <= end));
+        if is_whole {
+            range.covers = answer.response.covers;
+            range.answer = without_body(&answer.response);
+        }
+        if same(&range.items, &items) {
+            return false;
+        }
+        range.items = items;
+        range.received_tag = None;
+        range.content =
+            Content { sent: if is_whole { range.covers.sent_order } else { 0 }, arrived: answer.arrived };
+        true
+    }
+
+    /// Splits a range that owns nearly as many items as a page can show, and merges it with the next where one page shows both.
+    fn balance(&mut self, index: usize) {
+        if !self.computes_tags {
+            return;
+        }
+        let own_items = self.own_items();
+        // The page of a range must reach the next anchor, whatever is inserted meanwhile.
+        let most_items = own_items.midpoint(self.page_size);
+        let Some(range) = self.ranges.get_mut(index) else { return };
+        if range.items.len() > most_items {
+            let rest = range.items.split_off(range.items.len() / 2);
+            let anchor = range.items.last().map(|item| item.id.clone());
+            let split = Range { anchor, items: rest, received_tag: None, ..range.clone() };
+            self.ranges.insert(index + 1, split);
+        }
+        while let Some([range, next]) = self.ranges.get(index..).and_then(<[Range]>::first_chunk)
+            && range.covers == next.covers
+            && range.items.len() + next.items.len() <= own_items
+        {
+            let next = self.ranges.remove(index + 1);
+            if let Some(range) = self.ranges.get_mut(index) {
+                range.content = range.content.with(next.content);
+                range.items.extend(next.items);
+            }
+        }
+    }
+
+    /// Compares a page that was asked for without a condition with what is held, and takes it in. Returns whether it showed another
+    /// value under the same entity tag.
+    ///
+    /// # Errors
+    /// [`GiveUpReason`]
+    pub fn audit(&mut self, anchor: Option<&KeyValueId>, answer: &RangeAnswer) -> Result<bool, GiveUpReason> {
+        let Some(index) = self.ranges.iter().position(|range| range.anchor.as_ref() == anchor) else {
+            return Ok(false);
+        };
+        let page = self.read(answer, anchor)?;
+        let held = self.page(index).items;
+        let has_other_value = |item: &Item| {
+            let held = held.binary_search_by(|held| held.id.cmp(&item.id)).ok().and_then(|at| held.get(at));
+            held.is_some_and(|held| held.entity_tag == item.entity_tag && held.json != item.json)
+        };
+        let differs = page.items.iter().any(has_other_value);
+        if differs && let Some(range) = self.ranges.get_mut(index) {
+            // Whatever the tags say: the items of this page are taken in as changed.
+            range.items.clear();
+        }
+        self.validate(anchor, answer)?;
+        Ok(differs)
+    }
+
+    /// The answer to our own write told of a new state of one key-value, or of its deletion: the next validation sends the tag that
+    /// this makes, so that a 304 proves that nothing else has changed. The coverage stays: until then the write outdates the range.
+    pub fn predict(&mut self, id: &KeyValueId, state: Option<Item>, arrived: u64) {
+        if !self.computes_tags || !self.is_loaded {
+            return;
+        }
+        let index = self.range_of(id);
+        let Some(range) = self.ranges.get_mut(index) else { return };
+        match (range.items.binary_search_by(|item| item.id.cmp(id)), state) {
+            (Ok(at), Some(item)) => range.items[at] = item,
+            (Ok(at), None) => {
+                range.items.remove(at);
+            }
+            (Err(at), Some(item)) => range.items.insert(at, item),
+            (Err(_), None) => return,
+        }
+        range.content = Content { sent: 0, arrived };
+    }
+
+    /// The range that a key-value belongs to.
+    #[must_use]
+    pub fn range_of(&self, id: &KeyValueId) -> usize {
+        self.ranges
+            .partition_point(|range| range.anchor.as_ref().is_none_or(|anchor| anchor < id))
+            .saturating_sub(1)
+    }
+
+    /// The ranges that can hold items after `from` whose keys begin with `prefix`.
+    #[must_use]
+    pub fn ranges_of(&self, prefix: &str, from: Option<&KeyValueId>) -> Span<usize> {
+        let prefix_begins = KeyValueId::before_keys_with(prefix);
+        let from = from.filter(|from| **from > prefix_begins).unwrap_or(&prefix_begins);
+        let first = self.range_of(from);
+        let end = self.ranges.partition_point(|range| {
+            range
+                .anchor
+                .as_ref()
+                .is_none_or(|anchor| *anchor <= prefix_begins || anchor.key().starts_with(prefix))
+        });
+        first..end.max(first + 1).min(self.ranges.len())
+    }
+
+    /// Whether these ranges together show one state. A range shows from its content's request on what it shows still at its last
+    /// validation. So they show one state if each was validated after all of them had become what they are, or if the one that
+    /// changed last was asked for after the others had.
+    #[must_use]
+    pub fn is_one_state(&self, ranges: Span<usize>) -> bool {
+        let ranges = self.ranges.get(ranges).unwrap_or_default();
+        let Some(last) = ranges.iter().max_by_key(|range| range.content.arrived) else { return false };
+        let is_last = |range: &Range| std::ptr::eq(range, last);
+        let others_before =
+            ranges.iter().all(|range| is_last(range) || range.content.arrived < last.content.sent);
+        ranges.iter().all(|range| {
+            range.covers.sent_order > last.content.arrived
+                || (is_last(range) && last.content.sent > 0 && others_before)
+        })
+    }
+
+    fn read(&mut self, answer: &RangeAnswer, anchor: Option<&KeyValueId>) -> Result<ItemPage, GiveUpReason> {
+        let page = ItemPage::read(&answer.response.body, anchor)?;
+        if page.items.len() > self.page_size {
+            return Err(GiveUpReason::Page);
+        }
+        if page.continues {
+            self.forms &= page.forms;
+            if self.forms.is_empty() {
+                self.forms = page.forms;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The received tag, if it is not the one that the items make; then no tag of this origin is computed any more.
+    fn differing_tag(&mut self, answer: &RangeAnswer, page: &ItemPage) -> Option<Box<str>> {
+        let tag =
+            answer.response.fields.get(&http::header::ETAG).and_then(|tag| std::str::from_utf8(tag).ok());
+        let tag = tag.map(|tag| tag.trim_matches('"'))?;
+        let next = page.items.last().filter(|_| page.continues).map(|last| after_key_value(&last.id));
+        if page_etag(page.items.iter().map(|item| &*item.entity_tag), next.as_deref()) != tag {
+            self.computes_tags = false;
+        }
+        (!self.computes_tags).then(|| tag.into())
+    }
+}
+
+impl Content {
+    /// Of what consists of both.
+    const fn with(self, other: Self) -> Self {
+        let arrived = if self.arrived > other.arrived { self.arrived } else { other.arrived };
+        Self { sent: if self.sent == other.sent { self.sent } else { 0 }, arrived }
+    }
+}
+
+fn same(one: &[Item], other: &[Item]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| one.id == other.id && one.entity_tag == other.entity_tag)
+}
+
+fn without_body(response: &StoredResponse) -> Arc<StoredResponse> {
+    Arc::new(StoredResponse { body: bytes::Bytes::new(), share: Default::default(), ..response.clone() })
+}
+
+fn older(one: &Arc<StoredResponse>, other: &Arc<StoredResponse>) -> Arc<StoredResponse> {
+    Arc::clone(if one.response_time <= other.response_time { one } else { other })
+}
+
+#[cfg(test)]
+#[path = "collection_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Mirrors: collections of an App Configuration store that are held whole, and validated by one conditional request for each range
+//! of about 80 items.
+//!
+//! ```text
+//!            load: page after page ──▶ all ranges ──▶ validated once more
+//!                                          │
+//!            poll: each range, every interval, with If-None-Match ──▶ 304: as it was · 200: the items of its page
+//!                                          │
+//! question ──▶ within a collection? ──▶ its ranges ──▶ a stored response with the least coverage of them
+//!                                                          │
+//!                       decided about like any other: reuse, or validate those ranges, or ask the origin
+//! ```
+//!
+//! A mirror makes a [`StoredResponse`] of its items; [`decide`](crate::decide) and the rules of coverage judge it as if it had been
+//! fetched. So a mirror adds no rule of consistency but one: a list over several ranges must show one state
+//! ([`Collection::is_one_state`](collection::Collection::is_one_state)).
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | [`selector`] | Which key-values a collection holds. |
+//! | [`item`] | The key-values of a page, with the bytes that the origin sent. |
+//! | [`collection`] | The ranges: anchors, split and merge, what an answer changes. |
+//! | [`question`], [`answer`] | What a request asks, and the response that the items make. |
+//! | `poll`, `ask` | Acting: load, validation, audit; one request for the page of a range. |
+//! | `predict` | What the answer to an own write tells. |
+//! | [`give_up`] | Why a mirror gives up: per-key caching goes on. |
+//!
+//! The price: a collection is read whole, whether or not it is asked for, and costs one request a range and interval for as long as
+//! the sidecar runs.
+
+pub mod answer;
+mod ask;
+pub mod collection;
+pub mod give_up;
+pub mod item;
+mod poll;
+mod predict;
+pub mod question;
+pub mod selector;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::CachingRules;
+use crate::decide::age::current_age;
+use crate::presented_request::PresentedRequest;
+use crate::profile::app_configuration::api_version::ApiVersion;
+use crate::stored_response::StoredResponse;
+use crate::sync_token::coverage::Coverage;
+use crate::upstream::Upstream;
+use crate::upstream::result::UpstreamFailure;
+use answer::Answered;
+use collection::{Bounds, Collection};
+use give_up::GiveUpReason;
+use question::Question;
+use selector::Selector;
+
+/// What the configuration says of a mirror.
+#[derive(Clone, Debug)]
+pub struct ResolvedMirror {
+    /// The collections, in the order in which they are asked.
+    pub selectors: Vec<Selector>,
+    /// How long a range counts as current after its last validation.
+    pub interval: Duration,
+    /// How much it may hold.
+    pub bounds: Bounds,
+}
+
+/// The mirror of one upstream.
+pub struct Mirror {
+    settings: ResolvedMirror,
+    upstream: Arc<Upstream>,
+    rules: Arc<CachingRules>,
+    clock: Clock,
+    state: RwLock<State>,
+    /// Whether every collection has been loaded and validated once more.
+    loaded: watch::Sender<bool>,
+}
+
+struct State {
+    collections: Vec<Collection>,
+    /// The api-version that the items came with.
+    version: ApiVersion,
+    gave_up: Option<GiveUpReason>,
+}
+
+/// What a mirror says to a request.
+#[derive(Clone, Debug)]
+pub enum Mirrored {
+    /// This response, if reuse permits it.
+    Response(Box<StoredResponse>),
+    /// Nothing before its ranges have been validated.
+    Torn,
+}
+
+impl Mirror {
+    /// A mirror that holds nothing yet; [`Mirror::run`] loads it.
+    #[must_use]
+    pub fn new(
+        settings: ResolvedMirror,
+        upstream: Arc<Upstream>,
+        rules: Arc<CachingRules>,
+        clock: Clock,
+    ) -> Self {
+        let state = State { collections: Vec::new(), version: ApiVersion::V2026_04_01, gave_up: None };
+        Self {
+            settings,
+            upstream,
+            rules,
+            clock,
+            state: RwLock::new(state),
+            loaded: watch::Sender::new(false),
+        }
+    }
+
+    /// The answer to a request as far as the items say; `rules` are those of its route. `None` where the request is to be answered
+    /// without the mirror: it asks for something else, or its collection is not loaded.
+    #[must_use]
+    pub fn answer(&self, request: &PresentedRequest, rules: &CachingRules) -> Option<Mirrored> {
+        let state = self.read();
+        let question = Question::read(request.key.canonical_target(), state.version)?;
+        let collection = collection_of(&state.collections, &question)?;
+        let plain = request.as_validation();
+        match answer::answer(collection, &question, &plain, rules) {
+            Answered::Response(mut response) => {
+                response.policy.freshness_lifetime = self.settings.interval;
+                response.is_mirrored = true;
+                Some(Mirrored::Response(response))
+            }
+            Answered::Torn => Some(Mirrored::Torn),
+            Answered::Unanswerable => None,
+        }
+    }
+
+    /// Validates the ranges that a request depends on, as far as they do not satisfy it. Each validation is shared with all that
+    /// wait for the same range.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure`] when the origin gives no answer.
+    pub async fn validate(
+        &self,
+        request: &PresentedRequest,
+        satisfies: impl Fn(Coverage) -> bool + Send + Sync,
+    ) -> Result<(), UpstreamFailure> {
+        /// A list may be torn by changes that its own validation brings.
+        const MOST_PASSES: usize = 3;
+        for _ in 0..MOST_PASSES {
+            let now = self.clock.now();
+            let needed: Vec<_> = {
+                let state = self.read();
+                let Some(question) = Question::read(request.key.canonical_target(), state.version) else {
+                    return Ok(());
+                };
+                let Some((index, collection)) = indexed_collection_of(&state.collections, &question) else {
+                    return Ok(());
+                };
+                let span = question.ranges(collection);
+                let is_torn = question.is_list() && !collection.is_one_state(span.clone());
+                let ranges = collection.ranges.get(span).unwrap_or_default();
+                let changed = ranges.iter().map(|range| range.content.arrived).max().unwrap_or_default();
+                let needs = |range: &&collection::Range| {
+                    !satisfies(range.covers)
+                        || current_age(&range.answer, now) >= self.settings.interval
+                        || (is_torn && range.covers.sent_order <= changed)
+                };
+                ranges.iter().filter(needs).map(|range| (index, range.anchor.clone())).collect()
+            };
+            if needed.is_empty() {
+                return Ok(());
+            }
+            self.validate_ranges(needed, &satisfies).await?;
+        }
+        Ok(())
+    }
+
+    /// Why the mirror gave up, if it did.
+    #[must_use]
+    pub fn gave_up(&self) -> Option<GiveUpReason> {
+        self.read().gave_up
+    }
+
+    /// Resolves when every collection has been loaded.
+    pub async fn loaded(&self) {
+        // The sender lives as long as the mirror.
+        let mut loaded = self.loaded.subscribe();
+        let _is_loaded = loaded.wait_for(|is_loaded| *is_loaded).await;
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        // Nothing under this lock can panic half way through a change.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn collection_of<'a>(collections: &'a [Collection], question: &Question<'_>) -> Option<&'a Collection> {
+    indexed_collection_of(collections, question).map(|(_, collection)| collection)
+}
+
+/// The first collection that the question lies within, if it is loaded.
+fn indexed_collection_of<'a>(
+    collections: &'a [Collection],
+    question: &Question<'_>,
+) -> Option<(usize, &'a Collection)> {
+    let holds =
+        |(_, collection): &(usize, &Collection)| collection.is_loaded && question.lies_within(collection);
+    collections.iter().enumerate().find(holds)
+}

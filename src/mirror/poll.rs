@@ -1,0 +1,225 @@
+//! Acting: a mirror loads its collections, and validates their ranges as long as it runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::iter;
+
+use super::ask::PollError;
+use super::collection::{Collection, Range};
+use super::give_up::GiveUpReason;
+use super::{Mirror, State};
+use crate::decide::age::current_age;
+use crate::profile::app_configuration::api_version::ApiVersion;
+use crate::profile::app_configuration::key_value::KeyValueId;
+use crate::stored_response::StoredResponse;
+use crate::sync_token::coverage::Coverage;
+use crate::upstream::result::UpstreamFailure;
+
+/// The api-versions that a mirror loads with, the first that the origin accepts. Previews may add what older versions do not show.
+const VERSIONS: [ApiVersion; 5] = [
+    ApiVersion::V2026_04_01,
+    ApiVersion::V2024_09_01,
+    ApiVersion::V2023_11_01,
+    ApiVersion::V2023_10_01,
+    ApiVersion::V1_0,
+];
+
+/// How many ranges are validated at once.
+const AT_ONCE: usize = 8;
+
+/// How long a mirror that gave up waits before it loads again, in intervals.
+const GIVEN_UP_INTERVALS: u32 = 20;
+
+/// How often one range is asked for without a condition.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
+
+impl Mirror {
+    /// Loads the collections and validates them until the task is dropped.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let reason = match self.load_all().await {
+                Ok(()) => self.poll().await,
+                Err(PollError::GiveUp(reason)) => reason,
+                Err(PollError::Failed(_)) => {
+                    // What was loaded stays: the load goes on where it was.
+                    tokio::time::sleep(self.pause()).await;
+                    continue;
+                }
+            };
+            self.give_up(reason);
+            tokio::time::sleep(self.settings.interval * GIVEN_UP_INTERVALS).await;
+        }
+    }
+
+    fn give_up(&self, reason: GiveUpReason) {
+        tracing::warn!(
+            upstream = self.upstream.name(),
+            reason = reason.as_str(),
+            "the mirror of this upstream gave up; keys and lists are cached one by one instead"
+        );
+        let mut state = self.write();
+        state.collections.clear();
+        state.gave_up = Some(reason);
+        self.loaded.send_replace(false);
+    }
+
+    /// How long to wait after a failure.
+    fn pause(&self) -> Duration {
+        (self.settings.interval / 4).clamp(Duration::from_millis(100), Duration::from_secs(10))
+    }
+
+    async fn load_all(&self) -> Result<(), PollError> {
+        {
+            let mut state = self.write();
+            if state.collections.is_empty() {
+                state.collections = self.settings.selectors.iter().cloned().map(Collection::new).collect();
+            }
+        }
+        for index in 0..self.settings.selectors.len() {
+            while let Some(anchor) = self.load_position(index) {
+                match self.ask(index, anchor.as_ref(), |_| false).await {
+                    Ok(answer) => self.change(|state| {
+                        state.collections.get_mut(index).map_or(Ok(()), |collection| collection.load(&answer))
+                    })?,
+                    Err(PollError::GiveUp(GiveUpReason::Version)) if anchor.is_none() => {
+                        self.use_older_version()?
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        // Pages of one load may show several states: a second pass shows which of them still hold.
+        let ranges = self.ranges_where(|_| true);
+        self.validate_all(ranges, &|_: Coverage| false).await?;
+        self.write().gave_up = None;
+        self.loaded.send_replace(true);
+        Ok(())
+    }
+
+    fn load_position(&self, index: usize) -> Option<Option<KeyValueId>> {
+        self.read().collections.get(index).and_then(Collection::load_position)
+    }
+
+    fn use_older_version(&self) -> Result<(), PollError> {
+        let mut state = self.write();
+        let older = VERSIONS.into_iter().find(|version| *version < state.version);
+        state.version = older.ok_or(PollError::GiveUp(GiveUpReason::Version))?;
+        Ok(())
+    }
+
+    /// Validates each range before its interval is over, until the mirror has to give up.
+    async fn poll(&self) -> GiveUpReason {
+        let mut audited = crate::clock::instant();
+        loop {
+            tokio::time::sleep((self.settings.interval / 16).max(Duration::from_millis(20))).await;
+            let now = self.clock.now();
+            let is_due = |answer: &StoredResponse| {
+                // Jitter spreads the requests of one interval, and those of several sidecars.
+                let share = 0.75 + 0.15 * fastrand::f64();
+                current_age(answer, now) >= self.settings.interval.mul_f64(share)
+            };
+            let due = self.ranges_where(|range| is_due(&range.answer));
+            match self.validate_all(due, &|_: Coverage| false).await {
+                Ok(()) => {}
+                Err(PollError::GiveUp(reason)) => return reason,
+                Err(PollError::Failed(_)) => tokio::time::sleep(self.pause()).await,
+            }
+            if audited.elapsed() >= AUDIT_INTERVAL {
+                audited = crate::clock::instant();
+                if let Err(PollError::GiveUp(reason)) = self.audit().await {
+                    return reason;
+                }
+            }
+        }
+    }
+
+    fn ranges_where(&self, is_needed: impl Fn(&Range) -> bool) -> Vec<(usize, Option<KeyValueId>)> {
+        let state = self.read();
+        let collections = state.collections.iter().enumerate();
+        let ranges = collections
+            .flat_map(|(index, collection)| collection.ranges.iter().map(move |range| (index, range)));
+        ranges
+            .filter(|(_, range)| is_needed(range))
+            .map(|(index, range)| (index, range.anchor.clone()))
+            .collect()
+    }
+
+    /// Validates ranges for a caller.
+    pub(super) async fn validate_ranges(
+        &self,
+        ranges: Vec<(usize, Option<KeyValueId>)>,
+        satisfies: &(impl Fn(Coverage) -> bool + Sync),
+    ) -> Result<(), UpstreamFailure> {
+        match self.validate_all(ranges, satisfies).await {
+            Ok(()) => Ok(()),
+            Err(PollError::Failed(failure)) => Err(failure),
+            Err(PollError::GiveUp(reason)) => {
+                // The next poll finds the same, and says so.
+                self.give_up(reason);
+                Ok(())
+            }
+        }
+    }
+
+    async fn validate_all(
+        &self,
+        ranges: Vec<(usize, Option<KeyValueId>)>,
+        satisfies: &(impl Fn(Coverage) -> bool + Sync),
+    ) -> Result<(), PollError> {
+        let validated = iter(ranges).map(|(index, anchor)| async move {
+            let answer = self.ask(index, anchor.as_ref(), satisfies).await?;
+            self.change(|state| {
+                let Some(collection) = state.collections.get_mut(index) else { return Ok(()) };
+                collection.validate(anchor.as_ref(), &answer).map(drop)
+            })
+        });
+        // All of them, whatever becomes of one.
+        let outcomes: Vec<Result<(), PollError>> = validated.buffer_unordered(AT_ONCE).collect().await;
+        let mut failure = Ok(());
+        for outcome in outcomes {
+            match outcome {
+                Err(PollError::GiveUp(reason)) => return Err(PollError::GiveUp(reason)),
+                Err(failed) => failure = Err(failed),
+                Ok(()) => {}
+            }
+        }
+        failure
+    }
+
+    /// Changes the collections and holds them to their bounds.
+    fn change(&self, change: impl FnOnce(&mut State) -> Result<(), GiveUpReason>) -> Result<(), PollError> {
+        let mut state = self.write();
+        change(&mut state).map_err(PollError::GiveUp)?;
+        let items: usize = state.collections.iter().map(Collection::items).sum();
+        let bytes: usize = state.collections.iter().map(Collection::bytes).sum();
+        if items > self.settings.bounds.items || bytes > self.settings.bounds.bytes {
+            return Err(PollError::GiveUp(GiveUpReason::Bound));
+        }
+        Ok(())
+    }
+
+    /// Asks for one range without a condition, and compares what comes with what is held.
+    async fn audit(&self) -> Result<(), PollError> {
+        let ranges = self.ranges_where(|_| true);
+        let Some((index, anchor)) = ranges.get(fastrand::usize(..ranges.len().max(1))) else { return Ok(()) };
+        let answer = match self.send(*index, anchor.as_ref(), None, |_| false).await {
+            Err(PollError::Failed(_)) => return Ok(()),
+            answered => answered?,
+        };
+        let mut differs = false;
+        self.change(|state| {
+            let Some(collection) = state.collections.get_mut(*index) else { return Ok(()) };
+            differs = collection.audit(anchor.as_ref(), &answer.of_range)?;
+            Ok(())
+        })?;
+        if differs {
+            tracing::warn!(
+                upstream = self.upstream.name(),
+                "an audit of the mirror found another value under the same entity tag; the range was replaced"
+            );
+        }
+        Ok(())
+    }
+}

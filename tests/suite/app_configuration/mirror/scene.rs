@@ -1,0 +1,169 @@
+//! A sidecar with a mirror before an emulator, both in memory.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tagalong::internals::clock::Clock;
+use tagalong::internals::emulator::{Emulator, EmulatorSettings};
+use tagalong::internals::transport::dial::{Dial, UpstreamIo};
+
+use super::super::emulator::START;
+use crate::support::caller::Caller;
+use crate::support::caller::Response as CallersResponse;
+use crate::support::sidecar::Sidecar;
+
+/// What an origin that misbehaves does with an answer of the emulator. It gets the target and the answer.
+pub(super) type Spoil = dyn Fn(&str, Response<Bytes>) -> Response<Bytes> + Send + Sync;
+
+/// The emulator as an upstream. Remembers what it was asked.
+pub(super) struct EmulatedOrigin {
+    pub(super) emulator: Emulator,
+    spoil: Mutex<Option<Box<Spoil>>>,
+    asked: Mutex<Vec<(String, u16)>>,
+}
+
+impl EmulatedOrigin {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
+        let (head, body) = request.into_parts();
+        let line = format!("{} {}", head.method, head.uri);
+        let target = head.uri.to_string();
+        let body = body.collect().await.expect("a whole request").to_bytes();
+        let answer = self.emulator.respond(Request::from_parts(head, Full::new(body))).await;
+        let answer = match &*self.spoil.lock().expect("no panic") {
+            Some(spoil) => spoil(&target, answer),
+            None => answer,
+        };
+        self.asked.lock().expect("no panic").push((line, answer.status().as_u16()));
+        answer
+    }
+
+    /// The requests since the last call, each with the status of its answer.
+    pub(super) fn asked(&self) -> Vec<(String, u16)> {
+        std::mem::take(&mut *self.asked.lock().expect("no panic"))
+    }
+
+    pub(super) fn spoil(
+        &self,
+        spoil: impl Fn(&str, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+    ) {
+        *self.spoil.lock().expect("no panic") = Some(Box::new(spoil));
+    }
+
+    pub(super) fn behave(&self) {
+        *self.spoil.lock().expect("no panic") = None;
+    }
+}
+
+struct InMemory(Arc<EmulatedOrigin>);
+
+impl Dial for InMemory {
+    fn dial(&self, _: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
+        let origin = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (ours, theirs) = tokio::io::duplex(256 * 1024);
+            let service = service_fn(move |request| {
+                let origin = Arc::clone(&origin);
+                async move { Ok::<_, io::Error>(origin.answer(request).await.map(Full::new)) }
+            });
+            tokio::spawn(async move {
+                let served = hyper::server::conn::http1::Builder::new()
+                    .auto_date_header(false)
+                    .serve_connection(TokioIo::new(theirs), service);
+                let _closed = served.await;
+            });
+            Ok(Box::new(ours) as Box<dyn UpstreamIo>)
+        })
+    }
+}
+
+/// A sidecar with a mirror before an emulator.
+pub(super) struct Scene {
+    pub(super) origin: Arc<EmulatedOrigin>,
+    pub(super) sidecar: Sidecar,
+}
+
+impl Scene {
+    /// An emulator with these settings, filled by `fill`, and a sidecar whose mirror has loaded.
+    pub(super) async fn loaded(
+        settings: EmulatorSettings,
+        fill: impl AsyncFnOnce(&Emulator),
+        keys: &[&str],
+    ) -> Self {
+        let scene = Self::started(settings, fill, keys).await;
+        scene.sidecar.mirror().loaded().await;
+        scene.origin.asked();
+        scene
+    }
+
+    /// The same before the mirror has loaded.
+    pub(super) async fn started(
+        settings: EmulatorSettings,
+        fill: impl AsyncFnOnce(&Emulator),
+        keys: &[&str],
+    ) -> Self {
+        let clock = Clock::tokio(START);
+        let emulator = Emulator::new(settings, clock.clone(), 1);
+        fill(&emulator).await;
+        let origin = Arc::new(EmulatedOrigin { emulator, spoil: Mutex::default(), asked: Mutex::default() });
+        let settings: Vec<&str> = [
+            "upstream.profile=app-configuration",
+            "upstream.credential.kind=none",
+            "upstream.mirror.enabled=true",
+        ]
+        .into_iter()
+        .chain(keys.iter().copied())
+        .collect();
+        let sidecar = Sidecar::in_memory(Arc::new(InMemory(Arc::clone(&origin))), clock, &settings);
+        Self { origin, sidecar }
+    }
+
+    pub(super) async fn caller(&self) -> Caller {
+        self.sidecar.caller().await
+    }
+
+    /// What the origin itself answers to a request in the short form.
+    pub(super) async fn straight(&self, request: &str) -> Response<Bytes> {
+        straight(&self.origin.emulator, request).await
+    }
+}
+
+/// What an emulator answers to a request in the short form.
+pub(super) async fn straight(emulator: &Emulator, request: &str) -> Response<Bytes> {
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let mut lines = head.lines();
+    let (method, target) = lines.next().and_then(|line| line.split_once(' ')).expect("a request line");
+    let mut built = Request::builder().method(method).uri(target);
+    for line in lines {
+        let (name, value) = line.split_once(": ").expect("a field line");
+        built = built.header(name, value);
+    }
+    let request = built.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+    emulator.respond(request).await
+}
+
+/// Writes a key-value straight to an emulator.
+pub(super) async fn write(emulator: &Emulator, target: &str, body: &str) {
+    let request = format!("PUT {target}\nContent-Type: application/json\n\n{body}");
+    let status = straight(emulator, &request).await.status().as_u16();
+    assert_eq!(status, 200, "{request}");
+}
+
+/// `detail` of `Cache-Status`, and whether it was a hit.
+pub(super) fn told(answer: &CallersResponse) -> (bool, Option<String>) {
+    let status = answer.field("cache-status").expect("a Cache-Status");
+    let detail = status.split("; ").find_map(|word| word.strip_prefix("detail="));
+    (status.contains("; hit"), detail.map(str::to_owned))
+}
+
+/// Lets time pass.
+pub(super) async fn pass(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
