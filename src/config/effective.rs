@@ -131,6 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn passwords_within_values_are_hidden() {
+        // The member of a list is not a URL: the mask of a whole line would not find its password.
+        let values = [
+            "upstream.url=http://127.0.0.1:9",
+            "upstream.proxy=http://user:hunter2@127.0.0.1:3128",
+            "logging.level=user:hunter2@proxy",
+            "upstream.hosts=user:hunter2@a,b",
+        ];
+        let layers = values.iter().fold(Layers::new(), |layers, value| layers.assignment(value));
+        let shown = Config::unvalidated(layers).unwrap().effective.to_string();
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("logging.level = \"***@proxy\""), "{shown}");
+    }
+
+    #[test]
     fn the_effective_configuration_reads_back_and_hides_secrets() {
         let layers = Layers::new()
             .setting("upstream.credential.secret=aHVudGVyMg==")

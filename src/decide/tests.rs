@@ -101,6 +101,7 @@ pub(crate) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
         policy: freshness::policy(&head, &in_force, &rules),
         share: StoredShare::default(),
         range: None,
+        is_mirrored: false,
     }
 }
 

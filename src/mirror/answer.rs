@@ -110,14 +110,14 @@ fn shown(collection: &Collection, question: &Question<'_>, ranges: &[Range]) -> 
                 collection,
                 question,
                 MediaType::KeySet,
-                keys.take(collection.page_size + 1).collect(),
+                keys.take(collection.page_size() + 1).collect(),
             ))
         }
         Asked::Labels { name, after } => Some(names(
             collection,
             question,
             MediaType::LabelSet,
-            labels(items, name, after.as_deref(), collection.page_size),
+            labels(items, name, after.as_deref(), collection.page_size()),
         )),
     }
 }
@@ -173,7 +173,7 @@ fn list<'a>(
     if !collection.computes_tags {
         return None;
     }
-    let page: Vec<&Item> = items.by_ref().take(collection.page_size).collect();
+    let page: Vec<&Item> = items.by_ref().take(collection.page_size()).collect();
     let next = items.next().and(page.last()).map(|last| after_key_value(&last.id));
     let entity_tag = question
         .version
@@ -197,8 +197,8 @@ fn names(
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<Option<&'a str>>,
     }
-    let continues = names.len() > collection.page_size;
-    names.truncate(collection.page_size);
+    let continues = names.len() > collection.page_size();
+    names.truncate(collection.page_size());
     let next = names.last().filter(|_| continues).map(|last| {
         let position = after_name(last.unwrap_or_default());
         link_after(question.path, question.query, &collection.forms.encode(&position))

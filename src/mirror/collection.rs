@@ -95,8 +95,8 @@ pub struct Collection {
     pub ranges: Vec<Range>,
     /// Every range has been read.
     pub is_loaded: bool,
-    /// How many items the origin puts on a page.
-    pub page_size: usize,
+    /// How many items the origin puts on a page, once a page continued.
+    page_size_seen: Option<usize>,
     /// Whether the origin's page tags are those that items make, as far as was seen.
     pub computes_tags: bool,
     /// In which forms the origin writes continuations.
@@ -111,7 +111,7 @@ impl Collection {
             selector,
             ranges: Vec::new(),
             is_loaded: false,
-            page_size: PAGE_SIZE,
+            page_size_seen: None,
             computes_tags: true,
             forms: ContinuationForms::all(),
         }
@@ -147,11 +147,6 @@ impl Collection {
     pub fn load(&mut self, answer: &RangeAnswer) -> Result<(), GiveUpReason> {
         let anchor = self.load_position().flatten();
         let page = self.read(answer, anchor.as_ref())?;
-        if page.continues && self.ranges.is_empty() {
-            self.page_size = page.items.len().max(1);
-        } else if page.continues && page.items.len() != self.page_size {
-            return Err(GiveUpReason::Page);
-        }
         self.is_loaded = !page.continues;
         let received_tag = self.differing_tag(answer, &page);
         self.ranges.push(Range {
@@ -168,9 +163,18 @@ impl Collection {
         Ok(())
     }
 
+    /// How many items the origin puts on a page.
+    #[must_use]
+    pub const fn page_size(&self) -> usize {
+        match self.page_size_seen {
+            Some(page_size) => page_size,
+            None => PAGE_SIZE,
+        }
+    }
+
     /// How many items a range owns when anchors are set anew.
     const fn own_items(&self) -> usize {
-        let own = self.page_size * 4 / 5;
+        let own = self.page_size() * 4 / 5;
         if own == 0 { 1 } else { own }
     }
 
@@ -220,7 +224,7 @@ impl Collection {
     pub fn page(&self, index: usize) -> RangePage<'_> {
         let following = self.ranges.get(index..).unwrap_or_default();
         let mut rest = following.iter().flat_map(|range| &range.items);
-        let items: Vec<&Item> = rest.by_ref().take(self.page_size).collect();
+        let items: Vec<&Item> = rest.by_ref().take(self.page_size()).collect();
         let next = rest.next().and_then(|_| items.last()).map(|last| after_key_value(&last.id));
         let computed = || page_etag(items.iter().map(|item| &*item.entity_tag), next.as_deref());
         let entity_tag = if self.computes_tags {
@@ -341,7 +345,7 @@ impl Collection {
         }
         let own_items = self.own_items();
         // The page of a range must reach the next anchor, whatever is inserted meanwhile.
-        let most_items = own_items.midpoint(self.page_size);
+        let most_items = own_items.midpoint(self.page_size());
         let Some(range) = self.ranges.get_mut(index) else { return };
         if range.items.len() > most_items {
             let rest = range.items.split_off(range.items.len() / 2);
@@ -445,10 +449,12 @@ impl Collection {
 
     fn read(&mut self, answer: &RangeAnswer, anchor: Option<&KeyValueId>) -> Result<ItemPage, GiveUpReason> {
         let page = ItemPage::read(&answer.response.body, anchor)?;
-        if page.items.len() > self.page_size {
-            return Err(GiveUpReason::Page);
-        }
         if page.continues {
+            // Only a page that continues tells how many items a page has.
+            let page_size = *self.page_size_seen.get_or_insert(page.items.len());
+            if page.items.is_empty() || page.items.len() != page_size {
+                return Err(GiveUpReason::Page);
+            }
             self.forms &= page.forms;
             if self.forms.is_empty() {
                 self.forms = page.forms;
