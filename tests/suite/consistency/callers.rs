@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::history::{Event, History, Moment, Operation, Outcome, Value};
 use super::issued_tokens::TOKEN_ID;
+use super::one_state::ShownList;
 use super::origin::SimulatedOrigin;
 use super::origin_answers::{KeyFilter, LOCK_NUMBER};
 use super::timeline::Timeline;
@@ -87,6 +88,8 @@ pub(crate) struct Record {
     saw_token: bool,
     /// The tokens of the last answer, as one caller hands them to another.
     last_tokens: Option<String>,
+    /// What lists have shown.
+    pub(crate) lists: Vec<ShownList>,
     /// Operations of all kinds, lists counted once.
     pub(crate) operations: usize,
     /// Operations that were answered from the store.
@@ -250,11 +253,16 @@ impl Caller {
             }
             Asked::List { filter, .. } => {
                 let filter = KeyFilter::of(&filter);
+                let end = told.as_ref().and_then(end_of_page);
                 let Some(items) = told.as_ref().and_then(items) else {
                     record.unanswered += 1;
                     return None;
                 };
-                for key in self.around.keys.iter().filter(|key| filter.matches(key)) {
+                let is_on_page = |key: &String| end.as_ref().is_none_or(|end| key <= end);
+                let shown = self.around.keys.iter().filter(|key| filter.matches(key) && is_on_page(key));
+                let shown: Vec<_> = shown.map(|key| (key.clone(), items.get(key).copied())).collect();
+                record.lists.push(ShownList { shown: shown.clone(), invoked, responded });
+                for (key, _) in &shown {
                     let shown = Outcome::Shown(items.get(key).copied());
                     let demanded = demanded.clone();
                     self.record(&mut record, key, Operation::Read, Some(shown), invoked, responded, demanded);
@@ -456,6 +464,13 @@ fn value_of(told: &FrontAnswer) -> Option<Value> {
         "head and body are of one version"
     );
     Some(value)
+}
+
+/// The last key of a page that continues.
+fn end_of_page(told: &FrontAnswer) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(&told.body).ok()?;
+    body.get("@nextLink")?;
+    Some(body["items"].as_array()?.last()?["key"].as_str()?.to_owned())
 }
 
 fn items(told: &FrontAnswer) -> Option<BTreeMap<String, Value>> {

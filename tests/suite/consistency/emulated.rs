@@ -13,7 +13,13 @@ use super::issued_tokens::Tokens;
 use super::origin_answers::put_value;
 
 /// An emulator with three replicas. Without tokens that tell states apart it is consistent by itself.
-pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64) -> Emulator {
+pub(crate) fn emulator(
+    tokens: Tokens,
+    page_size: usize,
+    settle: Duration,
+    clock: Clock,
+    seed: u64,
+) -> Emulator {
     let token_mode = match tokens {
         Tokens::OfState => TokenMode::Shown,
         Tokens::OfFrontEnd | Tokens::Newest | Tokens::TwoIds => TokenMode::Newest,
@@ -21,7 +27,8 @@ pub(crate) fn emulator(tokens: Tokens, settle: Duration, clock: Clock, seed: u64
         Tokens::Constant => TokenMode::Constant,
     };
     let settle = if tokens.tell_states_apart() { settle } else { Duration::ZERO };
-    let settings = EmulatorSettings { replicas: 3, settle, token_mode, ..EmulatorSettings::default() };
+    let settings =
+        EmulatorSettings { replicas: 3, settle, token_mode, page_size, ..EmulatorSettings::default() };
     Emulator::new(settings, clock, seed)
 }
 

@@ -84,7 +84,12 @@ impl Sidecar {
             // Longer than any write that is answered at all, so that no answer of another is passed on before it.
             format!("upstream.conflict_wait={}s", (HEADER_DEADLINE * 2).as_secs()),
         ];
-        let layers = settings.iter().fold(Layers::new(), |layers, setting| layers.setting(setting));
+        let mirror = [
+            format!("upstream.mirror.enabled={}", scenario.mirrored),
+            format!("upstream.mirror.interval={}s", scenario.lifetime.as_secs()),
+        ];
+        let layers =
+            settings.iter().chain(&mirror).fold(Layers::new(), |layers, setting| layers.setting(setting));
         let mut config = Config::new(layers).expect("a valid configuration");
         // Smaller than any operator may set it: then nearly everything is evicted before it is outdated.
         config.store.limit_bytes = store_limit_bytes;
@@ -95,6 +100,10 @@ impl Sidecar {
             ..proxy::assemble::Environment::default()
         };
         let proxy = Proxy::new(&config, &environment).expect("nothing is missing");
+        for mirror in proxy.destinations().iter().filter_map(|to| to.mirror.clone()) {
+            // It ends with the runtime of the run.
+            drop(tokio::spawn(mirror.run()));
+        }
         Self {
             proxy: Arc::new(proxy),
             caller: Arc::new(Caller {

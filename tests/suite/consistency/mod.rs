@@ -14,6 +14,7 @@ mod interleaving;
 mod issued_tokens;
 mod long_form;
 mod monotonic;
+mod one_state;
 mod origin;
 mod origin_answers;
 mod origin_tests;

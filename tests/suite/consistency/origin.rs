@@ -52,6 +52,8 @@ pub(crate) struct OriginPlan {
     pub(crate) drift_millihertz: u32,
     /// Whether a 304 names the tag that it is about. The service of today does not.
     pub(crate) tagged_304: bool,
+    /// Items on a page of a list.
+    pub(crate) page_size: usize,
     /// How far each replica is behind.
     pub(crate) lags: [Duration; 3],
     /// Most of the time that a message is under way, each way.
@@ -142,7 +144,8 @@ enum Fault {
 impl SimulatedOrigin {
     pub(crate) fn new(plan: OriginPlan, timeline: Arc<Timeline>, seed: u64) -> Self {
         let clock = timeline.clock().clone();
-        let emulator = plan.emulated.then(|| emulated::emulator(plan.tokens, plan.lags[0], clock, seed));
+        let emulator =
+            plan.emulated.then(|| emulated::emulator(plan.tokens, plan.page_size, plan.lags[0], clock, seed));
         let state = State {
             rng: fastrand::Rng::with_seed(seed),
             log: Vec::new(),
@@ -330,10 +333,12 @@ impl SimulatedOrigin {
                 }
                 None => (status(StatusCode::NOT_FOUND), None),
             },
-            Target::List(filter) => {
+            Target::List(filter, after) => {
                 let mut items = state.items(version);
                 items.retain(|(key, _)| filter.matches(key));
-                let (answer, tag) = origin_answers::list(&items, |moment| self.since_epoch(moment));
+                let (after, page_size) = (after.as_ref(), self.plan.page_size);
+                let (answer, tag) =
+                    origin_answers::list(&items, after, page_size, |moment| self.since_epoch(moment));
                 (answer, Some(tag))
             }
             Target::Lock(_) | Target::Other => (status(StatusCode::NOT_FOUND), None),

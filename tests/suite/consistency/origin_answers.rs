@@ -9,6 +9,11 @@ use bytes::Bytes;
 use http::header::{ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use tagalong::internals::profile::app_configuration::key_value::KeyValueId;
+use tagalong::internals::profile::app_configuration::page::{
+    after_key_value, decode_continuation, key_value_before, link_to_next, next_link, page_etag, page_json,
+};
+
 use super::history::{Moment, Value};
 
 /// The field in which a lock or unlock brings the number of the state that it makes.
@@ -26,7 +31,7 @@ pub(crate) struct Held {
 pub(crate) enum Target {
     Key(String),
     Lock(String),
-    List(KeyFilter),
+    List(KeyFilter, Option<KeyValueId>),
     Other,
 }
 
@@ -65,7 +70,9 @@ impl Target {
         // All keys have the null label, so a filter by it changes nothing.
         let filter = query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("key=")));
         let filter = percent_encoding::percent_decode_str(filter.unwrap_or("*")).decode_utf8_lossy();
-        if path == "/kv" { Self::List(KeyFilter::of(&filter)) } else { Self::Other }
+        let after = query.and_then(|query| query.split('&').find_map(|part| part.strip_prefix("after=")));
+        let after = after.and_then(|after| key_value_before(&decode_continuation(after)?));
+        if path == "/kv" { Self::List(KeyFilter::of(&filter), after) } else { Self::Other }
     }
 }
 
@@ -78,18 +85,29 @@ pub(crate) fn single(key: &str, held: Held, changed: SystemTime) -> Response<Byt
     answer.body(item(key, held, changed).to_string().into()).expect("well-formed")
 }
 
-/// The answer that shows a list, and its tag. Nothing dates it.
+/// The answer that shows the page of a list after one key, and its tag. Nothing dates it.
 pub(crate) fn list(
     items: &[(String, Held)],
+    after: Option<&KeyValueId>,
+    page_size: usize,
     changed: impl Fn(Moment) -> SystemTime,
 ) -> (Response<Bytes>, String) {
-    let tags: Vec<_> = items.iter().map(|(_, held)| held.value.to_string()).collect();
-    let tag = format!("list-{}", tags.join("-"));
-    let items: Vec<_> = items.iter().map(|(key, held)| item(key, *held, changed(held.changed))).collect();
-    let answer = Response::builder()
+    let id = |key: &String| KeyValueId::new(key, None);
+    let mut rest = items.iter().filter(|(key, _)| after.is_none_or(|after| id(key) > *after));
+    let page: Vec<_> = rest.by_ref().take(page_size).collect();
+    let next = rest.next().and(page.last()).map(|(key, _)| after_key_value(&id(key)));
+    let tags: Vec<_> = page.iter().map(|(_, held)| held.value.to_string()).collect();
+    let tag = page_etag(tags.iter().map(String::as_str), next.as_deref());
+    let items: Vec<_> =
+        page.iter().map(|(key, held)| item(key, *held, changed(held.changed)).to_string()).collect();
+    let next = next.map(|next| next_link("/kv", "api-version=1.0", &next));
+    let mut answer = Response::builder()
         .header(ETAG, format!("\"{tag}\""))
         .header("content-type", "application/vnd.microsoft.appconfig.kvset+json; charset=utf-8");
-    let body = serde_json::json!({ "items": items }).to_string();
+    if let Some(next) = &next {
+        answer = answer.header("link", link_to_next(next));
+    }
+    let body = page_json(Some(&tag), items.iter().map(String::as_bytes), next.as_deref());
     (answer.body(body.into()).expect("well-formed"), tag)
 }
 

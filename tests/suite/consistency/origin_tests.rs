@@ -13,6 +13,7 @@ use super::timeline::Timeline;
 
 const PLAN: OriginPlan = OriginPlan {
     tokens: Tokens::OfFrontEnd,
+    page_size: 100,
     drift_millihertz: 1_250,
     tagged_304: false,
     lags: [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(5)],

@@ -66,6 +66,8 @@ pub(crate) const OF_STATE: Scenario = Scenario {
     tokens: Tokens::OfState,
     drift_millihertz: 1_250,
     tagged_304: false,
+    page_size: 100,
+    mirrored: false,
     emulated: false,
     habits: MIXED,
     faults: FAULTS,
@@ -377,6 +379,70 @@ pub(crate) const OWN_WRITES_BOUNDED: Scenario = Scenario {
 /// The same before an origin without tokens.
 pub(crate) const OWN_WRITES_WITHOUT_TOKENS: Scenario =
     Scenario { name: "own writes, no tokens", level: Session, tokens: Tokens::Absent, ..OWN_WRITES_BOUNDED };
+
+/// A mirror over several ranges: pages of three items, and lists over all of them.
+pub(crate) const MIRRORED: Scenario = Scenario {
+    name: "mirrored",
+    mirrored: true,
+    page_size: 3,
+    keys: 12,
+    habits: Habits { lists: 40, ..BESIDE.habits },
+    ..DEPLOYED
+};
+
+/// The same before an origin without tokens.
+pub(crate) const MIRRORED_WITHOUT_TOKENS: Scenario =
+    Scenario { name: "mirrored, no tokens", tokens: Tokens::Absent, ..MIRRORED };
+
+/// The same with slow messages, so that much is under way at once.
+pub(crate) const MIRRORED_RACING: Scenario = Scenario {
+    name: "mirrored, racing",
+    usual_delay: RACING.usual_delay,
+    slow_delay: RACING.slow_delay,
+    slow: RACING.slow,
+    lifetime: Duration::from_secs(30),
+    ..MIRRORED
+};
+
+/// The same with tokens that move only with changes, where replicas lag long behind.
+pub(crate) const MIRRORED_SELDOM: Scenario = Scenario {
+    name: "mirrored, asked seldom",
+    mirrored: true,
+    page_size: 3,
+    keys: 12,
+    habits: Habits { lists: 40, ..SELDOM.habits },
+    ..SELDOM_WITHOUT_DRIFT
+};
+
+/// The same with own writes only.
+pub(crate) const MIRRORED_OWN_WRITES: Scenario = Scenario {
+    name: "mirrored, own writes",
+    mirrored: true,
+    page_size: 3,
+    keys: 8,
+    habits: Habits { lists: 40, ..MIXED },
+    ..OF_STATE
+};
+
+/// The same at the level where no presented token hides a mistake of rule 3.
+pub(crate) const MIRRORED_OWN_WRITES_BOUNDED: Scenario = Scenario {
+    name: "mirrored, own writes, bounded",
+    mirrored: true,
+    page_size: 3,
+    keys: 8,
+    habits: Habits { lists: 40, ..OWN_WRITES_BOUNDED.habits },
+    ..OWN_WRITES_BOUNDED
+};
+
+/// Everything that a mirror stands in.
+pub(crate) const MIRRORS: [Scenario; 6] = [
+    MIRRORED,
+    MIRRORED_WITHOUT_TOKENS,
+    MIRRORED_RACING,
+    MIRRORED_SELDOM,
+    MIRRORED_OWN_WRITES,
+    MIRRORED_OWN_WRITES_BOUNDED,
+];
 
 /// Everything for which the claims are one timeline of foreign writes over all keys, monotonic reads of each, and bounded
 /// staleness.

@@ -17,6 +17,7 @@ use super::fronts;
 use super::history::{Event, History, Outcome, print};
 use super::issued_tokens::Tokens;
 use super::monotonic::{self, Truth};
+use super::one_state;
 use super::origin::{Faults, OriginPlan, SimulatedOrigin};
 use super::shrink::shrink;
 use super::timeline::Timeline;
@@ -50,6 +51,10 @@ pub(crate) struct Scenario {
     pub(crate) drift_millihertz: u32,
     /// Whether a 304 of App Configuration names its tag.
     pub(crate) tagged_304: bool,
+    /// Items on a page of a list.
+    pub(crate) page_size: usize,
+    /// The sidecar mirrors the whole store.
+    pub(crate) mirrored: bool,
     /// The origin is the emulator of this crate.
     pub(crate) emulated: bool,
     pub(crate) habits: Habits,
@@ -142,6 +147,7 @@ async fn simulate(scenario: &Scenario, seed: u64) -> Run {
         // RFC 9110 §15.4.5 demands it of other APIs.
         tagged_304: scenario.tagged_304 || scenario.api == Api::Generic,
         emulated: scenario.emulated,
+        page_size: scenario.page_size,
         lags: [lag(&mut rng), lag(&mut rng), lag(&mut rng)],
         usual_delay: scenario.usual_delay,
         slow_delay: scenario.slow_delay,
@@ -220,7 +226,7 @@ async fn weather(scenario: Scenario, mut rng: fastrand::Rng, around: Arc<Environ
 }
 
 fn judge(scenario: &Scenario, seed: u64, around: &Environment, simulated: Duration) -> Run {
-    let record = std::mem::take(&mut *around.record.lock().expect("no panic under it"));
+    let mut record = std::mem::take(&mut *around.record.lock().expect("no panic under it"));
     let truth = around.origin.truth();
     let mut run = Run {
         seed,
@@ -232,10 +238,11 @@ fn judge(scenario: &Scenario, seed: u64, around: &Environment, simulated: Durati
         unanswered: record.unanswered,
         origin_requests: around.origin.requests(),
         simulated,
-        history: record.history,
+        history: std::mem::take(&mut record.history),
     };
     if scenario.before != Before::Nothing {
         run.violations.extend(record.oddities);
+        run.violations.extend(one_state::first_torn(&record.lists, &truth));
     }
     if scenario.writes_beside + scenario.deployments > 0 {
         run.violations.extend(monotonic::first_step_backwards(&run.history, &truth));

@@ -11,7 +11,7 @@ use tagalong::internals::config::caching::Consistency;
 
 use super::long_form::{Extent, Sums, run_all};
 use super::scenarios::{
-    BESIDE, DEPLOYED, EMULATED, GENERIC_BESIDE, LEVELS, OF_STATE, REGISTERS, WRITERS_BESIDE,
+    BESIDE, DEPLOYED, EMULATED, GENERIC_BESIDE, LEVELS, MIRRORS, OF_STATE, REGISTERS, WRITERS_BESIDE,
 };
 use super::simulation::{Before, Run, Scenario, run};
 
@@ -42,7 +42,7 @@ fn scenario(name: &str) -> Scenario {
 
 /// All scenarios.
 pub(crate) fn every() -> impl Iterator<Item = &'static Scenario> {
-    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&GENERIC_BESIDE).chain(&LEVELS)
+    REGISTERS.iter().chain(&WRITERS_BESIDE).chain(&GENERIC_BESIDE).chain(&LEVELS).chain(&MIRRORS)
 }
 
 macro_rules! scenarios_hold {
@@ -55,6 +55,12 @@ macro_rules! scenarios_hold {
 }
 
 scenarios_hold! {
+    with_a_mirror: "mirrored",
+    with_a_mirror_and_no_tokens: "mirrored, no tokens",
+    with_a_mirror_and_many_requests_under_way: "mirrored, racing",
+    with_a_mirror_that_is_asked_seldom: "mirrored, asked seldom",
+    with_a_mirror_and_own_writes: "mirrored, own writes",
+    with_a_mirror_and_own_writes_at_bounded: "mirrored, own writes, bounded",
     with_tokens_of_the_state: "tokens of the state",
     with_tokens_newer_than_the_state: "tokens of the front end",
     without_tokens: "no tokens",
