@@ -13,8 +13,6 @@ use crate::decide::ResponseHead;
 use crate::decide::storable::storable;
 use crate::headers::http_date;
 use crate::presented_request::PresentedRequest;
-use crate::profile::app_configuration::filter::{KeyValueFilter, TextFilter};
-use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::ordinal::Ordinal;
 use crate::profile::app_configuration::page::{
@@ -59,7 +57,10 @@ pub fn answer(
         return Answered::Torn;
     }
     let Some(shown) = shown(collection, question, ranges) else { return Answered::Unanswerable };
-    let covers = ranges.iter().skip(1).fold(first.covers, |covers, range| covers.intersection(range.covers));
+    let covers = ranges
+        .iter()
+        .skip(1)
+        .fold(first.covers, |covers, range| collection.covers_of_both(covers, range.covers));
     let oldest = ranges.iter().min_by_key(|range| range.answer.response_time).unwrap_or(first);
     let head = ResponseHead {
         status: shown.status,
@@ -75,79 +76,40 @@ pub fn answer(
 fn shown(collection: &Collection, question: &Question<'_>, ranges: &[Range]) -> Option<AnswerParts> {
     let items = ranges.iter().flat_map(|range| &range.items);
     match &question.asked {
-        Asked::KeyValue { id, tags } => {
+        Asked::KeyValue { id, .. } => {
             let found = ranges.first().and_then(|range| {
                 range.items.binary_search_by(|item| item.id.cmp(id)).ok().and_then(|at| range.items.get(at))
             });
             if found.is_none() && question.may_be_absent_from(collection) {
                 return None;
             }
-            let has_tags = |item: &&Item| {
-                tags.is_empty() || {
-                    let shown = item.tags();
-                    tags.iter().all(|tag| tag.matches(&shown))
-                }
-            };
-            match found.filter(has_tags) {
+            match found.filter(|item| question.shows(item)) {
                 Some(item) => one(question, item),
                 None => Some(AnswerParts::empty(StatusCode::NOT_FOUND)),
             }
         }
-        Asked::KeyValues { filter, after } => list(
-            collection,
-            question,
-            items.filter(|item| follows(item, after.as_ref()) && matches(filter, item)),
-        ),
-        Asked::Keys { name, after } => {
+        Asked::KeyValues { .. } => list(collection, question, items.filter(|item| question.shows(item))),
+        Asked::Keys { .. } => {
             let mut last: Option<&str> = None;
-            let keys = items
-                .map(|item| item.id.key())
-                .filter(|key| last.replace(key) != Some(*key))
-                .filter(|key| name.matches(Some(key)))
-                .filter(|key| after.as_ref().is_none_or(|after| Ordinal(key) > Ordinal(after)))
-                .map(Some);
-            Some(names(
-                collection,
-                question,
-                MediaType::KeySet,
-                keys.take(collection.page_size() + 1).collect(),
-            ))
+            let keys = items.filter(|item| question.shows(item)).map(|item| item.id.key());
+            let keys = keys.filter(|key| last.replace(key) != Some(*key)).map(Some);
+            let keys = keys.take(collection.page_size() + 1).collect();
+            Some(names(collection, question, MediaType::KeySet, keys))
         }
-        Asked::Labels { name, after } => Some(names(
-            collection,
-            question,
-            MediaType::LabelSet,
-            labels(items, name, after.as_deref(), collection.page_size()),
-        )),
+        Asked::Labels { .. } => {
+            let labels = items.filter(|item| question.shows(item)).map(|item| item.id.label());
+            let labels = first_labels(labels, collection.page_size() + 1);
+            Some(names(collection, question, MediaType::LabelSet, labels))
+        }
     }
 }
 
-fn follows(item: &Item, after: Option<&KeyValueId>) -> bool {
-    after.is_none_or(|after| item.id > *after)
-}
-
-fn matches(filter: &KeyValueFilter, item: &Item) -> bool {
-    filter.may_match(item.id.key(), item.id.label())
-        && (filter.tags.is_empty() || {
-            let tags = item.tags();
-            filter.tags.iter().all(|tag| tag.matches(&tags))
-        })
-}
-
-/// The first labels after one, each once; "no label" comes first.
-fn labels<'a>(
-    items: impl Iterator<Item = &'a Item>,
-    name: &TextFilter,
-    after: Option<&str>,
-    page_size: usize,
-) -> Vec<Option<&'a str>> {
-    let labels = items.map(|item| item.id.label()).filter(|label| name.matches(*label));
-    let follows =
-        |label: &Option<&str>| after.is_none_or(|after| Ordinal(label.unwrap_or_default()) > Ordinal(after));
+/// The first labels in order, each once; "no label" comes first.
+fn first_labels<'a>(labels: impl Iterator<Item = Option<&'a str>>, count: usize) -> Vec<Option<&'a str>> {
     let mut first = std::collections::BTreeSet::new();
-    for label in labels.filter(follows) {
+    for label in labels {
         first.insert(label.map(Ordinal));
-        if first.len() > page_size + 1 {
+        if first.len() > count {
             first.pop_last();
         }
     }

@@ -29,6 +29,7 @@ use crate::decide::newer::replaces;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::profile::app_configuration::page::{ContinuationForms, PAGE_SIZE, after_key_value, page_etag};
 use crate::stored_response::StoredResponse;
+use crate::sync_token::clauses::Clauses;
 use crate::sync_token::coverage::Coverage;
 
 /// The bounds of all collections of a mirror together.
@@ -101,12 +102,13 @@ pub struct Collection {
     pub computes_tags: bool,
     /// In which forms the origin writes continuations.
     pub forms: ContinuationForms,
+    clauses: Clauses,
 }
 
 impl Collection {
     /// A collection that holds nothing yet.
     #[must_use]
-    pub const fn new(selector: Selector) -> Self {
+    pub const fn new(selector: Selector, clauses: Clauses) -> Self {
         Self {
             selector,
             ranges: Vec::new(),
@@ -114,6 +116,7 @@ impl Collection {
             page_size_seen: None,
             computes_tags: true,
             forms: ContinuationForms::all(),
+            clauses,
         }
     }
 
@@ -391,7 +394,7 @@ impl Collection {
 
     /// The answer to our own write told of a new state of one key-value, or of its deletion: the next validation sends the tag that
     /// this makes, so that a 304 proves that nothing else has changed. The coverage stays: until then the write outdates the range.
-    pub fn predict(&mut self, id: &KeyValueId, state: Option<Item>, arrived: u64) {
+    pub fn predict(&mut self, id: &KeyValueId, state: Option<Item>, now: &Coverage) {
         if !self.computes_tags || !self.is_loaded {
             return;
         }
@@ -405,7 +408,10 @@ impl Collection {
             (Err(at), Some(item)) => range.items.insert(at, item),
             (Err(_), None) => return,
         }
-        range.content = Content { sent: 0, arrived };
+        range.content = Content { sent: 0, arrived: now.sent_order };
+        if !self.clauses.prediction_keeps_coverage() {
+            range.covers = *now;
+        }
     }
 
     /// The range that a key-value belongs to.
@@ -436,6 +442,9 @@ impl Collection {
     /// changed last was asked for after the others had.
     #[must_use]
     pub fn is_one_state(&self, ranges: Span<usize>) -> bool {
+        if !self.clauses.mirrored_lists_show_one_state() {
+            return true;
+        }
         let ranges = self.ranges.get(ranges).unwrap_or_default();
         let Some(last) = ranges.iter().max_by_key(|range| range.content.arrived) else { return false };
         let is_last = |range: &Range| std::ptr::eq(range, last);
@@ -445,6 +454,12 @@ impl Collection {
             range.covers.sent_order > last.content.arrived
                 || (is_last(range) && last.content.sent > 0 && others_before)
         })
+    }
+
+    /// What a response that is made of two ranges is known to include.
+    #[must_use]
+    pub fn covers_of_both(&self, one: Coverage, other: Coverage) -> Coverage {
+        if self.clauses.mirrored_lists_cover_least() { one.intersection(other) } else { one.union(other) }
     }
 
     fn read(&mut self, answer: &RangeAnswer, anchor: Option<&KeyValueId>) -> Result<ItemPage, GiveUpReason> {

@@ -36,8 +36,12 @@ fn answer(store: &Store, anchor: Option<&KeyValueId>, sent: u64, arrived: u64) -
     RangeAnswer { response: Arc::new(response), arrived }
 }
 
+fn at(sent_order: u64) -> Coverage {
+    Coverage { sent_order, ..Coverage::default() }
+}
+
 fn loaded(store: &Store) -> Collection {
-    let mut collection = Collection::new(Selector::everything());
+    let mut collection = Collection::new(Selector::everything(), Clauses::ALL);
     let mut sent = 0;
     while let Some(anchor) = collection.load_position() {
         sent += 1;
@@ -185,10 +189,10 @@ fn a_predicted_write_makes_the_tag_that_the_origin_will_have() {
         store.insert(written, 7);
         let json = format!(r#"{{"etag":"{written}-7","key":"{written:03}","label":null}}"#);
         let item = Item::read(Bytes::from(json)).unwrap();
-        collection.predict(&item.id.clone(), Some(item), 90);
+        collection.predict(&item.id.clone(), Some(item), &at(90));
         assert_eq!(pass(&mut collection, &store, &mut 100), 0, "{written}");
         store.remove(&written);
-        collection.predict(&KeyValueId::new(&format!("{written:03}"), None), None, 190);
+        collection.predict(&KeyValueId::new(&format!("{written:03}"), None), None, &at(190));
         assert_eq!(pass(&mut collection, &store, &mut 200), 0, "{written}");
     }
 }
@@ -210,7 +214,7 @@ fn ranges_show_one_state_only_after_all_were_validated_since_the_last_change() {
     assert!(collection.is_one_state(all.clone()));
     // A predicted state is a mix until it is validated.
     let item = Item::read(Bytes::from_static(br#"{"etag":"0-2","key":"000","label":null}"#)).unwrap();
-    collection.predict(&item.id.clone(), Some(item), 400);
+    collection.predict(&item.id.clone(), Some(item), &at(400));
     assert!(!collection.is_one_state(0..1) && !collection.is_one_state(all.clone()));
     assert!(collection.is_one_state(1..2));
 }
@@ -233,7 +237,7 @@ fn the_range_that_changed_last_need_not_be_asked_again() {
 #[test]
 fn other_tags_than_the_items_make_end_the_computing_of_tags() {
     let store = numbers(25);
-    let mut collection = Collection::new(Selector::everything());
+    let mut collection = Collection::new(Selector::everything(), Clauses::ALL);
     let mut sent = 0;
     while let Some(anchor) = collection.load_position() {
         sent += 1;

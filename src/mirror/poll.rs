@@ -74,7 +74,12 @@ impl Mirror {
         {
             let mut state = self.write();
             if state.collections.is_empty() {
-                state.collections = self.settings.selectors.iter().cloned().map(Collection::new).collect();
+                state.collections = self
+                    .settings
+                    .selectors
+                    .iter()
+                    .map(|selector| Collection::new(selector.clone(), self.upstream.session().clauses()))
+                    .collect();
             }
         }
         for index in 0..self.settings.selectors.len() {

@@ -33,11 +33,14 @@ impl Mirror {
     ) -> PassedAnswer {
         let Write::KeyValue { key, label } = Write::of(target.path(), target.query()) else { return answer };
         let id = KeyValueId::new(&key, label.as_deref());
-        if answer.head.status != StatusCode::OK || !self.holds_version(target) || !self.may_hold(&id) {
+        if answer.head.status != StatusCode::OK || !self.may_hold(&id) {
             return answer;
         }
         if *method == Method::DELETE && target.path().starts_with("/kv/") {
             self.predict(&id, None);
+            return answer;
+        }
+        if !self.holds_version(target) {
             return answer;
         }
         let PassedAnswer { head, body, covers, sync_token } = answer;
@@ -70,7 +73,8 @@ impl Mirror {
     }
 
     fn predict(&self, id: &KeyValueId, state: Option<Item>) {
-        let arrived = self.upstream.session().sent_order();
+        // Nothing is sent: it tells where the order of sending stands.
+        let now = self.upstream.session().snapshot(&[]).covers;
         let mut state_of_mirror = self.write();
         for collection in &mut state_of_mirror.collections {
             let filter = &collection.selector.filter;
@@ -80,7 +84,7 @@ impl Mirror {
             let is_selected =
                 |item: &Item| filter.tags.is_empty() || filter.matches(id.key(), id.label(), &item.tags());
             let state = state.clone().filter(is_selected);
-            collection.predict(id, state, arrived);
+            collection.predict(id, state, &now);
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::ops::Range as Span;
 
 use super::collection::Collection;
+use super::item::Item;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::filter::{KeyValueFilter, TagFilter, TextFilter};
 use crate::profile::app_configuration::key_value::KeyValueId;
+use crate::profile::app_configuration::ordinal::Ordinal;
 use crate::profile::app_configuration::page::{decode_continuation, key_value_before, name_before};
 use crate::profile::app_configuration::query::Query;
 use crate::profile::app_configuration::resource::Resource;
@@ -133,12 +135,41 @@ impl<'a> Question<'a> {
                 let index = collection.range_of(id);
                 index..(index + 1).min(collection.ranges.len())
             }
-            Asked::KeyValues { filter, after } => ranges_of(collection, &filter.key, after.as_ref()),
+            Asked::KeyValues { filter, after } => {
+                let span = ranges_of(collection, &filter.key, after.as_ref());
+                up_to_page_end(collection, span, |item| self.shows(item))
+            }
             Asked::Keys { name, after } => {
                 let after = after.as_deref().map(KeyValueId::after_labels_of);
-                ranges_of(collection, name, after.as_ref())
+                let span = ranges_of(collection, name, after.as_ref());
+                let mut last: Option<&str> = None;
+                up_to_page_end(collection, span, |item| {
+                    let is_new = last.replace(item.id.key()) != Some(item.id.key());
+                    is_new && self.shows(item)
+                })
             }
             Asked::Labels { .. } => 0..collection.ranges.len(),
+        }
+    }
+
+    /// Whether an item may be shown, as far as it alone tells.
+    #[must_use]
+    pub fn shows(&self, item: &Item) -> bool {
+        match &self.asked {
+            Asked::KeyValue { id, tags } => item.id == *id && has_tags(item, tags),
+            Asked::KeyValues { filter, after } => {
+                after.as_ref().is_none_or(|after| item.id > *after)
+                    && filter.may_match(item.id.key(), item.id.label())
+                    && has_tags(item, &filter.tags)
+            }
+            Asked::Keys { name, after } => {
+                name.matches(Some(item.id.key()))
+                    && after.as_ref().is_none_or(|after| Ordinal(item.id.key()) > Ordinal(after))
+            }
+            Asked::Labels { name, after } => {
+                let follows = |after: &String| Ordinal(item.id.label().unwrap_or_default()) > Ordinal(after);
+                name.matches(item.id.label()) && after.as_ref().is_none_or(follows)
+            }
         }
     }
 
@@ -147,6 +178,30 @@ impl<'a> Question<'a> {
     pub const fn is_list(&self) -> bool {
         !matches!(self.asked, Asked::KeyValue { .. })
     }
+}
+
+fn has_tags(item: &Item, tags: &[TagFilter]) -> bool {
+    tags.is_empty() || {
+        let shown = item.tags();
+        tags.iter().all(|tag| tag.matches(&shown))
+    }
+}
+
+/// The ranges up to the one with the item that tells that the page continues: what follows changes nothing.
+fn up_to_page_end<'a>(
+    collection: &'a Collection,
+    span: Span<usize>,
+    mut shows: impl FnMut(&'a Item) -> bool,
+) -> Span<usize> {
+    let mut left = collection.page_size() + 1;
+    for index in span.clone() {
+        let items = collection.ranges.get(index).map(|range| range.items.as_slice()).unwrap_or_default();
+        left = left.saturating_sub(items.iter().filter(|item| shows(item)).count());
+        if left == 0 {
+            return span.start..index + 1;
+        }
+    }
+    span
 }
 
 fn ranges_of(collection: &Collection, keys: &TextFilter, after: Option<&KeyValueId>) -> Span<usize> {

@@ -308,13 +308,13 @@ impl Caller {
             Asked::One { key, operation, known } => (key, *operation, *known),
             Asked::List { filter, null_label } => {
                 let label = if *null_label { "&label=%00" } else { "" };
-                let request = request.uri(format!("/kv?api-version=1.0&key={filter}{label}"));
+                let request = request.uri(format!("/kv?api-version=2026-04-01&key={filter}{label}"));
                 return (request.body(Bytes::new()).expect("well-formed"), None);
             }
         };
         let resource = if matches!(operation, Operation::Lock(_)) { "locks" } else { "kv" };
         let request = request
-            .uri(format!("/{resource}/{key}?api-version=1.0"))
+            .uri(format!("/{resource}/{key}?api-version=2026-04-01"))
             .header(CONTENT_TYPE, "application/vnd.microsoft.appconfig.kv+json");
         let tags = self.around.record.lock().expect("no panic under it").tags.clone();
         let tag = |value: Value| tags[&value].clone();

@@ -6,9 +6,9 @@ use tagalong::internals::sync_token::clauses::Clauses;
 use super::origin::Faults;
 use super::scenarios::{
     ABSENT, BESIDE, CONDITIONAL, DEPLOYED, DEPLOYED_BOUNDED, DEPLOYED_CONSTANT, DEPLOYED_WITHOUT_TOKENS,
-    FAULTS, GENERIC, GENERIC_RACING, HANDED_OVER, MANY_KEYS, OF_STATE, OWN_WRITES_BOUNDED,
-    OWN_WRITES_WITHOUT_TOKENS, PASSING_BY, PASSING_BY_WITHOUT_TOKENS, RACING, SELDOM, SELDOM_WITHOUT_DRIFT,
-    SETTLED, WITHOUT_DRIFT,
+    FAULTS, GENERIC, GENERIC_RACING, HANDED_OVER, MANY_KEYS, MIRRORED, MIRRORED_BOTH_WRITE, MIRRORED_BOUNDED,
+    MIRRORED_WITHOUT_TOKENS, OF_STATE, OWN_WRITES_BOUNDED, OWN_WRITES_WITHOUT_TOKENS, PASSING_BY,
+    PASSING_BY_WITHOUT_TOKENS, RACING, SELDOM, SELDOM_WITHOUT_DRIFT, SETTLED, WITHOUT_DRIFT,
 };
 use super::simulation::{Before, Scenario, run};
 use super::tests::{every, first_violation};
@@ -81,6 +81,11 @@ clauses_are_needed! {
     news_before_answer in { OF_STATE, DEPLOYED },
     freshens_the_one_in_hand in { OWN_WRITES_BOUNDED, RACING },
     joiner_checks_snapshot in { ABSENT },
+
+    // Mirrors.
+    mirrored_lists_show_one_state in { MIRRORED_BOUNDED },
+    mirrored_lists_cover_least in { MIRRORED, MIRRORED_WITHOUT_TOKENS },
+    prediction_keeps_coverage in { MIRRORED_BOTH_WRITE },
 }
 
 /// For the table above: within how many seeds each scenario shows a clause needed.

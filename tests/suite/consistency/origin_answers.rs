@@ -100,7 +100,7 @@ pub(crate) fn list(
     let tag = page_etag(tags.iter().map(String::as_str), next.as_deref());
     let items: Vec<_> =
         page.iter().map(|(key, held)| item(key, *held, changed(held.changed)).to_string()).collect();
-    let next = next.map(|next| next_link("/kv", "api-version=1.0", &next));
+    let next = next.map(|next| next_link("/kv", "api-version=2026-04-01", &next));
     let mut answer = Response::builder()
         .header(ETAG, format!("\"{tag}\""))
         .header("content-type", "application/vnd.microsoft.appconfig.kvset+json; charset=utf-8");

@@ -434,9 +434,28 @@ pub(crate) const MIRRORED_OWN_WRITES_BOUNDED: Scenario = Scenario {
     ..OWN_WRITES_BOUNDED
 };
 
+/// The same where tokens demand nothing: each range is as old as it may be.
+pub(crate) const MIRRORED_BOUNDED: Scenario = Scenario {
+    name: "mirrored, bounded",
+    level: BoundedStaleness,
+    lifetime: Duration::from_secs(2),
+    writes_beside: 700,
+    operations_each: (20, 40),
+    ..MIRRORED
+};
+
+/// The same with many writes through the sidecar, too.
+pub(crate) const MIRRORED_BOTH_WRITE: Scenario = Scenario {
+    name: "mirrored, both write",
+    habits: Habits { puts: 20, deletes: 8, ..MIRRORED.habits },
+    ..MIRRORED
+};
+
 /// Everything that a mirror stands in.
-pub(crate) const MIRRORS: [Scenario; 6] = [
+pub(crate) const MIRRORS: [Scenario; 8] = [
     MIRRORED,
+    MIRRORED_BOUNDED,
+    MIRRORED_BOTH_WRITE,
     MIRRORED_WITHOUT_TOKENS,
     MIRRORED_RACING,
     MIRRORED_SELDOM,

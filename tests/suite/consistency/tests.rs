@@ -56,6 +56,8 @@ macro_rules! scenarios_hold {
 
 scenarios_hold! {
     with_a_mirror: "mirrored",
+    with_a_mirror_at_bounded: "mirrored, bounded",
+    with_a_mirror_and_writes_on_both_sides: "mirrored, both write",
     with_a_mirror_and_no_tokens: "mirrored, no tokens",
     with_a_mirror_and_many_requests_under_way: "mirrored, racing",
     with_a_mirror_that_is_asked_seldom: "mirrored, asked seldom",
