@@ -5,6 +5,7 @@
 //! rare ones look up their label.
 
 mod families;
+mod mirror;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use families::{
     CONNECTIONS_REFUSED, CREDENTIAL_REFUSALS, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY,
     REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
+pub use mirror::MirrorMetrics;
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
 pub const FORWARD_WORDS: [&str; 7] =
@@ -134,6 +136,8 @@ pub struct UpstreamMetrics {
     pub requests: RequestCounters,
     /// The requests to its origin.
     pub origin: OriginCounters,
+    /// Its mirror.
+    pub mirror: MirrorMetrics,
 }
 
 /// The counters of callers' connections.
@@ -202,6 +206,10 @@ impl Registrar {
         self.register(IntCounter::new(family.name, family.meaning))
     }
 
+    fn gauges(&self, family: &Family) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Opts::new(family.name, family.meaning), family.labels))
+    }
+
     fn gauge(&self, family: &Family) -> IntGauge {
         self.register(IntGauge::new(family.name, family.meaning))
     }
@@ -220,8 +228,8 @@ impl Metrics {
         let (outcomes, bytes) = (registrar.counters(&ORIGIN_REQUESTS), registrar.counters(&ORIGIN_BYTES));
         let saved = registrar.counters(&BYTES_SAVED);
         let refused = registrar.counters(&CREDENTIAL_REFUSALS);
-        let skew = Opts::new(CLOCK_SKEW.name, CLOCK_SKEW.meaning);
-        let skew = registrar.register(IntGaugeVec::new(skew, CLOCK_SKEW.labels));
+        let skew = registrar.gauges(&CLOCK_SKEW);
+        let mirrors = mirror::MirrorFamilies::new(&registrar);
         let latency =
             HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
         let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
@@ -245,14 +253,14 @@ impl Metrics {
                     latency: latency.with_label_values(&[name]),
                     outcomes: ORIGIN_OUTCOMES.map(|word| outcomes.with_label_values(&[name, word])),
                 },
+                mirror: mirrors.of(name),
             })
             .collect();
         let refusals = registrar.counters(&REFUSALS);
         for reason in RefusalReason::ALL {
             refusals.with_label_values(&[reason.as_str()]);
         }
-        let build = registrar
-            .register(IntGaugeVec::new(Opts::new(BUILD_INFO.name, BUILD_INFO.meaning), BUILD_INFO.labels));
+        let build = registrar.gauges(&BUILD_INFO);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let families = Families {
             upstreams,

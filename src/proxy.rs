@@ -207,6 +207,7 @@ impl Proxy {
             }
             Next::Beyond(beyond, _permit) => self.beyond(to, *beyond).await,
         };
+        let outcome = outcome.map(|outcome| outcome.without_mirror(to));
         responder.respond(self, outcome)
     }
 

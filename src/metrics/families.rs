@@ -51,6 +51,18 @@ families! {
     STORE_CAPACITY = "tagalong_store_capacity_bytes", [], "The bound of that: store.limit.";
     STORE_EVICTIONS = "tagalong_store_evictions_total", [],
         "Cache keys evicted for want of room. Rising steadily, it asks for a larger store.limit.";
+    MIRROR_RANGES = "tagalong_mirror_ranges", ["upstream"], "Ranges of the mirror: each is validated by a request of its own.";
+    MIRROR_ITEMS = "tagalong_mirror_items", ["upstream"], "Key-values that the mirror holds.";
+    MIRROR_BYTES = "tagalong_mirror_bytes", ["upstream"], "What they occupy, with what it takes to find them.";
+    MIRROR_VALIDATIONS = "tagalong_mirror_validations_total", ["upstream", "outcome"],
+        "Ranges that were asked for: unchanged (a 304), changed (a body came), or failed.";
+    MIRROR_AUDITS = "tagalong_mirror_audits_total", ["upstream", "outcome"],
+        "Ranges that were read without a condition to compare them: same, or different (a value changed under its entity tag).";
+    MIRROR_OLDEST = "tagalong_mirror_oldest_range_seconds", ["upstream"],
+        "How long ago the range was validated whose turn was longest ago. Beyond the interval it asks the origin before it answers.";
+    MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, its second pass included.";
+    MIRROR_GIVE_UPS = "tagalong_mirror_give_ups_total", ["upstream", "reason"],
+        "How often the mirror gave up, by the word in Cache-Status. Then keys and lists are cached one by one.";
     CONNECTIONS_OPEN = "tagalong_connections_open", [], "Connections of callers that are open now.";
     CONNECTIONS = "tagalong_connections_total", [], "Connections of callers that were accepted.";
     CONNECTIONS_REFUSED = "tagalong_connections_refused_total", [],

@@ -51,7 +51,13 @@ impl Mirror {
             state.collections.get(index).and_then(|collection| held_page(&state, collection, anchor))
         };
         let tag = held.as_ref().and_then(|held| held.fields.get(&ETAG).map(<[u8]>::to_vec));
-        let received = self.send(index, anchor, held, satisfies).await?;
+        let received = self.send(index, anchor, held, satisfies).await;
+        match &received {
+            Ok(received) if received.status == StatusCode::NOT_MODIFIED => self.metrics.unchanged.inc(),
+            Ok(_) => self.metrics.changed.inc(),
+            Err(_) => self.metrics.failed.inc(),
+        }
+        let received = received?;
         let is_same = tag.is_some() && received.of_range.response.fields.get(&ETAG) == tag.as_deref();
         if is_same && received.status == StatusCode::OK {
             return Err(PollError::GiveUp(GiveUpReason::Condition));

@@ -439,12 +439,10 @@ impl Collection {
 
     /// Whether these ranges together show one state. A range shows from its content's request on what it shows still at its last
     /// validation. So they show one state if each was validated after all of them had become what they are, or if the one that
-    /// changed last was asked for after the others had.
+    /// changed last was asked for after the others had. While the origin answers, the least coverage of several ranges already sees to
+    /// that, since each change raises what is required; this holds when it does not answer, too.
     #[must_use]
     pub fn is_one_state(&self, ranges: Span<usize>) -> bool {
-        if !self.clauses.mirrored_lists_show_one_state() {
-            return true;
-        }
         let ranges = self.ranges.get(ranges).unwrap_or_default();
         let Some(last) = ranges.iter().max_by_key(|range| range.content.arrived) else { return false };
         let is_last = |range: &Range| std::ptr::eq(range, last);

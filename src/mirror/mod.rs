@@ -46,6 +46,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::CachingRules;
 use crate::decide::age::current_age;
+use crate::metrics::MirrorMetrics;
 use crate::presented_request::PresentedRequest;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::stored_response::StoredResponse;
@@ -76,6 +77,7 @@ pub struct Mirror {
     rules: Arc<CachingRules>,
     clock: Clock,
     state: RwLock<State>,
+    metrics: MirrorMetrics,
     /// Whether every collection has been loaded and validated once more.
     loaded: watch::Sender<bool>,
 }
@@ -104,6 +106,7 @@ impl Mirror {
         upstream: Arc<Upstream>,
         rules: Arc<CachingRules>,
         clock: Clock,
+        metrics: MirrorMetrics,
     ) -> Self {
         let state = State { collections: Vec::new(), version: ApiVersion::V2026_04_01, gave_up: None };
         Self {
@@ -112,6 +115,7 @@ impl Mirror {
             rules,
             clock,
             state: RwLock::new(state),
+            metrics,
             loaded: watch::Sender::new(false),
         }
     }

@@ -59,6 +59,8 @@ impl Mirror {
             reason = reason.as_str(),
             "the mirror of this upstream gave up; keys and lists are cached one by one instead"
         );
+        self.metrics.gave_up(reason.as_str());
+        self.metrics.observe(0, 0, 0);
         let mut state = self.write();
         state.collections.clear();
         state.gave_up = Some(reason);
@@ -71,6 +73,7 @@ impl Mirror {
     }
 
     async fn load_all(&self) -> Result<(), PollError> {
+        let begun = crate::clock::instant();
         {
             let mut state = self.write();
             if state.collections.is_empty() {
@@ -86,7 +89,10 @@ impl Mirror {
             while let Some(anchor) = self.load_position(index) {
                 match self.ask(index, anchor.as_ref(), |_| false).await {
                     Ok(answer) => self.change(|state| {
-                        state.collections.get_mut(index).map_or(Ok(()), |collection| collection.load(&answer))
+                        state
+                            .collections
+                            .get_mut(index)
+                            .map_or(Ok(false), |collection| collection.load(&answer).map(|()| true))
                     })?,
                     Err(PollError::GiveUp(GiveUpReason::Version)) if anchor.is_none() => {
                         self.use_older_version()?
@@ -100,6 +106,7 @@ impl Mirror {
         self.validate_all(ranges, &|_: Coverage| false).await?;
         self.write().gave_up = None;
         self.loaded.send_replace(true);
+        self.metrics.observe_load(begun.elapsed());
         Ok(())
     }
 
@@ -125,6 +132,14 @@ impl Mirror {
                 let share = 0.75 + 0.15 * fastrand::f64();
                 current_age(answer, now) >= self.settings.interval.mul_f64(share)
             };
+            let ages = self
+                .read()
+                .collections
+                .iter()
+                .flat_map(|it| &it.ranges)
+                .map(|it| current_age(&it.answer, now))
+                .max();
+            self.metrics.observe_oldest(ages.unwrap_or_default());
             let due = self.ranges_where(|range| is_due(&range.answer));
             match self.validate_all(due, &|_: Coverage| false).await {
                 Ok(()) => {}
@@ -176,8 +191,8 @@ impl Mirror {
         let validated = iter(ranges).map(|(index, anchor)| async move {
             let answer = self.ask(index, anchor.as_ref(), satisfies).await?;
             self.change(|state| {
-                let Some(collection) = state.collections.get_mut(index) else { return Ok(()) };
-                collection.validate(anchor.as_ref(), &answer).map(drop)
+                let Some(collection) = state.collections.get_mut(index) else { return Ok(false) };
+                Ok(collection.validate(anchor.as_ref(), &answer)? == Some(true))
             })
         });
         // All of them, whatever becomes of one.
@@ -193,12 +208,16 @@ impl Mirror {
         failure
     }
 
-    /// Changes the collections and holds them to their bounds.
-    fn change(&self, change: impl FnOnce(&mut State) -> Result<(), GiveUpReason>) -> Result<(), PollError> {
+    /// Changes the collections and holds them to their bounds. `change` says whether they hold something else now.
+    fn change(&self, change: impl FnOnce(&mut State) -> Result<bool, GiveUpReason>) -> Result<(), PollError> {
         let mut state = self.write();
-        change(&mut state).map_err(PollError::GiveUp)?;
+        if !change(&mut state).map_err(PollError::GiveUp)? {
+            return Ok(());
+        }
         let items: usize = state.collections.iter().map(Collection::items).sum();
         let bytes: usize = state.collections.iter().map(Collection::bytes).sum();
+        let ranges = state.collections.iter().map(|collection| collection.ranges.len()).sum();
+        self.metrics.observe(ranges, items, bytes);
         if items > self.settings.bounds.items || bytes > self.settings.bounds.bytes {
             return Err(PollError::GiveUp(GiveUpReason::Bound));
         }
@@ -215,11 +234,14 @@ impl Mirror {
         };
         let mut differs = false;
         self.change(|state| {
-            let Some(collection) = state.collections.get_mut(*index) else { return Ok(()) };
+            let Some(collection) = state.collections.get_mut(*index) else { return Ok(false) };
             differs = collection.audit(anchor.as_ref(), &answer.of_range)?;
-            Ok(())
+            Ok(differs)
         })?;
-        if differs {
+        if !differs {
+            self.metrics.audits_same.inc();
+        } else {
+            self.metrics.audits_different.inc();
             tracing::warn!(
                 upstream = self.upstream.name(),
                 "an audit of the mirror found another value under the same entity tag; the range was replaced"

@@ -21,7 +21,7 @@ use crate::guard::callers::CallersError;
 use crate::guard::permissions::Permissions;
 use crate::headers::uri_reference::absolute;
 use crate::headers::via::Pseudonym;
-use crate::metrics::{Metrics, OriginCounters};
+use crate::metrics::{Metrics, MirrorMetrics, OriginCounters, UpstreamMetrics};
 use crate::mirror::collection::Bounds;
 use crate::mirror::selector::{Selector, SelectorError};
 use crate::mirror::{Mirror, ResolvedMirror};
@@ -135,7 +135,7 @@ pub fn destinations(
     let upstreams = config.upstreams.iter().enumerate();
     upstreams
         .map(|(index, upstream)| {
-            let metrics = metrics.upstream(index).origin.clone();
+            let metrics = metrics.upstream(index);
             destination(upstream, store, buffers, pseudonym, metrics, environment)
         })
         .collect()
@@ -146,7 +146,7 @@ fn destination(
     store: &Arc<dyn Store>,
     buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
-    metrics: OriginCounters,
+    metrics: &UpstreamMetrics,
     environment: &Environment<'_>,
 ) -> Result<Destination, AssembleError> {
     let name = || upstream.name.clone();
@@ -172,13 +172,13 @@ fn destination(
         header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
             .unwrap_or(usize::MAX),
     };
-    let credential = credential(upstream, metrics.clone(), environment.clock.clone())?;
+    let credential = credential(upstream, metrics.origin.clone(), environment.clock.clone())?;
     let rules = upstream.caching_rules();
     let state = UpstreamState::new(
         Surroundings {
             store: Arc::clone(store),
             buffers: Arc::clone(buffers),
-            metrics,
+            metrics: metrics.origin.clone(),
             clock: environment.clock.clone(),
         },
         environment.clauses,
@@ -198,7 +198,7 @@ fn destination(
     let rules = Arc::new(rules);
     let served = Arc::new(Upstream::new(settings, Arc::new(state)));
     Ok(Destination {
-        mirror: mirror(upstream, &served, &rules, &environment.clock)?,
+        mirror: mirror(upstream, &served, &rules, &environment.clock, &metrics.mirror)?,
         origin: origin(upstream),
         permissions: Permissions::new(upstream),
         partitions: Partitions::new(random_key()),
@@ -227,6 +227,7 @@ fn mirror(
     upstream: &Arc<Upstream>,
     rules: &Arc<CachingRules>,
     clock: &Clock,
+    metrics: &MirrorMetrics,
 ) -> Result<Option<Arc<Mirror>>, AssembleError> {
     if !settings.mirror.enabled {
         return Ok(None);
@@ -248,7 +249,8 @@ fn mirror(
         bytes: usize::try_from(settings.mirror.bytes_limit).unwrap_or(usize::MAX),
     };
     let resolved = ResolvedMirror { selectors, interval, bounds };
-    Ok(Some(Arc::new(Mirror::new(resolved, Arc::clone(upstream), Arc::clone(rules), clock.clone()))))
+    let (upstream, rules) = (Arc::clone(upstream), Arc::clone(rules));
+    Ok(Some(Arc::new(Mirror::new(resolved, upstream, rules, clock.clone(), metrics.clone()))))
 }
 
 /// The authority as it will stand in `Host`, which HTTP clients send without the scheme's own port: what is signed must be what

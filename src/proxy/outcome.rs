@@ -12,6 +12,7 @@ use crate::decide::storable::NotStored;
 use crate::decide::{ForwardReason, Reuse};
 use crate::error::ProxyError;
 use crate::headers::cache_status::CacheStatus;
+use crate::mirror::give_up::GiveUpReason;
 use crate::presented_request::PresentedRequest;
 use crate::respond;
 use crate::stored_response::StoredResponse;
@@ -161,6 +162,17 @@ impl Outcome {
         self.status.hit = false;
         self.status.fwd = Some(reason.fwd());
         self.status.detail = reason.detail();
+        self
+    }
+
+    /// Says why the mirror did not answer, where nothing else is said.
+    pub(super) fn without_mirror(mut self, to: &Destination) -> Self {
+        if let Some(mirror) = &to.mirror
+            && self.status.fwd.is_some()
+            && self.status.detail.is_none()
+        {
+            self.status.detail = mirror.gave_up().map(GiveUpReason::as_str);
+        }
         self
     }
 

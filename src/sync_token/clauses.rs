@@ -79,8 +79,6 @@ clauses! {
     freshens_the_one_in_hand,
     /// A request joins a fetch only if the fetch's snapshot satisfies what the joiner required.
     joiner_checks_snapshot,
-    /// A list that a mirror makes of several ranges shows one state.
-    mirrored_lists_show_one_state,
     /// What a mirror makes of several ranges has the least of their coverages. (Off: the greatest.)
     mirrored_lists_cover_least,
     /// A state that the answer to an own write told raises the coverage of no range.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 
+use http::Response;
+
 use super::scene::{Scene, pass, told, write};
 
 const V: &str = "api-version=2026-04-01";
@@ -28,4 +30,164 @@ async fn an_interval_costs_one_304_for_each_range_and_no_body() {
         assert!(asked.iter().all(|(_, status)| *status == 304), "{asked:?}");
         assert!((10..=16).contains(&asked.len()), "{} requests", asked.len());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_item_is_one_changed_range() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 1_000).await, &[]).await;
+    for (number, key) in [3, 85, 500, 999].into_iter().enumerate() {
+        write(&scene.origin.emulator, &format!("/kv/k{key:05}?{V}"), r#"{"value":"2"}"#).await;
+        pass(Duration::from_secs(30)).await;
+        let asked = scene.origin.asked();
+        let bodies = asked.iter().filter(|(_, status)| *status == 200).count();
+        assert_eq!(bodies, 1, "{number}: {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_asked_for_is_answered_while_the_origin_is_away() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
+    scene.origin.spoil(|_, _| Response::builder().status(503).body("".into()).unwrap());
+    let mut caller = scene.caller().await;
+    for (target, status) in [
+        ("/kv/k00007?", 200),
+        ("/kv/none?", 404),
+        ("/kv?key=k000*&", 200),
+        ("/keys?", 200),
+        ("/labels?", 200),
+    ] {
+        let answer = caller.send(&format!("GET {target}{V}")).await;
+        assert_eq!((answer.status, told(&answer)), (status, (true, Some("mirror".to_owned()))), "{target}");
+        let again = caller.send(&format!("GET {target}{V}")).await;
+        assert_eq!(told(&again), (true, Some("mirror".to_owned())), "{target}");
+    }
+    assert_eq!(scene.origin.asked(), []);
+    // Past the interval it is stale, and says so.
+    pass(Duration::from_secs(60)).await;
+    let mut caller = scene.caller().await;
+    let answer = caller.send(&format!("GET /kv/k00007?{V}")).await;
+    assert_eq!((answer.status, told(&answer).1.as_deref()), (200, Some("server-error")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_writes_are_seen_at_once_and_cost_no_body() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
+    let mut caller = scene.caller().await;
+    for (request, shown) in [
+        (format!("PUT /kv/k00100?{V}\nContent-Type: application/json\n\n{{\"value\":\"own\"}}"), true),
+        (format!("PUT /kv/k00100x?{V}\nContent-Type: application/json\n\n{{\"value\":\"own\"}}"), true),
+        (format!("PUT /locks/k00100x?{V}\n\n"), true),
+        (format!("DELETE /locks/k00100x?{V}\n\n"), true),
+        (format!("DELETE /kv/k00100x?{V}\n\n"), false),
+    ] {
+        let written = caller.send(&request).await;
+        assert_eq!(written.status, 200, "{request}");
+        scene.origin.asked();
+        let list = caller.send(&format!("GET /kv?key=k00100*&{V}")).await;
+        let text = String::from_utf8_lossy(&list.body).into_owned();
+        let tag = written.field("etag").unwrap().trim_matches('"').to_owned();
+        assert_eq!(text.contains(&tag), shown, "{request} {text}");
+        let asked = scene.origin.asked();
+        assert!(!asked.is_empty() && asked.iter().all(|(_, status)| *status == 304), "{request}: {asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outside_writes_are_seen_within_the_interval_and_with_an_unknown_token_at_once() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
+    let mut caller = scene.caller().await;
+    let get = format!("GET /kv?key=k00100&{V}");
+    assert!(String::from_utf8_lossy(&caller.send(&get).await.body).contains(r#""value":"1""#));
+    write(&scene.origin.emulator, &format!("/kv/k00100?{V}"), r#"{"value":"2"}"#).await;
+    let token = scene.origin.emulator.sync_token_of(scene.origin.emulator.sequence_number());
+    let token = token.rsplit_once(";sn=").unwrap().0;
+    let answer = caller.send(&format!("{get}\nSync-Token: {token}")).await;
+    assert!(String::from_utf8_lossy(&answer.body).contains(r#""value":"2""#), "{answer:?}");
+    write(&scene.origin.emulator, &format!("/kv/k00100?{V}"), r#"{"value":"3"}"#).await;
+    pass(Duration::from_secs(31)).await;
+    let answer = scene.caller().await.send(&get).await;
+    assert!(String::from_utf8_lossy(&answer.body).contains(r#""value":"3""#), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_not_torn_while_the_origin_fails() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
+    let emulator = &scene.origin.emulator;
+    // The first range of the list cannot be read any more, the second can.
+    scene.origin.spoil(|target, answer| {
+        if target.contains("after=") {
+            answer
+        } else {
+            Response::builder().status(503).body("".into()).unwrap()
+        }
+    });
+    write(emulator, &format!("/kv/k00001?{V}"), r#"{"value":"2"}"#).await;
+    write(emulator, &format!("/kv/k00090?{V}"), r#"{"value":"2"}"#).await;
+    pass(Duration::from_secs(31)).await;
+    let answer = scene.caller().await.send(&format!("GET /kv?{V}")).await;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let version = |key: &str| {
+        let item = text.split("{").find(|item| item.contains(key))?;
+        Some(item.contains(r#""value":"2""#))
+    };
+    assert!(answer.status != 200 || version("k00001") == version("k00090"), "{text}");
+    // The range that can be read shows the change.
+    let key = scene.caller().await.send(&format!("GET /kv/k00090?{V}")).await;
+    assert!(String::from_utf8_lossy(&key.body).contains(r#""value":"2""#), "{key:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_selected_is_mirrored() {
+    let fill = async |emulator: &Emulator| {
+        for key in ["app:1", "app:2", "other"] {
+            for label in ["prod", "dev"] {
+                write(emulator, &format!("/kv/{key}?label={label}&{V}"), r#"{"value":"1","tags":{"t":"1"}}"#)
+                    .await;
+            }
+        }
+    };
+    let select = "upstream.mirror.select=key=app:*&label=prod,tags=t%3D1&key=other";
+    let scene = Scene::loaded(settings(), fill, &[select]).await;
+    let mut caller = scene.caller().await;
+    let mut cases = [
+        ("/kv/app:1?label=prod&", true),
+        ("/kv/app:9?label=prod&", true),
+        ("/kv/app:1?label=dev&", false),
+        ("/kv/app:1?", false),
+        ("/kv?key=app:*&label=prod&", true),
+        ("/kv?key=app:1,app:2&label=prod&", true),
+        ("/kv?key=app:*&", false),
+        ("/kv?", false),
+        ("/keys?name=app:*&", false),
+        ("/labels?", false),
+        ("/kv/other?label=dev&", true),
+        // Not held: it may have other tags.
+        ("/kv/other?label=none&", false),
+        ("/kv?key=other&tags=t%3D1&", true),
+        ("/kv?key=other&", false),
+        ("/revisions?key=app:*&label=prod&", false),
+    ];
+    // A first answer of the origin shows a change: after it the mirror validates before it answers.
+    cases.sort_by_key(|(_, mirrored)| !mirrored);
+    for (target, mirrored) in cases {
+        let answer = caller.send(&format!("GET {target}{V}")).await;
+        assert_eq!(told(&answer).1.as_deref() == Some("mirror"), mirrored, "{target} {answer:?}");
+    }
+    let answer = caller.send("GET /kv/app:1?label=prod&api-version=2026-05-01-preview").await;
+    assert_eq!(told(&answer), (false, None), "later than what was loaded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_audit_finds_another_value_under_the_same_tag() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 50).await, &[]).await;
+    scene.origin.spoil(|_, answer| {
+        let (mut head, body) = answer.into_parts();
+        head.headers.remove("content-length");
+        let text = String::from_utf8_lossy(&body).replace(r#""value":"1""#, r#""value":"9""#);
+        Response::from_parts(head, text.into())
+    });
+    pass(Duration::from_secs(400)).await;
+    let answer = scene.caller().await.send(&format!("GET /kv/k00007?{V}")).await;
+    assert_eq!(told(&answer), (true, Some("mirror".to_owned())));
+    assert!(String::from_utf8_lossy(&answer.body).contains(r#""value":"9""#), "{answer:?}");
 }

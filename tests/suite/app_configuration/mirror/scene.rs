@@ -1,6 +1,7 @@
 //! A sidecar with a mirror before an emulator, both in memory.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,11 +29,15 @@ pub(super) struct EmulatedOrigin {
     pub(super) emulator: Emulator,
     spoil: Mutex<Option<Box<Spoil>>>,
     asked: Mutex<Vec<(String, u16)>>,
+    pub(super) ignores_conditions: AtomicBool,
 }
 
 impl EmulatedOrigin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if self.ignores_conditions.load(Ordering::Relaxed) {
+            head.headers.remove("if-none-match");
+        }
         let line = format!("{} {}", head.method, head.uri);
         let target = head.uri.to_string();
         let body = body.collect().await.expect("a whole request").to_bytes();
@@ -109,10 +114,25 @@ impl Scene {
         fill: impl AsyncFnOnce(&Emulator),
         keys: &[&str],
     ) -> Self {
+        Self::spoiled(settings, fill, keys, None).await
+    }
+
+    /// The same with an origin that misbehaves from the beginning.
+    pub(super) async fn spoiled(
+        settings: EmulatorSettings,
+        fill: impl AsyncFnOnce(&Emulator),
+        keys: &[&str],
+        spoil: Option<Box<Spoil>>,
+    ) -> Self {
         let clock = Clock::tokio(START);
         let emulator = Emulator::new(settings, clock.clone(), 1);
         fill(&emulator).await;
-        let origin = Arc::new(EmulatedOrigin { emulator, spoil: Mutex::default(), asked: Mutex::default() });
+        let origin = Arc::new(EmulatedOrigin {
+            emulator,
+            spoil: Mutex::new(spoil),
+            asked: Mutex::default(),
+            ignores_conditions: AtomicBool::default(),
+        });
         let settings: Vec<&str> = [
             "upstream.profile=app-configuration",
             "upstream.credential.kind=none",
@@ -127,11 +147,6 @@ impl Scene {
 
     pub(super) async fn caller(&self) -> Caller {
         self.sidecar.caller().await
-    }
-
-    /// What the origin itself answers to a request in the short form.
-    pub(super) async fn straight(&self, request: &str) -> Response<Bytes> {
-        straight(&self.origin.emulator, request).await
     }
 }
 
