@@ -102,7 +102,7 @@ impl Mirror {
             }
         }
         // Pages of one load may show several states: a second pass shows which of them still hold.
-        let ranges = self.ranges_where(|_| true);
+        let ranges = self.ranges_where(|_, _| true);
         self.validate_all(ranges, &|_: Coverage| false).await?;
         self.write().gave_up = None;
         self.loaded.send_replace(true);
@@ -140,11 +140,15 @@ impl Mirror {
                 .map(|it| current_age(&it.answer, now))
                 .max();
             self.metrics.observe_oldest(ages.unwrap_or_default());
-            let due = self.ranges_where(|range| is_due(&range.answer));
-            match self.validate_all(due, &|_: Coverage| false).await {
-                Ok(()) => {}
-                Err(PollError::GiveUp(reason)) => return reason,
-                Err(PollError::Failed(_)) => tokio::time::sleep(self.pause()).await,
+            // Pages overlap: neighbours are not asked at the same time, so that what one shows changes the tag that the next sends.
+            for parity in [0, 1] {
+                let due =
+                    self.ranges_where(|position, range| position % 2 == parity && is_due(&range.answer));
+                match self.validate_all(due, &|_: Coverage| false).await {
+                    Ok(()) => {}
+                    Err(PollError::GiveUp(reason)) => return reason,
+                    Err(PollError::Failed(_)) => tokio::time::sleep(self.pause()).await,
+                }
             }
             if audited.elapsed() >= AUDIT_INTERVAL {
                 audited = crate::clock::instant();
@@ -155,14 +159,15 @@ impl Mirror {
         }
     }
 
-    fn ranges_where(&self, is_needed: impl Fn(&Range) -> bool) -> Vec<(usize, Option<KeyValueId>)> {
+    fn ranges_where(&self, is_needed: impl Fn(usize, &Range) -> bool) -> Vec<(usize, Option<KeyValueId>)> {
         let state = self.read();
         let collections = state.collections.iter().enumerate();
-        let ranges = collections
-            .flat_map(|(index, collection)| collection.ranges.iter().map(move |range| (index, range)));
+        let ranges = collections.flat_map(|(index, collection)| {
+            collection.ranges.iter().enumerate().map(move |(position, range)| (index, position, range))
+        });
         ranges
-            .filter(|(_, range)| is_needed(range))
-            .map(|(index, range)| (index, range.anchor.clone()))
+            .filter(|(_, position, range)| is_needed(*position, range))
+            .map(|(index, _, range)| (index, range.anchor.clone()))
             .collect()
     }
 
@@ -226,7 +231,7 @@ impl Mirror {
 
     /// Asks for one range without a condition, and compares what comes with what is held.
     async fn audit(&self) -> Result<(), PollError> {
-        let ranges = self.ranges_where(|_| true);
+        let ranges = self.ranges_where(|_, _| true);
         let Some((index, anchor)) = ranges.get(fastrand::usize(..ranges.len().max(1))) else { return Ok(()) };
         let answer = match self.send(*index, anchor.as_ref(), None, |_| false).await {
             Err(PollError::Failed(_)) => return Ok(()),
