@@ -60,7 +60,7 @@ families! {
         "Ranges that were read without a condition to compare them: same, or different (a value changed under its entity tag).";
     MIRROR_OLDEST = "tagalong_mirror_oldest_range_seconds", ["upstream"],
         "How long ago the range was validated whose turn was longest ago. Beyond the interval it asks the origin before it answers.";
-    MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, its second pass included.";
+    MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, before its second pass.";
     MIRROR_GIVE_UPS = "tagalong_mirror_give_ups_total", ["upstream", "reason"],
         "How often the mirror gave up, by the word in Cache-Status. Then keys and lists are cached one by one.";
     CONNECTIONS_OPEN = "tagalong_connections_open", [], "Connections of callers that are open now.";

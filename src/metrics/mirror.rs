@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::Registrar;
 use super::families::{
@@ -27,7 +27,7 @@ pub struct MirrorMetrics {
     items: IntGauge,
     bytes: IntGauge,
     oldest_seconds: IntGauge,
-    load_seconds: IntGauge,
+    load_seconds: Gauge,
     give_ups: IntCounterVec,
     upstream: Box<str>,
 }
@@ -48,7 +48,7 @@ impl MirrorMetrics {
 
     /// Sets how long a load took.
     pub fn observe_load(&self, took: Duration) {
-        self.load_seconds.set(whole_seconds(took));
+        self.load_seconds.set(took.as_secs_f64());
     }
 
     /// Counts that the mirror gave up.
@@ -69,7 +69,7 @@ pub(super) struct MirrorFamilies {
     validations: IntCounterVec,
     audits: IntCounterVec,
     oldest_seconds: IntGaugeVec,
-    load_seconds: IntGaugeVec,
+    load_seconds: GaugeVec,
     give_ups: IntCounterVec,
 }
 
@@ -82,7 +82,10 @@ impl MirrorFamilies {
             validations: registrar.counters(&MIRROR_VALIDATIONS),
             audits: registrar.counters(&MIRROR_AUDITS),
             oldest_seconds: registrar.gauges(&MIRROR_OLDEST),
-            load_seconds: registrar.gauges(&MIRROR_LOAD),
+            load_seconds: registrar.register(GaugeVec::new(
+                Opts::new(MIRROR_LOAD.name, MIRROR_LOAD.meaning),
+                MIRROR_LOAD.labels,
+            )),
             give_ups: registrar.counters(&MIRROR_GIVE_UPS),
         }
     }

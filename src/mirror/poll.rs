@@ -101,12 +101,12 @@ impl Mirror {
                 }
             }
         }
+        self.metrics.observe_load(begun.elapsed());
         // Pages of one load may show several states: a second pass shows which of them still hold.
         let ranges = self.ranges_where(|_, _| true);
         self.validate_all(ranges, &|_: Coverage| false).await?;
         self.write().gave_up = None;
         self.loaded.send_replace(true);
-        self.metrics.observe_load(begun.elapsed());
         Ok(())
     }
 
