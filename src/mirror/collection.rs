@@ -102,6 +102,7 @@ pub struct Collection {
     pub computes_tags: bool,
     /// In which forms the origin writes continuations.
     pub forms: ContinuationForms,
+    bytes: usize,
     clauses: Clauses,
 }
 
@@ -116,6 +117,7 @@ impl Collection {
             page_size_seen: None,
             computes_tags: true,
             forms: ContinuationForms::all(),
+            bytes: 0,
             clauses,
         }
     }
@@ -128,9 +130,8 @@ impl Collection {
 
     /// About what the items occupy.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        let items = self.ranges.iter().flat_map(|range| &range.items);
-        items.map(|item| item.json.len() + item.overhead_bytes()).sum()
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// After which key-value the next page of a load begins; `None` when every page was read.
@@ -151,6 +152,7 @@ impl Collection {
         let anchor = self.load_position().flatten();
         let page = self.read(answer, anchor.as_ref())?;
         self.is_loaded = !page.continues;
+        self.bytes += page.items.iter().map(Item::bytes).sum::<usize>();
         let received_tag = self.differing_tag(answer, &page);
         self.ranges.push(Range {
             anchor,
@@ -273,6 +275,9 @@ impl Collection {
             later += 1;
         }
         self.balance(index);
+        if changed {
+            self.weigh();
+        }
         Ok(Some(changed))
     }
 
@@ -412,6 +417,11 @@ impl Collection {
         if !self.clauses.prediction_keeps_coverage() {
             range.covers = *now;
         }
+        self.weigh();
+    }
+
+    fn weigh(&mut self) {
+        self.bytes = self.ranges.iter().flat_map(|range| &range.items).map(Item::bytes).sum();
     }
 
     /// The range that a key-value belongs to.

@@ -104,11 +104,11 @@ impl Item {
         Ok(Self { id, entity_tag, json })
     }
 
-    /// About what it occupies beyond its JSON.
-    pub fn overhead_bytes(&self) -> usize {
+    /// About what it occupies.
+    pub fn bytes(&self) -> usize {
         // The counts of the shared text, and what the allocator adds to two texts.
         const SHARED_BYTES: usize = 48;
-        size_of::<Self>() + SHARED_BYTES + self.id.as_str().len() + self.entity_tag.len()
+        self.json.len() + size_of::<Self>() + SHARED_BYTES + self.id.as_str().len() + self.entity_tag.len()
     }
 
     /// Its tags.

@@ -54,7 +54,7 @@ use crate::sync_token::coverage::Coverage;
 use crate::upstream::Upstream;
 use crate::upstream::result::UpstreamFailure;
 use answer::Answered;
-use collection::{Bounds, Collection};
+use collection::{Bounds, Collection, Range};
 use give_up::GiveUpReason;
 use question::Question;
 use selector::Selector;
@@ -130,7 +130,7 @@ impl Mirror {
         let plain = request.as_validation();
         match answer::answer(collection, &question, &plain, rules) {
             Answered::Response(mut response) => {
-                response.policy.freshness_lifetime = self.settings.interval;
+                response.policy.freshness_lifetime = self.lifetime();
                 response.is_mirrored = true;
                 Some(Mirrored::Response(response))
             }
@@ -153,7 +153,7 @@ impl Mirror {
         const MOST_PASSES: usize = 3;
         for _ in 0..MOST_PASSES {
             let now = self.clock.now();
-            let needed: Vec<_> = {
+            let needed = {
                 let state = self.read();
                 let Some(question) = Question::read(request.key.canonical_target(), state.version) else {
                     return Ok(());
@@ -165,19 +165,28 @@ impl Mirror {
                 let is_torn = question.is_list() && !collection.is_one_state(span.clone());
                 let ranges = collection.ranges.get(span).unwrap_or_default();
                 let changed = ranges.iter().map(|range| range.content.arrived).max().unwrap_or_default();
-                let needs = |range: &&collection::Range| {
+                let needs = |range: &Range| {
                     !satisfies(range.covers)
-                        || current_age(&range.answer, now) >= self.settings.interval
+                        || current_age(&range.answer, now) >= self.lifetime()
                         || (is_torn && range.covers.sent_order <= changed)
                 };
-                ranges.iter().filter(needs).map(|range| (index, range.anchor.clone())).collect()
+                [0, 1].map(|parity| {
+                    let ranges = ranges.iter().skip(parity).step_by(2).filter(|range| needs(range));
+                    ranges.map(|range| (index, range.anchor.clone())).collect::<Vec<_>>()
+                })
             };
-            if needed.is_empty() {
+            if needed.iter().all(Vec::is_empty) {
                 return Ok(());
             }
             self.validate_ranges(needed, &satisfies).await?;
         }
         Ok(())
+    }
+
+    /// How long after its validation a range answers. Each is polled once an interval: the rest is for the time that the poll takes,
+    /// and for `Date`, which counts whole seconds.
+    fn lifetime(&self) -> Duration {
+        self.settings.interval + self.settings.interval / 32 + Duration::from_secs(1)
     }
 
     /// Why the mirror gave up, if it did.

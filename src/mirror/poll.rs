@@ -10,7 +10,6 @@ use super::ask::PollError;
 use super::collection::{Collection, Range};
 use super::give_up::GiveUpReason;
 use super::{Mirror, State};
-use crate::decide::age::current_age;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::stored_response::StoredResponse;
@@ -123,23 +122,29 @@ impl Mirror {
 
     /// Validates each range before its interval is over, until the mirror has to give up.
     async fn poll(&self) -> GiveUpReason {
+        let interval = self.settings.interval;
+        let (loaded, loaded_at) = (crate::clock::instant(), self.clock.now());
         let mut audited = crate::clock::instant();
         loop {
-            tokio::time::sleep((self.settings.interval / 16).max(Duration::from_millis(20))).await;
+            let tick = (interval / 64).max(Duration::from_millis(10));
+            tokio::time::sleep(tick).await;
             let now = self.clock.now();
+            // In the first interval each range is asked once more at a time of its own: from then on the requests are spread, and
+            // those of several sidecars, too.
+            let left = interval.saturating_sub(loaded.elapsed()).as_secs_f64();
+            let chance = if left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
             let is_due = |answer: &StoredResponse| {
-                // Jitter spreads the requests of one interval, and those of several sidecars.
-                let share = 0.75 + 0.15 * fastrand::f64();
-                current_age(answer, now) >= self.settings.interval.mul_f64(share)
+                now.since(answer.response_time) + tick > interval
+                    || (answer.response_time <= loaded_at && fastrand::f64() < chance)
             };
-            let ages = self
+            let oldest = self
                 .read()
                 .collections
                 .iter()
                 .flat_map(|it| &it.ranges)
-                .map(|it| current_age(&it.answer, now))
-                .max();
-            self.metrics.observe_oldest(ages.unwrap_or_default());
+                .map(|it| it.answer.response_time)
+                .min();
+            self.metrics.observe_oldest(oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)));
             // Pages overlap: neighbours are not asked at the same time, so that what one shows changes the tag that the next sends.
             for parity in [0, 1] {
                 let due =
@@ -171,21 +176,24 @@ impl Mirror {
             .collect()
     }
 
-    /// Validates ranges for a caller.
+    /// Validates ranges for a caller, neighbours one after the other.
     pub(super) async fn validate_ranges(
         &self,
-        ranges: Vec<(usize, Option<KeyValueId>)>,
+        ranges: [Vec<(usize, Option<KeyValueId>)>; 2],
         satisfies: &(impl Fn(Coverage) -> bool + Sync),
     ) -> Result<(), UpstreamFailure> {
-        match self.validate_all(ranges, satisfies).await {
-            Ok(()) => Ok(()),
-            Err(PollError::Failed(failure)) => Err(failure),
-            Err(PollError::GiveUp(reason)) => {
-                // The next poll finds the same, and says so.
-                self.give_up(reason);
-                Ok(())
+        for ranges in ranges {
+            match self.validate_all(ranges, satisfies).await {
+                Ok(()) => {}
+                Err(PollError::Failed(failure)) => return Err(failure),
+                // The next poll finds the same.
+                Err(PollError::GiveUp(reason)) => {
+                    self.give_up(reason);
+                    return Ok(());
+                }
             }
         }
+        Ok(())
     }
 
     async fn validate_all(

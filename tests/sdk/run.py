@@ -15,6 +15,7 @@ exits 0 only if nothing failed.
     static-key      anything that looks like a key: the sidecar asks callers for nothing
     local-keys      keys of the sidecar's own; it checks every signature
     token           a token credential over TLS, with a certificate of `tagalong tls init`; it checks the token
+--mirror            the sidecar mirrors the whole store
 --binary PATH       the tagalong binary; built with cargo unless given
 --only NAME         run only scripts whose path contains NAME
 --rounds N          how often python/session.py has one client write and two others read at once; by hand, the full form:
@@ -158,7 +159,7 @@ def start_emulator(binary, settle, directory, stack):
     return f"http://127.0.0.1:{port}", admin
 
 
-def start_sidecar(binary, origin, access, freshness, directory, stack):
+def start_sidecar(binary, origin, access, freshness, mirror, directory, stack):
     """Starts a sidecar that lets callers in so, with this freshness unless None; returns what the clients need to know."""
     port, admin_port = free_ports(2)
     directory.mkdir()
@@ -166,6 +167,8 @@ def start_sidecar(binary, origin, access, freshness, directory, stack):
     command += ["--upstream", origin, "--profile", "app-configuration", "--credential", "hmac"]
     if freshness:
         command += ["--freshness", freshness]
+    if mirror:
+        command += ["--mirror"]
     connection_string = f"Endpoint={origin};Id={CREDENTIAL_ID};Secret={SECRET}"
     command += ["--connection-string-file", secret_file(directory / "connection-string", connection_string)]
     scheme, known = "http", {"TAGALONG_ID": TRIVIAL_ID, "TAGALONG_SECRET": TRIVIAL_SECRET}
@@ -225,6 +228,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", choices=["emulator", "sidecar"], default="emulator")
     parser.add_argument("--access", action="append", choices=list(ACCESSES), default=[])
+    parser.add_argument("--mirror", action="store_true")
     parser.add_argument("--binary", type=pathlib.Path)
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--rounds", type=int, default=100)
@@ -256,11 +260,12 @@ def main():
             if access == "direct":
                 clients = {"TAGALONG_ENDPOINT": origin, "TAGALONG_ID": CREDENTIAL_ID, "TAGALONG_SECRET": SECRET}
             else:
-                clients = start_sidecar(binary, origin, access, freshness, directory / f"{access}-{settle}-{freshness}", stack)
+                place = directory / f"{access}-{settle}-{freshness}"
+                clients = start_sidecar(binary, origin, access, freshness, options.mirror, place, stack)
             return clients | {"TAGALONG_ADMIN": admin}
 
         for access in accesses:
-            print(f"# {options.target}, {access}", flush=True)
+            print(f"# {options.target}{' with a mirror' if options.mirror else ''}, {access}", flush=True)
             for script in ACCESSES.get(access, DIRECT):
                 if options.only and not any(part in script for part in options.only):
                     continue
