@@ -15,6 +15,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::disallowed_methods,
     clippy::panic,
     clippy::print_stdout,
     reason = "a bench prints, and stops at the first surprise"

@@ -52,18 +52,25 @@ impl Mirror {
         }
     }
 
+    /// Drops what is held. The first to find the reason says it: a caller, or the task of the mirror.
     fn give_up(&self, reason: GiveUpReason) {
+        {
+            let mut state = self.write();
+            let is_known = state.collections.is_empty() && state.gave_up == Some(reason);
+            state.collections.clear();
+            state.gave_up = Some(reason);
+            if is_known {
+                return;
+            }
+        }
+        self.loaded.send_replace(false);
+        self.metrics.gave_up(reason.as_str());
+        self.metrics.observe(0, 0, 0);
         tracing::warn!(
             upstream = self.upstream.name(),
             reason = reason.as_str(),
             "the mirror of this upstream gave up; keys and lists are cached one by one instead"
         );
-        self.metrics.gave_up(reason.as_str());
-        self.metrics.observe(0, 0, 0);
-        let mut state = self.write();
-        state.collections.clear();
-        state.gave_up = Some(reason);
-        self.loaded.send_replace(false);
     }
 
     /// How long to wait after a failure.
@@ -128,13 +135,16 @@ impl Mirror {
         loop {
             let tick = (interval / 64).max(Duration::from_millis(10));
             tokio::time::sleep(tick).await;
+            if let Some(reason) = self.gave_up() {
+                return reason;
+            }
             let now = self.clock.now();
             // In the first interval each range is asked once more at a time of its own: from then on the requests are spread, and
             // those of several sidecars, too.
             let left = interval.saturating_sub(loaded.elapsed()).as_secs_f64();
             let chance = if left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
             let is_due = |answer: &StoredResponse| {
-                now.since(answer.response_time) + tick > interval
+                now.since(answer.response_time) >= interval
                     || (answer.response_time <= loaded_at && fastrand::f64() < chance)
             };
             let oldest = self
@@ -186,7 +196,7 @@ impl Mirror {
             match self.validate_all(ranges, satisfies).await {
                 Ok(()) => {}
                 Err(PollError::Failed(failure)) => return Err(failure),
-                // The next poll finds the same.
+                // The task of the mirror finds what was noted, and loads again later.
                 Err(PollError::GiveUp(reason)) => {
                     self.give_up(reason);
                     return Ok(());

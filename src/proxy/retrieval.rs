@@ -142,7 +142,7 @@ impl Proxy {
                     keep_made(to, &context, stored);
                 }
                 match self.validate_mirror(to, &context).await {
-                    Err(failure) => return self.without_origin(to, context, failure, Some(reason)),
+                    Err(failure) => self.without_origin(to, context, failure, Some(reason)),
                     Ok(()) => match self.answer_after_asking(to, &context, reason) {
                         Ok(answer) => Ok(answer),
                         Err(_) => Box::pin(self.fetch(to, context, reason)).await,

@@ -126,6 +126,21 @@ async fn it_loads_again_when_the_origin_keeps_to_the_contract() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reason_that_a_caller_finds_ends_it_and_it_loads_again() {
+    let scene = Scene::loaded(settings(), fill, &[]).await;
+    scene.origin.spoil(pages(|_, text| text.replace("\"k003\"", "\"k999\"")));
+    write(&scene.origin.emulator, &format!("/kv/k004?{V}"), r#"{"value":"new"}"#).await;
+    let mut caller = scene.caller().await;
+    caller.send(&format!("PUT /kv/k005?{V}\nContent-Type: application/json\n\n{{\"value\":\"own\"}}")).await;
+    let answer = caller.send(&format!("GET /kv/k005?{V}")).await;
+    assert!(String::from_utf8_lossy(&answer.body).contains("own"), "{answer:?}");
+    assert_eq!(scene.sidecar.mirror().gave_up(), Some(GiveUpReason::Order));
+    scene.origin.behave();
+    scene.sidecar.mirror().loaded().await;
+    assert_eq!(scene.sidecar.mirror().gave_up(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_origin_is_asked_again() {
     let scene = Scene::spoiled(
         settings(),
