@@ -28,7 +28,8 @@ const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
 const BINARY: [&str; 6] = ["main", "cli", "probe", "demo", "mint", "signals"];
 
 /// What stands at the top of the repository.
-const TOP: [&str; 20] = [
+const TOP: [&str; 21] = [
+    ".cargo",
     ".ci",
     ".dockerignore",
     ".git",
