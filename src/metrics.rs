@@ -351,6 +351,7 @@ mod tests {
         metrics.upstream(1).requests.forwarded("stale");
         metrics.upstream(1).requests.detail("own-write");
         metrics.upstream(0).origin.credential_refused("clock");
+        metrics.upstream(0).mirror.gave_up("mirror-bound");
         metrics.connections().error("request-header");
         metrics.refused("host");
         metrics.observe_store(3, 4_096, 65_536, 7);
