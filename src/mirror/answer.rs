@@ -23,7 +23,7 @@ use crate::stored_response::StoredResponse;
 
 /// What a collection says to a question.
 #[derive(Clone, Debug)]
-pub enum Answered {
+pub enum MirrorAnswer {
     /// This.
     Response(Box<StoredResponse>),
     /// Nothing, until its ranges have been validated: they do not show one state.
@@ -49,14 +49,14 @@ pub fn answer(
     question: &Question<'_>,
     request: &PresentedRequest,
     rules: &CachingRules,
-) -> Answered {
+) -> MirrorAnswer {
     let span = question.ranges(collection);
     let ranges = collection.ranges.get(span.clone()).unwrap_or_default();
-    let Some(first) = ranges.first() else { return Answered::Unanswerable };
+    let Some(first) = ranges.first() else { return MirrorAnswer::Unanswerable };
     if question.is_list() && !collection.is_one_state(span) {
-        return Answered::Torn;
+        return MirrorAnswer::Torn;
     }
-    let Some(shown) = shown(collection, question, ranges) else { return Answered::Unanswerable };
+    let Some(shown) = shown(collection, question, ranges) else { return MirrorAnswer::Unanswerable };
     let covers = ranges
         .iter()
         .skip(1)
@@ -70,7 +70,7 @@ pub fn answer(
     };
     let stored = storable(request, &head, rules)
         .and_then(|storable| storable.with_body(&head, shown.body.into(), covers, rules));
-    stored.map_or(Answered::Unanswerable, |response| Answered::Response(Box::new(response)))
+    stored.map_or(MirrorAnswer::Unanswerable, |response| MirrorAnswer::Response(Box::new(response)))
 }
 
 fn shown(collection: &Collection, question: &Question<'_>, ranges: &[Range]) -> Option<AnswerParts> {

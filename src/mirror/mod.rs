@@ -53,7 +53,7 @@ use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::Upstream;
 use crate::upstream::result::UpstreamFailure;
-use answer::Answered;
+use answer::MirrorAnswer;
 use collection::{Bounds, Collection, Range};
 use give_up::GiveUpReason;
 use question::Question;
@@ -129,13 +129,13 @@ impl Mirror {
         let collection = collection_of(&state.collections, &question)?;
         let plain = request.as_validation();
         match answer::answer(collection, &question, &plain, rules) {
-            Answered::Response(mut response) => {
+            MirrorAnswer::Response(mut response) => {
                 response.policy.freshness_lifetime = self.lifetime();
                 response.is_mirrored = true;
                 Some(Mirrored::Response(response))
             }
-            Answered::Torn => Some(Mirrored::Torn),
-            Answered::Unanswerable => None,
+            MirrorAnswer::Torn => Some(Mirrored::Torn),
+            MirrorAnswer::Unanswerable => None,
         }
     }
 
