@@ -155,7 +155,7 @@ fn names(
     mut names: Vec<Option<&str>>,
 ) -> AnswerParts {
     #[derive(Serialize)]
-    struct Name<'a> {
+    struct ShownName<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<Option<&'a str>>,
     }
@@ -168,7 +168,7 @@ fn names(
     let shows_name = question.selection.contains(Selection::NAME);
     // Serialising a string cannot fail.
     let json = |name: Option<&str>| {
-        serde_json::to_vec(&Name { name: shows_name.then_some(name) }).unwrap_or_default()
+        serde_json::to_vec(&ShownName { name: shows_name.then_some(name) }).unwrap_or_default()
     };
     let items: Vec<Vec<u8>> = names.into_iter().map(json).collect();
     let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref());

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::collection::{Collection, RangeAnswer};
 use super::give_up::GiveUpReason;
-use super::{Mirror, State};
+use super::{Mirror, MirrorState};
 use crate::decide::storable::NotStored;
 use crate::error::ProxyError;
 use crate::headers::cache_control::RequestDirectives;
@@ -156,14 +156,14 @@ fn is_lasting(not_stored: NotStored, status: StatusCode) -> bool {
 }
 
 /// The canonical target of the page of a range.
-fn target(state: &State, collection: &Collection, anchor: Option<&KeyValueId>) -> String {
+fn target(state: &MirrorState, collection: &Collection, anchor: Option<&KeyValueId>) -> String {
     let after = anchor.map(|anchor| decoded(&collection.forms.encode(&after_key_value(anchor))));
     collection.selector.target(state.version.as_str(), after.as_deref())
 }
 
 /// The page of a range as the response that is validated. `None` if its tag is not known.
 fn held_page(
-    state: &State,
+    state: &MirrorState,
     collection: &Collection,
     anchor: Option<&KeyValueId>,
 ) -> Option<Arc<StoredResponse>> {

@@ -76,13 +76,13 @@ pub struct Mirror {
     upstream: Arc<Upstream>,
     rules: Arc<CachingRules>,
     clock: Clock,
-    state: RwLock<State>,
+    state: RwLock<MirrorState>,
     metrics: MirrorMetrics,
     /// Whether every collection has been loaded and validated once more.
     loaded: watch::Sender<bool>,
 }
 
-struct State {
+struct MirrorState {
     collections: Vec<Collection>,
     /// The api-version that the items came with.
     version: ApiVersion,
@@ -108,7 +108,7 @@ impl Mirror {
         clock: Clock,
         metrics: MirrorMetrics,
     ) -> Self {
-        let state = State { collections: Vec::new(), version: ApiVersion::V2026_04_01, gave_up: None };
+        let state = MirrorState { collections: Vec::new(), version: ApiVersion::V2026_04_01, gave_up: None };
         Self {
             settings,
             upstream,
@@ -202,12 +202,12 @@ impl Mirror {
         let _is_loaded = loaded.wait_for(|is_loaded| *is_loaded).await;
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    fn read(&self) -> RwLockReadGuard<'_, MirrorState> {
         // Nothing under this lock can panic half way through a change.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    fn write(&self) -> RwLockWriteGuard<'_, MirrorState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

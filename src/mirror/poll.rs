@@ -9,7 +9,7 @@ use futures_util::stream::iter;
 use super::ask::PollError;
 use super::collection::{Collection, Range};
 use super::give_up::GiveUpReason;
-use super::{Mirror, State};
+use super::{Mirror, MirrorState};
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::stored_response::StoredResponse;
@@ -232,7 +232,10 @@ impl Mirror {
     }
 
     /// Changes the collections and holds them to their bounds. `change` says whether they hold something else now.
-    fn change(&self, change: impl FnOnce(&mut State) -> Result<bool, GiveUpReason>) -> Result<(), PollError> {
+    fn change(
+        &self,
+        change: impl FnOnce(&mut MirrorState) -> Result<bool, GiveUpReason>,
+    ) -> Result<(), PollError> {
         let mut state = self.write();
         if !change(&mut state).map_err(PollError::GiveUp)? {
             return Ok(());
