@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::collection::{Collection, RangeAnswer};
 use super::give_up::GiveUpReason;
 use super::{Mirror, MirrorState};
+use crate::body::budget::StoredShare;
 use crate::decide::storable::NotStored;
 use crate::error::ProxyError;
 use crate::headers::cache_control::RequestDirectives;
@@ -119,6 +120,10 @@ impl Mirror {
                 if response.status != StatusCode::OK {
                     return Err(self.failed(format!("it answered a page of a list with {}", response.status)));
                 }
+                // Bytes of its own: those that were received count as buffered while they are kept.
+                let body = bytes::Bytes::copy_from_slice(&response.body);
+                let share = StoredShare::default();
+                let response = Arc::new(StoredResponse { body, share, ..(*response).clone() });
                 // Counted after the answer: what is sent from here on is asked for later.
                 let arrived = self.upstream.session().sent_order();
                 Ok(RangeReceived { of_range: RangeAnswer { response, arrived }, status })

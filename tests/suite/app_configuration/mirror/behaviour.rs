@@ -33,6 +33,20 @@ async fn an_interval_costs_one_304_for_each_range_and_no_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_held_is_not_of_the_memory_for_buffered_bodies() {
+    let keys = ["limits.buffered_bodies=2MiB"];
+    let fill = async |emulator: &Emulator| {
+        let value = "v".repeat(9 * 1024);
+        for number in 0..250 {
+            write(emulator, &format!("/kv/k{number:05}?{V}"), &format!(r#"{{"value":"{value}"}}"#)).await;
+        }
+    };
+    let scene = Scene::loaded(settings(), fill, &keys).await;
+    let answer = scene.caller().await.send(&format!("GET /kv/k00249?{V}")).await;
+    assert_eq!(told(&answer), (true, Some("mirror".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_item_is_one_changed_range() {
     let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 1_000).await, &[]).await;
     for (number, key) in [3, 85, 500, 999].into_iter().enumerate() {
