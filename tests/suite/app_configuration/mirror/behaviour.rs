@@ -75,6 +75,8 @@ async fn what_was_never_asked_for_is_answered_while_the_origin_is_away() {
         let again = caller.send(&format!("GET {target}{V}")).await;
         assert_eq!(told(&again), (true, Some("mirror".to_owned())), "{target}");
     }
+    let answer = caller.send(&format!("GET /kv/k00008?{V}\nCache-Control: only-if-cached")).await;
+    assert_eq!((answer.status, told(&answer).0), (200, true));
     assert_eq!(scene.origin.asked(), []);
     // Past the interval it is stale, and says so.
     pass(Duration::from_secs(60)).await;
