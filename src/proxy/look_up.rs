@@ -29,9 +29,7 @@ impl Proxy {
         let decision = self.decide(to, context, stored, variants.is_some());
         let found = LookUp { decision, stored: stored.map(Arc::clone), is_mirrored: false };
         match (&to.mirror, decision) {
-            (Some(mirror), Decision::Validate(_) | Decision::Fetch(_) | Decision::Refuse)
-                if context.proven =>
-            {
+            (Some(mirror), Decision::Validate(_) | Decision::Fetch(_) | Decision::Refuse) => {
                 match mirror.answer(&context.request, &context.rules) {
                     Some(Mirrored::Response(made)) => self.newer_of(to, context, found, made),
                     Some(Mirrored::Torn) => LookUp { is_mirrored: true, ..found },
