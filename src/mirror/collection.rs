@@ -8,9 +8,9 @@
 //! page of 2                   ─────────────────────┤
 //! ```
 //!
-//! A range begins after its anchor and owns the items up to the next anchor. Validated is its page: at most 100 items after the
-//! anchor (or what the origin puts on a page), with the entity tag that those items make. The overlap leaves room: one inserted item changes one range, not the
-//! boundaries of all that follow.
+//! A range begins after its anchor and owns the items up to the next anchor. Validated is its page: the items after the anchor, as
+//! many as the origin puts on a page (100), with the entity tag that they make. The overlap leaves room: one inserted item changes
+//! one range, not the boundaries of all that follow.
 //!
 //! # Invariants
 //!
@@ -298,7 +298,7 @@ impl Collection {
         });
         range.answer = without_body(&answer.response);
         range.covers = answer.response.covers;
-        let changed = rest.is_some() || !same(&range.items, &items);
+        let changed = rest.is_some() || range.items != items;
         if changed {
             range.items = items;
             range.content = Content { sent: range.covers.sent_order, arrived: answer.arrived };
@@ -336,7 +336,7 @@ impl Collection {
             range.covers = answer.response.covers;
             range.answer = without_body(&answer.response);
         }
-        if same(&range.items, &items) {
+        if range.items == items {
             return false;
         }
         range.items = items;
@@ -389,10 +389,6 @@ impl Collection {
             held.is_some_and(|held| held.entity_tag == item.entity_tag && held.json != item.json)
         };
         let differs = page.items.iter().any(has_other_value);
-        if differs && let Some(range) = self.ranges.get_mut(index) {
-            // Whatever the tags say: the items of this page are taken in as changed.
-            range.items.clear();
-        }
         self.validate(anchor, answer)?;
         Ok(differs)
     }
@@ -505,11 +501,6 @@ impl Content {
         let arrived = if self.arrived > other.arrived { self.arrived } else { other.arrived };
         Self { sent: if self.sent == other.sent { self.sent } else { 0 }, arrived }
     }
-}
-
-fn same(one: &[Item], other: &[Item]) -> bool {
-    one.len() == other.len()
-        && one.iter().zip(other).all(|(one, other)| one.id == other.id && one.entity_tag == other.entity_tag)
 }
 
 fn without_body(response: &StoredResponse) -> Arc<StoredResponse> {

@@ -253,6 +253,38 @@ fn other_tags_than_the_items_make_end_the_computing_of_tags() {
     assert_eq!(held(&collection), store);
 }
 
+/// The same answer with another value of each item, under the same tags.
+fn with_other_values(answer: &RangeAnswer) -> RangeAnswer {
+    let text =
+        String::from_utf8(answer.response.body.to_vec()).unwrap().replace("\"label\":null", "\"label\":\"\"");
+    let response = StoredResponse { body: Bytes::from(text), ..(*answer.response).clone() };
+    RangeAnswer { response: Arc::new(response), arrived: answer.arrived }
+}
+
+#[test]
+fn an_audit_takes_in_another_value_under_the_same_tag() {
+    let store = numbers(30);
+    let mut collection = loaded(&store);
+    let second = collection.ranges[1].anchor.clone();
+    let audited = answer(&store, second.as_ref(), 50, 50);
+    assert_eq!(collection.audit(second.as_ref(), &audited), Ok(false));
+    let audited = with_other_values(&answer(&store, second.as_ref(), 60, 60));
+    assert_eq!(collection.audit(second.as_ref(), &audited), Ok(true));
+    let is_new = |item: &Item| item.json.ends_with(br#""label":""}"#);
+    assert!(collection.ranges[1].items.iter().all(is_new) && !collection.ranges[0].items.iter().any(is_new));
+    assert_eq!(held(&collection), store);
+}
+
+#[test]
+fn an_audit_that_is_late_takes_nothing_out() {
+    let store = numbers(30);
+    let mut collection = loaded(&store);
+    let late = with_other_values(&answer(&store, None, 50, 61));
+    collection.validate(None, &answer(&store, None, 60, 60)).unwrap();
+    assert_eq!(collection.audit(None, &late), Ok(true));
+    assert_eq!(held(&collection), store);
+}
+
 #[test]
 fn the_ranges_of_a_prefix_are_those_that_can_hold_its_keys() {
     let collection = loaded(&numbers(57));
