@@ -286,7 +286,9 @@ impl Proxy {
         if let PresentedTokens::Unknown(_) = context.presented {
             return Step::beyond(Beyond::Resolve { context, body });
         }
-        match self.look_up(to, &context) {
+        let found = self.look_up(to, &context);
+        found.keep_made(to, &context);
+        match found {
             LookUp { decision: Decision::Reuse(reuse), stored: Some(stored), .. } => {
                 Step::Hit(self.hit(to, &context, stored, reuse))
             }

@@ -20,6 +20,23 @@ pub(super) struct LookUp {
     pub(super) stored: Option<Arc<StoredResponse>>,
     /// A mirror holds what the request is about.
     pub(super) is_mirrored: bool,
+    /// The mirror has made `stored` for this request: it is not in the store.
+    pub(super) is_made: bool,
+}
+
+impl LookUp {
+    /// What was decided about what the store has.
+    pub(super) const fn of(decision: Decision, stored: Option<Arc<StoredResponse>>) -> Self {
+        Self { decision, stored, is_mirrored: false, is_made: false }
+    }
+
+    /// Stores what a mirror made for this request, so that the next one is a plain hit, and so that it may answer while the origin is
+    /// away.
+    pub(super) fn keep_made(&self, to: &Destination, context: &RequestContext) {
+        if let Some(made) = self.stored.as_ref().filter(|_| self.is_made) {
+            to.upstream.put(&context.request.key, (**made).clone());
+        }
+    }
 }
 
 impl Proxy {
@@ -27,7 +44,7 @@ impl Proxy {
         let variants = to.upstream.variants(&context.request.key);
         let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
         let decision = self.decide(to, context, stored, variants.is_some());
-        let found = LookUp { decision, stored: stored.map(Arc::clone), is_mirrored: false };
+        let found = LookUp::of(decision, stored.map(Arc::clone));
         match (&to.mirror, decision) {
             (Some(mirror), Decision::Validate(_) | Decision::Fetch(_) | Decision::Refuse) => {
                 match mirror.answer(&context.request, &context.rules) {
@@ -52,7 +69,7 @@ impl Proxy {
         }
         let made: Arc<StoredResponse> = made.into();
         let decision = self.decide(to, context, Some(&made), true);
-        LookUp { decision, stored: Some(made), is_mirrored: true }
+        LookUp { decision, stored: Some(made), is_mirrored: true, is_made: true }
     }
 
     fn decide(

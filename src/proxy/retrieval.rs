@@ -47,7 +47,6 @@ impl Proxy {
         if reuse.staleness == Staleness::WhileRevalidate {
             self.validate_in_background(to, context);
         }
-        keep_made(to, context, &stored);
         Outcome::hit(Arc::clone(&context.request), stored, reuse)
     }
 
@@ -75,7 +74,7 @@ impl Proxy {
             ResolvedTokens::StillUnknown { .. } if context.request.preconditions.is_for_origin() => {
                 // That answer was asked for without the caller's condition.
                 let reason = ForwardReason::Bypass(BypassReason::Precondition);
-                let found = LookUp { decision: Decision::Forward(reason), stored: None, is_mirrored: false };
+                let found = LookUp::of(Decision::Forward(reason), None);
                 return Box::pin(self.retrieve(to, context, found, body)).await;
             }
             ResolvedTokens::StillUnknown { replaced_ours: true, .. } => {
@@ -100,7 +99,9 @@ impl Proxy {
         context: &RequestContext,
         reason: ForwardReason,
     ) -> Result<Outcome, LookUp> {
-        match self.look_up(to, context) {
+        let found = self.look_up(to, context);
+        found.keep_made(to, context);
+        match found {
             LookUp { decision: Decision::Reuse(reuse), stored: Some(stored), .. } => {
                 Ok(self.hit(to, context, stored, reuse).after_asking(reason))
             }
@@ -138,9 +139,6 @@ impl Proxy {
             Decision::Validate(reason) | Decision::Fetch(reason)
                 if found.is_mirrored && reason.is_about_stored() =>
             {
-                if let Some(stored) = &found.stored {
-                    keep_made(to, &context, stored);
-                }
                 match self.validate_mirror(to, &context).await {
                     Err(failure) => self.without_origin(to, context, failure, Some(reason)),
                     Ok(()) => match self.answer_after_asking(to, &context, reason) {
@@ -246,15 +244,6 @@ impl Proxy {
             Some(reason) => Ok(Outcome::failed(error, reason)),
             None => Err(error),
         }
-    }
-}
-
-/// Stores what a mirror made, so that the next request for it is a plain hit, and so that it may answer while the origin is away.
-fn keep_made(to: &Destination, context: &RequestContext, stored: &Arc<StoredResponse>) {
-    if stored.is_mirrored
-        && to.upstream.stored(&context.request).is_none_or(|held| !Arc::ptr_eq(&held, stored))
-    {
-        to.upstream.put(&context.request.key, (**stored).clone());
     }
 }
 
