@@ -25,6 +25,7 @@ use std::sync::Arc;
 use super::give_up::GiveUpReason;
 use super::item::{Item, ItemPage};
 use super::selector::Selector;
+use crate::clock::Timestamp;
 use crate::decide::newer::replaces;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::profile::app_configuration::page::{ContinuationForms, PAGE_SIZE, after_key_value, page_etag};
@@ -72,6 +73,8 @@ pub struct Range {
     pub content: Content,
     /// The last answer about it: its fields and times count, its body is not kept.
     pub answer: Arc<StoredResponse>,
+    /// When its turn came last, whatever became of it.
+    pub polled_at: Timestamp,
     /// The entity tag that came with the page, where it is not the one that the items make.
     received_tag: Option<Box<str>>,
 }
@@ -160,6 +163,7 @@ impl Collection {
             covers: answer.response.covers,
             content: Content { sent: answer.response.covers.sent_order, arrived: answer.arrived },
             answer: without_body(&answer.response),
+            polled_at: Timestamp::default(),
             received_tag,
         });
         if self.is_loaded && self.computes_tags {
@@ -205,6 +209,7 @@ impl Collection {
                             covers,
                             content,
                             answer: Arc::clone(&answer),
+                            polled_at: Timestamp::default(),
                             received_tag: None,
                         });
                     }
@@ -218,6 +223,7 @@ impl Collection {
                     covers,
                     content,
                     answer,
+                    polled_at: Timestamp::default(),
                     received_tag: None,
                 });
             }

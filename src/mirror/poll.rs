@@ -10,9 +10,9 @@ use super::ask::PollError;
 use super::collection::{Collection, Range};
 use super::give_up::GiveUpReason;
 use super::{Mirror, MirrorState};
+use crate::clock::Timestamp;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::key_value::KeyValueId;
-use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::result::UpstreamFailure;
 
@@ -73,7 +73,7 @@ impl Mirror {
         );
     }
 
-    /// How long to wait after a failure.
+    /// How long a range, or a load, waits after a failure.
     fn pause(&self) -> Duration {
         (self.settings.interval / 4).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
@@ -109,7 +109,7 @@ impl Mirror {
         }
         self.metrics.observe_load(begun.elapsed());
         // Pages of one load may show several states: a second pass shows which of them still hold.
-        let ranges = self.ranges_where(|_, _| true);
+        let ranges = self.all_ranges();
         self.validate_all(ranges, &|_: Coverage| false).await?;
         self.write().gave_up = None;
         self.loaded.send_replace(true);
@@ -143,9 +143,11 @@ impl Mirror {
             // those of several sidecars, too.
             let left = interval.saturating_sub(loaded.elapsed()).as_secs_f64();
             let chance = if left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
-            let is_due = |answer: &StoredResponse| {
-                now.since(answer.response_time) >= interval
-                    || (answer.response_time <= loaded_at && fastrand::f64() < chance)
+            let is_due = |range: &Range| {
+                let (validated_at, waited) = (range.answer.response_time, now.since(range.polled_at));
+                waited >= self.pause()
+                    && (now.since(validated_at) >= interval
+                        || (validated_at <= loaded_at && fastrand::f64() < chance))
             };
             let oldest = self
                 .read()
@@ -157,12 +159,10 @@ impl Mirror {
             self.metrics.observe_oldest(oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)));
             // Pages overlap: neighbours are not asked at the same time, so that what one shows changes the tag that the next sends.
             for parity in [0, 1] {
-                let due =
-                    self.ranges_where(|position, range| position % 2 == parity && is_due(&range.answer));
-                match self.validate_all(due, &|_: Coverage| false).await {
-                    Ok(()) => {}
-                    Err(PollError::GiveUp(reason)) => return reason,
-                    Err(PollError::Failed(_)) => tokio::time::sleep(self.pause()).await,
+                let due = self.take_turns(now, |position, range| position % 2 == parity && is_due(range));
+                // A range whose turn failed has another after a pause: no other waits for it.
+                if let Err(PollError::GiveUp(reason)) = self.validate_all(due, &|_: Coverage| false).await {
+                    return reason;
                 }
             }
             if audited.elapsed() >= AUDIT_INTERVAL {
@@ -174,16 +174,31 @@ impl Mirror {
         }
     }
 
-    fn ranges_where(&self, is_needed: impl Fn(usize, &Range) -> bool) -> Vec<(usize, Option<KeyValueId>)> {
+    /// The ranges that are due, whose turn this is.
+    fn take_turns(
+        &self,
+        now: Timestamp,
+        is_due: impl Fn(usize, &Range) -> bool,
+    ) -> Vec<(usize, Option<KeyValueId>)> {
+        let mut state = self.write();
+        let collections = state.collections.iter_mut().enumerate();
+        let ranges = collections.flat_map(|(index, collection)| {
+            let ranges = collection.ranges.iter_mut().enumerate();
+            ranges.map(move |(position, range)| (index, position, range))
+        });
+        let due = ranges.filter(|(_, position, range)| is_due(*position, range)).map(|(index, _, range)| {
+            range.polled_at = now;
+            (index, range.anchor.clone())
+        });
+        due.collect()
+    }
+
+    fn all_ranges(&self) -> Vec<(usize, Option<KeyValueId>)> {
         let state = self.read();
         let collections = state.collections.iter().enumerate();
-        let ranges = collections.flat_map(|(index, collection)| {
-            collection.ranges.iter().enumerate().map(move |(position, range)| (index, position, range))
-        });
-        ranges
-            .filter(|(_, position, range)| is_needed(*position, range))
-            .map(|(index, _, range)| (index, range.anchor.clone()))
-            .collect()
+        let ranges = collections
+            .flat_map(|(index, collection)| collection.ranges.iter().map(move |range| (index, range)));
+        ranges.map(|(index, range)| (index, range.anchor.clone())).collect()
     }
 
     /// Validates ranges for a caller, neighbours one after the other.
@@ -252,7 +267,7 @@ impl Mirror {
 
     /// Asks for one range without a condition, and compares what comes with what is held.
     async fn audit(&self) -> Result<(), PollError> {
-        let ranges = self.ranges_where(|_, _| true);
+        let ranges = self.all_ranges();
         let Some((index, anchor)) = ranges.get(fastrand::usize(..ranges.len().max(1))) else { return Ok(()) };
         let answer = match self.send(*index, anchor.as_ref(), None, |_| false).await {
             Err(PollError::Failed(_)) => return Ok(()),
