@@ -9,10 +9,10 @@ use http::Uri;
 use super::drift::{DEFAULT_RATE_PER_SECOND, MAXIMUM_RATE_PER_SECOND};
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
-use super::page::PAGE_SIZE;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
 use crate::headers::access_key::{AccessKey, SecretBytes};
+use crate::profile::app_configuration::page::PAGE_SIZE;
 
 /// The port of the vendor's emulator.
 pub const DEFAULT_PORT: u16 = 8483;

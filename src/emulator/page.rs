@@ -2,10 +2,9 @@
 
 use super::problem::Problem;
 use crate::profile::app_configuration::key_value::KeyValueId;
-pub use crate::profile::app_configuration::page::{
-    PAGE_SIZE, after_key_value, after_name, header_safe, link_to_next, next_link, page_etag, page_json,
+use crate::profile::app_configuration::page::{
+    after_key_value, decode_continuation, key_value_before, name_before,
 };
-use crate::profile::app_configuration::page::{decode_continuation, key_value_before, name_before};
 
 /// One page of items.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, LINK};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Serialize;
 
 use super::collection::{Collection, Range};
 use super::item::Item;
@@ -16,20 +15,18 @@ use crate::presented_request::PresentedRequest;
 use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::ordinal::Ordinal;
 use crate::profile::app_configuration::page::{
-    after_key_value, after_name, link_after, link_to_next, page_etag, page_json,
+    after_key_value, after_name, link_after, link_to_next, names_json, page_etag, page_json,
 };
 use crate::profile::app_configuration::select::Selection;
 use crate::stored_response::StoredResponse;
 
-/// What a collection says to a question.
+/// What a mirror says to a request.
 #[derive(Clone, Debug)]
-pub enum MirrorAnswer {
-    /// This.
+pub enum Mirrored {
+    /// This response, if reuse permits it.
     Response(Box<StoredResponse>),
-    /// Nothing, until its ranges have been validated: they do not show one state.
+    /// Nothing before its ranges have been validated: they do not show one state.
     Torn,
-    /// Nothing: the origin is to be asked.
-    Unanswerable,
 }
 
 /// What belongs to this answer alone, before the fields that every answer has.
@@ -42,21 +39,22 @@ struct AnswerParts {
     next: Option<String>,
 }
 
-/// Answers a question that lies within a collection which is loaded. `request` is a plain `GET` for it.
+/// Answers a question that lies within a collection which is loaded. `request` is a plain `GET` for it. `None` where only the
+/// origin can answer.
 #[must_use]
 pub fn answer(
     collection: &Collection,
     question: &Question<'_>,
     request: &PresentedRequest,
     rules: &CachingRules,
-) -> MirrorAnswer {
+) -> Option<Mirrored> {
     let span = question.ranges(collection);
     let ranges = collection.ranges.get(span.clone()).unwrap_or_default();
-    let Some(first) = ranges.first() else { return MirrorAnswer::Unanswerable };
+    let first = ranges.first()?;
     if question.is_list() && !collection.is_one_state(span) {
-        return MirrorAnswer::Torn;
+        return Some(Mirrored::Torn);
     }
-    let Some(shown) = shown(collection, question, ranges) else { return MirrorAnswer::Unanswerable };
+    let shown = shown(collection, question, ranges)?;
     let covers = ranges
         .iter()
         .skip(1)
@@ -70,7 +68,7 @@ pub fn answer(
     };
     let stored = storable(request, &head, rules)
         .and_then(|storable| storable.with_body(&head, shown.body.into(), covers, rules));
-    stored.map_or(MirrorAnswer::Unanswerable, |response| MirrorAnswer::Response(Box::new(response)))
+    stored.ok().map(|response| Mirrored::Response(Box::new(response)))
 }
 
 fn shown(collection: &Collection, question: &Question<'_>, ranges: &[Range]) -> Option<AnswerParts> {
@@ -154,11 +152,6 @@ fn names(
     media_type: MediaType,
     mut names: Vec<Option<&str>>,
 ) -> AnswerParts {
-    #[derive(Serialize)]
-    struct ShownName<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        name: Option<Option<&'a str>>,
-    }
     let continues = names.len() > collection.page_size();
     names.truncate(collection.page_size());
     let next = names.last().filter(|_| continues).map(|last| {
@@ -166,12 +159,7 @@ fn names(
         link_after(question.path, question.query, &collection.forms.encode(&position))
     });
     let shows_name = question.selection.contains(Selection::NAME);
-    // Serialising a string cannot fail.
-    let json = |name: Option<&str>| {
-        serde_json::to_vec(&ShownName { name: shows_name.then_some(name) }).unwrap_or_default()
-    };
-    let items: Vec<Vec<u8>> = names.into_iter().map(json).collect();
-    let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref());
+    let body = names_json(names.into_iter(), shows_name, next.as_deref());
     AnswerParts { media_type: Some(media_type), body, next, ..AnswerParts::empty(StatusCode::OK) }
 }
 
@@ -198,7 +186,3 @@ fn fields(shown: &AnswerParts, origin: &StoredResponse) -> HeaderMap {
     insert(LINK, shown.next.as_ref().and_then(|next| HeaderValue::try_from(link_to_next(next)).ok()));
     fields
 }
-
-#[cfg(test)]
-#[path = "answer_tests.rs"]
-mod tests;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::header::{ETAG, LINK};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::sync::oneshot;
 
 use super::collection::{Collection, RangeAnswer};
 use super::give_up::GiveUpReason;
@@ -37,6 +36,8 @@ pub(super) struct RangeReceived {
     pub(super) of_range: RangeAnswer,
     /// The status that came: 304 if the page is as it was.
     pub(super) status: StatusCode,
+    /// The mirror asked itself. Another request for the same may have had no condition.
+    is_own: bool,
 }
 
 impl Mirror {
@@ -60,7 +61,7 @@ impl Mirror {
         }
         let received = received?;
         let is_same = tag.is_some() && received.of_range.response.fields.get(&ETAG) == tag.as_deref();
-        if is_same && received.status == StatusCode::OK {
+        if is_same && received.is_own && received.status == StatusCode::OK {
             return Err(PollError::GiveUp(GiveUpReason::Condition));
         }
         Ok(received.of_range)
@@ -92,26 +93,24 @@ impl Mirror {
             rules: Arc::clone(&self.rules),
             validates: Validates::Mirrored(held),
         };
+        let mut is_own = true;
         let result = match self.upstream.join(&key, satisfies) {
-            (Role::Lead(leader), snapshot) => {
-                let (answer, answered) = oneshot::channel();
-                // Held while the mirror waits, so that the fetch is not abandoned.
-                let _follower = leader.follow();
-                tokio::spawn(Box::pin(retrieval.run(leader, snapshot, answer)));
-                answered.await.ok()
-            }
+            (Role::Lead(leader), snapshot) => retrieval.lead(leader, snapshot).await,
             (Role::Follow(follower), _) => match follower.result().await {
                 Some(SharedResult::NotShared { .. } | SharedResult::Arriving(_)) | None => {
                     let snapshot = self.upstream.session().snapshot(&[]);
                     Some(retrieval.ask(snapshot, std::future::pending()).await)
                 }
-                Some(result) => Some(LeaderResult::Shared(result)),
+                Some(result) => {
+                    is_own = false;
+                    Some(LeaderResult::Shared(result))
+                }
             },
         };
-        self.received(result)
+        self.received(result).map(|(of_range, status)| RangeReceived { of_range, status, is_own })
     }
 
-    fn received(&self, result: Option<LeaderResult>) -> Result<RangeReceived, PollError> {
+    fn received(&self, result: Option<LeaderResult>) -> Result<(RangeAnswer, StatusCode), PollError> {
         match result {
             Some(
                 LeaderResult::Shared(SharedResult::Response(shared)) | LeaderResult::Stored { shared, .. },
@@ -126,7 +125,7 @@ impl Mirror {
                 let response = Arc::new(StoredResponse { body, share, ..(*response).clone() });
                 // Counted after the answer: what is sent from here on is asked for later.
                 let arrived = self.upstream.session().sent_order();
-                Ok(RangeReceived { of_range: RangeAnswer { response, arrived }, status })
+                Ok((RangeAnswer { response, arrived }, status))
             }
             Some(LeaderResult::Shared(SharedResult::Failed(failure))) => Err(PollError::Failed(failure)),
             Some(LeaderResult::Alone(alone)) if alone.head.status == StatusCode::BAD_REQUEST => {
@@ -157,7 +156,7 @@ impl Mirror {
 
 /// Whether the next answer will not be stored either.
 fn is_lasting(not_stored: NotStored, status: StatusCode) -> bool {
-    status == StatusCode::OK && (not_stored.is_lasting() || not_stored == NotStored::NoStore)
+    status == StatusCode::OK && not_stored.is_lasting()
 }
 
 /// The canonical target of the page of a range.

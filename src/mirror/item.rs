@@ -12,7 +12,7 @@ use super::give_up::GiveUpReason;
 use crate::clock::Timestamp;
 use crate::headers::request_date::parse_rfc3339;
 use crate::profile::app_configuration::api_version::ApiVersion;
-use crate::profile::app_configuration::filter::Tags;
+use crate::profile::app_configuration::filter::{TagFilter, Tags};
 use crate::profile::app_configuration::key_value::{KeyValueId, check_key, check_name};
 use crate::profile::app_configuration::page::{ContinuationForms, PAGE_SIZE, after_key_value};
 use crate::profile::app_configuration::select::Selection;
@@ -111,14 +111,18 @@ impl Item {
         self.json.len() + size_of::<Self>() + SHARED_BYTES + self.id.as_str().len() + self.entity_tag.len()
     }
 
-    /// Its tags.
-    pub fn tags(&self) -> Tags {
+    /// Whether it has each of these tags.
+    pub fn has_tags(&self, filters: &[TagFilter]) -> bool {
         #[derive(Deserialize)]
         struct Tagged {
             #[serde(default)]
             tags: Option<Tags>,
         }
-        serde_json::from_slice::<Tagged>(&self.json).ok().and_then(|item| item.tags).unwrap_or_default()
+        filters.is_empty() || {
+            let tagged = serde_json::from_slice::<Tagged>(&self.json).ok();
+            let tags = tagged.and_then(|item| item.tags).unwrap_or_default();
+            filters.iter().all(|filter| filter.matches(&tags))
+        }
     }
 
     /// When it was written, as it says itself.

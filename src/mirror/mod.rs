@@ -49,11 +49,10 @@ use crate::decide::age::current_age;
 use crate::metrics::MirrorMetrics;
 use crate::presented_request::PresentedRequest;
 use crate::profile::app_configuration::api_version::ApiVersion;
-use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::Upstream;
 use crate::upstream::result::UpstreamFailure;
-use answer::MirrorAnswer;
+pub use answer::Mirrored;
 use collection::{Bounds, Collection, Range};
 use give_up::GiveUpReason;
 use question::Question;
@@ -89,15 +88,6 @@ struct MirrorState {
     gave_up: Option<GiveUpReason>,
 }
 
-/// What a mirror says to a request.
-#[derive(Clone, Debug)]
-pub enum Mirrored {
-    /// This response, if reuse permits it.
-    Response(Box<StoredResponse>),
-    /// Nothing before its ranges have been validated.
-    Torn,
-}
-
 impl Mirror {
     /// A mirror that holds nothing yet; [`Mirror::run`] loads it.
     #[must_use]
@@ -126,17 +116,13 @@ impl Mirror {
     pub fn answer(&self, request: &PresentedRequest, rules: &CachingRules) -> Option<Mirrored> {
         let state = self.read();
         let question = Question::read(request.key.canonical_target(), state.version)?;
-        let collection = collection_of(&state.collections, &question)?;
-        let plain = request.as_validation();
-        match answer::answer(collection, &question, &plain, rules) {
-            MirrorAnswer::Response(mut response) => {
-                response.policy.freshness_lifetime = self.lifetime();
-                response.is_mirrored = true;
-                Some(Mirrored::Response(response))
-            }
-            MirrorAnswer::Torn => Some(Mirrored::Torn),
-            MirrorAnswer::Unanswerable => None,
+        let (_, collection) = collection_of(&state.collections, &question)?;
+        let mut answer = answer::answer(collection, &question, &request.as_validation(), rules)?;
+        if let Mirrored::Response(response) = &mut answer {
+            response.policy.freshness_lifetime = self.lifetime();
+            response.is_mirrored = true;
         }
+        Some(answer)
     }
 
     /// Validates the ranges that a request depends on, as far as they do not satisfy it. Each validation is shared with all that
@@ -158,7 +144,7 @@ impl Mirror {
                 let Some(question) = Question::read(request.key.canonical_target(), state.version) else {
                     return Ok(());
                 };
-                let Some((index, collection)) = indexed_collection_of(&state.collections, &question) else {
+                let Some((index, collection)) = collection_of(&state.collections, &question) else {
                     return Ok(());
                 };
                 let span = question.ranges(collection);
@@ -212,12 +198,8 @@ impl Mirror {
     }
 }
 
-fn collection_of<'a>(collections: &'a [Collection], question: &Question<'_>) -> Option<&'a Collection> {
-    indexed_collection_of(collections, question).map(|(_, collection)| collection)
-}
-
 /// The first collection that the question lies within, if it is loaded.
-fn indexed_collection_of<'a>(
+fn collection_of<'a>(
     collections: &'a [Collection],
     question: &Question<'_>,
 ) -> Option<(usize, &'a Collection)> {

@@ -1,6 +1,5 @@
 //! What the answer to an own write tells a mirror: the next validation sends the tag that the page must have if nothing else changed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,12 +8,11 @@ use http::{Method, StatusCode};
 
 use super::Mirror;
 use super::item::Item;
-use crate::body::budget::BufferBudget;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::profile::app_configuration::query::Query;
 use crate::profile::app_configuration::touches::Write;
-use crate::transport::answer_body::{Chained, WholeBody, read_whole};
 use crate::upstream::pass_through::PassedAnswer;
+use crate::upstream::result::UpstreamFailure;
 
 /// A key-value with all that the service permits.
 const LIMIT_BYTES: u64 = 64 * 1024;
@@ -24,39 +22,36 @@ const TIME_LIMIT: Duration = Duration::from_millis(500);
 
 impl Mirror {
     /// Takes note of what the answer to a write tells, and hands the answer on.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure`] when its body breaks off.
     pub async fn heed_write(
         &self,
         method: &Method,
         target: &PathAndQuery,
         answer: PassedAnswer,
-        buffers: &Arc<BufferBudget>,
-    ) -> PassedAnswer {
-        let Write::KeyValue { key, label } = Write::of(target.path(), target.query()) else { return answer };
+    ) -> Result<PassedAnswer, UpstreamFailure> {
+        let Write::KeyValue { key, label } = Write::of(target.path(), target.query()) else {
+            return Ok(answer);
+        };
         let id = KeyValueId::new(&key, label.as_deref());
         if answer.head.status != StatusCode::OK || !self.may_hold(&id) {
-            return answer;
+            return Ok(answer);
         }
         if *method == Method::DELETE && target.path().starts_with("/kv/") {
             self.predict(&id, None);
-            return answer;
+            return Ok(answer);
         }
         if !self.holds_version(target) {
-            return answer;
+            return Ok(answer);
         }
-        let PassedAnswer { head, body, covers, sync_token } = answer;
-        let body = match read_whole(body, LIMIT_BYTES, TIME_LIMIT, buffers, std::future::pending()).await {
-            WholeBody::Complete(bytes) => {
-                // Its own bytes: what was read is shared with the caller.
-                let item = Item::read(Bytes::copy_from_slice(&bytes));
-                if let Some(item) = item.ok().filter(|item| item.id == id) {
-                    self.predict(&id, Some(item));
-                }
-                bytes.into()
-            }
-            WholeBody::Partly { read, rest, .. } => Chained::of(read, rest),
-            WholeBody::Broken(_) | WholeBody::Abandoned => crate::body::FlowingBody::Empty,
-        };
-        PassedAnswer { head, body, covers, sync_token }
+        let (answer, whole) = self.upstream.read_body(answer, LIMIT_BYTES, TIME_LIMIT).await?;
+        // Its own bytes: what was read is shared with the caller.
+        let item = whole.and_then(|bytes| Item::read(Bytes::copy_from_slice(&bytes)).ok());
+        if let Some(item) = item.filter(|item| item.id == id) {
+            self.predict(&id, Some(item));
+        }
+        Ok(answer)
     }
 
     /// Whether the answer shows a key-value as the items of the mirror do.
@@ -66,10 +61,8 @@ impl Mirror {
     }
 
     fn may_hold(&self, id: &KeyValueId) -> bool {
-        let may_match = |filter: &crate::profile::app_configuration::filter::KeyValueFilter| {
-            filter.may_match(id.key(), id.label())
-        };
-        self.read().collections.iter().any(|collection| may_match(&collection.selector.filter))
+        let collections = &self.read().collections;
+        collections.iter().any(|collection| collection.selector.filter.may_match(id.key(), id.label()))
     }
 
     fn predict(&self, id: &KeyValueId, state: Option<Item>) {
@@ -81,9 +74,7 @@ impl Mirror {
             if !filter.may_match(id.key(), id.label()) {
                 continue;
             }
-            let is_selected =
-                |item: &Item| filter.tags.is_empty() || filter.matches(id.key(), id.label(), &item.tags());
-            let state = state.clone().filter(is_selected);
+            let state = state.clone().filter(|item| item.has_tags(&filter.tags));
             collection.predict(id, state, &now);
         }
     }

@@ -156,11 +156,11 @@ impl<'a> Question<'a> {
     #[must_use]
     pub fn shows(&self, item: &Item) -> bool {
         match &self.asked {
-            Asked::KeyValue { id, tags } => item.id == *id && has_tags(item, tags),
+            Asked::KeyValue { id, tags } => item.id == *id && item.has_tags(tags),
             Asked::KeyValues { filter, after } => {
                 after.as_ref().is_none_or(|after| item.id > *after)
                     && filter.may_match(item.id.key(), item.id.label())
-                    && has_tags(item, &filter.tags)
+                    && item.has_tags(&filter.tags)
             }
             Asked::Keys { name, after } => {
                 name.matches(Some(item.id.key()))
@@ -177,13 +177,6 @@ impl<'a> Question<'a> {
     #[must_use]
     pub const fn is_list(&self) -> bool {
         !matches!(self.asked, Asked::KeyValue { .. })
-    }
-}
-
-fn has_tags(item: &Item, tags: &[TagFilter]) -> bool {
-    tags.is_empty() || {
-        let shown = item.tags();
-        tags.iter().all(|tag| tag.matches(&shown))
     }
 }
 

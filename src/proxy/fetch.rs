@@ -45,18 +45,9 @@ impl Proxy {
             };
             match to.upstream.join(&collapse_key, satisfies) {
                 (Role::Lead(leader), snapshot) => {
-                    let (answer, answered) = tokio::sync::oneshot::channel();
-                    // Held while this caller waits, so that the fetch is not abandoned.
-                    let _follower = leader.follow();
-                    // Boxed once: a task is moved several times while it is made.
-                    tokio::spawn(Box::pin(
-                        context.retrieval(to, Validates::Stored).run(leader, snapshot, answer),
-                    ));
-                    return match answered.await {
-                        Ok(answer) => self.led(to, context, answer, reason, collapsed),
-                        Err(_) => {
-                            Err(ProxyError::Internal { cause: "a fetch ended without a result".into() })
-                        }
+                    return match context.retrieval(to, Validates::Stored).lead(leader, snapshot).await {
+                        Some(answer) => self.led(to, context, answer, reason, collapsed),
+                        None => Err(ProxyError::Internal { cause: "a fetch ended without a result".into() }),
                     };
                 }
                 (Role::Follow(follower), _) => {

@@ -106,9 +106,7 @@ impl Proxy {
         let forwarded = self.forwarded(to, write).await?;
         let written = Arc::clone(&to.upstream).write(forwarded, rules, post).await;
         let written = match (&to.mirror, written) {
-            (Some(mirror), Ok(answer)) => {
-                Ok(Box::pin(mirror.heed_write(&method, &target, answer, &self.buffers)).await)
-            }
+            (Some(mirror), Ok(answer)) => Box::pin(mirror.heed_write(&method, &target, answer)).await,
             (_, written) => written,
         };
         Ok(match written {

@@ -249,8 +249,8 @@ impl Retrieval {
             Shown { key, request_fields, state, compared_with, is_stored: true, is_told_by_write: false };
         let revelation = self.record(shown, observation);
         response.covers.revelation = response.covers.revelation.max(revelation);
-        let is_held = matches!(self.validates, Validates::Mirrored(_));
-        let stored = !is_held && self.upstream.put(&self.request.key, response.clone());
+        let stored = matches!(compared_with, ComparedWith::Stored)
+            && self.upstream.put(&self.request.key, response.clone());
         if let Some(items) = items {
             self.upstream.validate_items(self, items, &response, stored);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -260,37 +261,51 @@ impl Upstream {
         position: u64,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, UpstreamFailure> {
-        let PassedAnswer { head, body, covers, sync_token } = answer;
         let touches_same =
             |other: &Footprint| self.settings.profile.touches(other, post.key.canonical_target());
-        let storable = match storable(post, &head, rules) {
-            Ok(storable) if !self.state.session.another_closed_since(write, covers, touches_same) => storable,
-            _ => return Ok(PassedAnswer { head, body, covers, sync_token }),
+        let closed_since = || self.state.session.another_closed_since(write, answer.covers, touches_same);
+        let storable = match storable(post, &answer.head, rules) {
+            Ok(storable) if !closed_since() => storable,
+            _ => return Ok(answer),
         };
-        let (limit_bytes, buffers) = (rules.max_stored_body_bytes, &self.state.buffers);
-        match read_whole(body, limit_bytes, STORING_TIME_LIMIT, buffers, std::future::pending()).await {
-            WholeBody::Complete(bytes) => {
-                let covers = Coverage { closed_position: position, ..covers };
-                if let Ok(mut response) = storable.with_body(&head, bytes.clone(), covers, rules) {
-                    response.share = StoredShare::of(Arc::clone(buffers));
-                    self.put(&post.key, response);
-                }
-                Ok(PassedAnswer { head, body: bytes.into(), covers, sync_token })
-            }
-            WholeBody::Partly { read, rest, .. } => {
-                Ok(PassedAnswer { head, body: Chained::of(read, rest), covers, sync_token })
-            }
-            WholeBody::Broken(error) => {
-                let upstream = self.settings.client.authority().to_string();
-                Err(UpstreamFailure::from(ProxyError::BrokenAnswer {
-                    upstream,
-                    cause: error.to_string().into(),
-                }))
-            }
-            WholeBody::Abandoned => {
-                Err(UpstreamFailure::from(ProxyError::Internal { cause: "a body was abandoned".into() }))
+        let (mut answer, whole) =
+            self.read_body(answer, rules.max_stored_body_bytes, STORING_TIME_LIMIT).await?;
+        if let Some(bytes) = whole {
+            answer.covers = Coverage { closed_position: position, ..answer.covers };
+            if let Ok(mut response) = storable.with_body(&answer.head, bytes, answer.covers, rules) {
+                response.share = StoredShare::of(Arc::clone(&self.state.buffers));
+                self.put(&post.key, response);
             }
         }
+        Ok(answer)
+    }
+
+    /// Reads the body of an answer before it is handed on. The bytes are there if it was read whole, within the limit and in time.
+    ///
+    /// # Errors
+    /// [`UpstreamFailure`] when it breaks off.
+    pub async fn read_body(
+        &self,
+        answer: PassedAnswer,
+        limit_bytes: u64,
+        patience: Duration,
+    ) -> Result<(PassedAnswer, Option<Bytes>), UpstreamFailure> {
+        let PassedAnswer { head, body, covers, sync_token } = answer;
+        let buffers = &self.state.buffers;
+        let (body, whole) =
+            match read_whole(body, limit_bytes, patience, buffers, std::future::pending()).await {
+                WholeBody::Complete(bytes) => (bytes.clone().into(), Some(bytes)),
+                WholeBody::Partly { read, rest, .. } => (Chained::of(read, rest), None),
+                WholeBody::Broken(error) => {
+                    let upstream = self.settings.client.authority().to_string();
+                    let cause = error.to_string().into();
+                    return Err(ProxyError::BrokenAnswer { upstream, cause }.into());
+                }
+                WholeBody::Abandoned => {
+                    return Err(ProxyError::Internal { cause: "a body was abandoned".into() }.into());
+                }
+            };
+        Ok((PassedAnswer { head, body, covers, sync_token }, whole))
     }
 
     /// Waits after an answer that another caller's write caused and that carries no token of it: the caller that gets it must

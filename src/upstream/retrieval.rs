@@ -100,6 +100,20 @@ impl Upstream {
 }
 
 impl Retrieval {
+    /// Leads, in a task of its own, and waits for the result. `None` if the task ended without one.
+    pub async fn lead(
+        self,
+        leader: Leader<SharedResult>,
+        snapshot: Option<SessionSnapshot>,
+    ) -> Option<LeaderResult> {
+        let (answer, answered) = oneshot::channel();
+        // Held while the caller waits, so that the fetch is not abandoned.
+        let _follower = leader.follow();
+        // Boxed once: a task is moved several times while it is made.
+        tokio::spawn(Box::pin(self.run(leader, snapshot, answer)));
+        answered.await.ok()
+    }
+
     /// Runs as the leader of its followers, in a task of its own. `answer` goes to the caller that caused the fetch, if it still waits.
     pub async fn run(
         self,

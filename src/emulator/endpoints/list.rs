@@ -9,14 +9,15 @@ use http::header::{ETAG, LINK};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::key_values::{StoredKeyValue, quoted_etag};
-use crate::emulator::page::{
-    Page, after_key_value, decode_key_value, header_safe, link_to_next, next_link, page_etag, page_json,
-};
+use crate::emulator::page::{Page, decode_key_value};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::key_value::{KeyValue, KeyValueId};
 use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::page::{
+    after_key_value, header_safe, link_to_next, next_link, page_etag, page_json,
+};
 
 /// `GET` and `HEAD /kv`.
 pub fn key_values(

@@ -1,16 +1,15 @@
 //! `/keys` and `/labels`: each name once. The answers have no entity tag, so conditions do not apply.
 
-use serde::Serialize;
-
 use super::list::with_links;
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
-use crate::emulator::page::{Page, after_name, decode_name, next_link, page_json};
+use crate::emulator::page::{Page, decode_name};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::TextFilter;
 use crate::profile::app_configuration::media_type::MediaType;
 use crate::profile::app_configuration::ordinal::Ordinal;
+use crate::profile::app_configuration::page::{after_name, names_json, next_link};
 use crate::profile::app_configuration::select::Selection;
 
 /// `GET` and `HEAD /keys`.
@@ -46,22 +45,10 @@ fn position(request: &ApiRequest<'_>) -> Result<Option<String>, Problem> {
     request.after()?.map(decode_name).transpose()
 }
 
-#[derive(Serialize)]
-struct Name<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<Option<&'a str>>,
-}
-
 fn answer_names(request: &ApiRequest<'_>, media_type: MediaType, page: &Page<Option<&str>>) -> Answer {
     let next =
         page.next(|last| next_link(request.path, request.raw_query, &after_name(last.unwrap_or_default())));
     let shows_name = request.selection.contains(Selection::NAME);
-    let items: Vec<Vec<u8>> = page
-        .items
-        .iter()
-        // Serialising a string cannot fail.
-        .map(|name| serde_json::to_vec(&Name { name: shows_name.then_some(*name) }).unwrap_or_default())
-        .collect();
-    let body = page_json(None, items.iter().map(Vec::as_slice), next.as_deref()).into();
+    let body = names_json(page.items.iter().copied(), shows_name, next.as_deref()).into();
     with_links(request, Answer::ok(request.content_type(media_type), body), next.as_deref())
 }

@@ -7,11 +7,12 @@ use http::{HeaderValue, StatusCode};
 use super::list::{PageItem as _, answer_page};
 use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
-use crate::emulator::page::{Page, after_revision, decode_revision, page_json};
+use crate::emulator::page::{Page, after_revision, decode_revision};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::profile::app_configuration::filter::KeyValueFilter;
 use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::page::page_json;
 
 /// `GET` and `HEAD /revisions`.
 pub fn revisions(

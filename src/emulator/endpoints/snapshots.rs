@@ -14,7 +14,7 @@ use crate::emulator::answer::Answer;
 use crate::emulator::configuration_store::ConfigurationStore;
 use crate::emulator::history::View;
 use crate::emulator::key_values::quoted_etag;
-use crate::emulator::page::{Page, decode, next_link, page_json};
+use crate::emulator::page::{Page, decode};
 use crate::emulator::presented::ApiRequest;
 use crate::emulator::problem::Problem;
 use crate::emulator::snapshot::{CompositionType, Snapshot, SnapshotFilter, SnapshotStatus};
@@ -24,6 +24,7 @@ use crate::profile::app_configuration::filter::{KeyValueFilter, TagFilter, Tags,
 use crate::profile::app_configuration::json_object::JsonObject;
 use crate::profile::app_configuration::key_value::{KeyValue, check_name};
 use crate::profile::app_configuration::media_type::MediaType;
+use crate::profile::app_configuration::page::{next_link, page_json};
 use crate::profile::app_configuration::select::Selection;
 
 const OPERATION_LOCATION: HeaderName = HeaderName::from_static("operation-location");

@@ -248,12 +248,6 @@ impl KeyValueFilter {
             && self.label.contains(&other.label)
             && self.tags.iter().all(|tag| other.tags.contains(tag))
     }
-
-    /// Whether a key-value matches.
-    #[must_use]
-    pub fn matches(&self, key: &str, label: Option<&str>, tags: &Tags) -> bool {
-        self.may_match(key, label) && self.tags.iter().all(|tag| tag.matches(tags))
-    }
 }
 
 #[cfg(test)]

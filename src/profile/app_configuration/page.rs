@@ -7,6 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::key_value::KeyValueId;
@@ -178,6 +179,23 @@ pub fn page_json<'a>(
     }
     body.push(b'}');
     body
+}
+
+/// The JSON of a page of keys or labels. Each item is an empty object if the name is not selected.
+pub fn names_json<'a>(
+    names: impl Iterator<Item = Option<&'a str>>,
+    shows_name: bool,
+    next: Option<&str>,
+) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Name<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<Option<&'a str>>,
+    }
+    // Serialising a string cannot fail.
+    let json = |name| serde_json::to_vec(&Name { name: shows_name.then_some(name) }).unwrap_or_default();
+    let items: Vec<Vec<u8>> = names.map(json).collect();
+    page_json(None, items.iter().map(Vec::as_slice), next)
 }
 
 #[cfg(test)]

@@ -188,3 +188,12 @@ async fn items_that_change_while_a_load_is_under_way_are_read_again() {
     }
     assert_eq!(shown, 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_breaks_off_is_no_success() {
+    let scene = Scene::loaded(settings(), fill, &[]).await;
+    scene.origin.breaks_answers_to_writes.store(true, Ordering::Relaxed);
+    let put = format!("PUT /kv/k005?{V}\nContent-Type: application/json\n\n{{\"value\":\"own\"}}");
+    let answer = scene.caller().await.send(&put).await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+}

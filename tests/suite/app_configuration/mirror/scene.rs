@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::stream::once;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt as _, Full};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -30,6 +34,7 @@ pub(super) struct EmulatedOrigin {
     spoil: Mutex<Option<Box<Spoil>>>,
     asked: Mutex<Vec<(String, u16)>>,
     pub(super) ignores_conditions: AtomicBool,
+    pub(super) breaks_answers_to_writes: AtomicBool,
 }
 
 impl EmulatedOrigin {
@@ -74,9 +79,14 @@ impl Dial for InMemory {
         let origin = Arc::clone(&self.0);
         Box::pin(async move {
             let (ours, theirs) = tokio::io::duplex(256 * 1024);
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<Incoming>| {
                 let origin = Arc::clone(&origin);
-                async move { Ok::<_, io::Error>(origin.answer(request).await.map(Full::new)) }
+                async move {
+                    let breaks = !request.method().is_safe()
+                        && origin.breaks_answers_to_writes.load(Ordering::Relaxed);
+                    let answer = origin.answer(request).await;
+                    Ok::<_, io::Error>(answer.map(|body| body_of(body, breaks)))
+                }
             });
             tokio::spawn(async move {
                 let served = hyper::server::conn::http1::Builder::new()
@@ -87,6 +97,21 @@ impl Dial for InMemory {
             Ok(Box::new(ours) as Box<dyn UpstreamIo>)
         })
     }
+}
+
+/// A body; one that breaks off has half of it.
+fn body_of(body: Bytes, breaks: bool) -> UnsyncBoxBody<Bytes, io::Error> {
+    let half = body.slice(..body.len() / 2);
+    if !breaks {
+        return Full::new(body).map_err(|never| match never {}).boxed_unsync();
+    }
+    let breaking_off = async {
+        // The server sends what it has while the body waits.
+        tokio::task::yield_now().await;
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    };
+    let frames = once(ready(Ok(Frame::data(half)))).chain(once(breaking_off));
+    BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
 /// A sidecar with a mirror before an emulator.
@@ -132,6 +157,7 @@ impl Scene {
             spoil: Mutex::new(spoil),
             asked: Mutex::default(),
             ignores_conditions: AtomicBool::default(),
+            breaks_answers_to_writes: AtomicBool::default(),
         });
         let settings: Vec<&str> = [
             "upstream.profile=app-configuration",
