@@ -11,7 +11,7 @@
 //!                       decided about like any other: reuse, or validate those ranges, or ask the origin
 //! ```
 //!
-//! A mirror makes a [`StoredResponse`] of its items; [`decide`](crate::decide) and the rules of coverage judge it as if it had been
+//! A mirror makes a [`StoredResponse`](crate::stored_response::StoredResponse) of its items; [`decide`](crate::decide) and the rules of coverage judge it as if it had been
 //! fetched. So a mirror adds no rule of consistency but one: a list over several ranges must show one state
 //! ([`Collection::is_one_state`](collection::Collection::is_one_state)).
 //!
