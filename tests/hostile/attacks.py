@@ -5,8 +5,9 @@
 
 Each attack runs against a fresh sidecar on loopback for a few seconds. Meanwhile a well-behaved caller sends hits, and /livez is
 asked. Under each attack resident memory grows by at most 64 MiB, /livez answers within 100 ms, and the 99th percentile of the
-hits stays within three times the quiet one (a quiet one below a millisecond counts as one); attacks on trust must have the outcome that
-their line names. Exits 0 only if all of this holds. --binary as in run.py. Needs Linux and Python 3.10, no packages.
+hits stays within three times the quiet one (a quiet one below a millisecond counts as one). What else the machine does only adds
+to latencies: an attack that fails for its latencies alone is run again, up to twice, and each of its ratios is printed. Attacks on
+trust must have the outcome that their line names. Exits 0 only if all of this holds. --binary as in run.py. Needs Linux and Python 3.10, no packages.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import time
 
 from run import SECRET, built_binary, free_ports
 from stage import (
-    PREFACE, Origin, Sidecar, Watch, ask, environment, frame, get, h2_request, open_files, reset, running, send, settings, SETTINGS,
+    PREFACE, Origin, Sidecar, Watch, ask, environment, frame, get, give_way, h2_request, open_files, reset, running, send, settings, SETTINGS,
 )
 
 MOST_MEMORY_MIB = 64
@@ -60,7 +61,7 @@ def flooded(binary, origin, seconds, flood, *options, fields=b"", **keywords):
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            os.nice(10)
+            give_way()
             result = flood(sidecar, time.monotonic() + seconds)
             os.write(writer, str(result or "").encode())
             os._exit(0)
@@ -437,10 +438,25 @@ def secrets(binary, origin, seconds):
 
 
 def judged(report):
-    return (
-        report["memory_mib"] <= MOST_MEMORY_MIB and report["livez_ms"] <= MOST_LIVEZ_MS
-        and report["p99_ratio"] <= MOST_P99_RATIO and not report["failures"]
-    )
+    return report["memory_mib"] <= MOST_MEMORY_MIB and report["livez_ms"] <= MOST_LIVEZ_MS and not report["failures"]
+
+
+def run(function, binary, seconds):
+    """Whether an attack held, and its line: figures and outcome."""
+    ratios = []
+    while True:
+        with running(Origin()) as [origin]:
+            report, (holds, outcome) = function(binary, origin, seconds)
+        if not report:
+            return holds, f"- | - | - | - | {outcome}"
+        holds = holds and judged(report)
+        ratios.append(report["p99_ratio"])
+        if ratios[-1] <= MOST_P99_RATIO or not holds or len(ratios) == 3:
+            break
+    outcome += f" failures: {report['failures']}" if report["failures"] else ""
+    return holds and ratios[-1] <= MOST_P99_RATIO, (
+        f"+{report['memory_mib']:.1f} | +{report['files']} | {report['livez_ms']:.0f} | "
+        f"{', '.join(f'{ratio:.2f}' for ratio in ratios)} x | {outcome}")
 
 
 def main():
@@ -455,16 +471,9 @@ def main():
     for name, function in ATTACKS.items():
         if options.only and not re.search(options.only, name):
             continue
-        with running(Origin()) as [origin]:
-            report, (holds, outcome) = function(binary, origin, options.seconds)
-        figures = "- | - | - | -"
-        if report:
-            holds = holds and judged(report)
-            outcome += f" failures: {report['failures']}" if report["failures"] else ""
-            figures = (f"+{report['memory_mib']:.1f} | +{report['files']} | {report['livez_ms']:.0f} | "
-                       f"{report['p99_ratio']:.2f} x")
+        holds, line = run(function, binary, options.seconds)
         failed += not holds
-        print(f"{'ok  ' if holds else 'FAIL'} {name} | {figures} | {outcome}", flush=True)
+        print(f"{'ok  ' if holds else 'FAIL'} {name} | {line}", flush=True)
     print(f"{failed} failed" if failed else "all held")
     sys.exit(1 if failed else 0)
 
