@@ -59,6 +59,7 @@ pub fn from_stored(
 ) -> Response<FlowingBody> {
     match Form::of(request, stored) {
         Form::NotModified => not_modified(stored, age_seconds, own),
+        Form::PreconditionFailed => precondition_failed(own),
         Form::Whole { is_head } => whole(is_head, stored, age_seconds, own),
         Form::Part { first, last, complete_length_bytes } => {
             part(stored, first, last, complete_length_bytes, age_seconds, own)
@@ -76,6 +77,7 @@ pub fn from_stored(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     NotModified,
+    PreconditionFailed,
     Whole { is_head: bool },
     Part { first: u64, last: u64, complete_length_bytes: u64 },
     Unsatisfiable { complete_length_bytes: u64 },
@@ -84,8 +86,10 @@ enum Form {
 
 impl Form {
     fn of(request: &PresentedRequest, stored: &StoredResponse) -> Self {
-        if precondition::evaluate(request, stored) == Evaluation::NotModified {
-            return Self::NotModified;
+        match precondition::evaluate(request, stored) {
+            Evaluation::NotModified => return Self::NotModified,
+            Evaluation::Failed => return Self::PreconditionFailed,
+            Evaluation::Full => {}
         }
         match range::select(request, stored) {
             Some(Selected::Whole) => Self::Whole { is_head: request.method == Method::HEAD },
@@ -137,6 +141,15 @@ fn not_modified(stored: &StoredResponse, age_seconds: u64, own: OwnFields<'_>) -
         stored.fields.write_those_into(&mut fields, |name| *name == LAST_MODIFIED);
     }
     finish(StatusCode::NOT_MODIFIED, fields, FlowingBody::Empty, age_seconds, own)
+}
+
+/// The form of App Configuration's 412: nothing tells of the version that is there.
+fn precondition_failed(own: OwnFields<'_>) -> Response<FlowingBody> {
+    let mut fields = HeaderMap::with_capacity(OWN_FIELD_COUNT);
+    // To a HEAD, too.
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    own.append_to(&mut fields);
+    assemble(StatusCode::PRECONDITION_FAILED, fields, FlowingBody::Empty)
 }
 
 fn part(

@@ -1,13 +1,16 @@
 //! Evaluating the caller's conditions against a stored response (RFC 9110 §13.2; RFC 9111 §4.3.2).
 //!
 //! `If-None-Match` compares weakly over the whole list, `*` included, and wins over `If-Modified-Since`.
+//!
+//! `If-Match` is not applicable to a cache, which does not know the current state. A mirror does: what it makes is the state of the
+//! origin as far as coverage goes, for a 412 as for a 200.
 
 use http::header::{DATE, ETAG, HeaderName, LAST_MODIFIED};
 use http::{HeaderValue, StatusCode};
 
 use super::ResponseHead;
 use crate::clock::Timestamp;
-use crate::headers::conditional::Preconditions;
+use crate::headers::conditional::{EntityTagCondition, Preconditions};
 use crate::headers::entity_tag::EntityTag;
 use crate::headers::http_date;
 use crate::presented_request::PresentedRequest;
@@ -20,21 +23,41 @@ pub enum Evaluation {
     Full,
     /// 304: the caller has it already.
     NotModified,
+    /// 412: the caller asked for another version.
+    Failed,
+}
+
+/// Whether a stored response tells the result of a condition that otherwise only the origin can evaluate: it is of a mirror, and
+/// `If-Match` is the only condition, in a form that the origin reads alike. App Configuration answers 404 before it looks at conditions.
+pub fn tells_if_match(request: &PresentedRequest, stored: &StoredResponse) -> bool {
+    let Preconditions { if_match, if_none_match, if_modified_since, if_unmodified_since, if_range: _ } =
+        &request.preconditions;
+    stored.is_mirrored
+        && (if_none_match.is_none() && if_modified_since.is_none() && if_unmodified_since.is_none())
+        && if_match.as_ref().is_some_and(EntityTagCondition::is_unambiguous)
+        && (stored.status != StatusCode::OK || stored.fields.contains(&ETAG))
 }
 
 /// Evaluates the conditions of a caller that is to be answered with this stored response.
 ///
-/// `If-Match` and `If-Unmodified-Since` play no part: only the origin knows the current state, so
-/// [`reuse`](super::reuse) forwards requests that carry them.
+/// `If-Unmodified-Since` plays no part, and neither does `If-Match` unless [`tells_if_match`]: only the origin knows the current
+/// state, so [`reuse`](super::reuse) forwards requests that carry them.
 pub fn evaluate(request: &PresentedRequest, stored: &StoredResponse) -> Evaluation {
     let conditions = &request.preconditions;
+    let tag = || EntityTag::of_message(stored.fields.get_all(&ETAG));
+    if let Some(if_match) = &conditions.if_match
+        && stored.status == StatusCode::OK
+        && tells_if_match(request, stored)
+        && !if_match.matches_strongly(tag())
+    {
+        return Evaluation::Failed;
+    }
     let applies = request.is_retrieval()
         && conditions.is_validating()
         && matches!(stored.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
     if !applies {
         return Evaluation::Full;
     }
-    let tag = || EntityTag::of_message(stored.fields.get_all(&ETAG));
     compare(conditions, tag, || Some(last_change(stored)))
 }
 
@@ -119,6 +142,34 @@ mod tests {
             &[("if-none-match", "\"a\""), ("if-none-match", "\"b\"")]
         ));
         assert!(!is_not_modified(&[("etag", "\"a\""), ("etag", "\"b\"")], &[("if-none-match", "\"a\"")]));
+    }
+
+    #[test]
+    fn if_match_is_told_by_what_a_mirror_made() {
+        let made =
+            |status, lines: &[(&str, &str)]| StoredResponse { is_mirrored: true, ..stored(status, lines) };
+        let tagged = made(200, &[("etag", "\"a\"")]);
+        for (lines, expected) in [
+            (&[("if-match", "\"a\"")][..], Some(Evaluation::Full)),
+            (&[("if-match", "\"b\"")], Some(Evaluation::Failed)),
+            (&[("if-match", "*")], Some(Evaluation::Full)),
+            (&[("if-match", "W/\"a\"")], None),
+            (&[("if-match", "\"*\"")], None),
+            (&[("if-match", "\"a\", \"b\"")], None),
+            (&[("if-match", "\"b\""), ("if-match", "\"a\"")], None),
+            (&[("if-match", "a")], None),
+            (&[("if-match", "\"b\""), ("if-none-match", "\"a\"")], None),
+            (&[("if-match", "\"b\""), ("if-unmodified-since", &date(1))], None),
+        ] {
+            let request = get(lines);
+            let told = tells_if_match(&request, &tagged).then(|| evaluate(&request, &tagged));
+            assert_eq!(told, expected, "{lines:?}");
+        }
+        let other = get(&[("if-match", "\"b\"")]);
+        assert!(!tells_if_match(&other, &stored(200, &[("etag", "\"a\"")])), "not of a mirror");
+        assert!(!tells_if_match(&other, &made(200, &[])), "without a tag");
+        assert!(tells_if_match(&other, &made(404, &[])));
+        assert_eq!(evaluate(&other, &made(404, &[])), Evaluation::Full);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The checks, in order; the first that fails decides:
 //!
-//! 1. The method is a retrieval. The caller sent neither `no-store` nor a condition that only the origin can evaluate.
+//! 1. The method is a retrieval. The caller sent neither `no-store` nor a condition that only the origin can evaluate
+//!    ([`tells_if_match`] aside).
 //! 2. The stored response may be shown to this caller (`Cookie` under [`Sharing::Guarded`]).
 //! 3. A response is stored, and it holds the bytes that the caller asks for (§3.3).
 //! 4. The caller did not send `no-cache`, and the origin does not demand validation on each use.
@@ -20,6 +21,7 @@
 use std::time::Duration;
 
 use super::age::current_age;
+use super::precondition::tells_if_match;
 use super::{BypassReason, Decision, ForwardReason, RequestReason, Reuse, StaleReason, Staleness, range};
 use crate::clock::Timestamp;
 use crate::config::caching::{CachingRules, Consistency, Sharing};
@@ -27,6 +29,8 @@ use crate::headers::cache_control::RequestDirectives;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+
+const FOR_ORIGIN: Decision = Decision::Forward(ForwardReason::Bypass(BypassReason::Precondition));
 
 /// What to do about a request. `stored` is the response that the request's selecting header fields select.
 /// `other_variants` says whether other responses are stored for the same key. `coverage` is the verdict on `stored`.
@@ -45,6 +49,8 @@ pub fn reuse(
     match decision {
         Decision::Reuse(_) => decision,
         _ if request.directives.only_if_cached => Decision::Refuse,
+        // With its caller's condition it can neither be stored nor shared.
+        _ if request.preconditions.is_for_origin() && !request.directives.no_store => FOR_ORIGIN,
         _ => decision,
     }
 }
@@ -60,8 +66,9 @@ fn decide(
     if request.directives.no_store {
         return Decision::Forward(ForwardReason::Request(RequestReason::NoStore));
     }
-    if request.preconditions.is_for_origin() {
-        return Decision::Forward(ForwardReason::Bypass(BypassReason::Precondition));
+    if request.preconditions.is_for_origin() && !stored.is_some_and(|stored| tells_if_match(request, stored))
+    {
+        return FOR_ORIGIN;
     }
     if !is_shareable_with(request, stored, rules) {
         return Decision::Forward(ForwardReason::Bypass(BypassReason::Cookie));

@@ -15,7 +15,7 @@ pub const CONDITIONAL_FIELDS: [HeaderName; 5] =
 /// The conditions of one request. Without any, nothing is allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preconditions {
-    /// `If-Match`: only the origin can evaluate it.
+    /// `If-Match`: only the origin can evaluate it, and a mirror of its state.
     pub if_match: Option<EntityTagCondition>,
     /// `If-None-Match`: wins over `If-Modified-Since`, even if none of its tags is well-formed (RFC 9110 §13.1.3).
     pub if_none_match: Option<EntityTagCondition>,
@@ -80,6 +80,16 @@ impl EntityTagCondition {
         let lines: Vec<HeaderValue> = lines.cloned().collect();
         let is_any = lines.iter().any(|line| line.as_bytes().trim_ascii() == b"*");
         Some(if is_any { Self::Any } else { Self::Listed(lines) })
+    }
+
+    /// Whether every server reads it alike: `*`, or one line with one strong entity tag. Some servers take weak tags for strong ones
+    /// and a quoted asterisk for `*`, or compare with the first tag of a list alone.
+    pub fn is_unambiguous(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(lines) => matches!(&lines[..], [line] if EntityTag::parse(line.as_bytes())
+                .is_some_and(|tag| !tag.is_weak() && tag.as_bytes() != b"\"*\"")),
+        }
     }
 
     /// The well-formed tags listed; none for `*`.

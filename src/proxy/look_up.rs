@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Proxy;
 use super::destination::Destination;
 use super::request_context::RequestContext;
-use crate::decide::Decision;
 use crate::decide::newer::replaces;
 use crate::decide::reuse::reuse;
+use crate::decide::{BypassReason, Decision, ForwardReason};
 use crate::mirror::Mirrored;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
@@ -45,14 +45,17 @@ impl Proxy {
         let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
         let decision = self.decide(to, context, stored, variants.is_some());
         let found = LookUp::of(decision, stored.map(Arc::clone));
-        match (&to.mirror, decision) {
-            (Some(mirror), Decision::Validate(_) | Decision::Fetch(_) | Decision::Refuse) => {
-                match mirror.answer(&context.request, &context.rules) {
-                    Some(Mirrored::Response(made)) => self.newer_of(to, context, found, made),
-                    Some(Mirrored::Torn) => LookUp { is_mirrored: true, ..found },
-                    None => found,
-                }
-            }
+        let may_be_made = match decision {
+            Decision::Validate(_) | Decision::Fetch(_) | Decision::Refuse => true,
+            Decision::Forward(reason) => reason == ForwardReason::Bypass(BypassReason::Precondition),
+            Decision::Reuse(_) => false,
+        };
+        match &to.mirror {
+            Some(mirror) if may_be_made => match mirror.answer(&context.request, &context.rules) {
+                Some(Mirrored::Response(made)) => self.newer_of(to, context, found, made),
+                Some(Mirrored::Torn) => LookUp { is_mirrored: true, ..found },
+                None => found,
+            },
             _ => found,
         }
     }

@@ -86,6 +86,42 @@ async fn what_was_never_asked_for_is_answered_while_the_origin_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn conditions_on_keys_and_pages_do_not_reach_the_origin() {
+    let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
+    let mut caller = scene.caller().await;
+    for target in ["/kv/k00007?", "/kv?key=k000*&"] {
+        let tag = caller.send(&format!("GET {target}{V}")).await.field("etag").unwrap().to_owned();
+        for (condition, status) in [
+            (format!("If-Match: {tag}"), 200),
+            ("If-Match: *".to_owned(), 200),
+            ("If-Match: \"other\"".to_owned(), 412),
+            (format!("If-None-Match: {tag}"), 304),
+            ("If-None-Match: \"other\"".to_owned(), 200),
+        ] {
+            let answer = caller.send(&format!("GET {target}{V}\n{condition}")).await;
+            assert_eq!((answer.status, told(&answer).0), (status, true), "{target} {condition}");
+            assert!(answer.field("sync-token").is_some(), "{target} {condition}");
+            assert!(
+                status != 412 || (answer.body.is_empty() && answer.field("etag").is_none()),
+                "{answer:?}"
+            );
+        }
+    }
+    assert_eq!(scene.origin.asked(), []);
+    let missing = caller.send(&format!("GET /kv/none?{V}\nIf-Match: \"other\"")).await;
+    assert_eq!((missing.status, told(&missing).0), (404, true), "conditions come after 404");
+    // Another version by another hand, after the interval, and by this one, at once.
+    write(&scene.origin.emulator, &format!("/kv/k00007?{V}"), r#"{"value":"2"}"#).await;
+    let old = caller.send(&format!("GET /kv/k00008?{V}")).await.field("etag").unwrap().to_owned();
+    let put = caller
+        .send(&format!("PUT /kv/k00008?{V}\nContent-Type: application/json\n\n{{\"value\":\"2\"}}"))
+        .await;
+    assert_eq!(put.status, 200, "{put:?}");
+    let answer = caller.send(&format!("GET /kv/k00008?{V}\nIf-Match: {old}")).await;
+    assert_eq!(answer.status, 412);
+}
+
+#[tokio::test(start_paused = true)]
 async fn own_writes_are_seen_at_once_and_cost_no_body() {
     let scene = Scene::loaded(settings(), async |emulator| numbered(emulator, 250).await, &[]).await;
     let mut caller = scene.caller().await;

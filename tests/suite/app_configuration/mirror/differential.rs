@@ -106,7 +106,9 @@ impl Draw {
         match tags.last().filter(|_| has_tag && self.chance(25)) {
             None => format!("{method} {target}"),
             Some(_) => {
-                let tag = &tags[self.0.usize(..tags.len())];
+                // Names have no tag: the origin ignores the asterisk, and a cache answers 304 (RFC 9110 §13.1.2).
+                let is_any = target.starts_with("/kv") && self.chance(10);
+                let tag = if is_any { "*" } else { &tags[self.0.usize(..tags.len())] };
                 let field = if self.chance(70) { "If-None-Match" } else { "If-Match" };
                 format!("{method} {target}\n{field}: {tag}")
             }
