@@ -38,6 +38,8 @@ pub struct ShownState<'a> {
     pub body: Option<&'a [u8]>,
     /// The states of the items of a list, if they are known.
     pub items: Option<&'a [ItemState]>,
+    /// Where they are known: whether another page follows, so that the last of them need not be the last of the list.
+    pub continues: bool,
 }
 
 impl<'a> ShownState<'a> {
@@ -50,6 +52,7 @@ impl<'a> ShownState<'a> {
             last_modified: fields.get(LAST_MODIFIED).map(HeaderValue::as_bytes),
             body: None,
             items: None,
+            continues: false,
         }
     }
 
@@ -61,6 +64,7 @@ impl<'a> ShownState<'a> {
             last_modified: response.fields.get(&LAST_MODIFIED),
             body: Some(&response.body),
             items: None,
+            continues: false,
         }
     }
 }
@@ -228,7 +232,8 @@ pub fn is_same_state(one: &ShownState<'_>, other: &ShownState<'_>) -> bool {
 }
 
 /// Whether every new state in this answer was named by the answer to an own write. An item that is missing from a list
-/// counts as new: another client may have deleted it.
+/// counts as new: another client may have deleted it. So does the end of a list where another page followed before: what was there
+/// may be gone.
 fn is_of_own_writes(
     answer: &ShownState<'_>,
     stored: Option<&ShownState<'_>>,
@@ -240,6 +245,9 @@ fn is_of_own_writes(
     let Some((items, before)) = answer.items.zip(stored.and_then(|stored| stored.items)) else {
         return false;
     };
+    if stored.is_some_and(|stored| stored.continues != answer.continues) {
+        return false;
+    }
     let held = |item: &ItemState| before.iter().any(|old| old == item);
     let all_there =
         before.iter().all(|old| items.iter().any(|item| item.canonical_target == old.canonical_target));
@@ -376,6 +384,20 @@ mod tests {
 
     fn list<'a>(tag: &'static str, items: &'a [ItemState]) -> ShownState<'a> {
         ShownState { items: Some(items), ..state(200, Some(tag)) }
+    }
+
+    #[test]
+    fn the_end_of_a_list_is_not_of_own_writes() {
+        let (before, own) = ([item("/kv/a", "1")], [item("/kv/a", "own")]);
+        let stored = ShownState { continues: true, ..list("\"1\"", &before) };
+        for (items, continues, expected) in [
+            (&own, true, None),
+            (&own, false, Some(Revelation::Raises)),
+            (&before, false, Some(Revelation::Raises)),
+        ] {
+            let answer = ShownState { continues, ..list("\"2\"", items) };
+            assert_eq!(judge(answer, ShownBefore::Stored(stored), None), expected, "{items:?} {continues}");
+        }
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //!                       decided about like any other: reuse, or validate those ranges, or ask the origin
 //! ```
 //!
-//! A mirror makes a [`StoredResponse`](crate::stored_response::StoredResponse) of its items; [`decide`](crate::decide) and the rules of coverage judge it as if it had been
-//! fetched. So a mirror adds no rule of consistency but one: a list over several ranges must show one state
+//! A mirror makes a [`StoredResponse`](crate::stored_response::StoredResponse) of its items; [`decide`](crate::decide) and the
+//! rules of coverage judge it as if it had been fetched. So a mirror adds no rule of consistency but one: a list over several ranges must show one state
 //! ([`Collection::is_one_state`](collection::Collection::is_one_state)).
 //!
 //! | file | what it is for |
@@ -149,16 +149,18 @@ impl Mirror {
                 };
                 let span = question.ranges(collection);
                 let is_torn = question.is_list() && !collection.is_one_state(span.clone());
-                let ranges = collection.ranges.get(span).unwrap_or_default();
+                let ranges = collection.ranges.get(span.clone()).unwrap_or_default();
                 let changed = ranges.iter().map(|range| range.content.arrived).max().unwrap_or_default();
                 let needs = |range: &Range| {
                     !satisfies(range.covers)
                         || current_age(&range.answer, now) >= self.lifetime()
                         || (is_torn && range.covers.sent_order <= changed)
                 };
+                // By their positions among all: other callers need other ranges, and neighbours are to wait for each other all the same.
                 [0, 1].map(|parity| {
-                    let ranges = ranges.iter().skip(parity).step_by(2).filter(|range| needs(range));
-                    ranges.map(|range| (index, range.anchor.clone())).collect::<Vec<_>>()
+                    let needed =
+                        span.clone().zip(ranges).filter(|(at, range)| at % 2 == parity && needs(range));
+                    needed.map(|(_, range)| (index, range.anchor.clone())).collect::<Vec<_>>()
                 })
             };
             if needed.iter().all(Vec::is_empty) {

@@ -197,6 +197,12 @@ pub trait Profile: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether another page of the list follows this one.
+    fn continues(&self, canonical_target: &str, body: &[u8]) -> bool {
+        let _http_knows_no_pages = (canonical_target, body);
+        false
+    }
+
     /// Whether this page of a list can show the resource with this canonical target: a page has a beginning and an end. `items`
     /// are those of `body`, as far as they are known.
     fn may_be_on_page(

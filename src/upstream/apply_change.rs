@@ -239,7 +239,8 @@ impl Retrieval {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
-        let state = ShownState { items: items.as_deref(), ..ShownState::of_response(&response) };
+        let continues = items.is_some() && self.upstream.settings.profile.continues(target, &response.body);
+        let state = ShownState { items: items.as_deref(), continues, ..ShownState::of_response(&response) };
         let (key, request_fields) = (&self.request.key, &self.request.fields);
         let compared_with = match &self.validates {
             Validates::Mirrored(held) => ComparedWith::Mirrored(held.as_ref()),

@@ -147,9 +147,11 @@ impl Upstream {
             .as_ref()
             .filter(|_| needs_items)
             .and_then(|stored| profile.list_items(target, &stored.body));
-        let held = stored
-            .as_ref()
-            .map(|stored| ShownState { items: stored_items.as_deref(), ..ShownState::of_response(stored) });
+        let held = stored.as_ref().map(|stored| ShownState {
+            items: stored_items.as_deref(),
+            continues: stored_items.is_some() && profile.continues(target, &stored.body),
+            ..ShownState::of_response(stored)
+        });
         if matches!(shown.compared_with, ComparedWith::Mirrored(None)) {
             self.state.appearances.note_load(self.state.session.sent_order());
         } else {

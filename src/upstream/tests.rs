@@ -165,7 +165,8 @@ fn show(upstream: &Upstream, key: &CacheKey, answer: StoredResponse) -> u64 {
     let items = upstream.settings.profile.list_items(key.canonical_target(), &answer.body);
     let no_fields = HeaderMap::new();
     let shown = Shown::whole(key, &no_fields, &answer);
-    let state = ShownState { items: items.as_deref(), ..shown.state };
+    let continues = upstream.settings.profile.continues(key.canonical_target(), &answer.body);
+    let state = ShownState { items: items.as_deref(), continues, ..shown.state };
     let shown = Shown { state, is_stored: true, ..shown };
     let rules = CachingRules::app_configuration();
     let revelation = upstream.record_shown(shown, &snapshot, &Received::default(), &rules);

@@ -59,10 +59,14 @@ pub(super) fn may_be_on_page(list: &str, body: &[u8], items: &[ItemState], resou
     if after.is_some_and(|after| id <= after) {
         return false;
     }
-    // Within a text a quotation mark is escaped, so this is the field.
-    let continues = memchr::memmem::find(body, b"\"@nextLink\":").is_some();
-    let last = items.last().filter(|_| continues).and_then(|last| key_value_of(&last.canonical_target));
+    let last = items.last().filter(|_| continues(body)).and_then(|last| key_value_of(&last.canonical_target));
     last.is_none_or(|last| id <= last)
+}
+
+/// Whether another page follows this one.
+pub(super) fn continues(body: &[u8]) -> bool {
+    // Within a text a quotation mark is escaped, so this is the field.
+    memchr::memmem::find(body, b"\"@nextLink\":").is_some()
 }
 
 fn key_value_of(canonical_target: &str) -> Option<KeyValueId> {

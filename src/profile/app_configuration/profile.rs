@@ -214,6 +214,10 @@ impl Profile for AppConfiguration {
         items::of_list(canonical_target, body)
     }
 
+    fn continues(&self, _: &str, body: &[u8]) -> bool {
+        items::continues(body)
+    }
+
     fn may_be_on_page(
         &self,
         canonical_target: &str,

@@ -4,4 +4,5 @@
 mod changes;
 mod emulator;
 mod mirror;
+mod scene;
 mod through_sidecar;

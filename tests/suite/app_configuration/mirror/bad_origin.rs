@@ -8,7 +8,7 @@ use http::Response;
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tagalong::internals::mirror::give_up::GiveUpReason;
 
-use super::scene::{Scene, Spoil, pass, straight, told, write};
+use super::super::scene::{Scene, Spoil, pass, straight, told, write};
 
 const V: &str = "api-version=2026-04-01";
 

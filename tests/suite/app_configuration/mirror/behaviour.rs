@@ -6,7 +6,7 @@ use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 
 use http::Response;
 
-use super::scene::{Scene, pass, told, write};
+use super::super::scene::{Scene, pass, straight, told, write};
 
 const V: &str = "api-version=2026-04-01";
 
@@ -242,4 +242,21 @@ async fn an_audit_finds_another_value_under_the_same_tag() {
     let answer = scene.caller().await.send(&format!("GET /kv/k00007?{V}")).await;
     assert_eq!(told(&answer), (true, Some("mirror".to_owned())));
     assert!(String::from_utf8_lossy(&answer.body).contains(r#""value":"9""#), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_only_the_end_of_a_page_shows_outdates_what_is_stored() {
+    let settings = EmulatorSettings { page_size: 3, ..settings() };
+    let scene = Scene::loaded(settings, async |emulator| numbered(emulator, 4).await, &[]).await;
+    let mut caller = scene.caller().await;
+    let last = format!("GET /kv/k00003?{V}");
+    assert_eq!(caller.send(&last).await.status, 200);
+    // The mirror knows what the first page is after its own write, but not that the list ends there now.
+    let put = format!("PUT /kv/k00000?{V}\nContent-Type: application/json\n\n{{\"value\":\"2\"}}");
+    assert_eq!(caller.send(&put).await.status, 200);
+    let delete = format!("DELETE /kv/k00003?{V}");
+    assert_eq!(straight(&scene.origin.emulator, &delete).await.status(), 200);
+    let list = caller.send(&format!("GET /kv?{V}")).await;
+    assert!(!String::from_utf8_lossy(&list.body).contains("nextLink"), "{list:?}");
+    assert_eq!(caller.send(&last).await.status, 404, "shown as deleted before");
 }

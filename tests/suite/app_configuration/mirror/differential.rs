@@ -7,7 +7,7 @@ use std::time::Duration;
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tagalong::internals::profile::app_configuration::resource::canonicalize;
 
-use super::scene::{Scene, pass, straight, told, write};
+use super::super::scene::{Scene, pass, straight, told, write};
 use crate::support::caller::Response;
 
 const VERSIONS: [&str; 5] = ["1.0", "2023-10-01", "2023-11-01", "2024-09-01", "2026-04-01"];

@@ -3,4 +3,3 @@
 mod bad_origin;
 mod behaviour;
 mod differential;
-mod scene;

@@ -1,4 +1,4 @@
-//! A sidecar with a mirror before an emulator, both in memory.
+//! A sidecar before an emulator, both in memory; with a mirror, or without.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use tagalong::internals::clock::Clock;
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 
-use super::super::emulator::START;
+use super::emulator::START;
 use crate::support::caller::Caller;
 use crate::support::caller::Response as CallersResponse;
 use crate::support::sidecar::Sidecar;
@@ -31,6 +31,7 @@ pub(super) type Spoil = dyn Fn(&str, Response<Bytes>) -> Response<Bytes> + Send 
 /// The emulator as an upstream. Remembers what it was asked.
 pub(super) struct EmulatedOrigin {
     pub(super) emulator: Emulator,
+    clock: Clock,
     spoil: Mutex<Option<Box<Spoil>>>,
     asked: Mutex<Vec<(String, u16)>>,
     pub(super) ignores_conditions: AtomicBool,
@@ -38,6 +39,34 @@ pub(super) struct EmulatedOrigin {
 }
 
 impl EmulatedOrigin {
+    /// An emulator with these settings, filled by `fill`.
+    pub(super) async fn filled(
+        settings: EmulatorSettings,
+        fill: impl AsyncFnOnce(&Emulator),
+        spoil: Option<Box<Spoil>>,
+    ) -> Arc<Self> {
+        let clock = Clock::tokio(START);
+        let emulator = Emulator::new(settings, clock.clone(), 1);
+        fill(&emulator).await;
+        Arc::new(Self {
+            emulator,
+            clock,
+            spoil: Mutex::new(spoil),
+            asked: Mutex::default(),
+            ignores_conditions: AtomicBool::default(),
+            breaks_answers_to_writes: AtomicBool::default(),
+        })
+    }
+
+    /// A sidecar before it.
+    pub(super) fn sidecar(self: &Arc<Self>, keys: &[&str]) -> Sidecar {
+        let keys: Vec<&str> = ["upstream.profile=app-configuration", "upstream.credential.kind=none"]
+            .into_iter()
+            .chain(keys.iter().copied())
+            .collect();
+        Sidecar::in_memory(Arc::new(InMemory(Arc::clone(self))), self.clock.clone(), &keys)
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
         let (mut head, body) = request.into_parts();
         if self.ignores_conditions.load(Ordering::Relaxed) {
@@ -114,7 +143,7 @@ fn body_of(body: Bytes, breaks: bool) -> UnsyncBoxBody<Bytes, io::Error> {
     BodyExt::boxed_unsync(StreamBody::new(frames))
 }
 
-/// A sidecar with a mirror before an emulator.
+/// A sidecar before an emulator.
 pub(super) struct Scene {
     pub(super) origin: Arc<EmulatedOrigin>,
     pub(super) sidecar: Sidecar,
@@ -149,25 +178,10 @@ impl Scene {
         keys: &[&str],
         spoil: Option<Box<Spoil>>,
     ) -> Self {
-        let clock = Clock::tokio(START);
-        let emulator = Emulator::new(settings, clock.clone(), 1);
-        fill(&emulator).await;
-        let origin = Arc::new(EmulatedOrigin {
-            emulator,
-            spoil: Mutex::new(spoil),
-            asked: Mutex::default(),
-            ignores_conditions: AtomicBool::default(),
-            breaks_answers_to_writes: AtomicBool::default(),
-        });
-        let settings: Vec<&str> = [
-            "upstream.profile=app-configuration",
-            "upstream.credential.kind=none",
-            "upstream.mirror.enabled=true",
-        ]
-        .into_iter()
-        .chain(keys.iter().copied())
-        .collect();
-        let sidecar = Sidecar::in_memory(Arc::new(InMemory(Arc::clone(&origin))), clock, &settings);
+        let origin = EmulatedOrigin::filled(settings, fill, spoil).await;
+        let keys: Vec<&str> =
+            ["upstream.mirror.enabled=true"].into_iter().chain(keys.iter().copied()).collect();
+        let sidecar = origin.sidecar(&keys);
         Self { origin, sidecar }
     }
 
