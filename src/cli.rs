@@ -294,7 +294,8 @@ mod tests {
     fn every_flag_is_a_key() {
         let line = "tagalong run --listen 127.0.0.1:1 --listen [::1]:1 --listen-unix /s --admin-listen 127.0.0.1:2 \
                     --upstream http://o --profile app-configuration --mirror --sharing rfc9111 --consistency strong --freshness 1s \
-                    --workers 2 --credential hmac --connection-string-file /c --local-keys /k --set limits.connections=9";
+                    --workers 2 --credential hmac --connection-string-file /c --local-keys /k \
+                    --sync-token-file /t --set limits.connections=9";
         let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
             panic!("expected the command run");
         };
@@ -322,6 +323,7 @@ mod tests {
                 "upstream.mirror.enabled",
                 "upstream.profile",
                 "upstream.sharing",
+                "upstream.sync_token_file",
                 "upstream.url",
             ]
         );

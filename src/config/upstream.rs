@@ -265,6 +265,9 @@ section! {
         pub write_strategy: WriteStrategy = "pass";
         /// The request field whose value names a caller for `optimistic`; `None`: a caller is a connection.
         pub caller_field: Option<HeaderName> = "";
+        /// Where the tokens of the origin are kept for the time after a restart; `None`: nowhere.
+        pub sync_token_file: Option<PathBuf> = "", not_inherited(),
+            flag("sync-token-file", "FILE", "Where sync tokens are kept, so that a restart shows no caller less than before");
         /// How long a write without known outcome stays open at an origin without tokens.
         pub settle_time: Duration = "10s", within(0, HOUR);
         /// How long the answer to a write that carries no token waits for other open writes to the same key.

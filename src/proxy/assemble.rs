@@ -32,6 +32,7 @@ use crate::profile::keyed_fields::FieldRules;
 use crate::profile::recognition::Recognition;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
+use crate::sync_token::persisted::{PersistedTokens, PersistenceError};
 use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
@@ -83,6 +84,14 @@ pub enum AssembleError {
         select: String,
         /// What is wrong.
         source: SelectorError,
+    },
+    /// Sync tokens can be kept nowhere.
+    #[error("upstream {name:?}: {source}")]
+    SyncTokens {
+        /// The upstream's name.
+        name: String,
+        /// What is wrong.
+        source: PersistenceError,
     },
     /// No tokens can be asked for.
     #[error("upstream {name:?}: {source}")]
@@ -185,6 +194,16 @@ fn destination(
         Partitions::new(random_key()),
         Recognition::new(upstream.is_generic_by_default()),
     );
+    if let Some(path) = &upstream.sync_token_file {
+        let failed = |source| AssembleError::SyncTokens { name: name(), source };
+        match environment.absent_token {
+            Absent::Try => PersistedTokens::check(path, authority.as_str()).map_err(failed)?,
+            Absent::Create => {
+                let (persisted, tokens) = PersistedTokens::open(path, authority.as_str()).map_err(failed)?;
+                state.session.persist(persisted, &tokens, environment.clock.now());
+            }
+        }
+    }
     let settings = ResolvedSettings {
         name: name(),
         client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),

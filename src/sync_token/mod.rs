@@ -21,7 +21,8 @@
 //!   until its answer has arrived. One of unknown outcome counts as happened (`unknown_counts_as_happened`); where tokens do
 //!   not tell states apart it stays open for the settle time, because it may take effect late (`unknown_stays_open`).
 //!
-//! All are brought up to date before the answer that carries the news is passed on (`news_before_answer`).
+//! All are brought up to date before the answer that carries the news is passed on (`news_before_answer`). Where the operator names
+//! a file, newest is written there as well ([`persisted`]); after a restart it is newest and required.
 //!
 //! # Coverage
 //!
@@ -67,6 +68,7 @@ pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
 mod known_values;
+pub mod persisted;
 pub mod resource_order;
 mod rises;
 pub mod session;

@@ -15,7 +15,7 @@ mod writes;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -28,6 +28,7 @@ pub use writes::{WriteClosed, WriteOutcome};
 use super::aggregate::Aggregate;
 use super::clauses::Clauses;
 use super::coverage::{Coverage, WrittenCoverage};
+use super::persisted::PersistedTokens;
 use super::resource_order::ResourceOrders;
 use super::token::{self, PresentedToken, SyncToken};
 use super::write_log::WriteLog;
@@ -77,6 +78,8 @@ pub struct Session<F> {
     epoch_begins: AtomicU64,
     lines: ArcSwap<Lines>,
     write_closed: Notify,
+    /// Where `newest` is written. Written under the lock.
+    persisted: OnceLock<PersistedTokens>,
 }
 
 #[derive(Debug)]
@@ -125,6 +128,18 @@ impl<F> Session<F> {
             epoch_begins: AtomicU64::new(0),
             lines: ArcSwap::default(),
             write_closed: Notify::new(),
+            persisted: OnceLock::new(),
+        }
+    }
+
+    /// Goes on from the tokens that `persisted` had, and writes there what is newer from now on. They are required: callers were
+    /// shown as much. To be called before the first request; a second call does nothing.
+    pub fn persist(&self, persisted: PersistedTokens, tokens: &[SyncToken], now: Timestamp) {
+        let mut state = self.lock();
+        if self.persisted.set(persisted).is_ok() {
+            state.aggregate.observe(tokens, now);
+            state.aggregate.require(tokens);
+            self.publish(&state);
         }
     }
 
@@ -145,7 +160,7 @@ impl<F> Session<F> {
             return Vec::new();
         }
         if state.aggregate.observe(&received, now) {
-            self.publish(&state);
+            self.publish_newer(&state);
         }
         received
     }
@@ -166,7 +181,7 @@ impl<F> Session<F> {
             return false;
         }
         if state.aggregate.learn(presented, &received, now) {
-            self.publish(&state);
+            self.publish_newer(&state);
         }
         #[cfg(any(test, feature = "internals"))]
         self.take_unanswered_for_nothing(&mut state, presented, &received);
@@ -263,7 +278,15 @@ impl<F> Session<F> {
         state.raised_at = None;
         state.revelations += 1;
         state.latest_revelation = state.revelations;
-        self.publish(&state);
+        self.publish_newer(&state);
+    }
+
+    /// `newest` has changed.
+    fn publish_newer(&self, state: &SessionState<F>) {
+        if let Some(persisted) = self.persisted.get() {
+            persisted.write(state.aggregate.newest());
+        }
+        self.publish(state);
     }
 
     fn publish(&self, state: &SessionState<F>) {

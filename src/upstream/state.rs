@@ -35,7 +35,7 @@ pub struct Surroundings {
 /// What was learned of one upstream. It lives on when its settings are replaced.
 pub struct UpstreamState {
     /// What its answers showed, and the writes that went there.
-    pub(super) session: Arc<Session<Footprint>>,
+    pub session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
     pub(super) last_shown: LastShown,
     /// What was shown to exist.

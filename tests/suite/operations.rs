@@ -5,6 +5,7 @@ mod bounds;
 mod buffers;
 mod draining;
 mod flood;
+mod kills;
 mod limits;
 mod process;
 mod shipped_files;

@@ -4,5 +4,6 @@
 mod changes;
 mod emulator;
 mod mirror;
+mod restart;
 mod scene;
 mod through_sidecar;
