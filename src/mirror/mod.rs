@@ -151,8 +151,12 @@ impl Mirror {
                 let is_torn = question.is_list() && !collection.is_one_state(span.clone());
                 let ranges = collection.ranges.get(span.clone()).unwrap_or_default();
                 let changed = ranges.iter().map(|range| range.content.arrived).max().unwrap_or_default();
+                // A revelation stands for its own range alone: what is made of several is judged without it.
+                let is_alone =
+                    ranges.iter().all(|range| Some(range.covers) == ranges.first().map(|it| it.covers));
+                let judged = |covers: Coverage| if is_alone { covers } else { covers.without_revelation() };
                 let needs = |range: &Range| {
-                    !satisfies(range.covers)
+                    !satisfies(judged(range.covers))
                         || current_age(&range.answer, now) >= self.lifetime()
                         || (is_torn && range.covers.sent_order <= changed)
                 };

@@ -40,6 +40,12 @@ impl Coverage {
         self.newest_version == Self::IMMUTABLE
     }
 
+    /// The same for what must cover `required` by what was sent.
+    #[must_use]
+    pub const fn without_revelation(self) -> Self {
+        Self { revelation: 0, ..self }
+    }
+
     /// The lesser of each component, for what is made of two responses. A revelation stands for itself alone.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {

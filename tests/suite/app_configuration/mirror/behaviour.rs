@@ -260,3 +260,40 @@ async fn a_deletion_that_only_the_end_of_a_page_shows_outdates_what_is_stored() 
     assert!(!String::from_utf8_lossy(&list.body).contains("nextLink"), "{list:?}");
     assert_eq!(caller.send(&last).await.status, 404, "shown as deleted before");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_costs_one_body_whatever_callers_ask_meanwhile() {
+    let fill = async |emulator: &Emulator| {
+        for number in 0..1_000 {
+            let target = format!("/kv/svc{}%2Fkey{number:06}?{V}", number / 100);
+            write(emulator, &target, r#"{"value":"1"}"#).await;
+        }
+    };
+    let scene = Scene::loaded(settings(), fill, &[]).await;
+    let mut polling = Vec::new();
+    for number in 0..10 {
+        let mut caller = scene.caller().await;
+        polling.push(tokio::spawn(async move {
+            pass(Duration::from_millis(200 * number)).await;
+            loop {
+                let list = caller.send(&format!("GET /kv?{V}&key=svc{number}%2F%2A")).await;
+                assert_eq!(list.status, 200);
+                pass(Duration::from_secs(2)).await;
+            }
+        }));
+    }
+    pass(Duration::from_secs(31)).await;
+    scene.origin.asked();
+    // Before the first audit, which asks for a body.
+    for changed in [10, 81, 411, 417, 479, 710, 999] {
+        let target = format!("/kv/svc{}%2Fkey{changed:06}?{V}", changed / 100);
+        write(&scene.origin.emulator, &target, r#"{"value":"2"}"#).await;
+        pass(Duration::from_secs(31)).await;
+        let asked = scene.origin.asked();
+        let bodies: Vec<_> = asked.iter().filter(|(_, status)| *status == 200).collect();
+        assert_eq!(bodies.len(), 1, "{changed}: {asked:?}");
+        let beside: Vec<_> = asked.iter().filter(|(line, _)| line.contains("key=")).collect();
+        assert!(beside.is_empty(), "{changed}: lists that the mirror holds: {beside:?}");
+    }
+    polling.iter().for_each(tokio::task::JoinHandle::abort);
+}
