@@ -206,8 +206,8 @@ pub enum ProxyError {
     /// The upstream cannot be asked, and no stored response may answer.
     #[error("the upstream cannot be asked, and nothing stored may answer instead ({reason}): {cause}")]
     Disconnected {
-        /// Why no stored response may answer: the word of [`decide::disconnected`](crate::decide::disconnected).
-        reason: &'static str,
+        /// Why no stored response may answer: the word of [`decide::disconnected`](crate::decide::disconnected), and about which item.
+        reason: Cow<'static, str>,
         /// Why the upstream cannot be asked.
         cause: Box<ProxyError>,
     },
@@ -408,7 +408,7 @@ mod tests {
             ProxyError::Overloaded { limit: "limits.connections" },
             ProxyError::Internal { cause: "a task ended".into() },
             ProxyError::Disconnected {
-                reason: "own-write",
+                reason: "own-write".into(),
                 cause: Box::new(ProxyError::Connect { upstream: upstream(), cause: "refused".into() }),
             },
         ]
@@ -436,7 +436,7 @@ mod tests {
                 Some(Duration::from_millis(700)),
             ),
         ] {
-            let error = ProxyError::Disconnected { reason: "stale-limit", cause: Box::new(cause) };
+            let error = ProxyError::Disconnected { reason: "stale-limit".into(), cause: Box::new(cause) };
             assert_eq!(error.status().as_u16(), status);
             assert_eq!(error.retry_after(), retry_after);
             assert!(error.to_string().contains("stale-limit"), "{error}");

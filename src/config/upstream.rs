@@ -218,6 +218,8 @@ section! {
         pub when_disconnected: Option<WhenDisconnected> = "";
         /// Instead of the upstream's; `Some(None)` is `auto`.
         pub freshness: Option<Option<Duration>> = "", within(0, 365 * DAY);
+        /// Instead of the upstream's, for lists that show an item below `path_prefix` as well.
+        pub stale_limit: Option<Duration> = "", within(0, 365 * DAY);
         /// Instead of the upstream's.
         pub write_strategy: Option<WriteStrategy> = "";
         /// Paths (with all below them) of which a write below `path_prefix` outdates the stored responses, beside its own
@@ -389,6 +391,7 @@ impl UpstreamSettings {
         upstream.consistency = route.consistency.unwrap_or(self.consistency);
         upstream.when_disconnected = route.when_disconnected.unwrap_or(self.when_disconnected);
         upstream.freshness = route.freshness.unwrap_or(self.freshness);
+        upstream.stale_limit = route.stale_limit.unwrap_or(self.stale_limit);
         let rules = upstream.caching_rules();
         CachingRules { related: rules.related || route.related, ..rules }
     }

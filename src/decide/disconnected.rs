@@ -11,6 +11,9 @@
 //!
 //! Under `strong` consistency only `available` lets a stored response answer: the other two refuse.
 //!
+//! A list answers for its items as well: where the operator gives some of them a shorter limit of staleness, a list that shows one past
+//! it is refused. It is never shortened, since its caller would take what is left out for deleted.
+//!
 //! In every case `no-cache`, `must-revalidate`, `proxy-revalidate`, `s-maxage`, the caller's directives,
 //! `stale-if-error` and the operator's stale limit forbid what they forbid.
 
@@ -47,6 +50,10 @@ words! {
         MustRevalidate = "must-revalidate",
         /// It has been stale for longer than the origin (`stale-if-error`) or the operator allows.
         TooStale = "too-stale",
+        /// It is a list, and shows an item that has been stale for longer than the operator allows for that item.
+        ItemTooStale = "item-too-stale",
+        /// It is a list, and does not tell whether it shows such an item.
+        ItemsUnknown = "items-unknown",
         /// The operator demands `strong` consistency.
         Strong = "strong",
         /// It does not satisfy the rules of coverage that `when_disconnected` demands.
@@ -137,6 +144,26 @@ fn judge_age(
     if stale_for > limit { Err(DisconnectedRefusal::TooStale) } else { Ok(()) }
 }
 
+/// Whether a list that has been stale for so long may answer for what it shows. `items`: each with its limit of staleness; `None`
+/// where the list does not name them, so that the strictest limit of any counts.
+///
+/// # Errors
+/// The refusal, with the first item past its limit if it has a name.
+pub fn items_within_limits<'a>(
+    stale_for: Duration,
+    items: Option<impl Iterator<Item = (&'a str, Duration)>>,
+    strictest: Duration,
+) -> Result<(), (DisconnectedRefusal, Option<&'a str>)> {
+    if stale_for <= strictest {
+        return Ok(());
+    }
+    let mut items = items.ok_or((DisconnectedRefusal::ItemsUnknown, None))?;
+    match items.find(|(_, limit)| stale_for > *limit) {
+        Some((item, _)) => Err((DisconnectedRefusal::ItemTooStale, Some(item))),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +213,20 @@ mod tests {
             let rules = CachingRules { stale_limit: Duration::from_secs(100), ..CachingRules::rfc9111() };
             assert_eq!(judge(&[], directives, seconds, &rules), expected, "{directives} after {seconds} s");
         }
+    }
+
+    #[test]
+    fn a_list_is_refused_for_an_item_past_its_limit() {
+        let seconds = Duration::from_secs;
+        let items = [("/kv/a", seconds(100)), ("/kv/kill", seconds(30))];
+        let judge = |stale_for, items: Option<&[(&'static str, Duration)]>| {
+            items_within_limits(seconds(stale_for), items.map(|items| items.iter().copied()), seconds(30))
+        };
+        assert_eq!(judge(30, Some(&items)), Ok(()));
+        assert_eq!(judge(31, Some(&items)), Err((DisconnectedRefusal::ItemTooStale, Some("/kv/kill"))));
+        assert_eq!(judge(31, Some(&items[..1])), Ok(()));
+        assert_eq!(judge(30, None), Ok(()));
+        assert_eq!(judge(31, None), Err((DisconnectedRefusal::ItemsUnknown, None)));
     }
 
     #[test]

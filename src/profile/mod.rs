@@ -197,6 +197,12 @@ pub trait Profile: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether the target is a list that shows the current values of resources.
+    fn shows_items(&self, canonical_target: &str) -> bool {
+        let _http_knows_no_lists = canonical_target;
+        false
+    }
+
     /// Whether another page of the list follows this one.
     fn continues(&self, canonical_target: &str, body: &[u8]) -> bool {
         let _http_knows_no_pages = (canonical_target, body);

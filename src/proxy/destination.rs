@@ -1,11 +1,13 @@
 //! Where a request goes: which upstream, and by which rules (several upstreams by listener, by `Host`, or by path prefix).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, Uri};
+use percent_encoding::percent_decode_str;
 
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
@@ -62,8 +64,14 @@ impl Destination {
         self.route(path).map_or(self.write_strategy, |route| route.write_strategy)
     }
 
+    /// The shortest limit of staleness that a route gives to what lies below it; `None` if none is shorter than that of the upstream.
+    pub fn strictest_stale_limit(&self) -> Option<Duration> {
+        let limits = self.routes.iter().map(|route| route.rules.stale_limit);
+        limits.min().filter(|limit| *limit < self.rules.stale_limit)
+    }
+
     fn route(&self, path: &str) -> Option<&RouteRules> {
-        self.routes.iter().find(|route| path.starts_with(&route.path_prefix))
+        self.routes.iter().find(|route| begins_with(path, &route.path_prefix))
     }
 }
 
@@ -99,6 +107,12 @@ pub fn find<'a>(
     destinations.first().map(|destination| (0, destination, target))
 }
 
+/// By the octets that the escapes stand for: clients differ in what they escape.
+fn begins_with(path: &str, prefix: &str) -> bool {
+    let mut octets = percent_decode_str(path);
+    percent_decode_str(prefix).all(|octet| octets.next() == Some(octet))
+}
+
 /// What remains of a target below a prefix; `None` when it does not begin with the whole prefix as path segments.
 fn below(prefix: &str, target: &PathAndQuery) -> Option<PathAndQuery> {
     let prefix = prefix.trim_end_matches('/');
@@ -128,6 +142,16 @@ mod tests {
 
     fn rest(prefix: &str, target: &'static str) -> Option<String> {
         below(prefix, &PathAndQuery::from_static(target)).map(|target| target.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_route_is_found_however_its_path_is_spelled() {
+        for path in ["/kv/kill:a", "/kv/kill%3Aa", "/kv/kill%3aa", "/kv/%6Bill:a", "/%6bv/kill:"] {
+            assert!(begins_with(path, "/kv/kill:") && begins_with(path, "/kv/kill%3A"), "{path}");
+        }
+        for path in ["/kv/kill", "/kv/kil%3Al", "/kv/kill%253A", "/kv/kills:"] {
+            assert!(!begins_with(path, "/kv/kill:"), "{path}");
+        }
     }
 
     #[test]

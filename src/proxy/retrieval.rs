@@ -21,12 +21,14 @@ use super::outcome::Outcome;
 use super::pass_through::Passing;
 use super::request_context::RequestContext;
 use crate::body::FlowingBody;
+use crate::clock::Timestamp;
 use crate::decide::age::current_age;
-use crate::decide::disconnected::{DisconnectedRefusal, disconnected};
+use crate::decide::disconnected::{DisconnectedRefusal, disconnected, items_within_limits};
 use crate::decide::list_first::validates_list_first;
 use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness};
 use crate::error::{ProxyError, RefusalReason, Refused};
+use crate::profile::ItemState;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
@@ -232,12 +234,17 @@ impl Proxy {
             now,
         ) {
             Ok(reuse) => match stored {
-                Some(stored) => return Ok(Outcome::stale(context.request, stored, reuse, reason)),
+                Some(stored) => match items_past_limits(to, &context, &stored, now) {
+                    None => return Ok(Outcome::stale(context.request, stored, reuse, reason)),
+                    Some(reason) => {
+                        ProxyError::Disconnected { reason: reason.into(), cause: Box::new(failure.error) }
+                    }
+                },
                 None => failure.error,
             },
             Err(DisconnectedRefusal::NothingStored | DisconnectedRefusal::Method) => failure.error,
             Err(refusal) => {
-                ProxyError::Disconnected { reason: refusal.as_str(), cause: Box::new(failure.error) }
+                ProxyError::Disconnected { reason: refusal.as_str().into(), cause: Box::new(failure.error) }
             }
         };
         match reason {
@@ -245,6 +252,30 @@ impl Proxy {
             None => Err(error),
         }
     }
+}
+
+/// Why a list may not answer for its items; `None` if it may, or is no list.
+fn items_past_limits(
+    to: &Destination,
+    context: &RequestContext,
+    stored: &StoredResponse,
+    now: Timestamp,
+) -> Option<String> {
+    let strictest = to.strictest_stale_limit()?;
+    let (profile, target) = (to.upstream.profile(), context.request.key.canonical_target());
+    if stored.status != StatusCode::OK || !profile.shows_items(target) {
+        return None;
+    }
+    let stale_for = current_age(stored, now).saturating_sub(stored.policy.freshness_lifetime);
+    let items = profile.list_items(target, &stored.body);
+    let limit_of = |item: &ItemState| {
+        let path = item.canonical_target.split('?').next().unwrap_or_default();
+        to.rules(path).stale_limit
+    };
+    let limits =
+        items.as_ref().map(|items| items.iter().map(|item| (item.canonical_target.as_str(), limit_of(item))));
+    let (refusal, item) = items_within_limits(stale_for, limits, strictest).err()?;
+    Some(item.map_or_else(|| refusal.as_str().to_owned(), |item| format!("{}: {item}", refusal.as_str())))
 }
 
 fn only_if_cached() -> ProxyError {

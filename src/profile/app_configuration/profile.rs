@@ -214,6 +214,10 @@ impl Profile for AppConfiguration {
         items::of_list(canonical_target, body)
     }
 
+    fn shows_items(&self, canonical_target: &str) -> bool {
+        matches!(resource(canonical_target), Some(Resource::KeyValues(_)))
+    }
+
     fn continues(&self, _: &str, body: &[u8]) -> bool {
         items::continues(body)
     }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod emulator;
+mod item_limits;
 mod mirror;
 mod restart;
 mod scene;
