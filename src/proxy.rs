@@ -26,6 +26,7 @@ mod fetch;
 mod look_up;
 mod outcome;
 mod pass_through;
+mod prefetch;
 mod request_context;
 mod responder;
 mod retrieval;

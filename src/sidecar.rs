@@ -89,6 +89,7 @@ pub struct Sidecar {
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
     _watched_credentials: [AbortOnDropHandle<()>; 2],
     _mirrors: Vec<AbortOnDropHandle<()>>,
+    _prefetches: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Sidecar {
@@ -122,6 +123,9 @@ impl Sidecar {
         }
         let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
         let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
+        let prefetches = (0..proxy.destinations().len())
+            .map(|destination| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&proxy).prefetch(destination))))
+            .collect();
         let connections = descriptors::connections(config);
         let mut admin_listeners = Vec::new();
         for address in &config.admin.listen {
@@ -146,6 +150,7 @@ impl Sidecar {
             _watched_certificates: watched_certificates,
             _watched_credentials: watched_credentials,
             _mirrors: mirrors,
+            _prefetches: prefetches,
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)

@@ -4,9 +4,11 @@
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
-use super::upstream::{CredentialSettings, MirrorSettings, Route, UpstreamSettings, UpstreamTls};
+use super::upstream::{
+    CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
+};
 
-const SECTIONS: [&[Key]; 14] = [
+const SECTIONS: [&[Key]; 15] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -14,6 +16,7 @@ const SECTIONS: [&[Key]; 14] = [
     UpstreamTls::KEYS,
     CredentialSettings::KEYS,
     MirrorSettings::KEYS,
+    PrefetchSettings::KEYS,
     Route::KEYS,
     StoreLimits::KEYS,
     Limits::KEYS,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, Method, Uri};
 
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
@@ -207,6 +207,15 @@ section! {
 }
 
 section! {
+    /// What is fetched at start and kept fresh.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PrefetchSettings in "upstream.prefetch" {
+        /// Targets as callers ask for them; of a list every page.
+        pub targets: Vec<PathAndQuery> = "", not_inherited();
+    }
+}
+
+section! {
     /// What is different for the targets below one path.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Route in "upstream.routes.*" {
@@ -316,6 +325,8 @@ section! {
         pub name: String = section.name();
         /// TLS towards the upstream.
         pub tls: UpstreamTls = UpstreamTls::read(&section.inside("tls"));
+        /// What is fetched before anybody asks for it.
+        pub prefetch: PrefetchSettings = PrefetchSettings::read(&section.inside("prefetch"));
         /// What is held whole.
         pub mirror: MirrorSettings = MirrorSettings::read(&section.inside("mirror"));
         /// How the sidecar proves itself.

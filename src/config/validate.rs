@@ -19,6 +19,15 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     for upstream in &config.upstreams {
         upstream_holds(upstream, config, &mut refuse);
     }
+    let token_files: Vec<_> = config.upstreams.iter().filter_map(|it| it.sync_token_file.as_ref()).collect();
+    if let Some((_, file)) =
+        token_files.iter().enumerate().find(|(at, file)| token_files[..*at].contains(*file))
+    {
+        refuse(format!(
+            "two upstreams keep their tokens in {}: give each a sync_token_file of its own",
+            file.display()
+        ));
+    }
     if let Err(error) = log_filter(&config.logging.level) {
         refuse(format!(
             "logging.level = {:?}: {error}; write error, warn, info, debug, trace, or a filter such as \
@@ -158,6 +167,15 @@ fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut imp
                  {section}.credential, or kind = \"none\" if the origin asks for none"
             ));
         }
+    }
+    for target in upstream.prefetch.targets.iter().filter(|target| !target.as_str().starts_with('/')) {
+        refuse(format!("{section}.prefetch.targets: {:?} does not begin with /", target.as_str()));
+    }
+    if !upstream.prefetch.targets.is_empty() && upstream.credential.kind == CredentialKind::Forward {
+        refuse(format!(
+            "{section}.prefetch needs a credential of the sidecar's own, and callers' own are forwarded: set \
+             {section}.credential, or kind = \"none\" if the origin asks for none"
+        ));
     }
     let tls = &upstream.tls;
     if tls.client_certificate_file.is_some() != tls.client_key_file.is_some() {
@@ -355,6 +373,13 @@ mod tests {
             "secret without id",
         );
         refused(&[UPSTREAM, "upstream.credential.kind=bearer-file"], "set bearer_file");
+        refused(&[UPSTREAM, "upstream.prefetch.targets=/kv"], "upstream.prefetch needs a credential");
+        let none = "upstream.credential.kind=none";
+        refused(&[UPSTREAM, none, "upstream.prefetch.targets=*"], "begin with /");
+        assert!(config(&[UPSTREAM, none, "upstream.prefetch.targets=/kv?a=b"]).is_ok());
+        let tokens = ["upstream.sync_token_file=/t", "upstreams.b.sync_token_file=/t"];
+        let second = ["upstreams.b.url=http://b", "upstreams.b.path_prefix=/b"];
+        refused(&[&[UPSTREAM][..], &tokens, &second].concat(), "a sync_token_file of its own");
         let twice = "upstream.credential.connection_string_variable=CS";
         refused(
             &[

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use http::uri::PathAndQuery;
 use http::{HeaderName, Method, Uri};
 
 use super::duration::{format_duration, parse_duration};
@@ -69,25 +70,29 @@ impl Value for Duration {
     }
 }
 
-/// `None` is `auto`.
+/// `None` is `auto` where that is the default, and what is not set in a route.
 impl Value for Option<Duration> {
     fn parse(text: &str, key: &Key) -> Option<Self> {
-        if text == "auto" { Some(None) } else { Duration::parse(text, key).map(Some) }
+        if text == "auto" && key.default == "auto" {
+            return Some(None);
+        }
+        Duration::parse(text, key).map(Some)
     }
 
     fn expected(key: &Key) -> String {
-        format!("\"auto\" or {}", Duration::expected(key))
+        let auto = if key.default == "auto" { "\"auto\" or " } else { "" };
+        format!("{auto}{}", Duration::expected(key))
     }
 }
 
 /// Of a route: `None` is the upstream's, `Some(None)` is `auto`.
 impl Value for Option<Option<Duration>> {
     fn parse(text: &str, key: &Key) -> Option<Self> {
-        Option::<Duration>::parse(text, key).map(Some)
+        if text == "auto" { Some(Some(None)) } else { Duration::parse(text, key).map(|it| Some(Some(it))) }
     }
 
     fn expected(key: &Key) -> String {
-        Option::<Duration>::expected(key)
+        format!("\"auto\" or {}", Duration::expected(key))
     }
 }
 
@@ -210,6 +215,10 @@ impl ListMember for HeaderName {
 
 impl ListMember for Method {
     const PLURAL: &'static str = "methods, such as [\"GET\", \"HEAD\"]";
+}
+
+impl ListMember for PathAndQuery {
+    const PLURAL: &'static str = "targets, such as [\"/kv/app%3Asentinel?api-version=2023-11-01\"]";
 }
 
 impl<T: ListMember> Value for Vec<T> {

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! A mirror makes a [`StoredResponse`](crate::stored_response::StoredResponse) of its items; [`decide`](crate::decide) and the
-//! rules of coverage judge it as if it had been fetched. So a mirror adds no rule of consistency but one: a list over several ranges must show one state
-//! ([`Collection::is_one_state`](collection::Collection::is_one_state)).
+//! rules of coverage judge it as if it had been fetched. So a mirror adds no rule of consistency but one: a list over several
+//! ranges must show one state ([`Collection::is_one_state`](collection::Collection::is_one_state)).
 //!
 //! | file | what it is for |
 //! |---|---|

@@ -218,6 +218,7 @@ fn destination(
     let served = Arc::new(Upstream::new(settings, Arc::new(state)));
     Ok(Destination {
         mirror: mirror(upstream, &served, &rules, &environment.clock, &metrics.mirror)?,
+        prefetched: upstream.prefetch.targets.clone(),
         origin: origin(upstream),
         permissions: Permissions::new(upstream),
         partitions: Partitions::new(random_key()),

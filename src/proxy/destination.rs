@@ -37,6 +37,8 @@ pub struct Destination {
     pub caller_field: Option<HeaderName>,
     /// Whether `Cache-Status` carries the cache key.
     pub show_cache_key: bool,
+    /// Targets that are fetched at start and kept fresh.
+    pub prefetched: Vec<PathAndQuery>,
     /// Collections of it that are held whole.
     pub mirror: Option<Arc<Mirror>>,
     /// The upstream itself.

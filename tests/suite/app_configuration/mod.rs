@@ -5,6 +5,7 @@ mod changes;
 mod emulator;
 mod item_limits;
 mod mirror;
+mod prefetch;
 mod restart;
 mod scene;
 mod through_sidecar;

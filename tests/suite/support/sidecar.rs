@@ -36,7 +36,7 @@ pub(crate) struct Sidecar {
     sessions: Vec<Arc<Session<Footprint>>>,
     metrics: Metrics,
     mirrors: Vec<Arc<Mirror>>,
-    mirroring: Vec<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
 }
 
 /// What [`serve`] gives.
@@ -92,7 +92,10 @@ impl Sidecar {
             clock,
             sessions: proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect(),
             metrics: proxy.metrics().clone(),
-            mirroring: mirrors.iter().map(|mirror| tokio::spawn(Arc::clone(mirror).run())).collect(),
+            background: (0..proxy.destinations().len())
+                .map(|destination| tokio::spawn(Arc::clone(&proxy).prefetch(destination)))
+                .chain(mirrors.iter().map(|mirror| tokio::spawn(Arc::clone(mirror).run())))
+                .collect(),
             mirrors,
         }
     }
@@ -167,6 +170,6 @@ impl Drop for Sidecar {
         if let Some(serving) = &self.serving {
             serving.abort();
         }
-        self.mirroring.iter().for_each(JoinHandle::abort);
+        self.background.iter().for_each(JoinHandle::abort);
     }
 }
