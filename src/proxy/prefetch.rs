@@ -20,6 +20,7 @@ use http::header::LINK;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request};
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::destination::Destination;
 use super::request_context::RequestContext;
@@ -46,25 +47,52 @@ const AFTER_AN_ANSWER: Duration = Duration::from_secs(1);
 
 /// What became of one target, or of the pages of one list.
 struct Prefetched {
+    /// The response, or the first page.
     stored: Option<Arc<StoredResponse>>,
     /// The origin has answered.
     is_asked: bool,
     due_in: Duration,
 }
 
+/// When the turn of a target is.
+struct Turn<'a> {
+    at: Instant,
+    target: &'a PathAndQuery,
+    /// The log says that it cannot be kept.
+    is_told: bool,
+}
+
+impl Turn<'_> {
+    /// Says once that a target cannot be kept, and once that it can be.
+    fn tell(&mut self, to: &Destination, is_stored: bool) {
+        let (upstream, target) = (to.upstream.name(), self.target.as_str());
+        match (is_stored, self.is_told) {
+            (false, false) => warn!(
+                upstream,
+                target,
+                "a target of upstream.prefetch is not stored: the origin is away, or forbids it, or the target is misspelled; it is tried again"
+            ),
+            (true, true) => info!(upstream, target, "the target of upstream.prefetch is stored now"),
+            _ => {}
+        }
+        self.is_told = !is_stored;
+    }
+}
+
 impl Proxy {
     /// Fetches and keeps what an upstream is to have ready, until the task is dropped.
     pub async fn prefetch(self: Arc<Self>, destination: usize) {
         let Some(to) = self.destinations.get(destination) else { return };
-        let mut due: Vec<(Instant, &PathAndQuery)> =
-            to.prefetched.iter().map(|target| (instant(), target)).collect();
-        while let Some((at, target)) = due.iter_mut().min_by_key(|(at, _)| *at) {
-            tokio::time::sleep_until(*at).await;
-            let kept = self.keep_list(to, target).await;
-            *at = instant() + kept.due_in;
+        let mut turns: Vec<Turn<'_>> =
+            to.prefetched.iter().map(|target| Turn { at: instant(), target, is_told: false }).collect();
+        while let Some(turn) = turns.iter_mut().min_by_key(|turn| turn.at) {
+            tokio::time::sleep_until(turn.at).await;
+            let kept = self.keep_list(to, turn.target).await;
+            turn.at = instant() + kept.due_in;
+            turn.tell(to, kept.stored.is_some());
             if kept.is_asked {
                 let soon = instant() + AFTER_AN_ANSWER;
-                due.iter_mut().for_each(|(at, _)| *at = soon.min(*at));
+                turns.iter_mut().for_each(|turn| turn.at = soon.min(turn.at));
             }
         }
     }
@@ -79,6 +107,7 @@ impl Proxy {
             list.is_asked |= kept.is_asked;
             list.due_in = list.due_in.min(kept.due_in);
             page = kept.stored.as_deref().and_then(next_page);
+            list.stored = list.stored.or(kept.stored);
         }
         list
     }
@@ -90,7 +119,7 @@ impl Proxy {
         let found = self.look_up(to, &context);
         found.keep_made(to, &context);
         if found.is_mirrored {
-            return not_kept;
+            return Prefetched { stored: found.stored, ..not_kept };
         }
         let reason = match found.decision {
             Decision::Reuse(_) => match found.stored.as_deref().and_then(|stored| self.due_in(stored)) {
