@@ -39,6 +39,18 @@ pub fn read(path: &Path, limit_bytes: u64) -> io::Result<(Metadata, Zeroizing<Ve
     Ok((metadata, content))
 }
 
+/// The name of a file beside this one that no other process takes: hidden, and with the number of this process.
+///
+/// # Errors
+/// When the path names no file.
+pub fn beside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
+    let mut beside = std::ffi::OsString::from(".");
+    beside.push(name);
+    beside.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(beside))
+}
+
 /// The same for text.
 ///
 /// # Errors

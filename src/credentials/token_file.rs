@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::config::SecretString;
+use crate::config::{SecretString, input_file};
 
 /// A token file that can neither be read nor created.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +50,7 @@ pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
 
 /// Creates another file beside it, so that a sidecar that starts meanwhile does not find an unfinished token.
 fn try_to_create(path: &Path) -> std::io::Result<()> {
-    let name = path.file_name().ok_or_else(|| std::io::Error::other("it names no file"))?;
-    let mut beside = std::ffi::OsString::from(".");
-    beside.push(name);
-    beside.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(beside);
+    let beside = input_file::beside(path)?;
     std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
     std::fs::remove_file(&beside)
 }

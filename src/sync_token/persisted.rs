@@ -69,7 +69,7 @@ impl PersistedTokens {
         let tokens = Self::read(path, endpoint).map_err(failed)?;
         let file = Self {
             path: path.to_owned(),
-            draft: draft(path).map_err(failed)?,
+            draft: input_file::beside(path).map_err(failed)?,
             endpoint: endpoint.to_owned(),
             fails: AtomicBool::new(false),
         };
@@ -84,7 +84,7 @@ impl PersistedTokens {
     pub fn check(path: &Path, endpoint: &str) -> Result<(), PersistenceError> {
         let failed = |error| PersistenceError { path: path.to_owned(), error };
         Self::read(path, endpoint).map_err(failed)?;
-        let draft = draft(path).map_err(failed)?;
+        let draft = input_file::beside(path).map_err(failed)?;
         create(&draft, b"").and_then(|()| std::fs::remove_file(&draft)).map_err(failed)
     }
 
@@ -151,14 +151,6 @@ fn parse(text: &str, endpoint: &str) -> Result<Vec<SyncToken>, TokensRefused> {
 
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn draft(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-    let mut draft = std::ffi::OsString::from(".");
-    draft.push(name);
-    draft.push(format!(".{}", std::process::id()));
-    Ok(path.with_file_name(draft))
 }
 
 fn create(path: &Path, content: &[u8]) -> io::Result<()> {
