@@ -19,7 +19,7 @@ use crate::credentials::token_file::Absent;
 use crate::headers::request_source::AllowedSources;
 use crate::metrics::Metrics;
 use crate::profile::Profile;
-use crate::readiness::{Readiness, UnreadyReason};
+use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::store::Store;
 pub use door::DoorError;
 pub use serve::{reserved_descriptors, serve};
@@ -144,7 +144,8 @@ impl AdminState {
         let reasons = self.readiness.reasons();
         let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let words: Vec<&str> = reasons.iter().copied().map(UnreadyReason::as_str).collect();
-        answer_json(status, &json!({ "ready": words.is_empty(), "reasons": words }))
+        let notes: Vec<&str> = self.readiness.notes().into_iter().map(ReadinessNote::as_str).collect();
+        answer_json(status, &json!({ "ready": words.is_empty(), "reasons": words, "notes": notes }))
     }
 
     fn metrics(&self) -> AdminResponse {
@@ -324,7 +325,7 @@ mod tests {
         let (status, answer) = ask(&port, "GET", "/readyz", &[], "");
         assert_eq!(
             (status, text(answer).await.as_str()),
-            (503, "{\"ready\":false,\"reasons\":[\"starting\"]}\n")
+            (503, "{\"notes\":[],\"ready\":false,\"reasons\":[\"starting\"]}\n")
         );
         port.readiness.clear(UnreadyReason::Starting);
         assert_eq!(ask(&port, "GET", "/readyz", &[], "").0, 200);

@@ -48,6 +48,11 @@ enum Command {
         #[command(subcommand)]
         command: TlsCommand,
     },
+    /// Look at the snapshot file.
+    Snapshot {
+        #[command(subcommand)]
+        command: SnapshotCommand,
+    },
     /// Print the effective configuration and the source of each value, with masked secrets; exit 2 if `run` would
     /// refuse it.
     CheckConfig {
@@ -68,6 +73,19 @@ enum Command {
         timeout: std::time::Duration,
         #[command(flatten)]
         settings: ConfigArguments,
+    },
+}
+
+#[derive(Subcommand)]
+enum SnapshotCommand {
+    /// Print what is in a snapshot, by names and ages. Needs its key: --snapshot-key-file, or the configuration with the
+    /// access key.
+    Show {
+        /// The snapshot.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        settings: Box<ConfigArguments>,
     },
 }
 
@@ -175,6 +193,11 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
         }
         Command::Tls { command: TlsCommand::Init(options) } => {
             print(&mint::init(&options, tagalong::Clock::System.now())?)
+        }
+        Command::Snapshot { command: SnapshotCommand::Show { file, settings } } => {
+            log_to_people("warn")?;
+            let unvalidated = Config::unvalidated(settings.layers())?;
+            print(&tagalong::show_snapshot(&file, &unvalidated, || Config::new(settings.layers()))?)
         }
         Command::CheckConfig { defaults: true, .. } => print(DEFAULT_TOML),
         Command::CheckConfig { defaults: false, settings } => {
@@ -295,7 +318,7 @@ mod tests {
         let line = "tagalong run --listen 127.0.0.1:1 --listen [::1]:1 --listen-unix /s --admin-listen 127.0.0.1:2 \
                     --upstream http://o --profile app-configuration --mirror --sharing rfc9111 --consistency strong --freshness 1s \
                     --workers 2 --credential hmac --connection-string-file /c --local-keys /k \
-                    --sync-token-file /t --set limits.connections=9";
+                    --sync-token-file /t --snapshot-file /n --snapshot-key-file /m --set limits.connections=9";
         let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
             panic!("expected the command run");
         };
@@ -316,6 +339,8 @@ mod tests {
                 "listener.local_keys_file",
                 "listener.unix",
                 "runtime.workers",
+                "snapshot.file",
+                "snapshot.key_file",
                 "upstream.consistency",
                 "upstream.credential.connection_string_file",
                 "upstream.credential.kind",

@@ -25,6 +25,7 @@
 //! | [`credentials`] | how the sidecar proves itself upstream |
 //! | [`upstream`] | one upstream: its session, its view of the store, collapsing, throttling, the exchange |
 //! | [`mirror`] | whole collections of an App Configuration store, validated by few requests |
+//! | [`snapshot`] | what is stored, in an encrypted file, for a start without the origin |
 //! | [`guard`], [`identify`], [`respond`] | may this caller speak to us; what does it ask for; the answer that it gets |
 //! | [`proxy`] | the path |
 //! | [`accept`], [`admin`] | listeners, connections, draining; the operator's endpoints |
@@ -56,6 +57,7 @@ mod proxy;
 mod readiness;
 mod respond;
 mod sidecar;
+mod snapshot;
 mod store;
 mod stored_response;
 mod sync_token;
@@ -78,7 +80,7 @@ pub use emulator::{
 };
 pub use logging::{start as start_logging, tell_left_out};
 pub use proxy::assemble::Environment;
-pub use sidecar::Sidecar;
+pub use sidecar::{Sidecar, show_snapshot};
 
 /// Every module, for the tests and benches of this package alone. Without the feature the compiler sees what nothing uses.
 #[cfg(feature = "internals")]
@@ -90,6 +92,6 @@ pub mod internals {
 
     reexport! {
         accept accept_loop admin body clock config credentials decide emulator error guard headers identify logging metrics
-        mirror presented_request profile proxy readiness respond sidecar store stored_response sync_token transport upstream
+        mirror presented_request profile proxy readiness respond sidecar snapshot store stored_response sync_token transport upstream
     }
 }

@@ -6,6 +6,7 @@
 
 mod families;
 mod mirror;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use families::{
     REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
 pub use mirror::MirrorMetrics;
+pub use snapshot::SnapshotMetrics;
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
 pub const FORWARD_WORDS: [&str; 7] =
@@ -176,6 +178,7 @@ struct Families {
     refusals: IntCounterVec,
     store: StoreGauges,
     ready: IntGauge,
+    snapshot: SnapshotMetrics,
 }
 
 /// Every metric of one process. Cheap to clone: all clones count together.
@@ -278,6 +281,7 @@ impl Metrics {
                 evictions: registrar.counter(&STORE_EVICTIONS),
             },
             ready: registrar.gauge(&READY),
+            snapshot: SnapshotMetrics::new(&registrar),
             registry: registrar.0,
         };
         #[cfg(target_os = "linux")]
@@ -297,6 +301,11 @@ impl Metrics {
     /// If there is no such upstream: the indices are fixed at start.
     pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
         &self.families.upstreams[index]
+    }
+
+    /// The counters of the snapshot.
+    pub fn snapshot(&self) -> &SnapshotMetrics {
+        &self.families.snapshot
     }
 
     /// The counters of callers' connections.
@@ -354,6 +363,7 @@ mod tests {
         metrics.upstream(0).mirror.gave_up("mirror-bound");
         metrics.connections().error("request-header");
         metrics.refused("host");
+        metrics.snapshot().refused("damaged");
         metrics.observe_store(3, 4_096, 65_536, 7);
         metrics
     }

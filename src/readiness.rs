@@ -1,7 +1,7 @@
 //! Whether this process is ready for callers, and the reasons if it is not.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::select_all;
 use tokio::sync::watch;
@@ -23,25 +23,48 @@ words! {
     }
 }
 
-/// The reasons for not being ready. Clones share the reasons.
+words! {
+    /// What is also true of a process, as `/readyz` tells it. It makes no process unready.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    pub enum ReadinessNote {
+        /// A mirror is being loaded, or what was restored of it is being validated. Until then keys and lists are cached one by one.
+        Loading = "loading",
+        /// A snapshot was restored, and the origin has not answered since: answers are of before the start. A credential that is
+        /// missing is a note as well, since answers come without it.
+        Snapshot = "snapshot",
+        /// There is a snapshot, and it is older than `snapshot.max_age`. The origin has not answered since the start.
+        SnapshotTooOld = "snapshot-too-old",
+        /// It has no credential yet, and answers from a snapshot.
+        NoCredential = "no-credential",
+    }
+}
+
+/// The reasons for not being ready, and notes. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<BTreeSet<UnreadyReason>>>);
+pub struct Readiness(Arc<Mutex<ReadinessState>>);
+
+#[derive(Debug)]
+struct ReadinessState {
+    reasons: BTreeSet<UnreadyReason>,
+    notes: BTreeSet<ReadinessNote>,
+}
 
 impl Readiness {
     /// A process that is starting.
     pub fn starting() -> Self {
-        Self(Arc::new(Mutex::new(BTreeSet::from([UnreadyReason::Starting]))))
+        let reasons = BTreeSet::from([UnreadyReason::Starting]);
+        Self(Arc::new(Mutex::new(ReadinessState { reasons, notes: BTreeSet::new() })))
     }
 
     /// Adds a reason. A second call with the same reason has no effect.
     pub fn add(&self, reason: UnreadyReason) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(reason);
+        self.lock().reasons.insert(reason);
     }
 
     /// Removes a reason. [`UnreadyReason::Draining`] cannot be removed.
     pub fn clear(&self, reason: UnreadyReason) {
         if reason != UnreadyReason::Draining {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&reason);
+            self.lock().reasons.remove(&reason);
         }
     }
 
@@ -62,9 +85,42 @@ impl Readiness {
         }
     }
 
+    /// Adds a note.
+    pub fn note(&self, note: ReadinessNote) {
+        self.lock().notes.insert(note);
+    }
+
+    /// Keeps a note until all conditions are true.
+    pub async fn note_until(self, note: ReadinessNote, are_so: Vec<watch::Receiver<bool>>) {
+        self.note(note);
+        for mut is_so in are_so {
+            // A sender that is gone says nothing any more.
+            let _is_so = is_so.wait_for(|is_so| *is_so).await;
+        }
+        self.lock().notes.remove(&note);
+    }
+
     /// All reasons. The process is ready if there is none.
     pub fn reasons(&self) -> Vec<UnreadyReason> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        let state = self.lock();
+        let is_only_noted = |reason: &UnreadyReason| {
+            *reason == UnreadyReason::NoCredential && state.notes.contains(&ReadinessNote::Snapshot)
+        };
+        state.reasons.iter().copied().filter(|reason| !is_only_noted(reason)).collect()
+    }
+
+    /// All notes.
+    pub fn notes(&self) -> Vec<ReadinessNote> {
+        let state = self.lock();
+        let lacks_credential = state.reasons.contains(&UnreadyReason::NoCredential)
+            && state.notes.contains(&ReadinessNote::Snapshot);
+        let credential = lacks_credential.then_some(ReadinessNote::NoCredential);
+        state.notes.iter().copied().chain(credential).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReadinessState> {
+        // Nothing under this lock can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,6 +163,23 @@ mod tests {
         drop((first, second));
         following.await.unwrap();
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_missing_credential_is_a_note_while_a_snapshot_answers() {
+        let readiness = Readiness::starting();
+        readiness.clear(UnreadyReason::Starting);
+        readiness.add(UnreadyReason::NoCredential);
+        let answered = watch::Sender::new(false);
+        let noted = readiness.clone().note_until(ReadinessNote::Snapshot, vec![answered.subscribe()]);
+        let noted = tokio::spawn(noted);
+        tokio::task::yield_now().await;
+        assert!(readiness.reasons().is_empty());
+        assert_eq!(readiness.notes(), [ReadinessNote::Snapshot, ReadinessNote::NoCredential]);
+        answered.send_replace(true);
+        noted.await.unwrap();
+        assert_eq!(readiness.reasons(), [UnreadyReason::NoCredential]);
+        assert!(readiness.notes().is_empty());
     }
 
     #[test]

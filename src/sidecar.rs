@@ -1,5 +1,7 @@
 //! The whole sidecar as a process runs it: ports bound, callers and operator served, and draining.
 
+mod snapshot_file;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use crate::admin::{AdminState, AdminUpstream, DoorError};
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
-use crate::readiness::{Readiness, UnreadyReason};
+use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
+use crate::snapshot::{RestoredSnapshot, SnapshotKeyError, Snapshots};
+pub use snapshot_file::{open as open_snapshots, show_snapshot};
 
 /// Why the sidecar does not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,9 @@ pub enum SidecarError {
     /// A listener's certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The key file of the snapshot holds no key.
+    #[error(transparent)]
+    SnapshotKey(#[from] SnapshotKeyError),
     /// A user of this machine that does not exist.
     #[error("listener.unix_users: there is no such user: {user:?}; write one of this machine, or its number")]
     User {
@@ -86,10 +93,12 @@ pub struct Sidecar {
     counts: Arc<ConnectionCounts>,
     workers: usize,
     // Dropped with the rest.
+    snapshots: Option<Arc<Snapshots>>,
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
     _watched_credentials: [AbortOnDropHandle<()>; 2],
     _mirrors: Vec<AbortOnDropHandle<()>>,
     _prefetches: Vec<AbortOnDropHandle<()>>,
+    _notes: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Sidecar {
@@ -98,7 +107,8 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`] names the port, file or setting that prevents the start.
     pub async fn bind(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
-        let Assembly { proxy, admin, readiness, listeners: assembled } = Assembly::new(config, environment)?;
+        let Assembly { proxy, admin, readiness, listeners: assembled, snapshots } =
+            Assembly::new(config, environment)?;
         let credentials: Vec<_> = proxy
             .destinations()
             .iter()
@@ -121,6 +131,9 @@ impl Sidecar {
             }
             bind_listener(listener, &assembled, &mut listeners).await?;
         }
+        // The ports are open: who connects meanwhile waits, and is not refused.
+        let restored = snapshots.as_ref().map(|snapshots| snapshots.restore()).unwrap_or_default();
+        let notes = spawn_notes(&proxy, &readiness, restored);
         let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
         let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
         let prefetches = (0..proxy.destinations().len())
@@ -147,10 +160,12 @@ impl Sidecar {
             limits: AcceptLimits { connections, ..AcceptLimits::new(&config.limits, &config.deadlines) },
             counts,
             workers: config.runtime.workers,
+            snapshots,
             _watched_certificates: watched_certificates,
             _watched_credentials: watched_credentials,
             _mirrors: mirrors,
             _prefetches: prefetches,
+            _notes: notes,
         };
         sidecar.refuse_loops(config)?;
         Ok(sidecar)
@@ -216,6 +231,9 @@ impl Sidecar {
             readiness.add(UnreadyReason::Draining);
             stop.cancel();
         });
+        let snapshots = self.snapshots;
+        let keeping =
+            snapshots.clone().map(|snapshots| AbortOnDropHandle::new(tokio::spawn(snapshots.run())));
         self.readiness.clear(UnreadyReason::Starting);
         let cut = if self.workers <= 1 {
             let acceptor = Acceptor::new(self.limits, self.counts, stop_accepting);
@@ -233,6 +251,10 @@ impl Sidecar {
             tokio::task::spawn_blocking(move || workers.join()).await.unwrap_or_default()
         };
         watcher.abort();
+        drop(keeping);
+        if let Some(snapshots) = snapshots {
+            snapshots.write_if_changed().await;
+        }
         admin_stop.cancel();
         join_all(admin).await;
         Ok(cut)
@@ -265,6 +287,7 @@ struct Assembly {
     readiness: Readiness,
     /// In the order of the configuration.
     listeners: Vec<AssembledListener>,
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 /// What a listener needs beside its address.
@@ -295,8 +318,36 @@ impl Assembly {
             environment.absent_token,
         )?;
         let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;
-        Ok(Self { proxy, admin, readiness, listeners })
+        let snapshots = open_snapshots(config, &proxy, environment)?;
+        Ok(Self { proxy, admin, readiness, listeners, snapshots })
     }
+}
+
+/// What `/readyz` tells beside the reasons.
+fn spawn_notes(
+    proxy: &Proxy,
+    readiness: &Readiness,
+    restored: RestoredSnapshot,
+) -> Vec<AbortOnDropHandle<()>> {
+    let note_until = |note, are_so| {
+        let noted = readiness.clone().note_until(note, are_so);
+        readiness.note(note);
+        AbortOnDropHandle::new(tokio::spawn(noted))
+    };
+    let answered = || proxy.destinations().iter().map(|it| it.upstream.answered()).collect();
+    let mut notes = Vec::new();
+    if restored.has_any {
+        notes.push(note_until(ReadinessNote::Snapshot, answered()));
+    }
+    if restored.is_too_old {
+        notes.push(note_until(ReadinessNote::SnapshotTooOld, answered()));
+    }
+    let mirrors = proxy.destinations().iter().filter_map(|it| it.mirror.as_ref());
+    let loaded: Vec<_> = mirrors.map(|mirror| mirror.is_loaded()).collect();
+    if !loaded.is_empty() {
+        notes.push(note_until(ReadinessNote::Loading, loaded));
+    }
+    notes
 }
 
 async fn bind_listener(

@@ -86,6 +86,23 @@ impl CacheKey {
         &names[self.resource().0.len()..]
     }
 
+    /// The name of the upstream.
+    pub fn upstream(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    /// What stands between the upstream and the target: the partition, and the digest of fields behind it.
+    pub fn partition_and_fields(&self) -> &str {
+        let partition = self.0.split(|byte| *byte == 0).nth(1).unwrap_or_default();
+        std::str::from_utf8(partition).unwrap_or_default()
+    }
+
+    /// The partition alone.
+    pub fn partition(&self) -> &str {
+        let partition = self.partition_and_fields();
+        partition.split_once(FIELDS_FOLLOW).map_or(partition, |(partition, _)| partition)
+    }
+
     fn names_and_target(&self) -> (&[u8], &[u8]) {
         let target = self.canonical_target().as_bytes();
         let names = &self.0[..self.0.len() - target.len()];
@@ -175,5 +192,10 @@ impl StoredResponse {
     /// The word for `Cache-Status; detail=` of a fresh hit, if it is not an answer of the origin.
     pub const fn detail(&self) -> Option<&'static str> {
         if self.is_mirrored { Some("mirror") } else { None }
+    }
+
+    /// Whether it comes from a snapshot, and no answer of the origin has confirmed it since.
+    pub const fn is_restored(&self) -> bool {
+        self.covers.is_nothing()
     }
 }

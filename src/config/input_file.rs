@@ -51,7 +51,17 @@ pub fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(beside))
 }
 
-/// The same for text.
+/// Finds out whether a file could be created here: creates another one beside it, so that nothing finds an unfinished one.
+///
+/// # Errors
+/// The operating system's.
+pub fn try_to_create(path: &Path) -> io::Result<()> {
+    let beside = beside(path)?;
+    std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    std::fs::remove_file(&beside)
+}
+
+/// Reads a text file, as [`read`] does, of at most [`TEXT_LIMIT_BYTES`].
 ///
 /// # Errors
 /// As of [`read`]; `InvalidData` when it is not UTF-8.

@@ -4,11 +4,12 @@
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
+use super::snapshot::SnapshotSettings;
 use super::upstream::{
     CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
 };
 
-const SECTIONS: [&[Key]; 15] = [
+const SECTIONS: [&[Key]; 16] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -19,6 +20,7 @@ const SECTIONS: [&[Key]; 15] = [
     PrefetchSettings::KEYS,
     Route::KEYS,
     StoreLimits::KEYS,
+    SnapshotSettings::KEYS,
     Limits::KEYS,
     Deadlines::KEYS,
     GuardSettings::KEYS,

@@ -20,6 +20,7 @@ pub mod masked;
 pub mod secret;
 mod section;
 pub mod size;
+pub mod snapshot;
 mod upstream;
 mod validate;
 mod values;
@@ -34,6 +35,7 @@ pub use layers::Layers;
 pub use limits::{Deadlines, GuardSettings, Limits, LogFormat, Logging, Runtime, StoreLimits};
 pub use listener::{AdminSettings, ListenerSettings};
 pub use secret::SecretString;
+pub use snapshot::SnapshotSettings;
 pub use upstream::{
     CredentialKind, CredentialSettings, ProfileKind, UpstreamProxy, UpstreamSettings, UpstreamTls,
     WriteStrategy,
@@ -53,6 +55,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamSettings>,
     /// What is stored.
     pub store: StoreLimits,
+    /// What is kept on disk.
+    pub snapshot: SnapshotSettings,
     /// What one caller may cost.
     pub limits: Limits,
     /// How long callers may take.
@@ -93,6 +97,7 @@ impl Config {
             admin: AdminSettings::read(&section("admin")),
             upstreams: with_named(&values, "upstream", UpstreamSettings::read),
             store: StoreLimits::read(&section("store")),
+            snapshot: SnapshotSettings::read(&section("snapshot")),
             limits: Limits::read(&section("limits")),
             deadlines: Deadlines::read(&section("deadlines")),
             guard: GuardSettings::read(&section("guard")),

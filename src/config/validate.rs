@@ -1,6 +1,7 @@
 //! What must hold between values: addresses beyond loopback, loops, and settings that belong together.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -28,6 +29,7 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
             file.display()
         ));
     }
+    snapshot_holds(config, &token_files, &mut refuse);
     if let Err(error) = log_filter(&config.logging.level) {
         refuse(format!(
             "logging.level = {:?}: {error}; write error, warn, info, debug, trace, or a filter such as \
@@ -46,6 +48,26 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
         refuse("store.body_limit is larger than store.limit: lower the one or raise the other".to_owned());
     }
     errors
+}
+
+/// A snapshot has a file for itself.
+fn snapshot_holds(config: &Config, token_files: &[&PathBuf], refuse: &mut impl FnMut(String)) {
+    let snapshot = &config.snapshot;
+    let Some(file) = &snapshot.file else {
+        if snapshot.key_file.is_some() {
+            refuse(
+                "snapshot.key_file is set without snapshot.file: name the file to keep, or leave both out"
+                    .to_owned(),
+            );
+        }
+        return;
+    };
+    if snapshot.key_file.as_ref() == Some(file) || token_files.contains(&file) {
+        refuse(format!(
+            "snapshot.file is {}, which is also its key file or a sync_token_file: name another file",
+            file.display()
+        ));
+    }
 }
 
 fn listener_holds(listener: &ListenerSettings, config: &Config, refuse: &mut impl FnMut(String)) {

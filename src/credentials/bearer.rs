@@ -85,6 +85,11 @@ impl Credential for BearerFile {
         Some(("bearer-file", &self.refusals))
     }
 
+    fn identity(&self) -> String {
+        // Tokens come and go; whoever fills this file is taken for one identity.
+        format!("bearer-file {}", self.file.path().display())
+    }
+
     fn availability(&self) -> Option<watch::Receiver<bool>> {
         Some(self.available.subscribe())
     }
@@ -108,6 +113,7 @@ mod tests {
         let authorize = async || {
             let mut fields = HeaderMap::new();
             let unsigned = Unsigned {
+                has_substitute: false,
                 method: &http::Method::GET,
                 target: "/",
                 authority: "o",

@@ -42,6 +42,16 @@ enum KeySource {
     File(WatchedFile<AccessKey>),
 }
 
+impl KeySource {
+    /// What follows from the key that was read last.
+    fn held<T>(&self, follows: impl FnOnce(&AccessKey) -> T) -> Option<T> {
+        match self {
+            Self::Fixed(key) => Some(follows(key)),
+            Self::File(file) => file.held().map(|key| follows(&key)),
+        }
+    }
+}
+
 impl HmacCredential {
     /// A credential from the key that the configuration names; `variable` reads the environment.
     ///
@@ -144,6 +154,14 @@ impl Credential for HmacCredential {
 
     fn own(&self) -> Option<(&'static str, &Refusals)> {
         Some(("hmac", &self.refusals))
+    }
+
+    fn identity(&self) -> String {
+        self.key.held(|key| format!("hmac {}", key.id())).unwrap_or_default()
+    }
+
+    fn derived_key(&self, purpose: &[u8]) -> Option<zeroize::Zeroizing<[u8; 32]>> {
+        self.key.held(|key| key.derived(purpose))
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Unsigned<'a> {
     pub body: &'a [u8],
     /// The time by the sidecar's own clock.
     pub now: Timestamp,
+    /// A stored response may answer in the place of the origin: the request does not wait for a credential that could not be had.
+    pub has_substitute: bool,
 }
 
 /// A credential on its way into the fields of a request.
@@ -88,12 +90,28 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
         self.own().map(|(_, refusals)| refusals.acceptance())
     }
 
-    /// Takes note of an answer, so that a refused credential is reported or renewed.
-    fn observe_answer(&self, status: http::StatusCode, fields: &HeaderMap, now: Timestamp) {
+    /// Takes note of an answer, so that a refused credential is reported or renewed. Returns why it is refused, if it is.
+    fn observe_answer(
+        &self,
+        status: http::StatusCode,
+        fields: &HeaderMap,
+        now: Timestamp,
+    ) -> Option<CredentialRefusal> {
         let refusal = self.own().and_then(|(_, refusals)| refusals.observe_answer(status, fields, now));
         if refusal == Some(CredentialRefusal::Credential) {
             self.renew();
         }
+        refusal
+    }
+
+    /// As whom the sidecar asks, without any secret. Another identity may be allowed to read other things.
+    fn identity(&self) -> String {
+        self.own_kind().unwrap_or("none").to_owned()
+    }
+
+    /// A key that only who has the secret of this credential can derive; `None` where there is no secret that lasts.
+    fn derived_key(&self, _purpose: &[u8]) -> Option<zeroize::Zeroizing<[u8; 32]>> {
+        None
     }
 }
 
@@ -116,6 +134,10 @@ impl Credential for NoCredential {}
 pub struct ForwardedCredential;
 
 impl Credential for ForwardedCredential {
+    fn identity(&self) -> String {
+        "forward".to_owned()
+    }
+
     fn forwards_callers(&self) -> bool {
         true
     }

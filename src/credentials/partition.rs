@@ -36,6 +36,11 @@ impl Identity {
 
     /// Callers' own credentials are forwarded, and this caller sent none.
     const ANONYMOUS: Self = Self { partition: Cow::Borrowed("anonymous"), ..Self::SHARED };
+
+    /// Whether a partition means the same in another process. Those of callers' credentials are named with a secret of one process.
+    pub fn outlives_process(partition: &str) -> bool {
+        [&Self::SHARED, &Self::ANONYMOUS].iter().any(|lasting| lasting.partition == partition)
+    }
 }
 
 /// Makes partitions of forwarded credentials. The hash is keyed with a secret of this process: neither a memory dump of

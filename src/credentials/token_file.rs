@@ -42,17 +42,10 @@ pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
             create(path).map(|()| true).map_err(failed)
         }
         (Err(error), Absent::Try) if error.kind() == std::io::ErrorKind::NotFound => {
-            try_to_create(path).map(|()| false).map_err(failed)
+            input_file::try_to_create(path).map(|()| false).map_err(failed)
         }
         (Err(error), _) => Err(failed(error)),
     }
-}
-
-/// Creates another file beside it, so that a sidecar that starts meanwhile does not find an unfinished token.
-fn try_to_create(path: &Path) -> std::io::Result<()> {
-    let beside = input_file::beside(path)?;
-    std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
-    std::fs::remove_file(&beside)
 }
 
 /// If there is none, or it cannot be sent in a header field.

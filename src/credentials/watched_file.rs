@@ -89,6 +89,16 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value that was read last, without a look at the file.
+    pub fn held(&self) -> Option<Arc<T>> {
+        self.held.load_full()
+    }
+
     /// The value of the file, at most a second old. If the file becomes unreadable or malformed, the last value stays
     /// in use and a warning is logged: a half-written file or a failed rotation must not lock out all callers.
     pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, FileError> {

@@ -14,7 +14,10 @@ const ENOUGH_ITEMS: usize = 4;
 pub const fn validates_list_first(reason: ForwardReason, list_answers: bool, stale_items: usize) -> bool {
     let concerns_all = matches!(
         reason,
-        ForwardReason::Stale(StaleReason::Lifetime | StaleReason::Uncovered(UncoveredReason::Change))
+        ForwardReason::Stale(
+            StaleReason::Lifetime
+                | StaleReason::Uncovered(UncoveredReason::Change | UncoveredReason::Snapshot)
+        )
     );
     concerns_all && !list_answers && stale_items >= ENOUGH_ITEMS
 }

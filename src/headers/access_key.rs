@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::hkdf::{HKDF_SHA256, Salt};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -80,6 +81,17 @@ impl AccessKey {
     /// The id, which is public: it travels in the clear as `Credential`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// A key for another purpose (HKDF-SHA256, RFC 5869): who has it knows neither this key nor those of other purposes.
+    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
+    pub fn derived(&self, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut derived = Zeroizing::new([0; 32]);
+        let extracted = Salt::new(HKDF_SHA256, b"tagalong access key").extract(self.secret.expose());
+        let purpose = [purpose];
+        let expanded = extracted.expand(&purpose, HKDF_SHA256).expect("32 bytes");
+        expanded.fill(&mut *derived).expect("32 bytes");
+        derived
     }
 
     /// Begins a signature: base64(HMAC-SHA256(secret, string to sign)).

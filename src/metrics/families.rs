@@ -63,6 +63,14 @@ families! {
     MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, before its second pass.";
     MIRROR_GIVE_UPS = "tagalong_mirror_give_ups_total", ["upstream", "reason"],
         "How often the mirror gave up, by the word in Cache-Status. Then keys and lists are cached one by one.";
+    SNAPSHOT_WRITES = "tagalong_snapshot_writes_total", ["outcome"],
+        "Writes of the snapshot file: written, or failed (the file is as it was).";
+    SNAPSHOT_BYTES = "tagalong_snapshot_bytes", [], "The size of the snapshot that was written last.";
+    SNAPSHOT_WRITTEN = "tagalong_snapshot_written_timestamp_seconds", [], "When the snapshot was written last; 0: not since the start.";
+    SNAPSHOT_RESTORED = "tagalong_snapshot_restored", ["what"],
+        "What was restored at the start: stored responses, and key-values of mirrors (mirrored).";
+    SNAPSHOT_REFUSALS = "tagalong_snapshot_refusals_total", ["reason"],
+        "Snapshots, or the part of one upstream, that were not used at the start, by the word in the log.";
     CONNECTIONS_OPEN = "tagalong_connections_open", [], "Connections of callers that are open now.";
     CONNECTIONS = "tagalong_connections_total", [], "Connections of callers that were accepted.";
     CONNECTIONS_REFUSED = "tagalong_connections_refused_total", [],

@@ -76,7 +76,18 @@ pub struct Range {
     /// When its turn came last, whatever became of it.
     pub polled_at: Timestamp,
     /// The entity tag that came with the page, where it is not the one that the items make.
-    received_tag: Option<Box<str>>,
+    pub received_tag: Option<Box<str>>,
+}
+
+/// What is known of the pages of a collection's origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectionShape {
+    /// How many items a page has, once one continued.
+    pub page_size_seen: Option<usize>,
+    /// Whether page tags are those that items make.
+    pub computes_tags: bool,
+    /// In which forms continuations are written.
+    pub forms: ContinuationForms,
 }
 
 /// The page of a range as it is validated.
@@ -123,6 +134,37 @@ impl Collection {
             bytes: 0,
             clauses,
         }
+    }
+
+    /// A loaded collection from a snapshot, whose ranges cover nothing.
+    #[must_use]
+    pub fn restored(
+        selector: Selector,
+        clauses: Clauses,
+        shape: CollectionShape,
+        mut ranges: Vec<Range>,
+        is_one_state: bool,
+    ) -> Self {
+        let content = if is_one_state { Content::RESTORED } else { Content::default() };
+        ranges.iter_mut().for_each(|range| range.content = content);
+        let CollectionShape { page_size_seen, computes_tags, forms } = shape;
+        let mut restored = Self {
+            ranges,
+            is_loaded: true,
+            page_size_seen,
+            computes_tags,
+            forms,
+            ..Self::new(selector, clauses)
+        };
+        restored.weigh();
+        restored
+    }
+
+    /// What is known of the origin's pages.
+    #[must_use]
+    pub const fn shape(&self) -> CollectionShape {
+        let Self { page_size_seen, computes_tags, forms, .. } = *self;
+        CollectionShape { page_size_seen, computes_tags, forms }
     }
 
     /// Number of items.
@@ -457,6 +499,10 @@ impl Collection {
     pub fn is_one_state(&self, ranges: Span<usize>) -> bool {
         let ranges = self.ranges.get(ranges).unwrap_or_default();
         let Some(last) = ranges.iter().max_by_key(|range| range.content.arrived) else { return false };
+        if last.content == Content::RESTORED {
+            // As they were when the snapshot was written, which knew that they show one state.
+            return true;
+        }
         let is_last = |range: &Range| std::ptr::eq(range, last);
         let others_before =
             ranges.iter().all(|range| is_last(range) || range.content.arrived < last.content.sent);
@@ -501,7 +547,25 @@ impl Collection {
     }
 }
 
+impl Range {
+    /// A range from a snapshot.
+    #[must_use]
+    pub fn restored(
+        anchor: Option<KeyValueId>,
+        items: Vec<Item>,
+        answer: StoredResponse,
+        received_tag: Option<Box<str>>,
+    ) -> Self {
+        let (covers, content) = (Coverage::NOTHING, Content::RESTORED);
+        let polled_at = Timestamp::default();
+        Self { anchor, items, covers, content, answer: Arc::new(answer), polled_at, received_tag }
+    }
+}
+
 impl Content {
+    /// Of what a snapshot restored as one state: it was there before the first request of this process.
+    const RESTORED: Self = Self { sent: u64::MAX, arrived: 0 };
+
     /// Of what consists of both.
     const fn with(self, other: Self) -> Self {
         let arrived = if self.arrived > other.arrived { self.arrived } else { other.arrived };

@@ -18,6 +18,8 @@ words! {
         Condition = "mirror-condition",
         /// An answer that may not be stored.
         NotStored = "mirror-not-stored",
+        /// The origin refuses the sidecar's credential, so what a snapshot restored was forgotten.
+        Forbidden = "mirror-forbidden",
         /// No api-version that the mirror knows is accepted.
         Version = "mirror-version",
     }

@@ -23,6 +23,7 @@
 //! | [`question`], [`answer`] | What a request asks, and the response that the items make. |
 //! | `poll`, `ask` | Acting: load, validation, audit; one request for the page of a range. |
 //! | `predict` | What the answer to an own write tells. |
+//! | `restore` | What a snapshot keeps of it. |
 //! | [`give_up`] | Why a mirror gives up: per-key caching goes on. |
 //!
 //! The price: a collection is read whole, whether or not it is asked for, and costs one request a range and interval for as long as
@@ -36,8 +37,10 @@ pub mod item;
 mod poll;
 mod predict;
 pub mod question;
+mod restore;
 pub mod selector;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -79,6 +82,8 @@ pub struct Mirror {
     metrics: MirrorMetrics,
     /// Whether every collection has been loaded and validated once more.
     loaded: watch::Sender<bool>,
+    /// How many answers about ranges were taken in.
+    changes: AtomicU64,
 }
 
 struct MirrorState {
@@ -107,6 +112,7 @@ impl Mirror {
             state: RwLock::new(state),
             metrics,
             loaded: watch::Sender::new(false),
+            changes: AtomicU64::new(0),
         }
     }
 
@@ -185,6 +191,12 @@ impl Mirror {
     #[must_use]
     pub fn gave_up(&self) -> Option<GiveUpReason> {
         self.read().gave_up
+    }
+
+    /// Whether every collection has been loaded and validated once more.
+    #[must_use]
+    pub fn is_loaded(&self) -> watch::Receiver<bool> {
+        self.loaded.subscribe()
     }
 
     /// Resolves when every collection has been loaded.

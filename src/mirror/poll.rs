@@ -1,6 +1,7 @@
 //! Acting: a mirror loads its collections, and validates their ranges as long as it runs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -53,7 +54,7 @@ impl Mirror {
     }
 
     /// Drops what is held. The first to find the reason says it: a caller, or the task of the mirror.
-    fn give_up(&self, reason: GiveUpReason) {
+    pub(super) fn give_up(&self, reason: GiveUpReason) {
         {
             let mut state = self.write();
             let is_known = state.collections.is_empty() && state.gave_up == Some(reason);
@@ -111,7 +112,14 @@ impl Mirror {
         // Pages of one load may show several states: a second pass shows which of them still hold.
         let ranges = self.all_ranges();
         self.validate_all(ranges, &|_: Coverage| false).await?;
-        self.write().gave_up = None;
+        {
+            let mut state = self.write();
+            if let Some(reason) = state.gave_up.filter(|_| state.collections.is_empty()) {
+                // While it was validated.
+                return Err(PollError::GiveUp(reason));
+            }
+            state.gave_up = None;
+        }
         self.loaded.send_replace(true);
         Ok(())
     }
@@ -252,9 +260,15 @@ impl Mirror {
         change: impl FnOnce(&mut MirrorState) -> Result<bool, GiveUpReason>,
     ) -> Result<(), PollError> {
         let mut state = self.write();
+        self.changes.fetch_add(1, Ordering::Relaxed);
         if !change(&mut state).map_err(PollError::GiveUp)? {
             return Ok(());
         }
+        self.weigh(&state)
+    }
+
+    /// Counts what is held, and holds it to its bounds.
+    pub(super) fn weigh(&self, state: &MirrorState) -> Result<(), PollError> {
         let items: usize = state.collections.iter().map(Collection::items).sum();
         let bytes: usize = state.collections.iter().map(Collection::bytes).sum();
         let ranges = state.collections.iter().map(|collection| collection.ranges.len()).sum();

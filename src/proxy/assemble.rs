@@ -1,5 +1,6 @@
 //! From the configuration to what serves it: for each `[upstream]` section one [`Destination`] with all that belongs to it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::profile::app_configuration::AppConfiguration;
 use crate::profile::generic::Generic;
 use crate::profile::keyed_fields::FieldRules;
 use crate::profile::recognition::Recognition;
+use crate::snapshot::keep::sync_tokens_beside;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
 use crate::sync_token::persisted::{PersistedTokens, PersistenceError};
@@ -145,13 +147,15 @@ pub fn destinations(
     upstreams
         .map(|(index, upstream)| {
             let metrics = metrics.upstream(index);
-            destination(upstream, store, buffers, pseudonym, metrics, environment)
+            let snapshot = config.snapshot.file.as_deref();
+            destination(upstream, snapshot, store, buffers, pseudonym, metrics, environment)
         })
         .collect()
 }
 
 fn destination(
     upstream: &config::UpstreamSettings,
+    snapshot: Option<&Path>,
     store: &Arc<dyn Store>,
     buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
@@ -194,16 +198,8 @@ fn destination(
         Partitions::new(random_key()),
         Recognition::new(upstream.is_generic_by_default()),
     );
-    if let Some(path) = &upstream.sync_token_file {
-        let failed = |source| AssembleError::SyncTokens { name: name(), source };
-        match environment.absent_token {
-            Absent::Try => PersistedTokens::check(path, authority.as_str()).map_err(failed)?,
-            Absent::Create => {
-                let (persisted, tokens) = PersistedTokens::open(path, authority.as_str()).map_err(failed)?;
-                state.session.persist(persisted, &tokens, environment.clock.now());
-            }
-        }
-    }
+    keep_tokens(upstream, snapshot, authority.as_str(), &state, environment)
+        .map_err(|source| AssembleError::SyncTokens { name: name(), source })?;
     let settings = ResolvedSettings {
         name: name(),
         client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),
@@ -239,6 +235,37 @@ fn destination(
         show_cache_key: upstream.show_cache_key,
         upstream: served,
     })
+}
+
+/// Keeps the tokens of the session in a file: in the one that is configured, else beside the snapshot, which is written too seldom to have
+/// the latest ones. Only the former stops the start where it cannot be had.
+fn keep_tokens(
+    upstream: &config::UpstreamSettings,
+    snapshot: Option<&Path>,
+    endpoint: &str,
+    state: &UpstreamState,
+    environment: &Environment<'_>,
+) -> Result<(), PersistenceError> {
+    let has_tokens = upstream.profile() == ProfileKind::AppConfiguration;
+    let beside = snapshot.filter(|_| has_tokens).map(|snapshot| sync_tokens_beside(snapshot, &upstream.name));
+    let Some(path) = upstream.sync_token_file.as_ref().or(beside.as_ref()) else { return Ok(()) };
+    let is_configured = upstream.sync_token_file.is_some();
+    let opened = match environment.absent_token {
+        Absent::Try => PersistedTokens::check(path, endpoint).map(|()| None),
+        Absent::Create => PersistedTokens::open(path, endpoint).map(Some),
+    };
+    match opened {
+        Ok(Some((persisted, tokens))) => {
+            state.session.persist(persisted, &tokens, environment.clock.now());
+            Ok(())
+        }
+        Ok(None) => Ok(()),
+        Err(error) if is_configured => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "sync tokens are not kept; after a restart a caller may be shown less than before");
+            Ok(())
+        }
+    }
 }
 
 /// The mirror of an upstream, if it has one. It holds nothing until it runs.

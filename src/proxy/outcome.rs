@@ -16,6 +16,7 @@ use crate::mirror::give_up::GiveUpReason;
 use crate::presented_request::PresentedRequest;
 use crate::respond;
 use crate::stored_response::StoredResponse;
+use crate::sync_token::coverage::UncoveredReason;
 use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::result::{SharedResponse, UnsharedAnswer};
 
@@ -75,7 +76,11 @@ impl Outcome {
         reuse: Reuse,
         reason: Option<ForwardReason>,
     ) -> Self {
+        let is_restored = response.is_restored();
         let mut outcome = Self::hit(request, response, reuse);
+        if is_restored {
+            outcome.status.detail = Some(UncoveredReason::Snapshot.as_str());
+        }
         if let Some(reason) = reason {
             outcome.status.hit = false;
             outcome.status.fwd = Some(reason.fwd());

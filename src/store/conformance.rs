@@ -38,6 +38,7 @@ macro_rules! conforms {
                 weight_counts_everything_and_returns_to_zero,
                 removing_by_predicate_removes_exactly_those,
                 a_reader_keeps_what_it_holds,
+                every_key_is_visited_and_changes_are_counted,
             }
         }
     };
@@ -300,6 +301,33 @@ pub(crate) mod cases {
         assert_eq!(store.len(), 2_000);
         assert!(store.variants(&key("/kv/3")).is_none());
         assert!(store.variants(&key("/labels/4")).is_some());
+    }
+
+    pub(crate) fn every_key_is_visited_and_changes_are_counted(make: Make) {
+        let store = make(AMPLE_BYTES);
+        let visited = |store: &dyn Store| {
+            let mut visited = Vec::new();
+            store.for_each(&mut |key, variants| {
+                visited.push((key.canonical_target().to_owned(), variants.as_slice().len()));
+            });
+            visited.sort();
+            visited
+        };
+        assert!(visited(&*store).is_empty());
+        let before = store.changes();
+        store.put(&key("/a"), response("", b"1"));
+        store.put(&key("/a"), response("gzip", b"2"));
+        store.put(&key("/b"), response("", b"3"));
+        let after = store.changes();
+        assert!(after > before);
+        assert_eq!(visited(&*store), [("/a".to_owned(), 2), ("/b".to_owned(), 1)]);
+        store.variants(&key("/a"));
+        store.update(&key("/a"), &mut |_| StoreChange::Keep);
+        store.remove(&key("/c"));
+        assert_eq!(store.changes(), after, "neither a use nor what changes nothing is a change");
+        store.remove(&key("/a"));
+        assert!(store.changes() > after);
+        assert_eq!(visited(&*store), [("/b".to_owned(), 1)]);
     }
 
     pub(crate) fn a_reader_keeps_what_it_holds(make: Make) {

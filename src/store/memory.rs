@@ -29,6 +29,7 @@ pub struct MemoryStore {
     map: Map,
     change_locks: Box<[Mutex<()>]>,
     evictions: Arc<AtomicU64>,
+    changes: AtomicU64,
     capacity_bytes: u64,
     variants_limit: usize,
 }
@@ -50,7 +51,7 @@ impl MemoryStore {
             })
             .build_with_hasher(ahash::RandomState::new());
         let change_locks = std::iter::repeat_with(|| Mutex::new(())).take(CHANGE_LOCKS).collect();
-        Self { map, change_locks, evictions, capacity_bytes, variants_limit }
+        Self { map, change_locks, evictions, changes: AtomicU64::new(0), capacity_bytes, variants_limit }
     }
 
     fn lock_changes(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
@@ -92,13 +93,16 @@ impl Store for MemoryStore {
                 StoreChange::Put(variants) => self.map.insert(key.detached(), variants),
                 StoreChange::Remove => self.map.invalidate(key),
             }
+            self.changes.fetch_add(1, Ordering::Relaxed);
         }
         self.evict_down_to_capacity();
     }
 
     fn remove(&self, key: &CacheKey) -> bool {
         let _changing = self.lock_changes(key);
-        self.map.remove(key).is_some()
+        let is_removed = self.map.remove(key).is_some();
+        self.changes.fetch_add(u64::from(is_removed), Ordering::Relaxed);
+        is_removed
     }
 
     fn remove_where(&self, matches: &dyn Fn(&CacheKey) -> bool) -> usize {
@@ -107,6 +111,14 @@ impl Store for MemoryStore {
         let removed = keys.iter().filter(|key| self.remove(key)).count();
         self.map.run_pending_tasks();
         removed
+    }
+
+    fn for_each(&self, visit: &mut dyn FnMut(&CacheKey, &Variants)) {
+        self.map.iter().for_each(|(key, variants)| visit(&key, &variants));
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     fn len(&self) -> usize {

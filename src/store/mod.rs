@@ -48,6 +48,13 @@ pub trait Store: Send + Sync {
     /// missed.
     fn remove_where(&self, matches: &dyn Fn(&CacheKey) -> bool) -> usize;
 
+    /// Calls `visit` with every key and its variants, in no order. Keys that are stored or removed while this runs may be missed.
+    /// It counts as no use.
+    fn for_each(&self, visit: &mut dyn FnMut(&CacheKey, &Variants));
+
+    /// How many changes there have been, removals included.
+    fn changes(&self) -> u64;
+
     /// Number of keys.
     fn len(&self) -> usize;
 

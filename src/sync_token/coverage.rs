@@ -26,6 +26,14 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// The coverage of what this process did not ask for, as what a snapshot restores: it satisfies no rule.
+    pub const NOTHING: Self = Self { newest_version: 0, closed_position: 0, sent_order: 0, revelation: 0 };
+
+    /// Whether this process did not ask for it. Every request of its own has a place in the order of sending, from 1 on.
+    pub const fn is_nothing(self) -> bool {
+        self.sent_order == 0 && self.newest_version == 0
+    }
+
     /// The version of what cannot change any more: it includes every state of `newest`, past and to come.
     pub const IMMUTABLE: u64 = u64::MAX - 1;
 
@@ -94,6 +102,8 @@ words! {
     pub enum UncoveredReason {
         /// Rule 1: a change has been shown since.
         Change = "change",
+        /// Rule 1: it was restored from a snapshot, and not validated since.
+        Snapshot = "snapshot",
         /// Rule 2: the caller presented a known token value that is not included.
         SyncToken = "sync-token",
         /// Rule 2: the caller presented a token value, and it is not known here what it stands for.

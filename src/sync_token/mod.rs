@@ -60,6 +60,9 @@
 //! whatever is stored by its own coverage, and one that was sent earlier covers less. It saves validations, and keeps the newer
 //! response for when the origin cannot be reached.
 //!
+//! *A snapshot* restores responses of an earlier process, whose numbers mean nothing here. They cover nothing
+//! ([`Coverage::NOTHING`](coverage::Coverage::NOTHING)): rule 1 fails until an answer of the origin has confirmed them.
+//!
 //! *Presented tokens* come without `sn`. A value that passed through here is known with the `sn` that it came with. For an
 //! unknown one nothing stored counts: the origin is asked with it, and the `sn` that comes back is what the value demands from
 //! then on. A value whose id the origin does not answer with stays unknown (`unanswered_id_stays_unknown`).

@@ -38,7 +38,8 @@ impl ResourceOrders {
     /// Whether what has this coverage was sent after the last change of the resource had been shown, or showed it.
     pub(super) fn covers(&self, resource: u64, covers: Coverage) -> bool {
         let Some(place) = self.places.get().and_then(|places| places.get(index(resource))) else {
-            return true;
+            // Nothing has changed: whatever this process asked for is covered.
+            return covers.sent_order > 0;
         };
         covers.sent_order > place.required_order.load(Ordering::SeqCst)
             || (covers.revelation != 0 && covers.revelation == place.revelation.load(Ordering::SeqCst))

@@ -44,7 +44,8 @@ impl Appearances {
 
     /// Those that were shown since something was sent at this position; `None` if some are forgotten.
     pub(super) fn since(&self, sent_order: u64) -> Option<Vec<Box<str>>> {
-        let is_before_load = self.lock().load_order >= sent_order;
+        let load_order = self.lock().load_order;
+        let is_before_load = load_order > 0 && load_order >= sent_order;
         self.since_load(sent_order).filter(|_| !is_before_load)
     }
 
@@ -52,7 +53,9 @@ impl Appearances {
     pub(super) fn since_load(&self, sent_order: u64) -> Option<Vec<Box<str>>> {
         let log = self.lock();
         let later = log.recent.iter().rev().take_while(|(order, _)| *order >= sent_order);
-        (log.forgotten_order < sent_order).then(|| later.map(|(_, target)| target.clone()).collect())
+        // What a snapshot restored has position 0: everything was shown since.
+        let is_known = log.forgotten_order == 0 || log.forgotten_order < sent_order;
+        is_known.then(|| later.map(|(_, target)| target.clone()).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -69,15 +72,18 @@ mod tests {
     fn what_was_shown_since_is_known_until_it_is_forgotten() {
         let appearances = Appearances::default();
         assert_eq!(appearances.since(1), Some(vec![]));
+        assert_eq!(appearances.since(0), Some(vec![]));
         appearances.note(5, "/kv/a");
         appearances.note(6, "/kv/b");
         assert_eq!(appearances.since(7), Some(vec![]));
         assert_eq!(appearances.since(6), Some(vec!["/kv/b".into()]));
         assert_eq!(appearances.since(5).map(|shown| shown.len()), Some(2));
+        assert_eq!(appearances.since(0).map(|shown| shown.len()), Some(2));
         for _ in 0..MAX_REMEMBERED - 1 {
             appearances.note(9, "/kv/c");
         }
         assert_eq!(appearances.since(5), None);
+        assert_eq!(appearances.since(0), None);
         assert!(appearances.since(6).is_some());
     }
 

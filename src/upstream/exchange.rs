@@ -30,7 +30,8 @@ impl Upstream {
     }
 
     /// Sends a request with the credential, and records what its answer tells all callers before one of them sees it. `snapshot`
-    /// was taken for this request, and its tokens are among the fields.
+    /// was taken for this request, and its tokens are among the fields. `has_substitute` says that a stored response may answer if the
+    /// origin does not.
     ///
     /// # Errors
     /// [`UpstreamFailure`] when there is no answer.
@@ -39,6 +40,7 @@ impl Upstream {
         mut outgoing: Outgoing,
         target: &PathAndQuery,
         snapshot: &SessionSnapshot,
+        has_substitute: bool,
     ) -> Result<(Response<AnswerBody>, Received), UpstreamFailure> {
         let identity = self.throttled_identity(&outgoing.fields);
         let body = match &outgoing.body {
@@ -51,6 +53,7 @@ impl Upstream {
             authority: self.settings.client.authority().as_str(),
             body: &body,
             now: self.state.clock.now(),
+            has_substitute,
         };
         self.settings.credential.authorize(unsigned, &mut outgoing.fields).await.map_err(|error| {
             UpstreamFailure {
@@ -68,7 +71,8 @@ impl Upstream {
         let mut response = exchanged.map_err(UpstreamFailure::from)?.map(|incoming| self.body(incoming));
         let tokens = self.observe(snapshot.covers, response.headers(), now);
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
-        self.settings.credential.observe_answer(response.status(), response.headers(), now);
+        let refusal = self.settings.credential.observe_answer(response.status(), response.headers(), now);
+        self.note_answer(refusal);
         self.recognize(response.headers());
         self.obey(&identity, &mut response, now).await;
         Ok((response, received))

@@ -13,6 +13,7 @@ pub mod lists;
 mod mistakes;
 pub mod outgoing;
 pub mod pass_through;
+mod restored;
 pub mod result;
 pub mod result_cell;
 pub mod retrieval;

@@ -111,7 +111,7 @@ impl Upstream {
         };
         let request_time = self.state.clock.now();
         let (response, received) =
-            self.send(outgoing, &forwarded.target, &snapshot).await.map_err(|failure| {
+            self.send(outgoing, &forwarded.target, &snapshot, false).await.map_err(|failure| {
                 // A body that broke is the caller's failure; what the upstream made of the rest is of no interest.
                 match forwarded.body.failure.get() {
                     Some(error) => UpstreamFailure { why: failure.why, error: error.clone() },

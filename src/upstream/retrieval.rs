@@ -228,7 +228,7 @@ impl Retrieval {
             body_deadline: Duration::ZERO,
         };
         let request_time = upstream.state.clock.now();
-        let (response, received) = upstream.send(outgoing, &self.target, snapshot).await?;
+        let (response, received) = upstream.send(outgoing, &self.target, snapshot, in_hand.is_some()).await?;
         let (parts, body) = response.into_parts();
         let head = ResponseHead {
             status: parts.status,

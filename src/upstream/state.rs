@@ -6,6 +6,7 @@ use super::appearances::Appearances;
 use super::collapse::Collapsing;
 use super::hit_for_miss::HitForMiss;
 use super::lists::StoredLists;
+use super::restored::RestoredState;
 use super::result::SharedResult;
 use super::shown::LastShown;
 use super::throttle::Throttle;
@@ -46,6 +47,8 @@ pub struct UpstreamState {
     pub(super) collapsing: Arc<Collapsing<SharedResult>>,
     /// Keys whose answers cannot be stored.
     pub(super) hit_for_miss: HitForMiss,
+    /// What a snapshot restored.
+    pub(super) restored: RestoredState,
     /// Whether it asked to be left alone.
     pub(super) throttle: Throttle,
     /// Whether the profile is the right one, if it was guessed.
@@ -77,6 +80,7 @@ impl UpstreamState {
             lists: StoredLists::default(),
             collapsing: Arc::default(),
             hit_for_miss: HitForMiss::default(),
+            restored: RestoredState::default(),
             throttle: Throttle::new(partitions),
             recognition,
             store,

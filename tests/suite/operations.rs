@@ -9,4 +9,5 @@ mod kills;
 mod limits;
 mod process;
 mod shipped_files;
+mod snapshot;
 mod start;

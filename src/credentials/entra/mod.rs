@@ -190,7 +190,8 @@ impl EntraCredential {
         self.shared.token.load_full().filter(|token| now < token.expires)
     }
 
-    async fn token(&self, now: Timestamp) -> Result<Arc<Token>, CredentialError> {
+    /// A token, waited for if there is none. With `fails_early` only until an attempt has failed.
+    async fn token(&self, now: Timestamp, fails_early: bool) -> Result<Arc<Token>, CredentialError> {
         if let Some(token) = self.valid_token(now) {
             return Ok(token);
         }
@@ -199,14 +200,17 @@ impl EntraCredential {
         let waited = async {
             loop {
                 if let Some(token) = self.valid_token(self.renewer.clock.now()) {
-                    return token;
+                    return Some(token);
+                }
+                if fails_early && self.shared.failure.load().is_some() {
+                    return None;
                 }
                 if available.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
         };
-        tokio::time::timeout(TOKEN_DEADLINE, waited).await.map_err(|_| {
+        tokio::time::timeout(TOKEN_DEADLINE, waited).await.ok().flatten().ok_or_else(|| {
             let failure = self.shared.failure.load();
             let why = failure.as_deref().map_or("the issuer of tokens has not answered yet", String::as_str);
             CredentialError { cause: format!("there is no access token: {why}") }
@@ -394,13 +398,23 @@ async fn bounded<B: bytes::Buf, E>(
 impl Credential for EntraCredential {
     fn authorize<'a>(&'a self, request: Unsigned<'a>, fields: &'a mut HeaderMap) -> Authorizing<'a> {
         Box::pin(async move {
-            let token = self.token(request.now).await?;
+            let token = self.token(request.now, request.has_substitute).await?;
             super::bearer::present(&token.text, fields)
         })
     }
 
     fn own(&self) -> Option<(&'static str, &Refusals)> {
         Some(("entra", &self.refusals))
+    }
+
+    fn identity(&self) -> String {
+        match &self.renewer.principal {
+            PrincipalSettings::Secret { tenant_id, client_id, .. }
+            | PrincipalSettings::Federated { tenant_id, client_id, .. } => {
+                format!("entra {tenant_id} {client_id}")
+            }
+            PrincipalSettings::Managed { client_id } => format!("entra managed {client_id}"),
+        }
     }
 
     fn renew(&self) {

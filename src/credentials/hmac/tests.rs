@@ -38,7 +38,7 @@ async fn signed(
     now: Timestamp,
 ) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    let request = Unsigned { method: &method, target, authority, body, now };
+    let request = Unsigned { method: &method, target, authority, body, now, has_substitute: false };
     credential.authorize(request, &mut fields).await.unwrap();
     fields
 }

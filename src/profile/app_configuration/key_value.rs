@@ -56,6 +56,12 @@ impl KeyValueId {
         Self(text.into())
     }
 
+    /// The identity that [`KeyValueId::as_str`] gave.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// A place in the order: before every key-value whose key begins so, and after all that precede them.
     #[must_use]
     pub fn before_keys_with(prefix: &str) -> Self {

@@ -102,7 +102,11 @@ impl<F> Session<F> {
         match presented {
             PresentedTokens::Unknown(_) => CoverageVerdict::Unverified(UncoveredReason::UnknownSyncToken),
             _ if self.clauses.covers_required() && !self.covers_required(covers, scope) => {
-                CoverageVerdict::Unverified(UncoveredReason::Change)
+                CoverageVerdict::Unverified(if covers.is_nothing() {
+                    UncoveredReason::Snapshot
+                } else {
+                    UncoveredReason::Change
+                })
             }
             PresentedTokens::Known { required_version } if covers.newest_version < *required_version => {
                 CoverageVerdict::Unverified(UncoveredReason::SyncToken)

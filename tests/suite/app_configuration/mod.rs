@@ -8,4 +8,5 @@ mod mirror;
 mod prefetch;
 mod restart;
 mod scene;
+mod snapshot;
 mod through_sidecar;

@@ -36,6 +36,8 @@ pub(super) struct EmulatedOrigin {
     asked: Mutex<Vec<(String, u16)>>,
     pub(super) ignores_conditions: AtomicBool,
     pub(super) breaks_answers_to_writes: AtomicBool,
+    /// It takes no connection, and answers on none.
+    pub(super) is_away: AtomicBool,
 }
 
 impl EmulatedOrigin {
@@ -55,6 +57,7 @@ impl EmulatedOrigin {
             asked: Mutex::default(),
             ignores_conditions: AtomicBool::default(),
             breaks_answers_to_writes: AtomicBool::default(),
+            is_away: AtomicBool::default(),
         })
     }
 
@@ -107,10 +110,16 @@ impl Dial for InMemory {
     fn dial(&self, _: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
         let origin = Arc::clone(&self.0);
         Box::pin(async move {
+            if origin.is_away.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             let (ours, theirs) = tokio::io::duplex(256 * 1024);
             let service = service_fn(move |request: Request<Incoming>| {
                 let origin = Arc::clone(&origin);
                 async move {
+                    if origin.is_away.load(Ordering::Relaxed) {
+                        return Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                    }
                     let breaks = !request.method().is_safe()
                         && origin.breaks_answers_to_writes.load(Ordering::Relaxed);
                     let answer = origin.answer(request).await;

@@ -144,8 +144,13 @@ impl Paused {
     }
 
     async fn authorize(&self) -> Result<String, CredentialError> {
+        self.authorize_with(false).await
+    }
+
+    async fn authorize_with(&self, has_substitute: bool) -> Result<String, CredentialError> {
         let mut fields = HeaderMap::new();
         let request = Unsigned {
+            has_substitute,
             method: &Method::GET,
             target: "/kv",
             authority: "o",
@@ -189,6 +194,17 @@ async fn a_token_is_replaced_ahead_of_expiry_with_the_projected_token_of_that_mo
         assert!(body.ends_with(&format!("&client_assertion={assertion}")), "{body}");
         assert!(body.contains("scope=https%3A%2F%2Fazconfig.io%2F.default"), "{body}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stored_response_may_answer_does_not_wait_for_an_issuer_that_failed() {
+    let (_directory, path) = projected();
+    let paused = Paused::start(&[Answer::from("HTTP/1.1 500 no\nContent-Length: 0\n\n")], &path);
+    let began = paused.clock.now();
+    assert!(paused.authorize_with(true).await.is_err());
+    assert!(paused.clock.now().since(began) < Duration::from_millis(100));
+    assert!(paused.authorize_with(false).await.is_err());
+    assert!(paused.clock.now().since(began) >= Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]

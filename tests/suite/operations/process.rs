@@ -50,6 +50,14 @@ impl Process {
         Self::started_by(shell, upstream, more)
     }
 
+    /// With no file larger than so many blocks of 512 bytes: writing more fails.
+    pub(super) fn start_with_small_files(blocks: usize, upstream: SocketAddr, more: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\"");
+        shell.env_clear().args(["-c", &script, env!("CARGO_BIN_EXE_tagalong")]);
+        Self::started_by(shell, upstream, more)
+    }
+
     fn started_by(mut command: Command, upstream: SocketAddr, more: &[&str]) -> Self {
         let mut child = command
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -88,6 +96,14 @@ impl Process {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended_before = self.child.kill();
+        let _waited = self.child.wait();
     }
 }
 
@@ -218,7 +234,7 @@ fn while_draining_requests_finish_and_readiness_says_draining() {
     ask(&mut operator, "/readyz");
     let ready = all(operator);
     assert!(
-        ready.starts_with("HTTP/1.1 503 ") && ready.contains(r#"{"ready":false,"reasons":["draining"]}"#),
+        ready.starts_with("HTTP/1.1 503 ") && ready.contains(r#"{"notes":[],"ready":false,"reasons":["draining"]}"#),
         "{ready}"
     );
     assert!(process.probe("live").status.success(), "a draining process is alive");

@@ -24,8 +24,14 @@ fn every_example_is_a_valid_configuration() {
 }
 
 #[test]
-fn the_variables_of_the_kubernetes_manifest_are_known_and_fit_together() {
-    let manifest = std::fs::read_to_string(shipped("kubernetes/sidecar.yaml")).unwrap();
+fn the_variables_of_the_kubernetes_manifests_are_known_and_fit_together() {
+    for manifest in ["kubernetes/sidecar.yaml", "kubernetes/offline.yaml"] {
+        variables_fit_together(manifest);
+    }
+}
+
+fn variables_fit_together(manifest: &str) {
+    let manifest = std::fs::read_to_string(shipped(manifest)).unwrap();
     let variables: Vec<(String, String)> = manifest
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- { name: TAGALONG_")?.split_once(", value: \""))

@@ -17,6 +17,8 @@ use tagalong::internals::mirror::Mirror;
 use tagalong::internals::profile::Footprint;
 use tagalong::internals::proxy::assemble::Environment;
 use tagalong::internals::proxy::{self, Proxy};
+use tagalong::internals::sidecar;
+use tagalong::internals::snapshot::Snapshots;
 use tagalong::internals::sync_token::session::Session;
 use tagalong::internals::transport::dial::Dial;
 use tokio::task::JoinHandle;
@@ -37,6 +39,7 @@ pub(crate) struct Sidecar {
     metrics: Metrics,
     mirrors: Vec<Arc<Mirror>>,
     background: Vec<JoinHandle<()>>,
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 /// What [`serve`] gives.
@@ -44,6 +47,7 @@ struct Serving {
     shutdown: CancellationToken,
     task: JoinHandle<usize>,
     proxy: Arc<Proxy>,
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 /// The configuration with these settings, each `KEY=VALUE`, for an origin at that address.
@@ -82,7 +86,7 @@ impl Sidecar {
     }
 
     fn of(serving: Serving, address: SocketAddr, memory: Option<MemoryConnector>, clock: Clock) -> Self {
-        let Serving { shutdown, task, proxy } = serving;
+        let Serving { shutdown, task, proxy, snapshots } = serving;
         let mirrors: Vec<_> = proxy.destinations().iter().filter_map(|to| to.mirror.clone()).collect();
         Self {
             address,
@@ -94,9 +98,11 @@ impl Sidecar {
             metrics: proxy.metrics().clone(),
             background: (0..proxy.destinations().len())
                 .map(|destination| tokio::spawn(Arc::clone(&proxy).prefetch(destination)))
+                .chain(snapshots.iter().map(|snapshots| tokio::spawn(Arc::clone(snapshots).run())))
                 .chain(mirrors.iter().map(|mirror| tokio::spawn(Arc::clone(mirror).run())))
                 .collect(),
             mirrors,
+            snapshots,
         }
     }
 
@@ -123,6 +129,17 @@ impl Sidecar {
         }
     }
 
+    /// Writes the snapshot as at the end of a drain.
+    pub(crate) async fn write_snapshot(&self) {
+        self.snapshots.as_ref().expect("a snapshot is configured").write_if_changed().await;
+    }
+
+    /// The value of a metric, with its labels as they stand there.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = String::from_utf8(self.metrics.text().expect("metrics")).expect("text");
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// How many bytes of bodies have arrived from the origin.
     pub(crate) fn received_body_bytes(&self) -> usize {
         let text = String::from_utf8(self.metrics.text().expect("metrics")).expect("text");
@@ -145,6 +162,10 @@ fn serve(
     let limits = AcceptLimits::new(&config.limits, &config.deadlines);
     let proxy = Arc::new(Proxy::new(config, environment).expect("a usable configuration"));
     let served = Arc::clone(&proxy);
+    let snapshots = sidecar::open_snapshots(config, &proxy, environment).expect("a usable key file");
+    if let Some(snapshots) = &snapshots {
+        snapshots.restore();
+    }
     let shutdown = CancellationToken::new();
     let make_service = move |connection: &Arc<accept::Connection>| {
         let proxy = Arc::clone(&proxy);
@@ -162,7 +183,7 @@ fn serve(
         acceptor.run(listener, ListenerOptions::named("main"), make_service).await;
         acceptor.drain().await
     });
-    Serving { shutdown, task, proxy: served }
+    Serving { shutdown, task, proxy: served, snapshots }
 }
 
 impl Drop for Sidecar {
