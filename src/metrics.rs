@@ -25,7 +25,7 @@ pub use families::Family;
 use families::{
     BUILD_INFO, BYTES_SAVED, CLOCK_SKEW, COLLAPSED, CONNECTION_ERRORS, CONNECTIONS, CONNECTIONS_OPEN,
     CONNECTIONS_REFUSED, CREDENTIAL_REFUSALS, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY,
-    REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
+    REFRESHED, REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
 pub use mirror::MirrorMetrics;
 pub use snapshot::SnapshotMetrics;
@@ -81,6 +81,8 @@ pub struct RequestCounters {
     pub collapsed: IntCounter,
     /// Responses that were stored.
     pub stored: IntCounter,
+    /// Responses in use that were validated before they became stale.
+    pub refreshed: IntCounter,
     /// Body bytes that did not have to come from the origin.
     pub body_bytes_saved: IntCounter,
     forwarded: [IntCounter; FORWARD_WORDS.len()],
@@ -228,6 +230,7 @@ impl Metrics {
         let registrar = Registrar(Registry::new());
         let (requests, details) = (registrar.counters(&REQUESTS), registrar.counters(&DETAILS));
         let (stored, collapsed) = (registrar.counters(&STORED), registrar.counters(&COLLAPSED));
+        let refreshed = registrar.counters(&REFRESHED);
         let (outcomes, bytes) = (registrar.counters(&ORIGIN_REQUESTS), registrar.counters(&ORIGIN_BYTES));
         let saved = registrar.counters(&BYTES_SAVED);
         let refused = registrar.counters(&CREDENTIAL_REFUSALS);
@@ -243,6 +246,7 @@ impl Metrics {
                     hit: requests.with_label_values(&[name, "hit"]),
                     collapsed: collapsed.with_label_values(&[name]),
                     stored: stored.with_label_values(&[name]),
+                    refreshed: refreshed.with_label_values(&[name]),
                     body_bytes_saved: saved.with_label_values(&[name]),
                     forwarded: FORWARD_WORDS.map(|word| requests.with_label_values(&[name, word])),
                     details: details.clone(),

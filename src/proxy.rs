@@ -27,6 +27,7 @@ mod look_up;
 mod outcome;
 mod pass_through;
 mod prefetch;
+pub mod refresh;
 mod request_context;
 mod responder;
 mod retrieval;

@@ -97,7 +97,7 @@ pub struct Sidecar {
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
     _watched_credentials: [AbortOnDropHandle<()>; 2],
     _mirrors: Vec<AbortOnDropHandle<()>>,
-    _prefetches: Vec<AbortOnDropHandle<()>>,
+    _validating: Vec<AbortOnDropHandle<()>>,
     _notes: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -136,8 +136,14 @@ impl Sidecar {
         let notes = spawn_notes(&proxy, &readiness, restored);
         let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
         let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
-        let prefetches = (0..proxy.destinations().len())
-            .map(|destination| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&proxy).prefetch(destination))))
+        let validating = (0..proxy.destinations().len())
+            .flat_map(|destination| {
+                [
+                    tokio::spawn(Arc::clone(&proxy).prefetch(destination)),
+                    tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
+                ]
+            })
+            .map(AbortOnDropHandle::new)
             .collect();
         let connections = descriptors::connections(config);
         let mut admin_listeners = Vec::new();
@@ -164,7 +170,7 @@ impl Sidecar {
             _watched_certificates: watched_certificates,
             _watched_credentials: watched_credentials,
             _mirrors: mirrors,
-            _prefetches: prefetches,
+            _validating: validating,
             _notes: notes,
         };
         sidecar.refuse_loops(config)?;

@@ -2,6 +2,7 @@
 //! reused.
 
 mod fields;
+mod use_mark;
 mod well_known;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::clock::Timestamp;
 pub use crate::headers::vary::SelectingKey;
 use crate::sync_token::coverage::Coverage;
 pub use fields::StoredFields;
+pub use use_mark::UseMark;
 
 /// The cache key of a target, which all its variants share. One byte string holds the upstream, the identity under
 /// which the response was obtained, and the canonical target. A response obtained under one identity is never reused
@@ -186,6 +188,8 @@ pub struct StoredResponse {
     pub range: Option<StoredRange>,
     /// Made of the items of a mirror.
     pub is_mirrored: bool,
+    /// Whether it is in use.
+    pub in_use: UseMark,
 }
 
 impl StoredResponse {

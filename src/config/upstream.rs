@@ -270,6 +270,8 @@ section! {
         pub heuristic_limit: Duration = "1h", within(0, 365 * DAY);
         /// How long past its lifetime a response may still answer while the origin cannot be reached.
         pub stale_limit: Duration = "24h", within(0, 365 * DAY);
+        /// Whether responses in use are validated before they become stale.
+        pub refresh_ahead: bool = "true";
         /// Whether callers' `Cache-Control` and `Pragma` are honoured.
         pub honour_request_directives: bool = "true";
         /// What becomes of writes without `If-Match`.

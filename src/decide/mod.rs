@@ -91,6 +91,7 @@ pub mod list_first;
 pub mod newer;
 pub mod precondition;
 pub mod range;
+pub mod refresh_ahead;
 pub mod retry;
 pub mod reuse;
 pub mod shows_change;

@@ -21,7 +21,9 @@ use crate::headers::range::ContentRange;
 use crate::headers::uri_reference::{canonical, target_at_origin};
 use crate::headers::{http_date, vary};
 use crate::presented_request::PresentedRequest;
-use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse};
+use crate::stored_response::{
+    SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse, UseMark,
+};
 use crate::sync_token::coverage::Coverage;
 use crate::words::words;
 
@@ -72,6 +74,7 @@ impl Storable {
             policy: self.policy,
             range: self.range,
             is_mirrored: false,
+            in_use: UseMark::default(),
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::headers::cache_control::RequestDirectives;
 use crate::headers::conditional::Preconditions;
 use crate::headers::range::RangeField;
 use crate::headers::vary;
-use crate::stored_response::{CacheKey, StoredFields, StoredRange};
+use crate::stored_response::{CacheKey, StoredFields, StoredRange, UseMark};
 
 /// A whole second in 2026.
 pub(super) const NOW: Timestamp = Timestamp::from_unix_seconds(1_793_923_200);
@@ -102,6 +102,7 @@ pub(crate) fn stored(status: u16, lines: &[(&str, &str)]) -> StoredResponse {
         share: StoredShare::default(),
         range: None,
         is_mirrored: false,
+        in_use: UseMark::default(),
     }
 }
 

@@ -33,6 +33,8 @@ families! {
         "Responses of the origin that were stored, those that a 304 freshened included.";
     COLLAPSED = "tagalong_requests_collapsed_total", ["upstream"],
         "Requests answered by the origin request of another one.";
+    REFRESHED = "tagalong_refreshes_ahead_total", ["upstream"],
+        "Responses in use, or lists in their place, that were validated before they became stale, so that no caller waited.";
     REFUSALS = "tagalong_refusals_total", ["reason"],
         "Requests answered by an error of the sidecar's own, by the word in the problem's type.";
     ORIGIN_REQUESTS = "tagalong_origin_requests_total", ["upstream", "outcome"],

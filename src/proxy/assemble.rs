@@ -8,6 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
 use super::destination::{Destination, RouteRules};
+use super::refresh::RefreshQueue;
 use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
 use crate::config::{self, CachingRules, Config, CredentialKind, ProfileKind};
@@ -215,6 +216,8 @@ fn destination(
     Ok(Destination {
         mirror: mirror(upstream, &served, &rules, &environment.clock, &metrics.mirror)?,
         prefetched: upstream.prefetch.targets.clone(),
+        refreshes: upstream.refresh_ahead.then(RefreshQueue::default),
+        refreshed: metrics.requests.refreshed.clone(),
         origin: origin(upstream),
         permissions: Permissions::new(upstream),
         partitions: Partitions::new(random_key()),

@@ -8,7 +8,9 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, Uri};
 use percent_encoding::percent_decode_str;
+use prometheus::IntCounter;
 
+use super::refresh::RefreshQueue;
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
 use crate::guard::permissions::Permissions;
@@ -39,6 +41,10 @@ pub struct Destination {
     pub show_cache_key: bool,
     /// Targets that are fetched at start and kept fresh.
     pub prefetched: Vec<PathAndQuery>,
+    /// What is in use, and so validated before it becomes stale; `None`: nothing is.
+    pub refreshes: Option<RefreshQueue>,
+    /// How often something was.
+    pub refreshed: IntCounter,
     /// Collections of it that are held whole.
     pub mirror: Option<Arc<Mirror>>,
     /// The upstream itself.

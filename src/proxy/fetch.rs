@@ -130,13 +130,14 @@ impl Proxy {
         }
     }
 
-    /// Validates in the background, unless a fetch for the same key is under way or the upstream is throttled.
-    pub(super) fn validate_in_background(&self, to: &Destination, context: &RequestContext) {
+    /// Validates in the background, unless a fetch for the same key is under way or the upstream is throttled. Says whether it does.
+    pub(super) fn validate_in_background(&self, to: &Destination, context: &RequestContext) -> bool {
         if to.upstream.throttled(&context.request.fields, self.clock.now()).is_some() {
-            return;
+            return false;
         }
         let collapse_key = to.upstream.collapse_key(&context.request);
-        if let (Role::Lead(leader), snapshot) = to.upstream.join(&collapse_key, |_| true) {
+        let (Role::Lead(leader), snapshot) = to.upstream.join(&collapse_key, |_| true) else { return false };
+        {
             let retrieval = context.retrieval(to, Validates::Stored);
             tokio::spawn(async move {
                 let (answer, _answered) = tokio::sync::oneshot::channel();
@@ -145,5 +146,6 @@ impl Proxy {
                 retrieval.run(leader, snapshot, answer).await;
             });
         }
+        true
     }
 }

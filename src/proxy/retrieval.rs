@@ -49,6 +49,7 @@ impl Proxy {
         if reuse.staleness == Staleness::WhileRevalidate {
             self.validate_in_background(to, context);
         }
+        self.note_use(to, context, &stored);
         Outcome::hit(Arc::clone(&context.request), stored, reuse)
     }
 
@@ -151,7 +152,7 @@ impl Proxy {
             }
             Decision::Validate(reason) => {
                 let list =
-                    found.stored.and_then(|stored| self.list_to_validate(to, &context, &stored, reason));
+                    found.stored.and_then(|stored| self.list_to_validate(to, &context, &stored, reason, 1.0));
                 let Some(list) = list else { return Box::pin(self.fetch(to, context, reason)).await };
                 // What became of the list is told by what is stored now.
                 let _list = Box::pin(self.fetch(to, list, reason)).await;
@@ -177,13 +178,14 @@ impl Proxy {
     }
 
     /// The list to validate in place of a stored item. `None` where callers' own credentials go upstream: the caller of the item
-    /// may not be allowed to read the list.
-    fn list_to_validate(
+    /// may not be allowed to read the list. Only the first `fresh_part` of a lifetime counts as fresh.
+    pub(super) fn list_to_validate(
         &self,
         to: &Destination,
         item: &RequestContext,
         stored: &StoredResponse,
         reason: ForwardReason,
+        fresh_part: f64,
     ) -> Option<RequestContext> {
         let upstream = &to.upstream;
         if upstream.credential().forwards_callers() {
@@ -195,7 +197,7 @@ impl Proxy {
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
             let verdict = upstream.verdict_of_key(key, stored.covers, &PresentedTokens::NOTHING, &item.rules);
-            let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime;
+            let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime.mul_f64(fresh_part);
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };
         let stale_items = list

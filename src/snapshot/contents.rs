@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::header::{FORMAT, HEADER_LIMIT_BYTES, SnapshotHeader, SnapshotSource};
 use super::key::{SnapshotKey, random_salt};
-use super::record::{self, CollectionRecord, Malformed, Record, StoredRecord};
+use super::record::{self, CollectionRecord, MalformedRecord, SnapshotRecord, StoredRecord};
 use super::refusal::SnapshotRefusal;
 use super::seal::{OpeningReader, SealingWriter};
 use crate::clock::Timestamp;
@@ -101,7 +101,7 @@ pub fn read_records(
     file: &mut impl BufRead,
     (header, line): (&SnapshotHeader, &str),
     key: &SnapshotKey,
-    mut take: impl FnMut(Record<'_>) -> Result<(), Malformed>,
+    mut take: impl FnMut(SnapshotRecord<'_>) -> Result<(), MalformedRecord>,
 ) -> Result<(), SnapshotRefusal> {
     let salt = STANDARD.decode(&header.salt).map_err(|_| SnapshotRefusal::Damaged)?;
     let failed = |error: io::Error| refusal_of(&error);
@@ -109,7 +109,7 @@ pub fn read_records(
     let mut bytes = Vec::new();
     while !opening.is_at_end().map_err(failed)? {
         record::read(&mut opening, &mut bytes).map_err(failed)?;
-        record::parse(&bytes).and_then(&mut take).map_err(|Malformed| SnapshotRefusal::Damaged)?;
+        record::parse(&bytes).and_then(&mut take).map_err(|MalformedRecord| SnapshotRefusal::Damaged)?;
     }
     Ok(())
 }
@@ -118,23 +118,29 @@ impl SnapshotContents {
     /// Takes a record in. `name_of` gives the name of a source that is to be restored.
     ///
     /// # Errors
-    /// [`Malformed`]
+    /// [`MalformedRecord`]
     pub fn take<'a>(
         &mut self,
-        record: &Record<'_>,
+        record: &SnapshotRecord<'_>,
         name_of: impl Fn(u16) -> Option<&'a str>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MalformedRecord> {
         match record {
-            Record::Response(stored) => self.take_response(stored, name_of(stored.source))?,
-            Record::Collection(collection) => self.collections.push(RestoredCollection::of(collection)?),
-            Record::Range(range) => {
-                self.collections.last_mut().ok_or(Malformed)?.ranges.push(range.range()?);
+            SnapshotRecord::Response(stored) => self.take_response(stored, name_of(stored.source))?,
+            SnapshotRecord::Collection(collection) => {
+                self.collections.push(RestoredCollection::of(collection)?)
+            }
+            SnapshotRecord::Range(range) => {
+                self.collections.last_mut().ok_or(MalformedRecord)?.ranges.push(range.range()?);
             }
         }
         Ok(())
     }
 
-    fn take_response(&mut self, stored: &StoredRecord<'_>, name: Option<&str>) -> Result<(), Malformed> {
+    fn take_response(
+        &mut self,
+        stored: &StoredRecord<'_>,
+        name: Option<&str>,
+    ) -> Result<(), MalformedRecord> {
         if let Some(name) = name {
             self.responses.push((stored.key(name), stored.response()?));
         }
@@ -143,7 +149,7 @@ impl SnapshotContents {
 }
 
 impl RestoredCollection {
-    fn of(collection: &CollectionRecord<'_>) -> Result<Self, Malformed> {
+    fn of(collection: &CollectionRecord<'_>) -> Result<Self, MalformedRecord> {
         Ok(Self {
             source: collection.source,
             selector: collection.selector.to_owned(),

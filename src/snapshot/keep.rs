@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::contents::{self, RestoredCollection, SnapshotContents};
 use super::file::SnapshotFile;
 use super::header::SnapshotSource;
-use super::key::{KeySource, SnapshotKey};
+use super::key::{SnapshotKey, SnapshotKeySource};
 use super::record::{write_collection, write_stored};
 use super::refusal::SnapshotRefusal;
 use crate::clock::{Clock, Timestamp};
@@ -59,12 +59,12 @@ pub struct Snapshots {
     upstreams: Vec<SnapshotUpstream>,
     clock: Clock,
     metrics: SnapshotMetrics,
-    progress: Mutex<Progress>,
+    progress: Mutex<SnapshotProgress>,
 }
 
 /// What is known of the file.
 #[derive(Default)]
-struct Progress {
+struct SnapshotProgress {
     /// The generation of the file.
     generation: u64,
     /// What had been changed when it was written, or when it was restored.
@@ -89,7 +89,7 @@ impl Snapshots {
         clock: Clock,
         metrics: SnapshotMetrics,
     ) -> io::Result<Self> {
-        let progress = Progress { has: vec![false; upstreams.len()], ..Progress::default() };
+        let progress = SnapshotProgress { has: vec![false; upstreams.len()], ..SnapshotProgress::default() };
         let (file, progress) = (SnapshotFile::at(path)?, Mutex::new(progress));
         Ok(Self { settings, file, key, store, upstreams, clock, metrics, progress })
     }
@@ -294,8 +294,12 @@ impl Snapshots {
                 if std::mem::take(&mut progress.fails) {
                     info!(file = %self.file.path().display(), "the snapshot is written again");
                 }
-                *progress =
-                    Progress { generation: progress.generation + 1, changes, has: included, fails: false };
+                *progress = SnapshotProgress {
+                    generation: progress.generation + 1,
+                    changes,
+                    has: included,
+                    fails: false,
+                };
             }
             Err(error) => {
                 self.metrics.failed();
@@ -368,7 +372,7 @@ impl Snapshots {
         outcome
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SnapshotProgress> {
         // Nothing under this lock can panic half way through a change.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -377,7 +381,7 @@ impl Snapshots {
 /// The key that the first of these credentials with a lasting secret gives.
 pub fn derived_key<'a>(credentials: impl Iterator<Item = &'a dyn Credential>) -> Option<SnapshotKey> {
     let mut keys = credentials.filter_map(|credential| credential.derived_key(KEY_PURPOSE));
-    keys.next().map(|key| SnapshotKey::new(key, KeySource::AccessKey))
+    keys.next().map(|key| SnapshotKey::new(key, SnapshotKeySource::AccessKey))
 }
 
 /// Waits until one of them becomes true. Returns its position.

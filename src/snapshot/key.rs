@@ -21,7 +21,7 @@ const KEY_BYTES: usize = 32;
 words! {
     /// Where a key comes from.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum KeySource {
+    pub enum SnapshotKeySource {
         /// `snapshot.key_file`.
         File = "key-file",
         /// Derived from the access key with which requests are signed.
@@ -42,7 +42,7 @@ pub struct SnapshotKeyError {
 pub struct SnapshotKey {
     master: Zeroizing<[u8; KEY_BYTES]>,
     /// Where it comes from.
-    pub source: KeySource,
+    pub source: SnapshotKeySource,
 }
 
 impl std::fmt::Debug for SnapshotKey {
@@ -54,7 +54,7 @@ impl std::fmt::Debug for SnapshotKey {
 impl SnapshotKey {
     /// The key with these bytes.
     #[must_use]
-    pub const fn new(master: Zeroizing<[u8; KEY_BYTES]>, source: KeySource) -> Self {
+    pub const fn new(master: Zeroizing<[u8; KEY_BYTES]>, source: SnapshotKeySource) -> Self {
         Self { master, source }
     }
 
@@ -115,7 +115,7 @@ fn parse(text: &str) -> Result<SnapshotKey, String> {
     let decoded = STANDARD.decode(text.trim()).map(Zeroizing::new).ok();
     let master = decoded.as_deref().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(&**bytes).ok());
     let advice = "it must hold 32 bytes in base64 and nothing else; make one with: openssl rand -base64 32";
-    Ok(SnapshotKey::new(Zeroizing::new(master.ok_or(advice)?), KeySource::File))
+    Ok(SnapshotKey::new(Zeroizing::new(master.ok_or(advice)?), SnapshotKeySource::File))
 }
 
 fn create(path: &Path) -> std::io::Result<SnapshotKey> {
@@ -128,7 +128,7 @@ fn create(path: &Path) -> std::io::Result<SnapshotKey> {
     writeln!(file, "{}", *text)?;
     // A snapshot outlives a loss of power only if its key does.
     file.sync_all()?;
-    Ok(SnapshotKey::new(master, KeySource::File))
+    Ok(SnapshotKey::new(master, SnapshotKeySource::File))
 }
 
 #[cfg(test)]

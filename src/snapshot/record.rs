@@ -16,17 +16,17 @@ use crate::mirror::collection::{Collection, CollectionShape, Range};
 use crate::mirror::item::Item;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::stored_response::{
-    CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse,
+    CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse, UseMark,
 };
 use crate::sync_token::coverage::Coverage;
 
 /// A record that is not what its bytes say it is.
 #[derive(Debug)]
-pub struct Malformed;
+pub struct MalformedRecord;
 
 /// One record.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Record<'a> {
+pub enum SnapshotRecord<'a> {
     /// A stored response.
     #[serde(borrow)]
     Response(StoredRecord<'a>),
@@ -112,7 +112,7 @@ struct ItemRecord<'a> {
 ///
 /// # Errors
 /// Those of the writer.
-pub fn write(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
+pub fn write(record: &SnapshotRecord<'_>, out: &mut impl Write) -> io::Result<()> {
     let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     out.write_all(&length.to_le_bytes())?;
@@ -138,9 +138,9 @@ pub fn read(from: &mut impl Read, into: &mut Vec<u8>) -> io::Result<()> {
 /// The record with these bytes.
 ///
 /// # Errors
-/// [`Malformed`]
-pub fn parse(bytes: &[u8]) -> Result<Record<'_>, Malformed> {
-    postcard::from_bytes(bytes).map_err(|_| Malformed)
+/// [`MalformedRecord`]
+pub fn parse(bytes: &[u8]) -> Result<SnapshotRecord<'_>, MalformedRecord> {
+    postcard::from_bytes(bytes).map_err(|_| MalformedRecord)
 }
 
 /// Writes a stored response.
@@ -153,10 +153,10 @@ pub fn write_stored(
     response: &StoredResponse,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let names = Names::of(response);
+    let names = FieldNames::of(response);
     let response = names.record(response, &response.body);
     let (partition, target) = (key.partition_and_fields(), key.canonical_target());
-    write(&Record::Response(StoredRecord { source, partition, target, response }), out)
+    write(&SnapshotRecord::Response(StoredRecord { source, partition, target, response }), out)
 }
 
 /// Writes a collection with its ranges.
@@ -179,9 +179,9 @@ pub fn write_collection(
         forms: forms.bits(),
         is_one_state: collection.is_one_state(0..collection.ranges.len()),
     };
-    write(&Record::Collection(head), out)?;
+    write(&SnapshotRecord::Collection(head), out)?;
     for range in &collection.ranges {
-        let names = Names::of(&range.answer);
+        let names = FieldNames::of(&range.answer);
         let items = range.items.iter().map(|item| ItemRecord {
             id: item.id.as_str(),
             entity_tag: &item.entity_tag,
@@ -193,15 +193,15 @@ pub fn write_collection(
             answer: names.record(&range.answer, b""),
             received_tag: range.received_tag.as_deref(),
         };
-        write(&Record::Range(record), out)?;
+        write(&SnapshotRecord::Range(record), out)?;
     }
     Ok(())
 }
 
 /// The names of the fields of a response, written out.
-struct Names(Vec<HeaderName>);
+struct FieldNames(Vec<HeaderName>);
 
-impl Names {
+impl FieldNames {
     fn of(response: &StoredResponse) -> Self {
         Self(response.fields.iter().map(|(name, _)| name).collect())
     }
@@ -251,8 +251,8 @@ impl StoredRecord<'_> {
     /// The response. It covers nothing.
     ///
     /// # Errors
-    /// [`Malformed`]
-    pub fn response(&self) -> Result<StoredResponse, Malformed> {
+    /// [`MalformedRecord`]
+    pub fn response(&self) -> Result<StoredResponse, MalformedRecord> {
         self.response.to_response()
     }
 
@@ -276,15 +276,15 @@ impl StoredRecord<'_> {
 }
 
 impl ResponseRecord<'_> {
-    fn to_response(&self) -> Result<StoredResponse, Malformed> {
+    fn to_response(&self) -> Result<StoredResponse, MalformedRecord> {
         let mut fields = HeaderMap::with_capacity(self.fields.len());
         for (name, value) in &self.fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Malformed)?;
-            fields.append(name, HeaderValue::from_bytes(value).map_err(|_| Malformed)?);
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| MalformedRecord)?;
+            fields.append(name, HeaderValue::from_bytes(value).map_err(|_| MalformedRecord)?);
         }
         let policy = &self.policy;
         Ok(StoredResponse {
-            status: StatusCode::from_u16(self.status).map_err(|_| Malformed)?,
+            status: StatusCode::from_u16(self.status).map_err(|_| MalformedRecord)?,
             fields: StoredFields::pack(&fields),
             body: Bytes::copy_from_slice(self.body),
             share: Default::default(),
@@ -306,6 +306,7 @@ impl ResponseRecord<'_> {
                 .range
                 .map(|(first_byte, complete_length_bytes)| StoredRange { first_byte, complete_length_bytes }),
             is_mirrored: self.is_mirrored,
+            in_use: UseMark::default(),
         })
     }
 }
@@ -314,11 +315,12 @@ impl CollectionRecord<'_> {
     /// What is known of the origin's pages.
     ///
     /// # Errors
-    /// [`Malformed`]
-    pub fn shape(&self) -> Result<CollectionShape, Malformed> {
-        let page_size_seen = self.page_size_seen.map(usize::try_from).transpose().map_err(|_| Malformed)?;
+    /// [`MalformedRecord`]
+    pub fn shape(&self) -> Result<CollectionShape, MalformedRecord> {
+        let page_size_seen =
+            self.page_size_seen.map(usize::try_from).transpose().map_err(|_| MalformedRecord)?;
         let forms = crate::profile::app_configuration::page::ContinuationForms::from_bits(self.forms);
-        let forms = forms.ok_or(Malformed)?;
+        let forms = forms.ok_or(MalformedRecord)?;
         Ok(CollectionShape { page_size_seen, computes_tags: self.computes_tags, forms })
     }
 
@@ -333,8 +335,8 @@ impl RangeRecord<'_> {
     /// The range. It covers nothing.
     ///
     /// # Errors
-    /// [`Malformed`]
-    pub fn range(&self) -> Result<Range, Malformed> {
+    /// [`MalformedRecord`]
+    pub fn range(&self) -> Result<Range, MalformedRecord> {
         // One allocation for all, as a page has when it comes from the origin.
         let texts: Vec<&[u8]> = self.items.iter().map(|item| &**item.json).collect();
         let page = Bytes::from(texts.concat());
@@ -391,6 +393,7 @@ mod tests {
             },
             range: Some(StoredRange { first_byte: 4, complete_length_bytes: 400 }),
             is_mirrored: true,
+            in_use: UseMark::default(),
         }
     }
 
@@ -402,7 +405,7 @@ mod tests {
         let (mut from, mut bytes) = (&out[..], Vec::new());
         read(&mut from, &mut bytes).unwrap();
         assert!(from.is_empty());
-        let Record::Response(record) = parse(&bytes).unwrap() else { panic!("expected a response") };
+        let SnapshotRecord::Response(record) = parse(&bytes).unwrap() else { panic!("expected a response") };
         assert_eq!((record.source, record.key("main")), (2, key));
         let restored = record.response().unwrap();
         assert!(restored.is_restored());

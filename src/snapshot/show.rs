@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::contents::{read_header, read_records};
 use super::key::SnapshotKey;
-use super::record::Record;
+use super::record::SnapshotRecord;
 use super::refusal::SnapshotRefusal;
 use crate::clock::Timestamp;
 use crate::config::duration::format_duration;
@@ -47,7 +47,7 @@ pub fn show(path: &Path, key: &SnapshotKey, now: Timestamp) -> Result<String, Sn
     let (mut responses, mut items) = (Vec::new(), Vec::new());
     read_records(&mut file, (&header, &line), key, |record| {
         match record {
-            Record::Response(stored) => responses.push(format!(
+            SnapshotRecord::Response(stored) => responses.push(format!(
                 "{:>8}  {:>6}  {:>9}  {}  {}",
                 age(stored.response_time()),
                 stored.status(),
@@ -55,12 +55,12 @@ pub fn show(path: &Path, key: &SnapshotKey, now: Timestamp) -> Result<String, Sn
                 name(stored.source),
                 stored.target
             )),
-            Record::Collection(collection) => items.push(format!(
+            SnapshotRecord::Collection(collection) => items.push(format!(
                 "mirror of {}, {}",
                 name(collection.source),
                 if collection.selector.is_empty() { "everything" } else { collection.selector }
             )),
-            Record::Range(range) => items.extend(range.names().map(|(id, validated_at)| {
+            SnapshotRecord::Range(range) => items.extend(range.names().map(|(id, validated_at)| {
                 let (key, label) = id.split_once('\0').unwrap_or((id, ""));
                 let label = if label.is_empty() { String::new() } else { format!("  label {label}") };
                 format!("{:>8}  {key}{label}", age(validated_at))

@@ -21,7 +21,7 @@ use crate::decide::storable::{NotStored, Storable};
 use crate::decide::stored_fields::withheld_fields;
 use crate::decide::{ResponseHead, Unreachable};
 use crate::error::ProxyError;
-use crate::stored_response::StoredResponse;
+use crate::stored_response::{StoredResponse, UseMark};
 use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::transport::answer_body::{AnswerBody, Chained, NotReadWhole, WholeBody, read_whole, streaming};
 use crate::transport::shared_body::SharedBody;
@@ -176,6 +176,7 @@ impl Retrieval {
             policy: storable.policy,
             range: None,
             is_mirrored: false,
+            in_use: UseMark::default(),
         };
         LeaderResult::Shared(SharedResult::Arriving(ArrivingResponse { head: Arc::new(head), body }))
     }

@@ -18,6 +18,7 @@ mod faults;
 mod fuzz;
 mod layering;
 mod operations;
+mod refresh_ahead;
 mod rfc9111;
 mod support;
 mod upstream_tls;

@@ -234,7 +234,8 @@ fn while_draining_requests_finish_and_readiness_says_draining() {
     ask(&mut operator, "/readyz");
     let ready = all(operator);
     assert!(
-        ready.starts_with("HTTP/1.1 503 ") && ready.contains(r#"{"notes":[],"ready":false,"reasons":["draining"]}"#),
+        ready.starts_with("HTTP/1.1 503 ")
+            && ready.contains(r#"{"notes":[],"ready":false,"reasons":["draining"]}"#),
         "{ready}"
     );
     assert!(process.probe("live").status.success(), "a draining process is alive");

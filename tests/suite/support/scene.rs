@@ -47,6 +47,14 @@ impl Scene {
         Self { origin, sidecar, clock }
     }
 
+    /// A scene on sockets by the machine's own clock, for measurements by hand.
+    pub(crate) async fn in_real_time(settings: &[&str]) -> Self {
+        let clock = Clock::System;
+        let origin = Origin::start(clock.clone()).await;
+        let sidecar = Sidecar::start(origin.address, clock.clone(), settings).await;
+        Self { origin, sidecar, clock }
+    }
+
     /// Adds an answer to the script of this target.
     pub(crate) fn on(&self, target: &str, answer: impl Into<Answer>) {
         self.origin.on(target, answer);

@@ -97,7 +97,12 @@ impl Sidecar {
             sessions: proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect(),
             metrics: proxy.metrics().clone(),
             background: (0..proxy.destinations().len())
-                .map(|destination| tokio::spawn(Arc::clone(&proxy).prefetch(destination)))
+                .flat_map(|destination| {
+                    [
+                        tokio::spawn(Arc::clone(&proxy).prefetch(destination)),
+                        tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
+                    ]
+                })
                 .chain(snapshots.iter().map(|snapshots| tokio::spawn(Arc::clone(snapshots).run())))
                 .chain(mirrors.iter().map(|mirror| tokio::spawn(Arc::clone(mirror).run())))
                 .collect(),
