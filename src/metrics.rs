@@ -4,6 +4,7 @@
 //! configuration, never text that a caller or an origin sent. A counter for every request is resolved at start. Only
 //! rare ones look up their label.
 
+mod budget;
 mod families;
 mod mirror;
 mod snapshot;
@@ -19,6 +20,7 @@ use prometheus::{
 };
 
 use crate::error::RefusalReason;
+pub use budget::BudgetMetrics;
 #[cfg(any(test, feature = "internals"))]
 pub use families::FAMILIES;
 pub use families::Family;
@@ -142,6 +144,8 @@ pub struct UpstreamMetrics {
     pub origin: OriginCounters,
     /// Its mirror.
     pub mirror: MirrorMetrics,
+    /// Its budget.
+    pub budget: BudgetMetrics,
 }
 
 /// The counters of callers' connections.
@@ -236,6 +240,7 @@ impl Metrics {
         let refused = registrar.counters(&CREDENTIAL_REFUSALS);
         let skew = registrar.gauges(&CLOCK_SKEW);
         let mirrors = mirror::MirrorFamilies::new(&registrar);
+        let budgets = budget::BudgetFamilies::new(&registrar);
         let latency =
             HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
         let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
@@ -261,6 +266,7 @@ impl Metrics {
                     outcomes: ORIGIN_OUTCOMES.map(|word| outcomes.with_label_values(&[name, word])),
                 },
                 mirror: mirrors.of(name),
+                budget: budgets.of(name),
             })
             .collect();
         let refusals = registrar.counters(&REFUSALS);

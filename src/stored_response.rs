@@ -152,6 +152,8 @@ pub struct StoredPolicy {
     pub stale_if_error: Option<Duration>,
     /// The lifetime is a heuristic (RFC 9111 §4.2.2).
     pub heuristic: bool,
+    /// The lifetime is the operator's (`freshness`): it may stretch.
+    pub configured: bool,
 }
 
 /// The bytes of a representation that a stored 206 holds (RFC 9110 §14.4).

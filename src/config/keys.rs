@@ -1,6 +1,7 @@
 //! Every configuration key, found by its path. `config/default.toml` documents the same list for people; a test holds the
 //! two together.
 
+use super::budget::BudgetSettings;
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
@@ -9,7 +10,7 @@ use super::upstream::{
     CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
 };
 
-const SECTIONS: [&[Key]; 16] = [
+const SECTIONS: [&[Key]; 17] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -18,6 +19,7 @@ const SECTIONS: [&[Key]; 16] = [
     CredentialSettings::KEYS,
     MirrorSettings::KEYS,
     PrefetchSettings::KEYS,
+    BudgetSettings::KEYS,
     Route::KEYS,
     StoreLimits::KEYS,
     SnapshotSettings::KEYS,

@@ -4,6 +4,7 @@
 //! validated [`Config`] of them. Each key is declared once, as a field of its section (`section!`); `config/default.toml`
 //! explains each for people.
 
+pub mod budget;
 pub mod caching;
 mod documented;
 pub mod duration;

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, Method, Uri};
 
+use super::budget::BudgetSettings;
 use super::caching::{CachingRules, Consistency, Sharing, WhenDisconnected};
 use super::key::{DAY, HOUR, KIB, Key, MIB, MINUTE, TIB, Value};
 use super::masked::masked_value;
@@ -327,6 +328,8 @@ section! {
         pub name: String = section.name();
         /// TLS towards the upstream.
         pub tls: UpstreamTls = UpstreamTls::read(&section.inside("tls"));
+        /// What its quota allows.
+        pub budget: BudgetSettings = BudgetSettings::read(&section.inside("budget"));
         /// What is fetched before anybody asks for it.
         pub prefetch: PrefetchSettings = PrefetchSettings::read(&section.inside("prefetch"));
         /// What is held whole.

@@ -128,6 +128,7 @@ pub fn policy(head: &ResponseHead, in_force: &DirectivesInForce, rules: &Caching
         stale_while_revalidate: stale_while_revalidate.unwrap_or_default(),
         stale_if_error: directives.stale_if_error,
         heuristic: source == LifetimeSource::Heuristic,
+        configured: source == LifetimeSource::Configured,
     }
 }
 

@@ -97,6 +97,7 @@ pub mod reuse;
 pub mod shows_change;
 pub mod storable;
 pub mod stored_fields;
+pub mod stretch;
 pub mod validation;
 
 /// The head of an answer from upstream, before its body.
@@ -149,6 +150,8 @@ pub enum Staleness {
     WhileRevalidate,
     /// Stale within the caller's `max-stale` (RFC 9111 §5.2.1.2).
     MaxStale,
+    /// Past the operator's lifetime, which the budget of requests stretches.
+    Stretched,
     /// Stale or unverified, and the origin gives no better answer.
     Disconnected(Unreachable),
 }
@@ -160,6 +163,7 @@ impl Staleness {
             Self::Fresh => None,
             Self::WhileRevalidate => Some("stale-while-revalidate"),
             Self::MaxStale => Some("max-stale"),
+            Self::Stretched => Some("stretched"),
             Self::Disconnected(why) => Some(why.as_str()),
         }
     }

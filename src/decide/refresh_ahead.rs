@@ -39,15 +39,15 @@ pub struct RefreshTimes {
     pub due_in: Duration,
 }
 
-/// When a stored response is validated ahead if it is in use. `jitter` is a random number from 0 to 1. `None` for one that is validated on
+/// When a stored response of this lifetime is validated ahead if it is in use. `jitter` is a random number from 0 to 1. `None` for one that is validated on
 /// each use anyway, or polled by a mirror.
 pub fn refresh_times(
     stored: &StoredResponse,
+    lifetime: Duration,
     rules: &CachingRules,
     now: Timestamp,
     jitter: f64,
 ) -> Option<RefreshTimes> {
-    let lifetime = stored.policy.freshness_lifetime;
     let is_reusable = !stored.policy.no_cache && rules.consistency != Consistency::Strong;
     if !is_reusable || stored.is_mirrored || lifetime < SHORTEST_LIFETIME {
         return None;
@@ -67,7 +67,13 @@ mod tests {
         let rules = CachingRules::rfc9111();
         let response = stored(200, &[("cache-control", "max-age=100")]);
         let times = |seconds, jitter| {
-            let times = refresh_times(&response, &rules, NOW.plus(Duration::from_secs(seconds)), jitter)?;
+            let times = refresh_times(
+                &response,
+                Duration::from_secs(100),
+                &rules,
+                NOW.plus(Duration::from_secs(seconds)),
+                jitter,
+            )?;
             Some((times.half_in.as_secs(), times.due_in.as_secs()))
         };
         assert_eq!(times(0, 0.0), Some((50, 91)));
@@ -80,12 +86,15 @@ mod tests {
     fn what_is_validated_anyway_is_not_refreshed() {
         let rules = CachingRules::rfc9111();
         let strong = CachingRules { consistency: Consistency::Strong, ..CachingRules::rfc9111() };
-        let times = |lines: &[(&str, &str)], rules| refresh_times(&stored(200, lines), rules, NOW, 0.5);
+        let times = |lines: &[(&str, &str)], rules| {
+            let response = stored(200, lines);
+            refresh_times(&response, response.policy.freshness_lifetime, rules, NOW, 0.5)
+        };
         assert!(times(&[("cache-control", "max-age=100")], &strong).is_none());
         assert!(times(&[("cache-control", "max-age=100, no-cache")], &rules).is_none());
         assert!(times(&[("cache-control", "max-age=0")], &rules).is_none());
         let mirrored =
             StoredResponse { is_mirrored: true, ..stored(200, &[("cache-control", "max-age=100")]) };
-        assert!(refresh_times(&mirrored, &rules, NOW, 0.5).is_none());
+        assert!(refresh_times(&mirrored, Duration::from_secs(100), &rules, NOW, 0.5).is_none());
     }
 }

@@ -65,6 +65,13 @@ families! {
     MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, before its second pass.";
     MIRROR_GIVE_UPS = "tagalong_mirror_give_ups_total", ["upstream", "reason"],
         "How often the mirror gave up, by the word in Cache-Status. Then keys and lists are cached one by one.";
+    BUDGET_USED = "tagalong_budget_used_ratio", ["upstream"], "What this sidecar has used of its quota in this window; 1 is all of it.";
+    BUDGET_FORECAST = "tagalong_budget_forecast_ratio", ["upstream"],
+        "What will have been used at the end of the window if no lifetime is stretched. Above 0.8 lifetimes stretch.";
+    BUDGET_STRETCH = "tagalong_budget_stretch", ["upstream"], "By which factor the operator's lifetimes are stretched; 1 is not at all.";
+    BUDGET_AVOIDED = "tagalong_budget_requests_avoided_total", ["upstream"], "Validations that longer lifetimes saved.";
+    BUDGET_HELD = "tagalong_budget_reads_held_total", ["upstream"],
+        "Reads that were not sent: the rest of the quota is kept for writes, or a second's quota was used up.";
     SNAPSHOT_WRITES = "tagalong_snapshot_writes_total", ["outcome"],
         "Writes of the snapshot file: written, or failed (the file is as it was).";
     SNAPSHOT_BYTES = "tagalong_snapshot_bytes", [], "The size of the snapshot that was written last.";

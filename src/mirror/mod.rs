@@ -184,7 +184,13 @@ impl Mirror {
     /// How long after its validation a range answers. Each is polled once an interval: the rest is for the time that the poll takes,
     /// and for `Date`, which counts whole seconds.
     fn lifetime(&self) -> Duration {
-        self.settings.interval + self.settings.interval / 32 + Duration::from_secs(1)
+        let interval = self.interval();
+        interval + interval / 32 + Duration::from_secs(1)
+    }
+
+    /// How often a range is validated: the budget may stretch it.
+    fn interval(&self) -> Duration {
+        self.settings.interval.mul_f64(self.upstream.stretch(self.clock.now()))
     }
 
     /// Why the mirror gave up, if it did.

@@ -137,7 +137,7 @@ impl Mirror {
 
     /// Validates each range before its interval is over, until the mirror has to give up.
     async fn poll(&self) -> GiveUpReason {
-        let interval = self.settings.interval;
+        let interval = self.interval();
         let (loaded, loaded_at) = (crate::clock::instant(), self.clock.now());
         let mut audited = crate::clock::instant();
         loop {
@@ -146,6 +146,8 @@ impl Mirror {
             if let Some(reason) = self.gave_up() {
                 return reason;
             }
+            // The budget may stretch it.
+            let interval = self.interval();
             let now = self.clock.now();
             // In the first interval each range is asked once more at a time of its own: from then on the requests are spread, and
             // those of several sidecars, too.

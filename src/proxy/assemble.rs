@@ -40,6 +40,7 @@ use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
 use crate::upstream::Upstream;
+use crate::upstream::budget::Budget;
 use crate::upstream::settings::ResolvedSettings;
 use crate::upstream::state::{Surroundings, UpstreamState};
 
@@ -209,6 +210,10 @@ fn destination(
         settle_time: upstream.settle_time,
         conflict_wait: upstream.conflict_wait,
         retry_after_limit: upstream.retry_after_limit,
+        budget: upstream
+            .budget
+            .is_limited()
+            .then(|| Budget::new(upstream.budget.clone(), metrics.budget.clone())),
         via: pseudonym.value(Version::HTTP_11),
     };
     let rules = Arc::new(rules);

@@ -32,7 +32,7 @@ impl Proxy {
         // own. A failure is for its leader alone (RFC 9111 §4), but it may pass: one of the followers asks again, not all at once.
         // After a second failure each asks for itself: going on would serve them one after the other.
         for _ in 0..2 {
-            if let Some(failure) = to.upstream.throttled(&context.request.fields, self.clock.now()) {
+            if let Some(failure) = to.upstream.held(&context.request, self.clock.now()) {
                 return self.without_origin(to, context, failure, None);
             }
             let collapse_key = to.upstream.collapse_key(&context.request);
@@ -89,7 +89,7 @@ impl Proxy {
         validates: Validates,
         collapsed: Option<bool>,
     ) -> Result<Outcome, ProxyError> {
-        if let Some(failure) = to.upstream.throttled(&context.request.fields, self.clock.now()) {
+        if let Some(failure) = to.upstream.held(&context.request, self.clock.now()) {
             return self.without_origin(to, context, failure, None);
         }
         let snapshot = to.upstream.session().snapshot(&[]);
@@ -132,7 +132,7 @@ impl Proxy {
 
     /// Validates in the background, unless a fetch for the same key is under way or the upstream is throttled. Says whether it does.
     pub(super) fn validate_in_background(&self, to: &Destination, context: &RequestContext) -> bool {
-        if to.upstream.throttled(&context.request.fields, self.clock.now()).is_some() {
+        if to.upstream.held(&context.request, self.clock.now()).is_some() {
             return false;
         }
         let collapse_key = to.upstream.collapse_key(&context.request);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::Proxy;
 use super::destination::Destination;
 use super::request_context::RequestContext;
+use crate::clock::Timestamp;
 use crate::decide::newer::replaces;
 use crate::decide::reuse::reuse;
-use crate::decide::{BypassReason, Decision, ForwardReason};
+use crate::decide::stretch::within_stretched_lifetime;
+use crate::decide::{BypassReason, Decision, ForwardReason, StaleReason};
 use crate::mirror::Mirrored;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
@@ -84,7 +86,29 @@ impl Proxy {
     ) -> Decision {
         let verdict = stored.map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
         let found = stored.map(|stored| &**stored);
-        let decision = reuse(&context.request, found, is_known, verdict, &context.rules, self.clock.now());
+        let now = self.clock.now();
+        let decision = reuse(&context.request, found, is_known, verdict, &context.rules, now);
+        let decision = within_budget(to, context, found, decision, now);
         if context.proven { decision } else { decision.for_unproven_caller() }
+    }
+}
+
+/// The decision, where the budget stretches the lifetime that is over.
+fn within_budget(
+    to: &Destination,
+    context: &RequestContext,
+    stored: Option<&StoredResponse>,
+    decision: Decision,
+    now: Timestamp,
+) -> Decision {
+    match (decision, stored) {
+        (Decision::Validate(ForwardReason::Stale(StaleReason::Lifetime)), Some(stored))
+            if stored.policy.configured =>
+        {
+            let stretch = to.upstream.stretch(now);
+            within_stretched_lifetime(&context.request, stored, stretch, now)
+                .map_or(decision, Decision::Reuse)
+        }
+        _ => decision,
     }
 }

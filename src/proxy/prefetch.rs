@@ -122,7 +122,7 @@ impl Proxy {
             return Prefetched { stored: found.stored, ..not_kept };
         }
         let reason = match found.decision {
-            Decision::Reuse(_) => match found.stored.as_deref().and_then(|stored| self.due_in(stored)) {
+            Decision::Reuse(_) => match found.stored.as_deref().and_then(|stored| self.due_in(to, stored)) {
                 Some(due_in) => return Prefetched { stored: found.stored, is_asked: false, due_in },
                 None => ForwardReason::Stale(StaleReason::Lifetime),
             },
@@ -132,7 +132,7 @@ impl Proxy {
         // What came of it is stored, or is not: a failure is logged and counted where it happens.
         let _outcome = Box::pin(self.fetch(to, context.clone(), reason)).await;
         let stored = to.upstream.stored(&context.request);
-        match stored.as_deref().and_then(|stored| self.due_in(stored)) {
+        match stored.as_deref().and_then(|stored| self.due_in(to, stored)) {
             Some(due_in) => Prefetched { stored, is_asked: true, due_in },
             None => Prefetched { stored, ..not_kept },
         }
@@ -149,8 +149,8 @@ impl Proxy {
     }
 
     /// When a stored response is due; `None` if it is.
-    fn due_in(&self, stored: &StoredResponse) -> Option<Duration> {
-        let lifetime = stored.policy.freshness_lifetime;
+    fn due_in(&self, to: &Destination, stored: &StoredResponse) -> Option<Duration> {
+        let lifetime = to.upstream.lifetime(stored, self.clock.now());
         let due_at = lifetime.mul_f64(DUE_FROM + DUE_SPREAD * fastrand::f64());
         due_at.checked_sub(current_age(stored, self.clock.now())).filter(|due_in| !due_in.is_zero())
     }

@@ -105,7 +105,10 @@ impl Proxy {
                 Some(due_after) => {
                     queue.push(WatchedUse { at: watched.at + due_after, due_after: None, ..watched })
                 }
-                None if is_used => self.refresh(to, &watched.context, &stored),
+                // Where the budget stretches lifetimes, who finds one over waits: that costs fewer requests.
+                None if is_used && to.upstream.stretch(self.clock.now()) <= 1.0 => {
+                    self.refresh(to, &watched.context, &stored);
+                }
                 None => {}
             }
         }
@@ -132,7 +135,9 @@ impl Proxy {
             // A credential is used for its caller's own requests, and not kept for later ones.
             return;
         }
-        let times = refresh_times(stored, &context.rules, self.clock.now(), fastrand::f64());
+        let now = self.clock.now();
+        let lifetime = to.upstream.lifetime(stored, now);
+        let times = refresh_times(stored, lifetime, &context.rules, now, fastrand::f64());
         let Some(times) = times else { return };
         queue.push(WatchedUse {
             at: instant() + times.half_in,

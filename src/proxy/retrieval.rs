@@ -49,6 +49,9 @@ impl Proxy {
         if reuse.staleness == Staleness::WhileRevalidate {
             self.validate_in_background(to, context);
         }
+        if reuse.staleness == Staleness::Stretched {
+            to.upstream.note_stretched_use(&stored, self.clock.now());
+        }
         self.note_use(to, context, &stored);
         Outcome::hit(Arc::clone(&context.request), stored, reuse)
     }
@@ -197,7 +200,7 @@ impl Proxy {
         let answers = |key: &CacheKey| {
             let stored = upstream.stored_for(key, &item.request.fields)?;
             let verdict = upstream.verdict_of_key(key, stored.covers, &PresentedTokens::NOTHING, &item.rules);
-            let is_fresh = current_age(&stored, now) < stored.policy.freshness_lifetime.mul_f64(fresh_part);
+            let is_fresh = current_age(&stored, now) < upstream.lifetime(&stored, now).mul_f64(fresh_part);
             Some(is_fresh && verdict == CoverageVerdict::Covered)
         };
         let stale_items = list

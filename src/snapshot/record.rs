@@ -73,6 +73,7 @@ struct PolicyRecord {
     stale_while_revalidate: Duration,
     stale_if_error: Option<Duration>,
     heuristic: bool,
+    configured: bool,
 }
 
 /// A mirrored collection.
@@ -217,6 +218,7 @@ impl FieldNames {
             stale_while_revalidate,
             stale_if_error,
             heuristic,
+            configured,
         } = response.policy;
         ResponseRecord {
             status: response.status.as_u16(),
@@ -234,6 +236,7 @@ impl FieldNames {
                 stale_while_revalidate,
                 stale_if_error,
                 heuristic,
+                configured,
             },
             range: response.range.map(|range| (range.first_byte, range.complete_length_bytes)),
             is_mirrored: response.is_mirrored,
@@ -301,6 +304,7 @@ impl ResponseRecord<'_> {
                 stale_while_revalidate: policy.stale_while_revalidate,
                 stale_if_error: policy.stale_if_error,
                 heuristic: policy.heuristic,
+                configured: policy.configured,
             },
             range: self
                 .range
@@ -390,6 +394,7 @@ mod tests {
                 stale_while_revalidate: Duration::from_secs(5),
                 stale_if_error: Some(Duration::from_secs(6)),
                 heuristic: true,
+                configured: true,
             },
             range: Some(StoredRange { first_byte: 4, complete_length_bytes: 400 }),
             is_mirrored: true,

@@ -9,28 +9,37 @@ const USED: u8 = 2;
 
 /// See the module. A clone is that of another response, which has not been used.
 #[derive(Debug, Default)]
-pub struct UseMark(AtomicU8);
+pub struct UseMark {
+    state: AtomicU8,
+    /// In how many of its own lifetimes since the last validation it has answered.
+    lifetimes: AtomicU8,
+}
 
 impl UseMark {
     /// Notes a use. Returns true for the first one: then it is to be watched. The uses that change nothing, which are nearly all, read a
     /// byte.
     #[inline]
     pub fn note(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != WATCHED | USED && self.note_first()
+        self.state.load(Ordering::Relaxed) != WATCHED | USED && self.note_first()
     }
 
     #[cold]
     fn note_first(&self) -> bool {
-        if self.0.compare_exchange(0, WATCHED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self.state.compare_exchange(0, WATCHED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             return true;
         }
-        self.0.fetch_or(USED, Ordering::Relaxed);
+        self.state.fetch_or(USED, Ordering::Relaxed);
         false
+    }
+
+    /// Notes a use when so many of its own lifetimes have passed. Returns true for the first one in each.
+    pub fn enter_lifetime(&self, passed: u8) -> bool {
+        self.lifetimes.fetch_max(passed, Ordering::Relaxed) < passed
     }
 
     /// Whether it was used after it was first watched or asked last. Asking begins anew.
     pub fn take(&self) -> bool {
-        self.0.fetch_and(!USED, Ordering::Relaxed) & USED != 0
+        self.state.fetch_and(!USED, Ordering::Relaxed) & USED != 0
     }
 }
 
@@ -56,5 +65,6 @@ mod tests {
         assert!(!mark.note(), "it is watched already");
         assert!(mark.take());
         assert!(mark.clone().note(), "a clone has not been used");
+        assert!(mark.enter_lifetime(1) && !mark.enter_lifetime(1) && mark.enter_lifetime(3));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod appearances;
 mod apply_change;
+pub mod budget;
 pub mod collapse;
 pub mod exchange;
 pub mod hit_for_miss;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Upstream;
 use super::apply_change::STORING_TIME_LIMIT;
+use super::budget::BudgetedRequest;
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::UpstreamFailure;
 use super::run_to_end::RunToEnd;
@@ -109,6 +110,9 @@ impl Upstream {
             body: forwarded.body.body,
             body_deadline: forwarded.body_deadline,
         };
+        let is_reserved = !outgoing.method.is_safe() || !forwarded.unknown_tokens.is_empty();
+        let budgeted = if is_reserved { BudgetedRequest::Reserved } else { BudgetedRequest::Read };
+        self.take_turn(budgeted).await?;
         let request_time = self.state.clock.now();
         let (response, received) =
             self.send(outgoing, &forwarded.target, &snapshot, false).await.map_err(|failure| {

@@ -12,6 +12,7 @@ use http::uri::PathAndQuery;
 use tokio::sync::oneshot;
 
 use super::Upstream;
+use super::budget::BudgetedRequest;
 use super::collapse::{Leader, Role};
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::{LeaderResult, SharedResult, UpstreamFailure};
@@ -227,6 +228,8 @@ impl Retrieval {
             body: FlowingBody::Empty,
             body_deadline: Duration::ZERO,
         };
+        let budgeted = if in_hand.is_some() { BudgetedRequest::Validation } else { BudgetedRequest::Read };
+        upstream.take_turn(budgeted).await?;
         let request_time = upstream.state.clock.now();
         let (response, received) = upstream.send(outgoing, &self.target, snapshot, in_hand.is_some()).await?;
         let (parts, body) = response.into_parts();
@@ -241,8 +244,9 @@ impl Retrieval {
 
     /// The method that goes upstream.
     fn method(&self) -> &Method {
-        let as_get =
-            self.request.method == Method::HEAD && self.upstream.settings.profile.fetches_head_as_get();
+        let as_get = self.request.method == Method::HEAD
+            && self.upstream.settings.profile.fetches_head_as_get()
+            && !self.upstream.saves_bandwidth(&self.request);
         if as_get { &Method::GET } else { &self.request.method }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::budget::Budget;
 use crate::credentials::Credential;
 use crate::profile::Profile;
 use crate::transport::client::PooledClient;
@@ -25,6 +26,8 @@ pub struct ResolvedSettings {
     pub conflict_wait: Duration,
     /// The longest pause that it may ask for.
     pub retry_after_limit: Duration,
+    /// How many requests its quota allows; `None`: no limit is known.
+    pub budget: Option<Budget>,
     /// How the sidecar names itself in `Via`.
     pub via: HeaderValue,
 }

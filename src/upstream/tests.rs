@@ -62,6 +62,7 @@ fn settings(
         settle_time: seconds,
         conflict_wait: seconds,
         retry_after_limit,
+        budget: None,
         via: HeaderValue::from_static("1.1 tagalong"),
     }
 }

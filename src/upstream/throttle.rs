@@ -2,14 +2,14 @@
 //!
 //! A 429 or 503 with a hint is obeyed for all callers of that upstream (for those of the same identity, where callers' own
 //! credentials go there): reads are answered from the store where allowed, writes are passed on. Where the upstream names
-//! `Storage` it is the other way round. The hint is capped, so that a mistaken header cannot silence an upstream for a day.
+//! `Storage` it is the other way round; where it names `Total Bandwidth`, what brings no body goes on. The hint is capped, so that a mistaken header cannot silence an upstream for a day.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use super::Upstream;
 use super::result::UpstreamFailure;
@@ -18,6 +18,8 @@ use crate::credentials::partition::{Identity, Partitions};
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
 use crate::headers::retry_after::retry_after;
+use crate::presented_request::PresentedRequest;
+use crate::stored_response::StoredResponse;
 use crate::transport::answer_body::AnswerBody;
 
 /// What a pause holds back.
@@ -27,6 +29,8 @@ pub enum Held {
     Reads,
     /// Writes alone: the quota that is used up is one of storing.
     Writes,
+    /// Reads that bring a body: the quota that is used up is one of bandwidth. What a 304 can answer, `HEAD` and `$select` go on.
+    Bodies,
 }
 
 /// What an answer with a hint holds back: the problem body (RFC 9457) of a 429 names the policy that was exceeded, one of
@@ -35,10 +39,10 @@ pub enum Held {
 pub fn held_back(body: &[u8]) -> Held {
     let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
     let policy = problem.as_ref().and_then(|problem| problem.get("policy")?.as_str());
-    if policy.is_some_and(|policy| policy.trim().eq_ignore_ascii_case("Storage")) {
-        Held::Writes
-    } else {
-        Held::Reads
+    match policy.map(|policy| policy.trim().to_ascii_lowercase()).as_deref() {
+        Some("storage") => Held::Writes,
+        Some("total bandwidth") => Held::Bodies,
+        _ => Held::Reads,
     }
 }
 
@@ -66,6 +70,7 @@ const MAX_IDENTITIES: usize = 4_096;
 struct Paused {
     reads: Option<Until>,
     writes: Option<Until>,
+    bodies: Option<Until>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +132,7 @@ impl Throttle {
         let slot = match held {
             Held::Reads => &mut paused.reads,
             Held::Writes => &mut paused.writes,
+            Held::Bodies => &mut paused.bodies,
         };
         if slot.is_none_or(|earlier| earlier.time <= until.time) {
             *slot = Some(until);
@@ -152,6 +158,7 @@ impl Throttle {
         let until = match held {
             Held::Reads => paused.reads,
             Held::Writes => paused.writes,
+            Held::Bodies => paused.bodies,
         }?;
         // A clock that was set back must not extend the wait.
         let remaining = until.time.since(now).min(until.lasts);
@@ -174,7 +181,7 @@ impl From<Pause> for UpstreamFailure {
 impl Paused {
     /// When the last of them ends.
     fn ends(&self) -> Timestamp {
-        let times = [self.reads, self.writes].into_iter().flatten().map(|until| until.time);
+        let times = [self.reads, self.writes, self.bodies].into_iter().flatten().map(|until| until.time);
         times.max().unwrap_or(Timestamp::from_unix_seconds(0))
     }
 }
@@ -184,6 +191,25 @@ impl Upstream {
     #[must_use]
     pub fn throttled(&self, fields: &HeaderMap, now: Timestamp) -> Option<UpstreamFailure> {
         self.pause(fields, Held::Reads, now).map(UpstreamFailure::from)
+    }
+
+    /// Why a retrieval does not go upstream at the moment: the origin asked for that, or the budget does.
+    #[must_use]
+    pub fn held(&self, request: &PresentedRequest, now: Timestamp) -> Option<UpstreamFailure> {
+        if let Some(failure) = self.throttled(&request.fields, now) {
+            return Some(failure);
+        }
+        if let Some(pause) = self.pause(&request.fields, Held::Bodies, now)
+            && !brings_no_body(request, self.stored(request).as_deref())
+        {
+            return Some(pause.into());
+        }
+        self.read_held_by_budget(|| self.stored(request).is_some(), now)
+    }
+
+    /// Whether the origin asked for fewer bodies, so that a `HEAD` goes upstream as such.
+    pub(super) fn saves_bandwidth(&self, request: &PresentedRequest) -> bool {
+        self.pause(&request.fields, Held::Bodies, self.state.clock.now()).is_some()
     }
 
     /// Why no writes of this caller go upstream at the moment, if it asked for that.
@@ -225,6 +251,18 @@ impl Upstream {
         let hint = Pause { status, remaining: hint };
         self.state.throttle.obey(identity, held, hint, self.settings.retry_after_limit, now);
     }
+}
+
+/// Whether an answer to a retrieval has no body, or a part of one.
+fn brings_no_body(request: &PresentedRequest, stored: Option<&StoredResponse>) -> bool {
+    let has_validator = |stored: &StoredResponse| {
+        stored.fields.contains(&header::ETAG) || stored.fields.contains(&header::LAST_MODIFIED)
+    };
+    request.method == Method::HEAD
+        || ["?$select=", "&$select=", "?%24select=", "&%24select="]
+            .iter()
+            .any(|parameter| request.key.canonical_target().contains(parameter))
+        || stored.is_some_and(has_validator)
 }
 
 /// A problem body that is larger, or takes longer, names no policy to us: everything pauses.

@@ -9,6 +9,7 @@
 
 mod app_configuration;
 mod attacks;
+mod budget;
 #[cfg(test)]
 mod consistency;
 mod credentials;
