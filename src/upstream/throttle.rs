@@ -292,12 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn only_storage_holds_back_writes_alone() {
+    fn the_policy_says_what_is_held_back() {
         for (body, expected) in [
             (r#"{"policy":"Storage"}"#, Held::Writes),
             (r#"{"title":"x","policy":" storage "}"#, Held::Writes),
             (r#"{"policy":"Total Requests"}"#, Held::Reads),
-            (r#"{"policy":"Total Bandwidth"}"#, Held::Reads),
+            (r#"{"policy":"Total Bandwidth"}"#, Held::Bodies),
             (r#"{"policy":["Storage"]}"#, Held::Reads),
             (r#"{"policy":"Storage""#, Held::Reads),
             ("", Held::Reads),
