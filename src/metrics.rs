@@ -5,6 +5,7 @@
 //! rare ones look up their label.
 
 mod budget;
+mod endpoints;
 mod families;
 mod mirror;
 mod snapshot;
@@ -21,6 +22,7 @@ use prometheus::{
 
 use crate::error::RefusalReason;
 pub use budget::BudgetMetrics;
+pub use endpoints::EndpointMetrics;
 #[cfg(any(test, feature = "internals"))]
 pub use families::FAMILIES;
 pub use families::Family;
@@ -146,6 +148,8 @@ pub struct UpstreamMetrics {
     pub mirror: MirrorMetrics,
     /// Its budget.
     pub budget: BudgetMetrics,
+    /// Its endpoints.
+    pub endpoints: EndpointMetrics,
 }
 
 /// The counters of callers' connections.
@@ -241,6 +245,7 @@ impl Metrics {
         let skew = registrar.gauges(&CLOCK_SKEW);
         let mirrors = mirror::MirrorFamilies::new(&registrar);
         let budgets = budget::BudgetFamilies::new(&registrar);
+        let endpoints = endpoints::EndpointFamilies::new(&registrar);
         let latency =
             HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
         let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
@@ -267,6 +272,7 @@ impl Metrics {
                 },
                 mirror: mirrors.of(name),
                 budget: budgets.of(name),
+                endpoints: endpoints.of(name),
             })
             .collect();
         let refusals = registrar.counters(&REFUSALS);
@@ -374,6 +380,7 @@ mod tests {
         metrics.connections().error("request-header");
         metrics.refused("host");
         metrics.snapshot().refused("damaged");
+        metrics.upstream(0).endpoints.of("contoso.azconfig.io").0.inc();
         metrics.observe_store(3, 4_096, 65_536, 7);
         metrics
     }

@@ -24,6 +24,7 @@ use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::snapshot::{RestoredSnapshot, SnapshotKeyError, Snapshots};
+use crate::transport::replica_discovery::ReplicaDiscovery;
 pub use snapshot_file::{open as open_snapshots, show_snapshot};
 
 /// Why the sidecar does not start.
@@ -143,6 +144,7 @@ impl Sidecar {
                     tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
                 ]
             })
+            .chain(discover_replicas(config, &proxy))
             .map(AbortOnDropHandle::new)
             .collect();
         let connections = descriptors::connections(config);
@@ -327,6 +329,18 @@ impl Assembly {
         let snapshots = open_snapshots(config, &proxy, environment)?;
         Ok(Self { proxy, admin, readiness, listeners, snapshots })
     }
+}
+
+/// Tasks that look for the replicas of those upstreams that publish them.
+fn discover_replicas<'a>(
+    config: &'a Config,
+    proxy: &'a Proxy,
+) -> impl Iterator<Item = tokio::task::JoinHandle<()>> + 'a {
+    let upstreams = config.upstreams.iter().zip(proxy.destinations()).filter(|(settings, _)| settings.srv);
+    upstreams.map(|(_, destination)| {
+        let upstream = Arc::clone(&destination.upstream);
+        tokio::spawn(async move { upstream.discover_replicas(ReplicaDiscovery::of_system()).await })
+    })
 }
 
 /// What `/readyz` tells beside the reasons.

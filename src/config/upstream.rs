@@ -248,6 +248,12 @@ section! {
         /// Scheme and authority; the path is `/`. Always set once the configuration has been validated.
         pub url: Uri = "", not_inherited(),
             flag("upstream", "URL", "The origin [default: the Endpoint of the connection string]");
+        /// Other endpoints of the same store, asked in this order when the one before does not answer.
+        pub replicas: Vec<Uri> = "", not_inherited();
+        /// Whether replicas are looked for by SRV records.
+        pub srv: bool = "false", not_inherited();
+        /// How long a replica may lag behind.
+        pub replica_lag: Duration = "60s", within(0, DAY);
         pub(crate) configured_profile as "profile": Option<ProfileKind> = "auto", not_inherited(),
             flag("profile", "PROFILE", "app-configuration or generic [default: by the upstream's host]");
         /// Requests with one of these hosts in `Host` go to this upstream.

@@ -118,7 +118,24 @@ fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
     }
 }
 
+/// A replica is another endpoint of the same store.
+fn replicas_hold(upstream: &UpstreamSettings, refuse: &mut impl FnMut(String)) {
+    let section = section("upstream", &upstream.name);
+    for replica in &upstream.replicas {
+        let is_bare = matches!(replica.path(), "" | "/") && replica.query().is_none();
+        if replica.scheme() != upstream.url.scheme() || replica.authority().is_none() || !is_bare {
+            refuse(format!(
+                "{section}.replicas: {replica} must have the scheme of {section}.url, a host, and nothing behind it: write it like {}",
+                upstream.url
+            ));
+        } else if replica.authority() == upstream.url.authority() {
+            refuse(format!("{section}.replicas: {replica} is {section}.url itself: leave it out"));
+        }
+    }
+}
+
 fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut impl FnMut(String)) {
+    replicas_hold(upstream, refuse);
     let section = section("upstream", &upstream.name);
     if upstream.authority().is_none() {
         if names_connection_string(&upstream.credential) {

@@ -217,6 +217,10 @@ impl ListMember for Method {
     const PLURAL: &'static str = "methods, such as [\"GET\", \"HEAD\"]";
 }
 
+impl ListMember for Uri {
+    const PLURAL: &'static str = "URLs, such as [\"https://contoso-west.azconfig.io\"]";
+}
+
 impl ListMember for PathAndQuery {
     const PLURAL: &'static str = "targets, such as [\"/kv/app%3Asentinel?api-version=2023-11-01\"]";
 }

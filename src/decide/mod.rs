@@ -98,6 +98,7 @@ pub mod shows_change;
 pub mod storable;
 pub mod stored_fields;
 pub mod stretch;
+pub mod told;
 pub mod validation;
 
 /// The head of an answer from upstream, before its body.
@@ -185,6 +186,8 @@ words! {
         ServerError = "server-error",
         /// As many exchanges as the operator allows are under way: the origin was not asked.
         Overloaded = "overloaded",
+        /// A replica answered that may lag behind what callers were told by another one.
+        Behind = "replica-behind",
     }
 }
 

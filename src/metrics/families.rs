@@ -65,6 +65,9 @@ families! {
     MIRROR_LOAD = "tagalong_mirror_load_seconds", ["upstream"], "How long the last load took, before its second pass.";
     MIRROR_GIVE_UPS = "tagalong_mirror_give_ups_total", ["upstream", "reason"],
         "How often the mirror gave up, by the word in Cache-Status. Then keys and lists are cached one by one.";
+    ENDPOINT_REQUESTS = "tagalong_endpoint_requests_total", ["upstream", "endpoint"], "Requests sent to each endpoint of an upstream.";
+    ENDPOINT_ACTIVE = "tagalong_endpoint_active", ["upstream", "endpoint"], "1 for the endpoint that is asked, 0 for its replicas.";
+    FAILOVERS = "tagalong_failovers_total", ["upstream"], "How often another endpoint of an upstream was asked from then on, because the one before failed.";
     BUDGET_USED = "tagalong_budget_used_ratio", ["upstream"], "What this sidecar has used of its quota in this window; 1 is all of it.";
     BUDGET_FORECAST = "tagalong_budget_forecast_ratio", ["upstream"],
         "What will have been used at the end of the window if no lifetime is stretched. Above 0.8 lifetimes stretch.";

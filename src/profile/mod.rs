@@ -54,6 +54,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::clock::Timestamp;
 use crate::headers::survey::FieldSet;
 use crate::sync_token::write_log::Indexed;
 use keyed_fields::KeyedFields;
@@ -197,6 +198,18 @@ pub trait Profile: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The items of a list with their times of change. `None` as of [`Profile::list_items`].
+    fn dated_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<DatedItem>> {
+        let _http_knows_no_lists = (canonical_target, body);
+        None
+    }
+
+    /// A canonical target of the resource with this name, as [`Profile::resource_name`] gives names.
+    fn target_of_name(&self, name: &str) -> Option<String> {
+        let _http_has_no_names = name;
+        None
+    }
+
     /// Whether the target is a list that shows the current values of resources.
     fn shows_items(&self, canonical_target: &str) -> bool {
         let _http_knows_no_lists = canonical_target;
@@ -260,6 +273,17 @@ pub trait Profile: Send + Sync + fmt::Debug {
 
     /// Whether the write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
+}
+
+/// An item of a list, as it can be compared with what another endpoint shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatedItem {
+    /// Its name, as [`Profile::resource_name`] gives it.
+    pub name: String,
+    /// Its entity tag, with quotes.
+    pub entity_tag: String,
+    /// When it was changed, if the list shows that.
+    pub modified: Option<Timestamp>,
 }
 
 /// The state of one item of a list.

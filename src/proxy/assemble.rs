@@ -41,6 +41,7 @@ use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
 use crate::upstream::Upstream;
 use crate::upstream::budget::Budget;
+use crate::upstream::endpoints::{Endpoint, Endpoints};
 use crate::upstream::settings::ResolvedSettings;
 use crate::upstream::state::{Surroundings, UpstreamState};
 
@@ -204,7 +205,8 @@ fn destination(
         .map_err(|source| AssembleError::SyncTokens { name: name(), source })?;
     let settings = ResolvedSettings {
         name: name(),
-        client: PooledClient::new(upstream.scheme().clone(), authority, dial, limits),
+        endpoints: endpoints(upstream, authority, &dial, limits, metrics),
+        replica_lag: upstream.replica_lag,
         profile: profile(upstream, environment.clauses),
         credential,
         settle_time: upstream.settle_time,
@@ -274,6 +276,26 @@ fn keep_tokens(
             Ok(())
         }
     }
+}
+
+/// The URL of an upstream, and its replicas.
+fn endpoints(
+    upstream: &config::UpstreamSettings,
+    authority: Authority,
+    dial: &Arc<dyn Dial>,
+    limits: ExchangeLimits,
+    metrics: &UpstreamMetrics,
+) -> Endpoints {
+    let replicas = upstream.replicas.iter().filter_map(Uri::authority);
+    let replicas = replicas.map(|replica| without_default_port(upstream.scheme(), replica));
+    let (scheme, dial, of_endpoints) =
+        (upstream.scheme().clone(), Arc::clone(dial), metrics.endpoints.clone());
+    let make = move |authority: Authority| {
+        let (requests, is_active) = of_endpoints.of(authority.as_str());
+        let client = PooledClient::new(scheme.clone(), authority, Arc::clone(&dial), limits);
+        Endpoint { client, requests, is_active }
+    };
+    Endpoints::new(authority, replicas, metrics.endpoints.failovers.clone(), Box::new(make))
 }
 
 /// The mirror of an upstream, if it has one. It holds nothing until it runs.

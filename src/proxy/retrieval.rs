@@ -26,7 +26,7 @@ use crate::decide::age::current_age;
 use crate::decide::disconnected::{DisconnectedRefusal, disconnected, items_within_limits};
 use crate::decide::list_first::validates_list_first;
 use crate::decide::storable::NotStored;
-use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness};
+use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness, Unreachable};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::profile::ItemState;
 use crate::stored_response::{CacheKey, StoredResponse};
@@ -238,6 +238,14 @@ impl Proxy {
             &context.rules,
             now,
         ) {
+            Ok(_)
+                if stored
+                    .as_ref()
+                    .is_some_and(|stored| to.upstream.is_behind_told(&context.request.key, stored)) =>
+            {
+                let reason = Unreachable::Behind.as_str().into();
+                ProxyError::Disconnected { reason, cause: Box::new(failure.error) }
+            }
             Ok(reuse) => match stored {
                 Some(stored) => match items_past_limits(to, &context, &stored, now) {
                     None => return Ok(Outcome::stale(context.request, stored, reuse, reason)),

@@ -46,6 +46,8 @@ pub struct Aggregate {
     overflowed_at: Option<Timestamp>,
     moved: bool,
     pub(super) known: KnownValues,
+    /// The values of other endpoints, which demand nothing here.
+    elsewhere: KnownValues,
 }
 
 /// One id: never without a newest token.
@@ -136,6 +138,7 @@ impl Aggregate {
                 Some(sequence_number) => {
                     required_version = required_version.max(self.including(token.id(), sequence_number));
                 }
+                None if self.elsewhere.sequence_number(&token).is_some() => {}
                 None => unknown.push(token),
             }
         }
@@ -217,6 +220,14 @@ impl Aggregate {
         // The version goes on, so that no older coverage can hold again.
         let version = self.version + 1;
         *self = Self { version, required_version: version, ..Self::default() };
+    }
+
+    /// Forgets the tokens, which mean nothing at another endpoint, and remembers their values as such.
+    pub fn leave_endpoint(&mut self) {
+        let mut elsewhere = std::mem::take(&mut self.elsewhere);
+        elsewhere.take_in(std::mem::take(&mut self.known));
+        self.reset();
+        self.elsewhere = elsewhere;
     }
 
     fn merge(&mut self, token: &SyncToken, now: Timestamp) -> bool {

@@ -37,6 +37,14 @@ impl KnownValues {
         self.order.push_back(value.clone());
     }
 
+    /// Remembers the values of another as well.
+    pub(super) fn take_in(&mut self, other: Self) {
+        for value in other.order {
+            let sequence_number = other.sequence_numbers.get(&value).copied().unwrap_or_default();
+            self.remember(&value, sequence_number);
+        }
+    }
+
     /// Forgets the values of which `keep` is not true.
     pub(super) fn retain(&mut self, keep: impl Fn(&PresentedToken) -> bool) {
         self.sequence_numbers.retain(|value, _| keep(value));

@@ -96,6 +96,9 @@ struct SessionState<F> {
     /// The hash of each: how long tags are is up to the origin.
     own_tags: VecDeque<u64>,
     tag_hasher: ahash::RandomState,
+    /// At which endpoint the session is, and the tokens that others had when it left them.
+    endpoint: usize,
+    elsewhere: Vec<(usize, Vec<SyncToken>)>,
 }
 
 impl<F> Default for Session<F> {
@@ -118,6 +121,8 @@ impl<F> Session<F> {
                 raised_at: None,
                 own_tags: VecDeque::new(),
                 tag_hasher: ahash::RandomState::new(),
+                endpoint: 0,
+                elsewhere: Vec::new(),
             }),
             required_version: AtomicU64::new(0),
             required_order: AtomicU64::new(0),
@@ -272,18 +277,42 @@ impl<F> Session<F> {
     /// does not depend on tokens.
     pub fn reset(&self) {
         let mut state = self.lock();
-        self.epoch_begins.store(state.sent_order + 1, Ordering::SeqCst);
-        self.required_order.store(state.sent_order, Ordering::SeqCst);
+        self.begin_epoch(&mut state);
         state.aggregate.reset();
-        state.raised_at = None;
-        state.revelations += 1;
-        state.latest_revelation = state.revelations;
+        state.elsewhere.clear();
         self.publish_newer(&state);
     }
 
-    /// `newest` has changed.
+    /// Goes on at another endpoint, where the tokens of this one mean nothing: an epoch begins, as with [`Session::reset`]. The tokens are
+    /// kept for the return. Values that callers present of another endpoint demand nothing here.
+    pub fn change_endpoint(&self, from: usize, to: usize, now: Timestamp) {
+        let mut state = self.lock();
+        let tokens: Vec<SyncToken> = state.aggregate.newest().cloned().collect();
+        state.elsewhere.retain(|(endpoint, _)| *endpoint != from);
+        state.elsewhere.push((from, tokens));
+        self.begin_epoch(&mut state);
+        state.aggregate.leave_endpoint();
+        state.endpoint = to;
+        if let Some(at) = state.elsewhere.iter().position(|(endpoint, _)| *endpoint == to) {
+            let (_, tokens) = state.elsewhere.swap_remove(at);
+            state.aggregate.observe(&tokens, now);
+            state.aggregate.require(&tokens);
+        }
+        self.publish_newer(&state);
+    }
+
+    /// Nothing that was sent before covers what is required from now on.
+    fn begin_epoch(&self, state: &mut SessionState<F>) {
+        self.epoch_begins.store(state.sent_order + 1, Ordering::SeqCst);
+        self.required_order.store(state.sent_order, Ordering::SeqCst);
+        state.raised_at = None;
+        state.revelations += 1;
+        state.latest_revelation = state.revelations;
+    }
+
+    /// `newest` has changed. The file is for the tokens of the first endpoint.
     fn publish_newer(&self, state: &SessionState<F>) {
-        if let Some(persisted) = self.persisted.get() {
+        if let Some(persisted) = self.persisted.get().filter(|_| state.endpoint == 0) {
             persisted.write(state.aggregate.newest());
         }
         self.publish(state);

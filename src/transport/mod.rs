@@ -7,5 +7,6 @@ pub mod dial;
 pub mod informational;
 pub mod pool;
 pub mod received_body;
+pub mod replica_discovery;
 pub mod shared_body;
 pub mod tls;

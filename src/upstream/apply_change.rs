@@ -127,8 +127,8 @@ impl Retrieval {
                 self.alone(head, Chained::of(read, rest), not_stored(why), observation)
             }
             WholeBody::Broken(BodyError::UpstreamStalled { .. }) => {
-                let upstream = self.upstream.settings.client.authority().to_string();
-                let deadline = self.upstream.settings.client.limits().body_stall_deadline;
+                let upstream = self.upstream.settings.client().authority().to_string();
+                let deadline = self.upstream.settings.client().limits().body_stall_deadline;
                 let error = ProxyError::BodyTimeout { upstream, deadline };
                 LeaderResult::Shared(SharedResult::Failed(UpstreamFailure {
                     why: Unreachable::TimedOut,
@@ -195,6 +195,10 @@ impl Retrieval {
         if let FlowingBody::Full(bytes) = &body {
             shown.state.body = Some(bytes);
         }
+        let tags = (shown.state.entity_tag, shown.state.last_modified);
+        if self.upstream.may_be_behind(request.key.canonical_target(), head.status, tags, shown.state.body) {
+            return LeaderResult::Shared(SharedResult::Failed(self.upstream.behind()));
+        }
         self.record(shown, observation);
         LeaderResult::Alone(UnsharedAnswer { head, body, not_stored })
     }
@@ -216,7 +220,7 @@ impl Retrieval {
                 ProxyError::Throttled { status: head.status, retry_after: remaining }
             }
             _ => ProxyError::BrokenAnswer {
-                upstream: upstream.settings.client.authority().to_string(),
+                upstream: upstream.settings.client().authority().to_string(),
                 cause: format!("it answered {}", head.status).into(),
             },
         };
@@ -240,6 +244,11 @@ impl Retrieval {
                 response.policy.freshness_lifetime = response.policy.freshness_lifetime.max(lifetime);
             }
         }
+        let shown = ShownState::of_response(&response);
+        let (tags, body) = ((shown.entity_tag, shown.last_modified), Some(&response.body[..]));
+        if self.upstream.may_be_behind(target, response.status, tags, body) {
+            return LeaderResult::Shared(SharedResult::Failed(self.upstream.behind()));
+        }
         let continues = items.is_some() && self.upstream.settings.profile.continues(target, &response.body);
         let state = ShownState { items: items.as_deref(), continues, ..ShownState::of_response(&response) };
         let (key, request_fields) = (&self.request.key, &self.request.fields);
@@ -262,7 +271,7 @@ impl Retrieval {
     }
 
     fn broken(&self, cause: std::borrow::Cow<'static, str>) -> LeaderResult {
-        let upstream = self.upstream.settings.client.authority().to_string();
+        let upstream = self.upstream.settings.client().authority().to_string();
         let error = ProxyError::BrokenAnswer { upstream, cause };
         LeaderResult::Shared(SharedResult::Failed(UpstreamFailure { why: Unreachable::Broken, error }))
     }

@@ -24,7 +24,7 @@ impl Upstream {
     pub fn body(&self, incoming: ReceivedBody) -> AnswerBody {
         AnswerBody::new(
             incoming,
-            self.settings.client.limits().body_stall_deadline,
+            self.settings.client().limits().body_stall_deadline,
             self.state.metrics.body_bytes.clone(),
         )
     }
@@ -43,6 +43,8 @@ impl Upstream {
         has_substitute: bool,
     ) -> Result<(Response<AnswerBody>, Received), UpstreamFailure> {
         let identity = self.throttled_identity(&outgoing.fields);
+        let (position, endpoint) = self.settings.endpoints.active();
+        let (method, written) = (outgoing.method.clone(), target.clone());
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -50,7 +52,7 @@ impl Upstream {
         let unsigned = Unsigned {
             method: &outgoing.method,
             target: target.as_str(),
-            authority: self.settings.client.authority().as_str(),
+            authority: endpoint.client.authority().as_str(),
             body: &body,
             now: self.state.clock.now(),
             has_substitute,
@@ -59,23 +61,44 @@ impl Upstream {
             UpstreamFailure {
                 why: Unreachable::Connect,
                 error: ProxyError::Credential {
-                    upstream: self.settings.client.authority().to_string(),
+                    upstream: endpoint.client.authority().to_string(),
                     cause: error.cause,
                 },
             }
         })?;
         let sent = self.state.clock.now();
-        let exchanged = self.settings.client.exchange(outgoing).await;
+        endpoint.requests.inc();
+        let exchanged = endpoint.client.exchange(outgoing).await;
         let now = self.state.clock.now();
         self.state.metrics.asked(outcome(&exchanged), now.since(sent));
+        self.settings.endpoints.observe(
+            position,
+            &exchanged,
+            |next| self.fail_over(position, next),
+            |next| self.state.session.change_endpoint(position, next, now),
+        );
+        let is_replaced = self.is_replaced(position, snapshot.covers);
+        if is_replaced && method.is_safe() {
+            // What it shows is of an endpoint that is not asked any more: it may be newer than what the next one shows.
+            exchanged.map_err(UpstreamFailure::from)?;
+            return Err(self.failed_over());
+        }
         let mut response = exchanged.map_err(UpstreamFailure::from)?.map(|incoming| self.body(incoming));
-        let tokens = self.observe(snapshot.covers, response.headers(), now);
+        let tokens =
+            if is_replaced { Vec::new() } else { self.observe(snapshot.covers, response.headers(), now) };
+        self.note_own_write(position, &method, &written, response.status(), response.headers());
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         let refusal = self.settings.credential.observe_answer(response.status(), response.headers(), now);
         self.note_answer(refusal);
         self.recognize(response.headers());
         self.obey(&identity, &mut response, now).await;
         Ok((response, received))
+    }
+
+    /// What an answer is worth that comes from an endpoint which another one has replaced meanwhile.
+    fn failed_over(&self) -> UpstreamFailure {
+        let upstream = self.settings.client().authority().to_string();
+        ProxyError::BrokenAnswer { upstream, cause: "another replica is asked since".into() }.into()
     }
 
     /// Says once that a profile which was guessed is the wrong one. It stays: what is stored was made by its rules.

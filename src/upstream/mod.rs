@@ -7,6 +7,7 @@ pub mod appearances;
 mod apply_change;
 pub mod budget;
 pub mod collapse;
+pub mod endpoints;
 pub mod exchange;
 pub mod hit_for_miss;
 pub mod lists;
@@ -25,6 +26,7 @@ pub mod slot_table;
 pub mod state;
 pub mod store_view;
 pub mod throttle;
+mod told;
 pub mod unknown_tokens;
 
 use std::cell::LazyCell;
@@ -66,8 +68,8 @@ impl Upstream {
 
     /// Its authority, as it stands in `Host`.
     #[must_use]
-    pub const fn authority(&self) -> &Authority {
-        self.settings.client.authority()
+    pub fn authority(&self) -> &Authority {
+        self.settings.client().authority()
     }
 
     /// What kind of API it is.

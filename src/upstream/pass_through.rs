@@ -53,6 +53,26 @@ pub struct PassedRequest {
     pub shows: Option<CacheKey>,
 }
 
+impl PassedRequest {
+    /// The same request; `None` if its body streams.
+    fn to_repeat(&self) -> Option<Self> {
+        let body = match &self.body.body {
+            FlowingBody::Empty => FlowingBody::Empty,
+            FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
+            FlowingBody::Streaming(_) => return None,
+        };
+        Some(Self {
+            method: self.method.clone(),
+            target: self.target.clone(),
+            fields: self.fields.clone(),
+            body: CallerBody { body, failure: Arc::clone(&self.body.failure) },
+            body_deadline: self.body_deadline,
+            unknown_tokens: self.unknown_tokens.clone(),
+            shows: self.shows.clone(),
+        })
+    }
+}
+
 /// An answer, streaming.
 #[derive(Debug)]
 pub struct PassedAnswer {
@@ -89,12 +109,32 @@ impl Upstream {
             let condition = Preconditions::from_fields(&request_fields).if_none_match;
             let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields)
                 .to_who_had(condition.as_ref());
+            let tags = (shown.state.entity_tag, shown.state.last_modified);
+            if self.may_be_behind(key.canonical_target(), shown.state.status, tags, None) {
+                return Err(self.behind());
+            }
             self.record_shown(shown, &snapshot, &received, rules);
         }
         Ok(answer)
     }
 
+    /// Sends a request; once more where another endpoint is asked since and the first cannot have got it, or it does no harm.
     async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
+        let endpoints = &self.settings.endpoints;
+        let again = if endpoints.has_replicas() { forwarded.to_repeat() } else { None };
+        let (endpoint, _) = endpoints.active();
+        match self.exchange_once(forwarded).await {
+            Err(failure) if endpoints.has_replicas() && endpoints.active().0 != endpoint => match again {
+                Some(again) if again.method.is_safe() || !failure.error.may_have_reached_origin() => {
+                    Box::pin(self.exchange_once(again)).await
+                }
+                _ => Err(failure),
+            },
+            exchanged => exchanged,
+        }
+    }
+
+    async fn exchange_once(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
         let snapshot = self.state.session.snapshot(&forwarded.unknown_tokens);
         let own = SidecarFields {
             conditions: None,
@@ -301,7 +341,7 @@ impl Upstream {
                 WholeBody::Complete(bytes) => (bytes.clone().into(), Some(bytes)),
                 WholeBody::Partly { read, rest, .. } => (Chained::of(read, rest), None),
                 WholeBody::Broken(error) => {
-                    let upstream = self.settings.client.authority().to_string();
+                    let upstream = self.settings.client().authority().to_string();
                     let cause = error.to_string().into();
                     return Err(ProxyError::BrokenAnswer { upstream, cause }.into());
                 }

@@ -179,14 +179,21 @@ impl Retrieval {
             Validates::Mirrored(held) => held.clone(),
         };
         let mut given_up = std::pin::pin!(given_up);
-        let exchanged = tokio::select! {
-            biased;
-            exchanged = self.exchange(in_hand.as_deref(), &snapshot) => exchanged,
-            () = &mut given_up => return LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
-        };
-        let answered = match exchanged {
-            Ok(answered) => answered,
-            Err(failure) => return LeaderResult::Shared(SharedResult::Failed(failure)),
+        let answered = loop {
+            let (endpoint, _) = self.upstream.settings.endpoints.active();
+            let exchanged = tokio::select! {
+                biased;
+                exchanged = self.exchange(in_hand.as_deref(), &snapshot) => exchanged,
+                () = &mut given_up => return LeaderResult::Shared(SharedResult::NotShared { may_pass: false }),
+            };
+            match exchanged {
+                Ok(answered) => break answered,
+                // Another endpoint is asked since: each fails at most once before it backs off.
+                Err(_) if self.upstream.is_replaced(endpoint, snapshot.covers) => {
+                    snapshot = self.upstream.state.session.snapshot(&[]);
+                }
+                Err(failure) => return LeaderResult::Shared(SharedResult::Failed(failure)),
+            }
         };
         let change = self.absorb(&answered, in_hand.as_deref(), &snapshot);
         if !matches!(change, Change::AskAgain(_)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::budget::Budget;
+use super::endpoints::Endpoints;
 use crate::credentials::Credential;
 use crate::profile::Profile;
 use crate::transport::client::PooledClient;
@@ -14,8 +15,10 @@ use crate::transport::client::PooledClient;
 pub struct ResolvedSettings {
     /// Its name in the configuration. Its keys in the store begin with it.
     pub name: String,
-    /// The pooled client.
-    pub client: PooledClient,
+    /// Where it is: its URL and its replicas.
+    pub endpoints: Endpoints,
+    /// How long a replica may lag behind.
+    pub replica_lag: Duration,
     /// What kind of API it is.
     pub profile: Arc<dyn Profile>,
     /// How the sidecar proves itself there.
@@ -30,4 +33,12 @@ pub struct ResolvedSettings {
     pub budget: Option<Budget>,
     /// How the sidecar names itself in `Via`.
     pub via: HeaderValue,
+}
+
+impl ResolvedSettings {
+    /// The client of the endpoint that the configuration names first.
+    #[must_use]
+    pub fn client(&self) -> &PooledClient {
+        &self.endpoints.first().client
+    }
 }

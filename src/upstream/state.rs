@@ -10,6 +10,7 @@ use super::restored::RestoredState;
 use super::result::SharedResult;
 use super::shown::LastShown;
 use super::throttle::Throttle;
+use super::told::ToldByOthers;
 use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
 use crate::credentials::partition::Partitions;
@@ -47,6 +48,8 @@ pub struct UpstreamState {
     pub(super) collapsing: Arc<Collapsing<SharedResult>>,
     /// Keys whose answers cannot be stored.
     pub(super) hit_for_miss: HitForMiss,
+    /// What callers were told by an endpoint that is not asked any more.
+    pub(super) told: ToldByOthers,
     /// What a snapshot restored.
     pub(super) restored: RestoredState,
     /// Whether it asked to be left alone.
@@ -80,6 +83,7 @@ impl UpstreamState {
             lists: StoredLists::default(),
             collapsing: Arc::default(),
             hit_for_miss: HitForMiss::default(),
+            told: ToldByOthers::default(),
             restored: RestoredState::default(),
             throttle: Throttle::new(partitions),
             recognition,

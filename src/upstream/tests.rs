@@ -6,6 +6,7 @@ use http::header::AUTHORIZATION;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
+use super::endpoints::{Endpoint, Endpoints};
 use super::throttle::{Held, Pause};
 use super::*;
 use crate::body::budget::BufferBudget;
@@ -50,9 +51,20 @@ fn settings(
         Box::pin(std::future::ready(Err(std::io::ErrorKind::ConnectionRefused.into())))
     };
     let authority = Authority::from_static(host);
+    let metrics = Metrics::new(["main"]).upstream(0).endpoints.clone();
     ResolvedSettings {
         name: "main".to_owned(),
-        client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
+        endpoints: Endpoints::new(
+            authority,
+            [],
+            metrics.failovers.clone(),
+            Box::new(move |authority| Endpoint {
+                requests: metrics.of(authority.as_str()).0,
+                is_active: metrics.of(authority.as_str()).1,
+                client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
+            }),
+        ),
+        replica_lag: seconds,
         profile: Arc::new(Generic::new(
             &Uri::from_static("http://o"),
             Sharing::Rfc9111,

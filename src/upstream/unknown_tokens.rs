@@ -125,7 +125,7 @@ impl Upstream {
         self.throttled(fields, self.state.clock.now()).unwrap_or_else(|| UpstreamFailure {
             why: Unreachable::ServerError,
             error: ProxyError::BrokenAnswer {
-                upstream: self.settings.client.authority().to_string(),
+                upstream: self.settings.client().authority().to_string(),
                 cause: format!("it answered {status}").into(),
             },
         })

@@ -82,7 +82,7 @@ fn metric(scene: &Scene, name: &str) -> f64 {
 
 /// An origin with a quota of `quota` requests in `window`, filled with key-values.
 fn scene(keys: usize, budget: &[&str]) -> Arc<Scene> {
-    let settings: Vec<&str> = APP.iter().chain(budget).copied().collect();
+    let settings: Vec<&str> = APP.iter().chain(&["limits.connections=4000"]).chain(budget).copied().collect();
     let scene = Scene::paused(&settings);
     for key in 0..keys {
         scene.on(&format!("/kv/k{key}?api-version=1.0"), Answer::from(&*message(key)));

@@ -20,6 +20,7 @@ mod fuzz;
 mod layering;
 mod operations;
 mod refresh_ahead;
+mod replicas;
 mod rfc9111;
 mod support;
 mod upstream_tls;

@@ -9,7 +9,8 @@ use super::page::{decode_continuation, key_value_before};
 use super::profile::resource;
 use super::query::Query;
 use super::resource::{Resource, canonical_key_value};
-use crate::profile::ItemState;
+use crate::headers::request_date::parse_rfc3339;
+use crate::profile::{DatedItem, ItemState};
 
 #[derive(Deserialize)]
 struct ListPage<'a> {
@@ -48,6 +49,31 @@ pub(super) fn of_list(canonical_target: &str, body: &[u8]) -> Option<Vec<ItemSta
         entity_tag: format!("\"{}\"", item.etag),
     };
     Some(page.items.iter().map(state).collect())
+}
+
+/// The items of a list with their times of change, under the names that the profile gives to key-values.
+pub(super) fn dated(canonical_target: &str, body: &[u8]) -> Option<Vec<DatedItem>> {
+    #[derive(Deserialize)]
+    struct DatedPage<'a> {
+        #[serde(borrow)]
+        items: Vec<DatedPageItem<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct DatedPageItem<'a> {
+        #[serde(default, borrow)]
+        last_modified: Option<Cow<'a, str>>,
+    }
+    let items = of_list(canonical_target, body)?;
+    let page: DatedPage<'_> = serde_json::from_slice(body).ok()?;
+    let dated = items.into_iter().zip(page.items).map(|(item, dated)| {
+        let id = key_value_of(&item.canonical_target)?;
+        Some(DatedItem {
+            name: format!("{}\0{}", id.key(), id.label().unwrap_or_default()),
+            entity_tag: item.entity_tag,
+            modified: dated.last_modified.and_then(|time| parse_rfc3339(&time)),
+        })
+    });
+    dated.collect()
 }
 
 /// Whether the page of a list may show a key-value: one that precedes the page or follows it, it does not.

@@ -12,15 +12,18 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::api_version::ApiVersion;
 use super::items;
 use super::query::Query;
-use super::resource::{Resource, canonicalize};
+use super::resource::{Resource, canonical_key_value, canonicalize};
 use super::snapshots::{READY_LIFETIME, ReadySnapshots};
 use super::touches::{Write, WrittenName};
 use crate::headers::survey::FieldSet;
 use crate::memo::Memo;
 use crate::profile::path::is_ambiguous;
-use crate::profile::{CanonicalTarget, Footprint, ItemState, Profile, UnkeyedReason, index_key_of};
+use crate::profile::{
+    CanonicalTarget, DatedItem, Footprint, ItemState, Profile, UnkeyedReason, index_key_of,
+};
 use crate::sync_token::clauses::Clauses;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -212,6 +215,15 @@ impl Profile for AppConfiguration {
 
     fn list_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<ItemState>> {
         items::of_list(canonical_target, body)
+    }
+
+    fn dated_items(&self, canonical_target: &str, body: &[u8]) -> Option<Vec<DatedItem>> {
+        items::dated(canonical_target, body)
+    }
+
+    fn target_of_name(&self, name: &str) -> Option<String> {
+        let (key, label) = name.split_once('\0').filter(|(key, _)| !key.is_empty())?;
+        Some(canonical_key_value(key, Some(label), ApiVersion::V1_0.as_str()))
     }
 
     fn shows_items(&self, canonical_target: &str) -> bool {
