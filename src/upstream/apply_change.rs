@@ -13,6 +13,7 @@ use super::result::{
 use super::retrieval::{Answered, Retrieval, Validates};
 use super::shown::{ComparedWith, Shown};
 use super::throttle::{Held, Pause};
+use super::told::ComparedState;
 use crate::body::budget::StoredShare;
 use crate::body::{BodyError, FlowingBody};
 use crate::decide::absorb::Change;
@@ -195,8 +196,7 @@ impl Retrieval {
         if let FlowingBody::Full(bytes) = &body {
             shown.state.body = Some(bytes);
         }
-        let tags = (shown.state.entity_tag, shown.state.last_modified);
-        if self.upstream.may_be_behind(request.key.canonical_target(), head.status, tags, shown.state.body) {
+        if self.upstream.may_be_behind(&ComparedState::of(request.key.canonical_target(), &shown.state)) {
             return LeaderResult::Shared(SharedResult::Failed(self.upstream.behind()));
         }
         self.record(shown, observation);
@@ -245,8 +245,7 @@ impl Retrieval {
             }
         }
         let shown = ShownState::of_response(&response);
-        let (tags, body) = ((shown.entity_tag, shown.last_modified), Some(&response.body[..]));
-        if self.upstream.may_be_behind(target, response.status, tags, body) {
+        if self.upstream.may_be_behind(&ComparedState::of(target, &shown)) {
             return LeaderResult::Shared(SharedResult::Failed(self.upstream.behind()));
         }
         let continues = items.is_some() && self.upstream.settings.profile.continues(target, &response.body);

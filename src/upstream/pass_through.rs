@@ -14,6 +14,7 @@ use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::UpstreamFailure;
 use super::run_to_end::RunToEnd;
 use super::shown::{self, Shown};
+use super::told::ComparedState;
 use crate::body::FlowingBody;
 use crate::body::budget::StoredShare;
 use crate::config::CachingRules;
@@ -109,8 +110,7 @@ impl Upstream {
             let condition = Preconditions::from_fields(&request_fields).if_none_match;
             let shown = Shown::by_head(&key, &request_fields, answer.head.status, &answer.head.fields)
                 .to_who_had(condition.as_ref());
-            let tags = (shown.state.entity_tag, shown.state.last_modified);
-            if self.may_be_behind(key.canonical_target(), shown.state.status, tags, None) {
+            if self.may_be_behind(&ComparedState::of(key.canonical_target(), &shown.state)) {
                 return Err(self.behind());
             }
             self.record_shown(shown, &snapshot, &received, rules);

@@ -40,6 +40,9 @@ struct ToldRecord {
     states: HashMap<String, ToldState>,
     /// Lists that were shown, with the names of their items: what else they would show was told to be absent.
     lists: Vec<ToldList>,
+    /// The same of what the active endpoint told since.
+    states_since: HashMap<String, ToldState>,
+    lists_since: Vec<ToldList>,
     /// Until when the replica may lag behind.
     until: Option<Timestamp>,
     /// What own writes told, at whichever endpoint: the endpoint, the name, the state; oldest first.
@@ -54,6 +57,38 @@ struct ToldList {
     items: Vec<ItemState>,
     names: Vec<String>,
     at: Timestamp,
+}
+
+/// Whose word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ToldBy {
+    /// What other endpoints than this one told: the rules of coverage see to what it told itself.
+    OthersThan(usize),
+    /// What any endpoint told.
+    Any,
+}
+
+/// What an answer shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ComparedState<'a> {
+    pub(super) canonical_target: &'a str,
+    pub(super) status: StatusCode,
+    pub(super) entity_tag: Option<&'a [u8]>,
+    pub(super) last_modified: Option<&'a [u8]>,
+    /// Of a whole 200, or of the stored response that a 304 is about.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+impl<'a> ComparedState<'a> {
+    pub(super) const fn of(canonical_target: &'a str, state: &ShownState<'a>) -> Self {
+        let ShownState { status, entity_tag, last_modified, body, .. } = *state;
+        Self { canonical_target, status, entity_tag, last_modified, body }
+    }
+
+    fn shown(&self) -> Option<ReplicaState<'a>> {
+        let entity_tag = std::str::from_utf8(self.entity_tag?).ok()?;
+        Some(ReplicaState { entity_tag, modified: self.last_modified.and_then(http_date::parse) })
+    }
 }
 
 impl Upstream {
@@ -95,9 +130,11 @@ impl Upstream {
         let now = self.state.clock.now();
         let mut told = self.state.told.lock();
         if told.until.is_none_or(|until| until <= now) {
-            told.states.clear();
-            told.lists.clear();
+            *told = ToldRecord { own_writes: std::mem::take(&mut told.own_writes), ..ToldRecord::default() };
         }
+        let (states, lists) = (std::mem::take(&mut told.states_since), std::mem::take(&mut told.lists_since));
+        states.into_iter().for_each(|(name, state)| told.note(name, state));
+        told.lists.extend(lists);
         self.state.store.for_each(&mut |key, variants| {
             if key.upstream() == self.settings.name.as_bytes() {
                 variants.as_slice().iter().for_each(|response| self.read_told(&mut told, key, response));
@@ -127,110 +164,127 @@ impl Upstream {
 
     /// Takes in what a stored response told.
     fn read_told(&self, told: &mut ToldRecord, key: &CacheKey, response: &StoredResponse) {
-        let target = key.canonical_target();
-        let profile = &self.settings.profile;
         let at = response.fields.get(&DATE).and_then(http_date::parse).unwrap_or(response.response_time);
-        if response.status == StatusCode::OK
-            && let Some(items) = profile.dated_items(target, &response.body)
-        {
-            let names: Vec<String> = items.iter().map(|item| item.name.clone()).collect();
-            for DatedItem { name, entity_tag, modified } in items {
-                told.note(name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified });
+        let state = ShownState::of_response(response);
+        match self.told_states(&ComparedState::of(key.canonical_target(), &state), at) {
+            ToldStates::List(list, states) => {
+                states.into_iter().for_each(|(name, state)| told.note(name, state));
+                told.lists.push(list);
             }
-            let items = profile.list_items(target, &response.body).unwrap_or_default();
-            let (target, body) = (target.to_owned(), response.body.clone());
-            told.lists.push(ToldList { target, body, items, names, at });
-            return;
-        }
-        let name = target.parse().ok().and_then(|target: PathAndQuery| profile.resource_name(&target));
-        let Some(name) = name else { return };
-        let tag = response.fields.get(&ETAG).and_then(|tag| std::str::from_utf8(tag).ok());
-        let modified = response.fields.get(&LAST_MODIFIED).and_then(http_date::parse);
-        match (response.status, tag) {
-            (StatusCode::OK, Some(tag)) => {
-                told.note(name, ToldState::Present { entity_tag: Some(tag.into()), modified });
-            }
-            (StatusCode::NOT_FOUND, _) => told.note(name, ToldState::Absent { at }),
-            _ => {}
+            ToldStates::One(name, state) => told.note(name, state),
+            ToldStates::Nothing => {}
         }
     }
 
-    /// Whether a stored response may be older than what callers were told by another endpoint: then it answers nothing.
-    #[must_use]
-    pub fn is_behind_told(&self, key: &CacheKey, stored: &StoredResponse) -> bool {
-        let shown = ShownState::of_response(stored);
-        let tags = (shown.entity_tag, shown.last_modified);
-        self.may_be_behind(key.canonical_target(), stored.status, tags, Some(&stored.body))
-    }
-
-    /// Whether an answer of the active endpoint may be older than what callers were told by another one. `body`: that of a whole 200, or of
-    /// the stored response that a 304 is about.
-    pub(super) fn may_be_behind(
-        &self,
-        canonical_target: &str,
-        status: StatusCode,
-        (entity_tag, last_modified): (Option<&[u8]>, Option<&[u8]>),
-        body: Option<&[u8]>,
-    ) -> bool {
-        if !self.settings.endpoints.has_replicas() {
-            return false;
-        }
-        let now = self.state.clock.now();
-        let told = self.state.told.lock();
-        if told.until.is_none_or(|until| until <= now) {
-            return false;
-        }
-        let (active, _) = self.settings.endpoints.active();
+    /// What an answer of this time tells.
+    fn told_states(&self, answer: &ComparedState<'_>, at: Timestamp) -> ToldStates {
         let profile = &self.settings.profile;
-        if status == StatusCode::OK
-            && let Some(items) = body.and_then(|body| profile.dated_items(canonical_target, body))
-        {
-            return self.list_may_be_behind(
-                &told,
-                active,
-                canonical_target,
-                body.unwrap_or_default(),
-                &items,
+        let target = answer.canonical_target;
+        if let Some((body, items)) = self.dated_items(answer) {
+            let names: Vec<String> = items.iter().map(|item| item.name.clone()).collect();
+            let states = items.into_iter().map(|DatedItem { name, entity_tag, modified }| {
+                (name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified })
+            });
+            let items = profile.list_items(target, body).unwrap_or_default();
+            let body = bytes::Bytes::copy_from_slice(body);
+            return ToldStates::List(
+                ToldList { target: target.to_owned(), body, items, names, at },
+                states.collect(),
             );
         }
-        let name = canonical_target.parse().ok().and_then(|it: PathAndQuery| profile.resource_name(&it));
-        let Some(name) = name else {
+        let Some(name) = self.name_of(target) else { return ToldStates::Nothing };
+        match (answer.status, answer.shown()) {
+            (StatusCode::OK, Some(ReplicaState { entity_tag, modified })) => {
+                ToldStates::One(name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified })
+            }
+            (StatusCode::NOT_FOUND, _) => ToldStates::One(name, ToldState::Absent { at }),
+            _ => ToldStates::Nothing,
+        }
+    }
+
+    fn dated_items<'a>(&self, answer: &ComparedState<'a>) -> Option<(&'a [u8], Vec<DatedItem>)> {
+        let body = answer.body.filter(|_| answer.status == StatusCode::OK)?;
+        Some((body, self.settings.profile.dated_items(answer.canonical_target, body)?))
+    }
+
+    fn name_of(&self, canonical_target: &str) -> Option<String> {
+        self.settings.profile.resource_name(&canonical_target.parse().ok()?)
+    }
+
+    /// Whether a stored response may be older than what callers were told since the last failover, or before it: then it does not answer
+    /// in the place of the origin.
+    #[must_use]
+    pub fn is_behind_told(&self, key: &CacheKey, stored: &StoredResponse) -> bool {
+        let state = ShownState::of_response(stored);
+        self.record_in_force().is_some_and(|told| {
+            self.is_behind(&told, ToldBy::Any, &ComparedState::of(key.canonical_target(), &state))
+        })
+    }
+
+    /// Whether an answer of the active endpoint may be older than what callers were told by another one. If not, notes what it tells.
+    pub(super) fn may_be_behind(&self, answer: &ComparedState<'_>) -> bool {
+        let Some(mut told) = self.record_in_force() else { return false };
+        let (active, _) = self.settings.endpoints.active();
+        if self.is_behind(&told, ToldBy::OthersThan(active), answer) {
+            return true;
+        }
+        match self.told_states(answer, self.state.clock.now()) {
+            ToldStates::List(list, states) => {
+                states.into_iter().for_each(|(name, state)| told.note_since(name, state));
+                told.lists_since.retain(|other| other.target != list.target);
+                told.lists_since.push(list);
+            }
+            ToldStates::One(name, state) => told.note_since(name, state),
+            ToldStates::Nothing => {}
+        }
+        false
+    }
+
+    /// The record, while the active endpoint may lag behind.
+    fn record_in_force(&self) -> Option<MutexGuard<'_, ToldRecord>> {
+        if !self.settings.endpoints.has_replicas() {
+            return None;
+        }
+        let told = self.state.told.lock();
+        let now = self.state.clock.now();
+        told.until.is_some_and(|until| now < until).then_some(told)
+    }
+
+    fn is_behind(&self, told: &ToldRecord, by: ToldBy, answer: &ComparedState<'_>) -> bool {
+        if let Some((body, items)) = self.dated_items(answer) {
+            return self.is_list_behind(told, by, answer.canonical_target, body, &items);
+        }
+        let Some(name) = self.name_of(answer.canonical_target) else {
             // A list of which nothing is known, or something else that cannot be compared.
-            return status == StatusCode::OK && !told.states.is_empty();
+            return answer.status == StatusCode::OK && !told.states.is_empty();
         };
-        let shown = entity_tag.and_then(|tag| std::str::from_utf8(tag).ok()).map(|entity_tag| ReplicaState {
-            entity_tag,
-            modified: last_modified.and_then(http_date::parse),
-        });
-        match (status, shown) {
+        let of_itself = told.of(by, &name);
+        let is_newer = |shown| of_itself.as_ref().is_some_and(|state| state.may_be_newer_than(shown));
+        match (answer.status, answer.shown()) {
             (StatusCode::OK, Some(shown)) => {
-                told.of(active, &name).is_some_and(|state| state.may_be_newer_than(Some(shown)))
-                    || self.was_told_absent(&told, active, &name, shown)
+                is_newer(Some(shown)) || self.was_told_absent(told, by, &name, of_itself.as_ref(), shown)
             }
-            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
-                told.of(active, &name).is_some_and(|state| state.may_be_newer_than(None))
-            }
+            (StatusCode::NOT_FOUND | StatusCode::GONE, _) => is_newer(None),
             // It shows a caller that what it has is current.
-            (StatusCode::NOT_MODIFIED, Some(shown)) => {
-                told.of(active, &name).is_some_and(|state| state.may_be_newer_than(Some(shown)))
-            }
-            (StatusCode::NOT_MODIFIED, None) => told.of(active, &name).is_some(),
+            (StatusCode::NOT_MODIFIED, Some(shown)) => is_newer(Some(shown)),
+            (StatusCode::NOT_MODIFIED, None) => of_itself.is_some(),
             _ => false,
         }
     }
 
-    fn list_may_be_behind(
+    fn is_list_behind(
         &self,
         told: &ToldRecord,
-        active: usize,
+        by: ToldBy,
         list: &str,
         body: &[u8],
         items: &[DatedItem],
     ) -> bool {
         let is_older = |item: &DatedItem| {
             let shown = ReplicaState { entity_tag: &item.entity_tag, modified: item.modified };
-            told.of(active, &item.name).is_some_and(|state| state.may_be_newer_than(Some(shown)))
-                || self.was_told_absent(told, active, &item.name, shown)
+            let of_itself = told.of(by, &item.name);
+            of_itself.as_ref().is_some_and(|state| state.may_be_newer_than(Some(shown)))
+                || self.was_told_absent(told, by, &item.name, of_itself.as_ref(), shown)
         };
         if items.iter().any(is_older) {
             return true;
@@ -242,17 +296,26 @@ impl Upstream {
                 && !items.iter().any(|item| item.name == name)
                 && self.would_show(list, body, &page, name)
         };
-        told.all(active).any(|(name, state)| lacks(name, state))
+        told.all(by).any(|(name, state)| lacks(name, state))
     }
 
-    /// Whether a list that was shown would have shown this resource, and did not: the replica shows a state from before that.
-    fn was_told_absent(&self, told: &ToldRecord, active: usize, name: &str, shown: ReplicaState<'_>) -> bool {
-        if told.of(active, name).is_some() {
-            // What was told of itself counts.
-            return false;
-        }
-        told.lists.iter().any(|list| {
-            !list.names.iter().any(|it| it == name)
+    /// Whether a list that was shown would have shown this resource, and did not, after what was told of the resource itself: the replica
+    /// shows a state from before that.
+    fn was_told_absent(
+        &self,
+        told: &ToldRecord,
+        by: ToldBy,
+        name: &str,
+        of_itself: Option<&ToldState>,
+        shown: ReplicaState<'_>,
+    ) -> bool {
+        let modified = match of_itself {
+            Some(ToldState::Present { modified, .. }) => *modified,
+            Some(ToldState::Absent { .. }) | None => None,
+        };
+        told.lists(by).any(|list| {
+            modified.is_none_or(|modified| list.at >= modified)
+                && !list.names.iter().any(|it| it == name)
                 && self.would_show(&list.target, &list.body, &list.items, name)
                 && ToldState::Absent { at: list.at }.may_be_newer_than(Some(shown))
         })
@@ -289,27 +352,54 @@ impl ToldByOthers {
 
 impl ToldRecord {
     fn note(&mut self, name: String, state: ToldState) {
-        let state = match self.states.remove(&name) {
-            Some(earlier) => earlier.later(state),
-            None => state,
-        };
-        self.states.insert(name, state);
+        note_later(&mut self.states, name, state);
     }
 
-    /// What was told of a resource by other endpoints than the active one.
-    fn of(&self, active: usize, name: &str) -> Option<ToldState> {
+    fn note_since(&mut self, name: String, state: ToldState) {
+        note_later(&mut self.states_since, name, state);
+    }
+
+    /// What was told of a resource.
+    fn of(&self, by: ToldBy, name: &str) -> Option<ToldState> {
         let written =
-            self.own_writes.iter().filter(|(endpoint, written, _)| *endpoint != active && written == name);
+            self.own_writes.iter().filter(|(endpoint, written, _)| by.includes(*endpoint) && written == name);
         let written = written.map(|(_, _, state)| state.clone());
-        self.states.get(name).cloned().into_iter().chain(written).reduce(ToldState::later)
+        let since = self.states_since.get(name).filter(|_| by == ToldBy::Any).cloned();
+        self.states.get(name).cloned().into_iter().chain(since).chain(written).reduce(ToldState::later)
     }
 
-    fn all(&self, active: usize) -> impl Iterator<Item = (&str, &ToldState)> {
+    fn all(&self, by: ToldBy) -> impl Iterator<Item = (&str, &ToldState)> {
         let written = self
             .own_writes
             .iter()
-            .filter(move |(endpoint, name, _)| *endpoint != active && !self.states.contains_key(name));
+            .filter(move |(endpoint, name, _)| by.includes(*endpoint) && !self.states.contains_key(name));
         let written = written.map(|(_, name, state)| (name.as_str(), state));
-        self.states.iter().map(|(name, state)| (name.as_str(), state)).chain(written)
+        let since = self.states_since.iter().filter(move |_| by == ToldBy::Any);
+        self.states.iter().chain(since).map(|(name, state)| (name.as_str(), state)).chain(written)
     }
+
+    fn lists(&self, by: ToldBy) -> impl Iterator<Item = &ToldList> {
+        self.lists.iter().chain(self.lists_since.iter().filter(move |_| by == ToldBy::Any))
+    }
+}
+
+impl ToldBy {
+    fn includes(self, endpoint: usize) -> bool {
+        self != Self::OthersThan(endpoint)
+    }
+}
+
+/// What a response told.
+enum ToldStates {
+    List(ToldList, Vec<(String, ToldState)>),
+    One(String, ToldState),
+    Nothing,
+}
+
+fn note_later(states: &mut HashMap<String, ToldState>, name: String, state: ToldState) {
+    let state = match states.remove(&name) {
+        Some(earlier) => earlier.later(state),
+        None => state,
+    };
+    states.insert(name, state);
 }
