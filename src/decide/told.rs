@@ -15,8 +15,11 @@
 //! has caught up. Where callers were told both of them, no tag is known to be the later one.
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use crate::clock::Timestamp;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What callers were told of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +31,11 @@ pub enum ToldState {
         /// When it was changed, by the origin's clock.
         modified: Option<Timestamp>,
     },
-    /// That there was none at this time, by the origin's clock.
+    /// That there was none at some moment between these times, by the origin's clock.
     Absent {
-        /// The time.
+        /// The earlier: when it was asked.
+        from: Timestamp,
+        /// The later: when it was answered.
         at: Timestamp,
     },
 }
@@ -57,7 +62,7 @@ impl ToldState {
             (Self::Present { modified, .. }, Some(shown)) => {
                 modified.zip(shown.modified).is_none_or(|(told, shown)| shown <= told)
             }
-            (Self::Absent { at }, Some(shown)) => shown.modified.is_none_or(|shown| shown <= *at),
+            (Self::Absent { at, .. }, Some(shown)) => shown.modified.is_none_or(|shown| shown <= *at),
             (Self::Present { .. }, None) => true,
             (Self::Absent { .. }, None) => false,
         }
@@ -66,27 +71,40 @@ impl ToldState {
     /// Of two things that callers were told, the later; where that cannot be told, what only a later change can follow.
     #[must_use]
     pub fn later(self, other: Self) -> Self {
-        let (order, modified) = match (&self, &other) {
+        let either = |modified| Self::Present { entity_tag: None, modified };
+        match (&self, &other) {
             (
                 Self::Present { modified: one, entity_tag: a },
                 Self::Present { modified: two, entity_tag: b },
-            ) => {
-                if one == two && a == b {
-                    return self;
-                }
-                (one.cmp(two), *one)
+            ) => match one.cmp(two) {
+                Ordering::Greater => self,
+                Ordering::Less => other,
+                Ordering::Equal if a == b => self,
+                Ordering::Equal => either(*one),
+            },
+            (Self::Absent { from: a, at: b }, Self::Absent { from: c, at: d }) => {
+                Self::Absent { from: *a.max(c), at: *b.max(d) }
             }
-            (Self::Absent { at: one }, Self::Absent { at: two }) => {
-                return Self::Absent { at: *one.max(two) };
-            }
-            (Self::Present { modified, .. }, Self::Absent { at }) => (modified.cmp(&Some(*at)), Some(*at)),
-            (Self::Absent { at }, Self::Present { modified, .. }) => (Some(*at).cmp(modified), Some(*at)),
-        };
-        match order {
-            Ordering::Greater => self,
-            Ordering::Less => other,
-            Ordering::Equal => Self::Present { entity_tag: None, modified },
+            (Self::Present { modified, .. }, Self::Absent { from, at }) => match modified {
+                Some(modified) if modified > at => self,
+                // The time of change has whole seconds.
+                Some(modified) if modified.plus(SECOND) <= *from => other,
+                Some(modified) => either(Some(*modified.max(at))),
+                None => either(None),
+            },
+            (Self::Absent { .. }, Self::Present { .. }) => other.later(self),
         }
+    }
+
+    /// Of what two writes told whose order is not known: what only a later change can follow.
+    #[must_use]
+    pub fn either(self, other: Self) -> Self {
+        let time = |state: &Self| match state {
+            Self::Present { modified, .. } => *modified,
+            Self::Absent { at, .. } => Some(*at),
+        };
+        let modified = time(&self).zip(time(&other)).map(|(one, two)| one.max(two));
+        Self::Present { entity_tag: None, modified }
     }
 }
 
@@ -116,7 +134,7 @@ mod tests {
         assert!(told.may_be_newer_than(None));
         let undated = ToldState::Present { entity_tag: Some("\"b\"".into()), modified: None };
         assert!(undated.may_be_newer_than(shown("\"c\"", 11)));
-        let absent = ToldState::Absent { at: at(10) };
+        let absent = ToldState::Absent { from: at(9), at: at(10) };
         assert!(absent.may_be_newer_than(shown("\"a\"", 10)));
         assert!(!absent.may_be_newer_than(shown("\"a\"", 11)));
         assert!(!absent.may_be_newer_than(None));
@@ -126,9 +144,10 @@ mod tests {
     fn the_later_of_two_counts() {
         assert_eq!(present("\"a\"", 1).later(present("\"b\"", 2)), present("\"b\"", 2));
         assert_eq!(present("\"b\"", 2).later(present("\"a\"", 1)), present("\"b\"", 2));
-        let deleted = ToldState::Absent { at: at(3) };
+        let deleted = ToldState::Absent { from: at(3), at: at(3) };
         assert_eq!(present("\"b\"", 2).later(deleted.clone()), deleted);
         assert_eq!(deleted.clone().later(present("\"c\"", 4)), present("\"c\"", 4));
+        assert!(present("\"a\"", 1).either(deleted.clone()).may_be_newer_than(None));
         for both in [
             present("\"a\"", 3).later(present("\"b\"", 3)),
             deleted.clone().later(present("\"b\"", 3)),
