@@ -86,7 +86,8 @@ impl Upstream {
         let mut response = exchanged.map_err(UpstreamFailure::from)?.map(|incoming| self.body(incoming));
         let tokens =
             if is_replaced { Vec::new() } else { self.observe(snapshot.covers, response.headers(), now) };
-        self.note_own_write(position, &method, &written, response.status(), response.headers());
+        let told = (response.status(), response.headers());
+        self.note_own_write(position, (&method, &written), told, sent);
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         let refusal = self.settings.credential.observe_answer(response.status(), response.headers(), now);
         self.note_answer(refusal);

@@ -45,8 +45,16 @@ struct ToldRecord {
     lists_since: Vec<ToldList>,
     /// Until when the replica may lag behind.
     until: Option<Timestamp>,
-    /// What own writes told, at whichever endpoint: the endpoint, the name, the state; oldest first.
-    own_writes: VecDeque<(usize, String, ToldState)>,
+    /// What own writes told, at whichever endpoint; of each resource the last, oldest first.
+    own_writes: VecDeque<OwnWrite>,
+}
+
+#[derive(Debug)]
+struct OwnWrite {
+    endpoint: usize,
+    name: String,
+    told: ToldState,
+    answered: Timestamp,
 }
 
 #[derive(Debug)]
@@ -92,14 +100,13 @@ impl<'a> ComparedState<'a> {
 }
 
 impl Upstream {
-    /// Notes what an own write told, before its answer is passed on.
+    /// Notes what an own write told, before its answer is passed on. `sent` and now say when it happened.
     pub(super) fn note_own_write(
         &self,
         endpoint: usize,
-        method: &Method,
-        target: &PathAndQuery,
-        status: StatusCode,
-        fields: &HeaderMap,
+        (method, target): (&Method, &PathAndQuery),
+        (status, fields): (StatusCode, &HeaderMap),
+        sent: Timestamp,
     ) {
         if !self.settings.endpoints.has_replicas() || method.is_safe() || !status.is_success() {
             return;
@@ -107,22 +114,28 @@ impl Upstream {
         let Some(name) = self.settings.profile.resource_name(target) else { return };
         let text = |name| fields.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
         let time = |name| text(name).and_then(|value| http_date::parse(value.as_bytes()));
-        let state = match text(ETAG) {
+        let answered = self.state.clock.now();
+        let told = match text(ETAG) {
             Some(tag) if *method != Method::DELETE => {
                 ToldState::Present { entity_tag: Some(tag.into()), modified: time(LAST_MODIFIED) }
             }
             _ if *method == Method::DELETE => {
-                ToldState::Absent { at: time(DATE).unwrap_or_else(|| self.state.clock.now()) }
+                let at = time(DATE).unwrap_or(answered);
+                ToldState::Absent { from: at.minus(answered.since(sent)), at }
             }
             _ => return,
         };
-        let mut told = self.state.told.lock();
-        // Of own writes the last one counts.
-        told.own_writes.retain(|(_, written, _)| *written != name);
-        if told.own_writes.len() >= MOST_OWN_WRITES {
-            told.own_writes.pop_front();
+        let mut record = self.state.told.lock();
+        let earlier = record.own_writes.iter().position(|write| write.name == name);
+        let told = match earlier.and_then(|at| record.own_writes.remove(at)) {
+            // Writes under way at the same time may have happened in either order.
+            Some(earlier) if earlier.answered > sent => earlier.told.either(told),
+            _ => told,
+        };
+        if record.own_writes.len() >= MOST_OWN_WRITES {
+            record.own_writes.pop_front();
         }
-        told.own_writes.push_back((endpoint, name, state));
+        record.own_writes.push_back(OwnWrite { endpoint, name, told, answered });
     }
 
     /// Another endpoint is about to become the active one: reads what callers were told so far.
@@ -141,8 +154,8 @@ impl Upstream {
             }
         });
         let own_writes = std::mem::take(&mut told.own_writes);
-        for (_, name, state) in &own_writes {
-            told.note(name.clone(), state.clone());
+        for write in &own_writes {
+            told.note(write.name.clone(), write.told.clone());
         }
         told.own_writes = own_writes;
         told.until = Some(now.plus(self.settings.replica_lag));
@@ -165,8 +178,9 @@ impl Upstream {
     /// Takes in what a stored response told.
     fn read_told(&self, told: &mut ToldRecord, key: &CacheKey, response: &StoredResponse) {
         let at = response.fields.get(&DATE).and_then(http_date::parse).unwrap_or(response.response_time);
+        let from = at.minus(response.response_time.since(response.request_time));
         let state = ShownState::of_response(response);
-        match self.told_states(&ComparedState::of(key.canonical_target(), &state), at) {
+        match self.told_states(&ComparedState::of(key.canonical_target(), &state), (from, at)) {
             ToldStates::List(list, states) => {
                 states.into_iter().for_each(|(name, state)| told.note(name, state));
                 told.lists.push(list);
@@ -176,8 +190,8 @@ impl Upstream {
         }
     }
 
-    /// What an answer of this time tells.
-    fn told_states(&self, answer: &ComparedState<'_>, at: Timestamp) -> ToldStates {
+    /// What an answer tells that was asked for and answered at these times.
+    fn told_states(&self, answer: &ComparedState<'_>, (from, at): (Timestamp, Timestamp)) -> ToldStates {
         let profile = &self.settings.profile;
         let target = answer.canonical_target;
         if let Some((body, items)) = self.dated_items(answer) {
@@ -197,7 +211,7 @@ impl Upstream {
             (StatusCode::OK, Some(ReplicaState { entity_tag, modified })) => {
                 ToldStates::One(name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified })
             }
-            (StatusCode::NOT_FOUND, _) => ToldStates::One(name, ToldState::Absent { at }),
+            (StatusCode::NOT_FOUND, _) => ToldStates::One(name, ToldState::Absent { from, at }),
             _ => ToldStates::Nothing,
         }
     }
@@ -228,7 +242,8 @@ impl Upstream {
         if self.is_behind(&told, ToldBy::OthersThan(active), answer) {
             return true;
         }
-        match self.told_states(answer, self.state.clock.now()) {
+        let now = self.state.clock.now();
+        match self.told_states(answer, (now.minus(self.settings.client().limits().header_deadline), now)) {
             ToldStates::List(list, states) => {
                 states.into_iter().for_each(|(name, state)| told.note_since(name, state));
                 told.lists_since.retain(|other| other.target != list.target);
@@ -317,7 +332,7 @@ impl Upstream {
             modified.is_none_or(|modified| list.at >= modified)
                 && !list.names.iter().any(|it| it == name)
                 && self.would_show(&list.target, &list.body, &list.items, name)
-                && ToldState::Absent { at: list.at }.may_be_newer_than(Some(shown))
+                && ToldState::Absent { from: list.at, at: list.at }.may_be_newer_than(Some(shown))
         })
     }
 
@@ -362,18 +377,17 @@ impl ToldRecord {
     /// What was told of a resource.
     fn of(&self, by: ToldBy, name: &str) -> Option<ToldState> {
         let written =
-            self.own_writes.iter().filter(|(endpoint, written, _)| by.includes(*endpoint) && written == name);
-        let written = written.map(|(_, _, state)| state.clone());
+            self.own_writes.iter().filter(|write| by.includes(write.endpoint) && write.name == name);
+        let written = written.map(|write| write.told.clone());
         let since = self.states_since.get(name).filter(|_| by == ToldBy::Any).cloned();
         self.states.get(name).cloned().into_iter().chain(since).chain(written).reduce(ToldState::later)
     }
 
     fn all(&self, by: ToldBy) -> impl Iterator<Item = (&str, &ToldState)> {
-        let written = self
-            .own_writes
-            .iter()
-            .filter(move |(endpoint, name, _)| by.includes(*endpoint) && !self.states.contains_key(name));
-        let written = written.map(|(_, name, state)| (name.as_str(), state));
+        let written = self.own_writes.iter();
+        let written = written
+            .filter(move |write| by.includes(write.endpoint) && !self.states.contains_key(&write.name));
+        let written = written.map(|write| (write.name.as_str(), &write.told));
         let since = self.states_since.iter().filter(move |_| by == ToldBy::Any);
         self.states.iter().chain(since).map(|(name, state)| (name.as_str(), state)).chain(written)
     }
