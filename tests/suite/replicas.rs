@@ -257,6 +257,8 @@ fn values(body: &str) -> Vec<(usize, u64)> {
 /// So many operations of eight callers, while endpoints go down and come back. Tells what came of them, and how often the sidecar failed
 /// over.
 async fn simulate(operations: usize, seed: u64, keys: &[&str]) -> (Counts, f64) {
+    // What the sidecar and the endpoints draw on this thread.
+    fastrand::seed(seed);
     let clock = Clock::tokio(START);
     let store = Store::new(clock.clone());
     let replicas = "upstream.replicas=http://127.0.0.1:10,http://127.0.0.1:11";
@@ -265,6 +267,8 @@ async fn simulate(operations: usize, seed: u64, keys: &[&str]) -> (Counts, f64) 
         "upstream.profile=app-configuration",
         "upstream.credential.kind=none",
         "upstream.freshness=5s",
+        // What is stored answers only where it is known to be as new as all that was told.
+        "upstream.when_disconnected=consistent",
         replicas,
         &lag,
     ]
