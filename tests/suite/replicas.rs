@@ -347,12 +347,12 @@ async fn simulate(operations: usize, seed: u64, keys: &[&str]) -> (Counts, f64) 
                 if !is_right {
                     counts.older += 1;
                     if counts.older <= 3 {
-                        println!(
+                        eprintln!(
                             "seed {seed}: older than told: {request:?}: {} {}",
                             answer.status,
                             answer.text()
                         );
-                        println!("  floors {floors:?}, {:?}", answer.field("cache-status"));
+                        eprintln!("  floors {floors:?}, {:?}", answer.field("cache-status"));
                     }
                 }
             }
@@ -370,7 +370,7 @@ async fn simulate(operations: usize, seed: u64, keys: &[&str]) -> (Counts, f64) 
 async fn no_caller_is_shown_anything_older_than_any_was_told() {
     for seed in 1..=4 {
         let (counts, failovers) = simulate(4_000, seed, &[]).await;
-        println!("seed {seed}: {counts:?}, {failovers} failovers");
+        eprintln!("seed {seed}: {counts:?}, {failovers} failovers");
         assert_eq!(counts.older, 0, "seed {seed}");
         assert!(failovers >= 2.0 && counts.answers > counts.unavailable);
     }
@@ -379,7 +379,7 @@ async fn no_caller_is_shown_anything_older_than_any_was_told() {
 #[tokio::test(start_paused = true)]
 async fn without_the_comparison_older_answers_are_shown() {
     let (counts, failovers) = simulate(8_000, 1, &["upstream.replica_lag=0s"]).await;
-    println!("{counts:?}, {failovers} failovers");
+    eprintln!("{counts:?}, {failovers} failovers");
     assert!(counts.older > 0);
 }
 
@@ -395,7 +395,7 @@ async fn a_million_operations() {
         unavailable += counts.unavailable;
         failovers += failed_over;
     }
-    println!(
+    eprintln!(
         "1,000,000 operations: {answers} answers, none older; {unavailable} unavailable; {failovers} failovers"
     );
 }
