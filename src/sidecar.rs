@@ -134,7 +134,7 @@ impl Sidecar {
         }
         // The ports are open: who connects meanwhile waits, and is not refused.
         let restored = snapshots.as_ref().map(|snapshots| snapshots.restore()).unwrap_or_default();
-        let notes = spawn_notes(&proxy, &readiness, restored);
+        let notes = spawn_notes(&proxy, &readiness, &restored);
         let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
         let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
         let validating = (0..proxy.destinations().len())
@@ -347,20 +347,24 @@ fn discover_replicas<'a>(
 fn spawn_notes(
     proxy: &Proxy,
     readiness: &Readiness,
-    restored: RestoredSnapshot,
+    restored: &RestoredSnapshot,
 ) -> Vec<AbortOnDropHandle<()>> {
     let note_until = |note, are_so| {
         let noted = readiness.clone().note_until(note, are_so);
         readiness.note(note);
         AbortOnDropHandle::new(tokio::spawn(noted))
     };
-    let answered = || proxy.destinations().iter().map(|it| it.upstream.answered()).collect();
+    let answered = |is_meant: &dyn Fn(usize) -> bool| {
+        let destinations = proxy.destinations().iter().enumerate().filter(|(index, _)| is_meant(*index));
+        destinations.map(|(_, it)| it.upstream.answered()).collect()
+    };
+    let has = |index: usize| restored.has.get(index).copied().unwrap_or_default();
     let mut notes = Vec::new();
-    if restored.has_any {
-        notes.push(note_until(ReadinessNote::Snapshot, answered()));
+    if restored.has.contains(&true) {
+        notes.push(note_until(ReadinessNote::Snapshot, answered(&has)));
     }
     if restored.is_too_old {
-        notes.push(note_until(ReadinessNote::SnapshotTooOld, answered()));
+        notes.push(note_until(ReadinessNote::SnapshotTooOld, answered(&|_| true)));
     }
     let mirrors = proxy.destinations().iter().filter_map(|it| it.mirror.as_ref());
     let loaded: Vec<_> = mirrors.map(|mirror| mirror.is_loaded()).collect();

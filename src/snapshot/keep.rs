@@ -41,10 +41,10 @@ pub struct SnapshotUpstream {
 }
 
 /// What was restored at the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoredSnapshot {
-    /// Something that may answer while the origin is away.
-    pub has_any: bool,
+    /// Of each upstream, whether there is something that may answer while its origin is away.
+    pub has: Vec<bool>,
     /// There is a file, and it is older than `snapshot.max_age`.
     pub is_too_old: bool,
 }
@@ -109,11 +109,11 @@ impl Snapshots {
                 RestoredSnapshot::default()
             }
             Ok(Some((contents, written_at))) => {
-                RestoredSnapshot { has_any: self.put(contents, written_at), is_too_old: false }
+                RestoredSnapshot { has: self.put(contents, written_at), is_too_old: false }
             }
             Err(refusal) => {
                 self.refuse(refusal, None);
-                RestoredSnapshot { has_any: false, is_too_old: refusal == SnapshotRefusal::TooOld }
+                RestoredSnapshot { has: Vec::new(), is_too_old: refusal == SnapshotRefusal::TooOld }
             }
         };
         let changes = self.changes();
@@ -132,8 +132,17 @@ impl Snapshots {
             return Err(SnapshotRefusal::Unreadable);
         }
         let (header, line) = contents::read_header(&mut file)?;
-        // Whatever becomes of it, the next one is newer.
-        self.lock().generation = header.generation;
+        {
+            let mut progress = self.lock();
+            // Whatever becomes of it, the next one is newer.
+            progress.generation = header.generation;
+            // What is not used is erased all the same if the origin forbids it.
+            progress.has = self
+                .upstreams
+                .iter()
+                .map(|it| header.sources.iter().any(|source| source.name == it.source.name))
+                .collect();
+        }
         let key = self.key().ok_or(SnapshotRefusal::NoKey)?;
         header.check(&key.id(), self.clock.now(), self.settings.max_age)?;
         if metadata.len() > self.size_limit_bytes() {
@@ -188,8 +197,8 @@ impl Snapshots {
         2 * (self.store.capacity_bytes() + mirrored) + SPARE_BYTES
     }
 
-    /// Stores what was read; false if nothing of it is young enough.
-    fn put(&self, contents: SnapshotContents, written_at: Timestamp) -> bool {
+    /// Stores what was read and is young enough. Says of each upstream whether there was something.
+    fn put(&self, contents: SnapshotContents, written_at: Timestamp) -> Vec<bool> {
         let now = self.clock.now();
         let is_young = |response: &StoredResponse| now.since(response.response_time) <= self.settings.max_age;
         let erases = self.settings.on_forbidden == OnForbidden::Erase;
@@ -203,16 +212,21 @@ impl Snapshots {
                 responses += 1;
             }
         }
+        let mut has: Vec<bool> = of_upstreams.iter().map(|of_upstream| !of_upstream.is_empty()).collect();
         for (it, of_upstream) in self.upstreams.iter().zip(of_upstreams) {
             it.upstream.restore(of_upstream, erases);
         }
         let is_young =
             |collection: &RestoredCollection| collection.ranges.iter().all(|range| is_young(&range.answer));
         for collection in contents.collections.into_iter().filter(is_young) {
-            let mirror = self.upstreams.get(usize::from(collection.source)).and_then(|it| it.mirror.as_ref());
-            let RestoredCollection { selector, version, shape, is_one_state, ranges, .. } = collection;
-            items +=
+            let RestoredCollection { source, selector, version, shape, is_one_state, ranges } = collection;
+            let mirror = self.upstreams.get(usize::from(source)).and_then(|it| it.mirror.as_ref());
+            let restored =
                 mirror.map_or(0, |mirror| mirror.restore((&selector, &version), shape, ranges, is_one_state));
+            items += restored;
+            if let Some(has) = has.get_mut(usize::from(source)) {
+                *has |= restored > 0;
+            }
         }
         self.metrics.restored(responses, items);
         info!(
@@ -222,7 +236,7 @@ impl Snapshots {
             items,
             "restored a snapshot; it answers while the origin cannot, and is validated when it can"
         );
-        responses + items > 0
+        has
     }
 
     /// Writes the snapshot after changes, and erases what the origin forbids, until the task is dropped.
@@ -256,7 +270,8 @@ impl Snapshots {
         if let Some(mirror) = &it.mirror {
             mirror.give_up_restored(GiveUpReason::Forbidden);
         }
-        if self.lock().has.get(index).copied().unwrap_or_default() || self.file.path().exists() {
+        // Where it holds nothing of this upstream, nothing is written: some paths may be forbidden all the time.
+        if self.lock().has.get(index).copied().unwrap_or_default() {
             warn!(
                 upstream = it.source.name,
                 file = %self.file.path().display(),

@@ -50,17 +50,20 @@ async fn run(scene: Scene, message: &str, load: &Load) -> Found {
         let (keys, mean) = (load.keys, load.callers as f64 / load.requests_per_second);
         tokio::spawn(async move {
             let mut caller = scene.caller().await;
-            let mut due = began;
+            let (mut due, mut answered) = (began, began);
             loop {
                 due += Duration::from_secs_f64(-mean * (1.0 - draw.f64()).ln());
                 tokio::time::sleep_until(due).await;
+                // A timer may be late, and is not counted; an earlier answer that is late delays this request, and is.
+                let sent = if answered > due { due } else { instant() };
                 if due >= ends {
                     return;
                 }
                 let answer = caller.send(&format!("GET /{}", draw.usize(..keys))).await;
                 assert_eq!(answer.status, 200);
+                answered = instant();
                 if due >= counted_from {
-                    latencies.lock().unwrap().push(instant() - due);
+                    latencies.lock().unwrap().push(answered - sent);
                 }
             }
         })
@@ -114,7 +117,7 @@ async fn in_real_time() {
     let with = run(Scene::in_real_time(&[]).await, message, &load).await;
     let without = run(Scene::in_real_time(&OFF).await, message, &load).await;
     let (with, without) = told(&load, with, without);
-    assert!(with.permille(990) <= Duration::from_millis(4), "timers and the machine may be late");
+    assert!(with.permille(990) <= Duration::from_millis(1), "{:?}", with.permille(990));
     assert!(without.permille(990) >= Duration::from_millis(10));
     assert!(with.origin_requests as f64 <= 1.1 * without.origin_requests as f64);
 }

@@ -182,6 +182,20 @@ fn a_full_disk_leaves_the_old_snapshot() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (origin, mut flags) = (Origin::start(), flags(directory.path()));
+    // No file can be created there, whoever asks.
+    "/proc/tagalong-snapshot".clone_into(&mut flags[1]);
+    let process = start(origin.address, &flags);
+    assert!(get(process.callers, "/a").contains("MARKED-VALUE-"));
+    process.signal("-TERM");
+    let (code, log) = process.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("the snapshot cannot be written"), "{log}");
+}
+
+#[test]
 fn show_tells_names_and_ages_to_who_has_the_key() {
     let directory = tempfile::tempdir().unwrap();
     let (origin, flags) = (Origin::start(), flags(directory.path()));
