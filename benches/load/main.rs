@@ -17,7 +17,7 @@
 //! | scenario | keys | bound |
 //! |---|---|---|
 //! | `forty`, `forty-tokens` | 40, one read a second each, freshness 10 s, callers without tokens and with | 1.15 × the least and the first round |
-//! | `hundred` | 100, one read a second each, freshness 30 s, three minutes | 1.1 × |
+//! | `hundred` | 100, one read a second each, freshness 30 s, three minutes | 1.1 ×, and one validation ahead for each key |
 //! | `lists-through`, `lists-beside` | 100, 20 callers that poll a list each freshness, one write every 2 s through the sidecar or beside it, two minutes | 1.1 × the least singly |
 //! | `outside-change` | 100, one change beside the sidecar that one caller reads with `no-cache`, within one freshness | one validation a key, and that read |
 //! | `thousand`, `thousand-beside`, `thousand-through` | one, 1,000 callers that read it every 2 s, freshness 30 s, two minutes; no write, or one every 2 s | the least, and one lifetime more; where it is written through the sidecar, one more a change, for reads while the write is open |
