@@ -1,13 +1,14 @@
-//! How the files that the operator names are read: regular files alone, of bounded size. A FIFO or a device would keep the
+//! How the files that the operator names are read and created. Read are regular files alone, of bounded size. A FIFO or a device would keep the
 //! process waiting, or feed it without end.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 /// No configuration and no secret is larger.
@@ -51,13 +52,50 @@ pub fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(beside))
 }
 
+/// Opens a file for writing that only its owner may read, created if it is not there. `is_new`: one that is there is an error; else
+/// it is emptied.
+///
+/// # Errors
+/// The operating system's.
+pub fn create_private(path: &Path, is_new: bool) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(!is_new).create_new(is_new);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Creates a file with a new secret of 32 random bytes, in the form that `encode` gives, and returns the bytes. It is on the disk when
+/// this returns: what is made with the secret may be.
+///
+/// # Errors
+/// The operating system's; also when the file is there.
+pub fn create_secret(path: &Path, encode: impl FnOnce(&[u8]) -> String) -> io::Result<Zeroizing<[u8; 32]>> {
+    let secret = Zeroizing::new(random_bytes()?);
+    let text = Zeroizing::new(encode(&*secret));
+    let mut file = create_private(path, true)?;
+    writeln!(file, "{}", *text)?;
+    file.sync_all()?;
+    Ok(secret)
+}
+
+/// 32 unpredictable bytes, from the system's source.
+///
+/// # Errors
+/// When there is none.
+pub fn random_bytes() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
 /// Finds out whether a file could be created here: creates another one beside it, so that nothing finds an unfinished one.
 ///
 /// # Errors
 /// The operating system's.
 pub fn try_to_create(path: &Path) -> io::Result<()> {
     let beside = beside(path)?;
-    std::fs::OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    // One that a killed process of the same number left does not matter.
+    create_private(&beside, false)?;
     std::fs::remove_file(&beside)
 }
 

@@ -1,7 +1,6 @@
 //! A file with the bearer token that the sidecar demands from callers. If it is missing at start it is created,
 //! readable by this user alone.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -16,9 +15,6 @@ pub struct TokenFileError {
     path: PathBuf,
     error: std::io::Error,
 }
-
-/// Length of a new token in bytes: 256 random bits cannot be guessed.
-const TOKEN_BYTES: usize = 32;
 
 /// What to do if the token file is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +35,9 @@ pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
         (Ok(token), _) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
         (Ok(_), _) => Ok(true),
         (Err(error), Absent::Create) if error.kind() == std::io::ErrorKind::NotFound => {
-            create(path).map(|()| true).map_err(failed)
+            input_file::create_secret(path, |random| URL_SAFE_NO_PAD.encode(random))
+                .map(|_| true)
+                .map_err(failed)
         }
         (Err(error), Absent::Try) if error.kind() == std::io::ErrorKind::NotFound => {
             input_file::try_to_create(path).map(|()| false).map_err(failed)
@@ -58,20 +56,6 @@ pub fn read(text: &str) -> Result<SecretString, String> {
     } else {
         Err("a token is one line of visible ASCII without spaces; write that and nothing else".to_owned())
     }
-}
-
-fn create(path: &Path) -> std::io::Result<()> {
-    let mut random = zeroize::Zeroizing::new([0; TOKEN_BYTES]);
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut *random)
-        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    let token = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.encode(*random));
-    writeln!(file, "{}", *token)
 }
 
 #[cfg(test)]

@@ -84,14 +84,8 @@ impl AccessKey {
     }
 
     /// A key for another purpose (HKDF-SHA256, RFC 5869): who has it knows neither this key nor those of other purposes.
-    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
     pub fn derived(&self, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
-        let mut derived = Zeroizing::new([0; 32]);
-        let extracted = Salt::new(HKDF_SHA256, b"tagalong access key").extract(self.secret.expose());
-        let purpose = [purpose];
-        let expanded = extracted.expand(&purpose, HKDF_SHA256).expect("32 bytes");
-        expanded.fill(&mut *derived).expect("32 bytes");
-        derived
+        derive_key(self.secret.expose(), b"tagalong access key", purpose)
     }
 
     /// Begins a signature: base64(HMAC-SHA256(secret, string to sign)).
@@ -99,6 +93,16 @@ impl AccessKey {
     pub fn mac(&self) -> SigningMac {
         SigningMac(Hmac::<Sha256>::new_from_slice(self.secret.expose()).expect("any length is a key"))
     }
+}
+
+/// A key that follows from a secret, a salt and a purpose (HKDF-SHA256, RFC 5869).
+#[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
+pub fn derive_key(secret: &[u8], salt: &[u8], purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut derived = Zeroizing::new([0; 32]);
+    let (extracted, purpose) = (Salt::new(HKDF_SHA256, salt).extract(secret), [purpose]);
+    let expanded = extracted.expand(&purpose, HKDF_SHA256).expect("32 bytes");
+    expanded.fill(&mut *derived).expect("32 bytes");
+    derived
 }
 
 /// A signature in the making. It takes the string to sign in pieces, so that nobody has to put it together.

@@ -11,6 +11,7 @@ use super::destination::{Destination, RouteRules};
 use super::refresh::RefreshQueue;
 use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
+use crate::config::input_file::random_bytes;
 use crate::config::{self, CachingRules, Config, CredentialKind, ProfileKind};
 use crate::credentials::bearer::BearerFile;
 use crate::credentials::entra::{EntraCredential, EntraError};
@@ -408,11 +409,9 @@ pub fn pseudonym() -> Pseudonym {
     Pseudonym::new(&format!("tagalong-{a:02x}{b:02x}{c:02x}{d:02x}")).expect("a token")
 }
 
-/// 32 unpredictable bytes, from the system's source by way of the TLS library.
+/// 32 unpredictable bytes.
 fn random_key() -> [u8; 32] {
-    let mut key = [0; 32];
     // Without the system's source of randomness TLS fails as well. A key of zeros still keeps callers apart; it permits a
     // reader of this process's memory to test guessed credentials.
-    let _filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut key);
-    key
+    random_bytes().unwrap_or_default()
 }

@@ -7,11 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::header::{FORMAT, HEADER_LIMIT_BYTES, SnapshotHeader, SnapshotSource};
-use super::key::{SnapshotKey, random_salt};
+use super::key::SnapshotKey;
 use super::record::{self, CollectionRecord, MalformedRecord, SnapshotRecord, StoredRecord};
 use super::refusal::SnapshotRefusal;
 use super::seal::{OpeningReader, SealingWriter};
 use crate::clock::Timestamp;
+use crate::config::input_file::random_bytes;
 use crate::mirror::collection::{CollectionShape, Range};
 use crate::stored_response::{CacheKey, StoredResponse};
 
@@ -56,7 +57,7 @@ pub fn write<W: Write>(
     write_records: impl FnOnce(&mut SealingWriter<W>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut out = out;
-    let salt = random_salt()?;
+    let salt = random_bytes()?;
     let header = SnapshotHeader {
         format: FORMAT,
         generation,

@@ -53,10 +53,7 @@ impl SnapshotFile {
     }
 
     fn write_draft(&self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<u64> {
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut draft = BufWriter::with_capacity(128 * 1024, options.open(&self.draft)?);
+        let mut draft = BufWriter::with_capacity(128 * 1024, input_file::create_private(&self.draft, false)?);
         write(&mut draft)?;
         draft.flush()?;
         draft.get_ref().sync_all()?;

@@ -1,21 +1,19 @@
 //! The key of snapshots: 32 bytes from a file, or derived from the access key. Each file has a key of its own, derived with a random
 //! salt.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::hkdf::{HKDF_SHA256, Salt};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::seal::StreamKey;
 use crate::config::input_file;
 use crate::credentials::token_file::Absent;
+use crate::headers::access_key::derive_key;
 use crate::words::words;
 
-/// Bytes of a key, and of a salt.
+/// Bytes of a key.
 const KEY_BYTES: usize = 32;
 
 words! {
@@ -69,7 +67,8 @@ impl SnapshotKey {
         match input_file::read_secret(path) {
             Ok((_, text)) => parse(&text).map(Some).map_err(failed),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match absent {
-                Absent::Create => create(path).map(Some),
+                Absent::Create => input_file::create_secret(path, |random| STANDARD.encode(random))
+                    .map(|master| Some(Self::new(master, SnapshotKeySource::File))),
                 Absent::Try => input_file::try_to_create(path).map(|()| None),
             }
             .map_err(|error| failed(format!("{error}; {advice}"))),
@@ -89,26 +88,9 @@ impl SnapshotKey {
         StreamKey::new(&self.derived(salt, b"tagalong snapshot stream"))
     }
 
-    #[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8,160 bytes")]
     fn derived(&self, salt: &[u8], purpose: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
-        let mut derived = Zeroizing::new([0; KEY_BYTES]);
-        let (extracted, purpose) = (Salt::new(HKDF_SHA256, salt).extract(&*self.master), [purpose]);
-        let expanded = extracted.expand(&purpose, HKDF_SHA256).expect("32 bytes");
-        expanded.fill(&mut *derived).expect("32 bytes");
-        derived
+        derive_key(&*self.master, salt, purpose)
     }
-}
-
-/// A salt that was never used before.
-///
-/// # Errors
-/// When the system gives no random bytes.
-pub fn random_salt() -> std::io::Result<[u8; KEY_BYTES]> {
-    let mut salt = [0; KEY_BYTES];
-    SystemRandom::new()
-        .fill(&mut salt)
-        .map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
-    Ok(salt)
 }
 
 fn parse(text: &str) -> Result<SnapshotKey, String> {
@@ -116,19 +98,6 @@ fn parse(text: &str) -> Result<SnapshotKey, String> {
     let master = decoded.as_deref().and_then(|bytes| <[u8; KEY_BYTES]>::try_from(&**bytes).ok());
     let advice = "it must hold 32 bytes in base64 and nothing else; make one with: openssl rand -base64 32";
     Ok(SnapshotKey::new(Zeroizing::new(master.ok_or(advice)?), SnapshotKeySource::File))
-}
-
-fn create(path: &Path) -> std::io::Result<SnapshotKey> {
-    let master = Zeroizing::new(random_salt()?);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    let text = Zeroizing::new(STANDARD.encode(*master));
-    writeln!(file, "{}", *text)?;
-    // A snapshot outlives a loss of power only if its key does.
-    file.sync_all()?;
-    Ok(SnapshotKey::new(master, SnapshotKeySource::File))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //!
 //! The price: creating and renaming a small file for each answer of the origin that brings a newer token. A hit costs nothing.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,8 +84,7 @@ impl PersistedTokens {
     pub fn check(path: &Path, endpoint: &str) -> Result<(), PersistenceError> {
         let failed = |error| PersistenceError { path: path.to_owned(), error };
         Self::read(path, endpoint).map_err(failed)?;
-        let draft = input_file::beside(path).map_err(failed)?;
-        create(&draft, b"").and_then(|()| std::fs::remove_file(&draft)).map_err(failed)
+        input_file::try_to_create(path).map_err(failed)
     }
 
     fn read(path: &Path, endpoint: &str) -> io::Result<Vec<SyncToken>> {
@@ -128,7 +127,7 @@ impl PersistedTokens {
         line.push(' ');
         line.push_str(&digest);
         line.push('\n');
-        create(&self.draft, line.as_bytes())?;
+        input_file::create_private(&self.draft, false)?.write_all(line.as_bytes())?;
         std::fs::rename(&self.draft, &self.path)
     }
 }
@@ -151,14 +150,6 @@ fn parse(text: &str, endpoint: &str) -> Result<Vec<SyncToken>, TokensRefused> {
 
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn create(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    io::Write::write_all(&mut options.open(path)?, content)
 }
 
 #[cfg(test)]
