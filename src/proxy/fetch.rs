@@ -137,15 +137,13 @@ impl Proxy {
         }
         let collapse_key = to.upstream.collapse_key(&context.request);
         let (Role::Lead(leader), snapshot) = to.upstream.join(&collapse_key, |_| true) else { return false };
-        {
-            let retrieval = context.retrieval(to, Validates::Stored);
-            tokio::spawn(async move {
-                let (answer, _answered) = tokio::sync::oneshot::channel();
-                // No caller waits for it, and still it is read to its end.
-                let _follower = leader.follow();
-                retrieval.run(leader, snapshot, answer).await;
-            });
-        }
+        let retrieval = context.retrieval(to, Validates::Stored);
+        tokio::spawn(async move {
+            let (answer, _answered) = tokio::sync::oneshot::channel();
+            // No caller waits for it, and still it is read to its end.
+            let _follower = leader.follow();
+            retrieval.run(leader, snapshot, answer).await;
+        });
         true
     }
 }

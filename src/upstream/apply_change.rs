@@ -249,7 +249,7 @@ impl Retrieval {
             return LeaderResult::Shared(SharedResult::Failed(self.upstream.behind()));
         }
         let continues = items.is_some() && self.upstream.settings.profile.continues(target, &response.body);
-        let state = ShownState { items: items.as_deref(), continues, ..ShownState::of_response(&response) };
+        let state = ShownState { items: items.as_deref(), continues, ..shown };
         let (key, request_fields) = (&self.request.key, &self.request.fields);
         let compared_with = match &self.validates {
             Validates::Mirrored(held) => ComparedWith::Mirrored(held.as_ref()),

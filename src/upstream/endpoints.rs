@@ -129,10 +129,16 @@ impl Endpoints {
         added
     }
 
+    /// The position of the active endpoint.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+
     /// The active endpoint and its position.
     #[must_use]
     pub fn active(&self) -> (usize, Arc<Endpoint>) {
-        let active = self.active.load(Ordering::SeqCst);
+        let active = self.position();
         (active, self.endpoints.load().get(active).map_or_else(|| Arc::clone(&self.first), Arc::clone))
     }
 
@@ -174,7 +180,7 @@ impl Endpoints {
                 own.retry_at = Some(instant() + back_off.mul_f64(0.5 + fastrand::f64()));
                 own.back_offs += 1;
                 own.failed_answers = 0;
-                if self.active.load(Ordering::SeqCst) == endpoint
+                if self.position() == endpoint
                     && let Some(next) = next(&health, endpoint)
                 {
                     fail_over(next);

@@ -44,7 +44,7 @@ impl Upstream {
     ) -> Result<(Response<AnswerBody>, Received), UpstreamFailure> {
         let identity = self.throttled_identity(&outgoing.fields);
         let (position, endpoint) = self.settings.endpoints.active();
-        let (method, written) = (outgoing.method.clone(), target.clone());
+        let method = outgoing.method.clone();
         let body = match &outgoing.body {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
@@ -87,7 +87,7 @@ impl Upstream {
         let tokens =
             if is_replaced { Vec::new() } else { self.observe(snapshot.covers, response.headers(), now) };
         let told = (response.status(), response.headers());
-        self.note_own_write(position, (&method, &written), told, sent);
+        self.note_own_write(position, (&method, target), told, sent);
         let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
         let refusal = self.settings.credential.observe_answer(response.status(), response.headers(), now);
         self.note_answer(refusal);

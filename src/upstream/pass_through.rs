@@ -122,9 +122,9 @@ impl Upstream {
     async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
         let endpoints = &self.settings.endpoints;
         let again = if endpoints.has_replicas() { forwarded.to_repeat() } else { None };
-        let (endpoint, _) = endpoints.active();
+        let endpoint = endpoints.position();
         match self.exchange_once(forwarded).await {
-            Err(failure) if endpoints.has_replicas() && endpoints.active().0 != endpoint => match again {
+            Err(failure) if endpoints.position() != endpoint => match again {
                 Some(again) if again.method.is_safe() || !failure.error.may_have_reached_origin() => {
                     Box::pin(self.exchange_once(again)).await
                 }

@@ -180,7 +180,7 @@ impl Retrieval {
         };
         let mut given_up = std::pin::pin!(given_up);
         let answered = loop {
-            let (endpoint, _) = self.upstream.settings.endpoints.active();
+            let endpoint = self.upstream.settings.endpoints.position();
             let exchanged = tokio::select! {
                 biased;
                 exchanged = self.exchange(in_hand.as_deref(), &snapshot) => exchanged,
