@@ -235,6 +235,14 @@ pub trait Profile: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Whether this page of a list shows the resource with this canonical target if it exists.
+    fn would_show(&self, canonical_target: &str, body: &[u8], items: &[ItemState], resource: &str) -> bool {
+        self.may_be_on_page(canonical_target, body, items, resource)
+            && PathAndQuery::try_from(resource).is_ok_and(|resource| {
+                self.touches(&self.footprint(&Method::PUT, &resource), canonical_target)
+            })
+    }
+
     /// Whether `Last-Modified` of a 200 says when the shown state came to be. It does for one key-value, and never for
     /// a list: no field dates a deletion.
     fn is_dated(&self, canonical_target: &str) -> bool {

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{DATE, ETAG};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Upstream;
 use super::slot_table::SlotTable;
@@ -161,10 +160,7 @@ impl Upstream {
         }
         let is_shown = |resource: &str| {
             let (body, items) = (state.body.unwrap_or_default(), state.items.unwrap_or_default());
-            profile.may_be_on_page(target, body, items, resource)
-                && PathAndQuery::try_from(resource).is_ok_and(|resource| {
-                    profile.touches(&profile.footprint(&Method::PUT, &resource), target)
-                })
+            profile.would_show(target, body, items, resource)
         };
         let appeared = AppearedSince { targets: appeared.as_deref(), is_shown: &is_shown };
         let before = match held {

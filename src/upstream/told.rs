@@ -36,17 +36,23 @@ pub(super) struct ToldByOthers(Mutex<ToldRecord>);
 
 #[derive(Debug, Default)]
 struct ToldRecord {
-    /// What was told of each resource before the last failover, by the name of the resource.
-    states: HashMap<String, ToldState>,
-    /// Lists that were shown, with the names of their items: what else they would show was told to be absent.
-    lists: Vec<ToldList>,
-    /// The same of what the active endpoint told since.
-    states_since: HashMap<String, ToldState>,
-    lists_since: Vec<ToldList>,
+    /// What was told before the last failover.
+    before: ToldStates,
+    /// What the active endpoint told since.
+    since: ToldStates,
     /// Until when the replica may lag behind.
     until: Option<Timestamp>,
     /// What own writes told, at whichever endpoint; of each resource the last, oldest first.
     own_writes: VecDeque<OwnWrite>,
+}
+
+/// What a response told, or several.
+#[derive(Debug, Default)]
+struct ToldStates {
+    /// Of each resource, by its name.
+    states: HashMap<String, ToldState>,
+    /// Lists that were shown, with the names of their items: what else they would show was told to be absent.
+    lists: Vec<ToldList>,
 }
 
 #[derive(Debug)]
@@ -145,19 +151,18 @@ impl Upstream {
         if told.until.is_none_or(|until| until <= now) {
             *told = ToldRecord { own_writes: std::mem::take(&mut told.own_writes), ..ToldRecord::default() };
         }
-        let (states, lists) = (std::mem::take(&mut told.states_since), std::mem::take(&mut told.lists_since));
-        states.into_iter().for_each(|(name, state)| told.note(name, state));
-        told.lists.extend(lists);
+        let since = std::mem::take(&mut told.since);
+        told.before.take_in(since);
         self.state.store.for_each(&mut |key, variants| {
             if key.upstream() == self.settings.name.as_bytes() {
-                variants.as_slice().iter().for_each(|response| self.read_told(&mut told, key, response));
+                let responses = variants.as_slice().iter();
+                responses.for_each(|response| told.before.take_in(self.told_by_stored(key, response)));
             }
         });
-        let own_writes = std::mem::take(&mut told.own_writes);
-        for write in &own_writes {
-            told.note(write.name.clone(), write.told.clone());
+        let ToldRecord { before, own_writes, .. } = &mut *told;
+        for write in own_writes {
+            before.note(write.name.clone(), write.told.clone());
         }
-        told.own_writes = own_writes;
         told.until = Some(now.plus(self.settings.replica_lag));
         drop(told);
         tracing::warn!(
@@ -172,48 +177,39 @@ impl Upstream {
     pub(super) fn is_replaced(&self, position: usize, covers: Coverage) -> bool {
         let endpoints = &self.settings.endpoints;
         endpoints.has_replicas()
-            && (endpoints.active().0 != position || self.state.session.is_of_an_earlier_epoch(covers))
+            && (endpoints.position() != position || self.state.session.is_of_an_earlier_epoch(covers))
     }
 
-    /// Takes in what a stored response told.
-    fn read_told(&self, told: &mut ToldRecord, key: &CacheKey, response: &StoredResponse) {
+    /// What a stored response told.
+    fn told_by_stored(&self, key: &CacheKey, response: &StoredResponse) -> ToldStates {
         let at = response.fields.get(&DATE).and_then(http_date::parse).unwrap_or(response.response_time);
         let from = at.minus(response.response_time.since(response.request_time));
         let state = ShownState::of_response(response);
-        match self.told_states(&ComparedState::of(key.canonical_target(), &state), (from, at)) {
-            ToldStates::List(list, states) => {
-                states.into_iter().for_each(|(name, state)| told.note(name, state));
-                told.lists.push(list);
-            }
-            ToldStates::One(name, state) => told.note(name, state),
-            ToldStates::Nothing => {}
-        }
+        self.told_by(&ComparedState::of(key.canonical_target(), &state), (from, at))
     }
 
     /// What an answer tells that was asked for and answered at these times.
-    fn told_states(&self, answer: &ComparedState<'_>, (from, at): (Timestamp, Timestamp)) -> ToldStates {
-        let profile = &self.settings.profile;
-        let target = answer.canonical_target;
-        if let Some((body, items)) = self.dated_items(answer) {
-            let names: Vec<String> = items.iter().map(|item| item.name.clone()).collect();
-            let states = items.into_iter().map(|DatedItem { name, entity_tag, modified }| {
-                (name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified })
-            });
+    fn told_by(&self, answer: &ComparedState<'_>, (from, at): (Timestamp, Timestamp)) -> ToldStates {
+        let (profile, target) = (&self.settings.profile, answer.canonical_target);
+        let present =
+            |entity_tag: &str, modified| ToldState::Present { entity_tag: Some(entity_tag.into()), modified };
+        let mut told = ToldStates::default();
+        if let Some((body, dated)) = self.dated_items(answer) {
+            let names = dated.iter().map(|item| item.name.clone()).collect();
             let items = profile.list_items(target, body).unwrap_or_default();
             let body = bytes::Bytes::copy_from_slice(body);
-            return ToldStates::List(
-                ToldList { target: target.to_owned(), body, items, names, at },
-                states.collect(),
-            );
-        }
-        let Some(name) = self.name_of(target) else { return ToldStates::Nothing };
-        match (answer.status, answer.shown()) {
-            (StatusCode::OK, Some(ReplicaState { entity_tag, modified })) => {
-                ToldStates::One(name, ToldState::Present { entity_tag: Some(entity_tag.into()), modified })
+            told.lists.push(ToldList { target: target.to_owned(), body, items, names, at });
+            for item in dated {
+                told.note(item.name, present(&item.entity_tag, item.modified));
             }
-            (StatusCode::NOT_FOUND, _) => ToldStates::One(name, ToldState::Absent { from, at }),
-            _ => ToldStates::Nothing,
+        } else if let Some(name) = self.name_of(target) {
+            match (answer.status, answer.shown()) {
+                (StatusCode::OK, Some(shown)) => told.note(name, present(shown.entity_tag, shown.modified)),
+                (StatusCode::NOT_FOUND, _) => told.note(name, ToldState::Absent { from, at }),
+                _ => {}
+            }
         }
+        told
     }
 
     fn dated_items<'a>(&self, answer: &ComparedState<'a>) -> Option<(&'a [u8], Vec<DatedItem>)> {
@@ -238,20 +234,15 @@ impl Upstream {
     /// Whether an answer of the active endpoint may be older than what callers were told by another one. If not, notes what it tells.
     pub(super) fn may_be_behind(&self, answer: &ComparedState<'_>) -> bool {
         let Some(mut told) = self.record_in_force() else { return false };
-        let (active, _) = self.settings.endpoints.active();
+        let active = self.settings.endpoints.position();
         if self.is_behind(&told, ToldBy::OthersThan(active), answer) {
             return true;
         }
         let now = self.state.clock.now();
-        match self.told_states(answer, (now.minus(self.settings.client().limits().header_deadline), now)) {
-            ToldStates::List(list, states) => {
-                states.into_iter().for_each(|(name, state)| told.note_since(name, state));
-                told.lists_since.retain(|other| other.target != list.target);
-                told.lists_since.push(list);
-            }
-            ToldStates::One(name, state) => told.note_since(name, state),
-            ToldStates::Nothing => {}
-        }
+        let earliest = now.minus(self.settings.client().limits().header_deadline);
+        let answered = self.told_by(answer, (earliest, now));
+        told.since.lists.retain(|list| list.target != answer.canonical_target || answered.lists.is_empty());
+        told.since.take_in(answered);
         false
     }
 
@@ -271,7 +262,7 @@ impl Upstream {
         }
         let Some(name) = self.name_of(answer.canonical_target) else {
             // A list of which nothing is known, or something else that cannot be compared.
-            return answer.status == StatusCode::OK && !told.states.is_empty();
+            return answer.status == StatusCode::OK && !told.before.states.is_empty();
         };
         let of_itself = told.of(by, &name);
         let is_newer = |shown| of_itself.as_ref().is_some_and(|state| state.may_be_newer_than(shown));
@@ -339,10 +330,7 @@ impl Upstream {
     /// Whether a list shows a resource if it exists.
     fn would_show(&self, list: &str, body: &[u8], items: &[ItemState], name: &str) -> bool {
         let profile = &self.settings.profile;
-        let Some(target) = profile.target_of_name(name) else { return false };
-        profile.may_be_on_page(list, body, items, &target)
-            && PathAndQuery::try_from(&*target)
-                .is_ok_and(|resource| profile.touches(&profile.footprint(&Method::PUT, &resource), list))
+        profile.target_of_name(name).is_some_and(|target| profile.would_show(list, body, items, &target))
     }
 
     /// What an answer is worth that may be older than what callers were told.
@@ -365,35 +353,46 @@ impl ToldByOthers {
     }
 }
 
-impl ToldRecord {
+impl ToldStates {
     fn note(&mut self, name: String, state: ToldState) {
-        note_later(&mut self.states, name, state);
+        let state = match self.states.remove(&name) {
+            Some(earlier) => earlier.later(state),
+            None => state,
+        };
+        self.states.insert(name, state);
     }
 
-    fn note_since(&mut self, name: String, state: ToldState) {
-        note_later(&mut self.states_since, name, state);
+    fn take_in(&mut self, other: Self) {
+        other.states.into_iter().for_each(|(name, state)| self.note(name, state));
+        self.lists.extend(other.lists);
+    }
+}
+
+impl ToldRecord {
+    /// What responses told.
+    fn by_responses(&self, by: ToldBy) -> impl Iterator<Item = &ToldStates> {
+        std::iter::once(&self.before).chain((by == ToldBy::Any).then_some(&self.since))
     }
 
     /// What was told of a resource.
     fn of(&self, by: ToldBy, name: &str) -> Option<ToldState> {
         let written =
             self.own_writes.iter().filter(|write| by.includes(write.endpoint) && write.name == name);
-        let written = written.map(|write| write.told.clone());
-        let since = self.states_since.get(name).filter(|_| by == ToldBy::Any).cloned();
-        self.states.get(name).cloned().into_iter().chain(since).chain(written).reduce(ToldState::later)
+        let written = written.map(|write| &write.told);
+        let shown = self.by_responses(by).filter_map(|told| told.states.get(name));
+        shown.chain(written).cloned().reduce(ToldState::later)
     }
 
-    fn all(&self, by: ToldBy) -> impl Iterator<Item = (&str, &ToldState)> {
-        let written = self.own_writes.iter();
-        let written = written
-            .filter(move |write| by.includes(write.endpoint) && !self.states.contains_key(&write.name));
-        let written = written.map(|write| (write.name.as_str(), &write.told));
-        let since = self.states_since.iter().filter(move |_| by == ToldBy::Any);
-        self.states.iter().chain(since).map(|(name, state)| (name.as_str(), state)).chain(written)
+    fn all(&self, by: ToldBy) -> impl Iterator<Item = (&String, &ToldState)> {
+        let is_meant = move |write: &&OwnWrite| {
+            by.includes(write.endpoint) && !self.before.states.contains_key(&write.name)
+        };
+        let written = self.own_writes.iter().filter(is_meant).map(|write| (&write.name, &write.told));
+        self.by_responses(by).flat_map(|told| &told.states).chain(written)
     }
 
     fn lists(&self, by: ToldBy) -> impl Iterator<Item = &ToldList> {
-        self.lists.iter().chain(self.lists_since.iter().filter(move |_| by == ToldBy::Any))
+        self.by_responses(by).flat_map(|told| &told.lists)
     }
 }
 
@@ -401,19 +400,4 @@ impl ToldBy {
     fn includes(self, endpoint: usize) -> bool {
         self != Self::OthersThan(endpoint)
     }
-}
-
-/// What a response told.
-enum ToldStates {
-    List(ToldList, Vec<(String, ToldState)>),
-    One(String, ToldState),
-    Nothing,
-}
-
-fn note_later(states: &mut HashMap<String, ToldState>, name: String, state: ToldState) {
-    let state = match states.remove(&name) {
-        Some(earlier) => earlier.later(state),
-        None => state,
-    };
-    states.insert(name, state);
 }
