@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 
 use crate::body::budget::StoredShare;
 use crate::clock::Timestamp;
@@ -134,7 +135,9 @@ impl std::borrow::Borrow<[u8]> for CacheKey {
 /// hit compares numbers and does not parse fields.
 ///
 /// The default describes a response that is stale at once and forbids nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Snapshots have it as it stands: another field, or another order, is another [`FORMAT`](crate::snapshot::header::FORMAT).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredPolicy {
     /// Freshness lifetime (RFC 9111 §4.2.1).
     pub freshness_lifetime: Duration,

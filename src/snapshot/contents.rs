@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::header::{FORMAT, HEADER_LIMIT_BYTES, SnapshotHeader, SnapshotSource};
 use super::key::SnapshotKey;
-use super::record::{self, CollectionRecord, MalformedRecord, SnapshotRecord, StoredRecord};
+use super::record::{self, MalformedRecord, SnapshotRecord};
 use super::refusal::SnapshotRefusal;
 use super::seal::{OpeningReader, SealingWriter};
 use crate::clock::Timestamp;
@@ -22,8 +22,8 @@ const MARK: &str = "tagalong-snapshot ";
 /// What a snapshot restores.
 #[derive(Debug, Default)]
 pub struct SnapshotContents {
-    /// Stored responses, each with its key.
-    pub responses: Vec<(CacheKey, StoredResponse)>,
+    /// Stored responses, each with the position of its upstream and its key.
+    pub responses: Vec<(usize, CacheKey, StoredResponse)>,
     /// Mirrored collections.
     pub collections: Vec<RestoredCollection>,
 }
@@ -31,8 +31,8 @@ pub struct SnapshotContents {
 /// A collection as it was written.
 #[derive(Debug)]
 pub struct RestoredCollection {
-    /// The position of its upstream among the sources of the head.
-    pub source: u16,
+    /// The position of its upstream; `None`: it is not to be restored.
+    pub upstream: Option<usize>,
     /// What it selects, as parameters of `/kv`.
     pub selector: String,
     /// The api-version that it was loaded with.
@@ -116,49 +116,34 @@ pub fn read_records(
 }
 
 impl SnapshotContents {
-    /// Takes a record in. `name_of` gives the name of a source that is to be restored.
+    /// Takes a record in. `upstream_of` gives position and name of the upstream of a source that is to be restored.
     ///
     /// # Errors
     /// [`MalformedRecord`]
     pub fn take<'a>(
         &mut self,
         record: &SnapshotRecord<'_>,
-        name_of: impl Fn(u16) -> Option<&'a str>,
+        upstream_of: impl Fn(u16) -> Option<(usize, &'a str)>,
     ) -> Result<(), MalformedRecord> {
         match record {
-            SnapshotRecord::Response(stored) => self.take_response(stored, name_of(stored.source))?,
-            SnapshotRecord::Collection(collection) => {
-                self.collections.push(RestoredCollection::of(collection)?)
+            SnapshotRecord::Response(stored) => {
+                if let Some((position, name)) = upstream_of(stored.source) {
+                    self.responses.push((position, stored.key(name), stored.response()?));
+                }
             }
+            SnapshotRecord::Collection(collection) => self.collections.push(RestoredCollection {
+                upstream: upstream_of(collection.source).map(|(position, _)| position),
+                selector: collection.selector.to_owned(),
+                version: collection.version.to_owned(),
+                shape: collection.shape()?,
+                is_one_state: collection.is_one_state(),
+                ranges: Vec::new(),
+            }),
             SnapshotRecord::Range(range) => {
                 self.collections.last_mut().ok_or(MalformedRecord)?.ranges.push(range.range()?);
             }
         }
         Ok(())
-    }
-
-    fn take_response(
-        &mut self,
-        stored: &StoredRecord<'_>,
-        name: Option<&str>,
-    ) -> Result<(), MalformedRecord> {
-        if let Some(name) = name {
-            self.responses.push((stored.key(name), stored.response()?));
-        }
-        Ok(())
-    }
-}
-
-impl RestoredCollection {
-    fn of(collection: &CollectionRecord<'_>) -> Result<Self, MalformedRecord> {
-        Ok(Self {
-            source: collection.source,
-            selector: collection.selector.to_owned(),
-            version: collection.version.to_owned(),
-            shape: collection.shape()?,
-            is_one_state: collection.is_one_state(),
-            ranges: Vec::new(),
-        })
     }
 }
 

@@ -24,7 +24,7 @@ use crate::metrics::SnapshotMetrics;
 use crate::mirror::Mirror;
 use crate::mirror::give_up::GiveUpReason;
 use crate::store::Store;
-use crate::stored_response::{CacheKey, StoredResponse};
+use crate::stored_response::StoredResponse;
 use crate::upstream::Upstream;
 
 /// For what a key is derived from an access key.
@@ -150,18 +150,14 @@ impl Snapshots {
         }
         let sources: Vec<Option<usize>> =
             header.sources.iter().map(|source| self.upstream_of(source)).collect();
-        let name_of = |source: u16| {
+        let upstream_of = |source: u16| {
             let index = sources.get(usize::from(source)).copied().flatten()?;
-            self.upstreams.get(index).map(|it| it.source.name.as_str())
+            Some((index, self.upstreams.get(index)?.source.name.as_str()))
         };
         let mut contents = SnapshotContents::default();
-        contents::read_records(&mut file, (&header, &line), &key, |record| contents.take(&record, name_of))?;
-        for collection in std::mem::take(&mut contents.collections) {
-            if let Some(index) = sources.get(usize::from(collection.source)).copied().flatten() {
-                let source = u16::try_from(index).unwrap_or(u16::MAX);
-                contents.collections.push(RestoredCollection { source, ..collection });
-            }
-        }
+        contents::read_records(&mut file, (&header, &line), &key, |record| {
+            contents.take(&record, upstream_of)
+        })?;
         Ok(Some((contents, header.written_at)))
     }
 
@@ -202,30 +198,29 @@ impl Snapshots {
         let now = self.clock.now();
         let is_young = |response: &StoredResponse| now.since(response.response_time) <= self.settings.max_age;
         let erases = self.settings.on_forbidden == OnForbidden::Erase;
-        let (mut responses, mut items) = (0, 0);
-        let mut of_upstreams: Vec<Vec<(CacheKey, StoredResponse)>> =
-            self.upstreams.iter().map(|_| Vec::new()).collect();
-        for (key, response) in contents.responses.into_iter().filter(|(_, response)| is_young(response)) {
-            let index = self.upstreams.iter().position(|it| it.source.name.as_bytes() == key.upstream());
-            if let Some(of_upstream) = index.and_then(|index| of_upstreams.get_mut(index)) {
-                of_upstream.push((key, response));
+        let (mut responses, mut items, mut has) = (0, 0, vec![false; self.upstreams.len()]);
+        for it in &self.upstreams {
+            it.upstream.forget_restored_when_forbidden(erases);
+        }
+        for (index, key, response) in contents.responses {
+            if is_young(&response) {
+                self.store.put(&key, response);
                 responses += 1;
+                has[index] = true;
             }
         }
-        let mut has: Vec<bool> = of_upstreams.iter().map(|of_upstream| !of_upstream.is_empty()).collect();
-        for (it, of_upstream) in self.upstreams.iter().zip(of_upstreams) {
-            it.upstream.restore(of_upstream, erases);
-        }
-        let is_young =
-            |collection: &RestoredCollection| collection.ranges.iter().all(|range| is_young(&range.answer));
-        for collection in contents.collections.into_iter().filter(is_young) {
-            let RestoredCollection { source, selector, version, shape, is_one_state, ranges } = collection;
-            let mirror = self.upstreams.get(usize::from(source)).and_then(|it| it.mirror.as_ref());
-            let restored =
-                mirror.map_or(0, |mirror| mirror.restore((&selector, &version), shape, ranges, is_one_state));
-            items += restored;
-            if let Some(has) = has.get_mut(usize::from(source)) {
-                *has |= restored > 0;
+        for collection in contents.collections {
+            let RestoredCollection { upstream: Some(index), selector, version, shape, is_one_state, ranges } =
+                collection
+            else {
+                continue;
+            };
+            if let Some(mirror) = self.upstreams.get(index).and_then(|it| it.mirror.as_ref())
+                && ranges.iter().all(|range| is_young(&range.answer))
+            {
+                let restored = mirror.restore((&selector, &version), shape, ranges, is_one_state);
+                items += restored;
+                has[index] |= restored > 0;
             }
         }
         self.metrics.restored(responses, items);

@@ -5,7 +5,6 @@
 //! [`StoredFields`] mean something in one process alone; so do coverages, which are not written.
 
 use std::io::{self, Read, Write};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -58,22 +57,9 @@ struct ResponseRecord<'a> {
     selecting: &'a serde_bytes::Bytes,
     request_time: Timestamp,
     response_time: Timestamp,
-    policy: PolicyRecord,
+    policy: StoredPolicy,
     range: Option<(u64, u64)>,
     is_mirrored: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct PolicyRecord {
-    freshness_lifetime: Duration,
-    initial_age: Duration,
-    no_cache: bool,
-    must_revalidate: bool,
-    public: bool,
-    stale_while_revalidate: Duration,
-    stale_if_error: Option<Duration>,
-    heuristic: bool,
-    configured: bool,
 }
 
 /// A mirrored collection.
@@ -209,17 +195,6 @@ impl FieldNames {
 
     fn record<'a>(&'a self, response: &'a StoredResponse, body: &'a [u8]) -> ResponseRecord<'a> {
         let values = response.fields.iter().map(|(_, value)| serde_bytes::Bytes::new(value));
-        let StoredPolicy {
-            freshness_lifetime,
-            initial_age,
-            no_cache,
-            must_revalidate,
-            public,
-            stale_while_revalidate,
-            stale_if_error,
-            heuristic,
-            configured,
-        } = response.policy;
         ResponseRecord {
             status: response.status.as_u16(),
             fields: self.0.iter().map(HeaderName::as_str).zip(values).collect(),
@@ -227,17 +202,7 @@ impl FieldNames {
             selecting: serde_bytes::Bytes::new(&response.selecting.0),
             request_time: response.request_time,
             response_time: response.response_time,
-            policy: PolicyRecord {
-                freshness_lifetime,
-                initial_age,
-                no_cache,
-                must_revalidate,
-                public,
-                stale_while_revalidate,
-                stale_if_error,
-                heuristic,
-                configured,
-            },
+            policy: response.policy,
             range: response.range.map(|range| (range.first_byte, range.complete_length_bytes)),
             is_mirrored: response.is_mirrored,
         }
@@ -285,7 +250,6 @@ impl ResponseRecord<'_> {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| MalformedRecord)?;
             fields.append(name, HeaderValue::from_bytes(value).map_err(|_| MalformedRecord)?);
         }
-        let policy = &self.policy;
         Ok(StoredResponse {
             status: StatusCode::from_u16(self.status).map_err(|_| MalformedRecord)?,
             fields: StoredFields::pack(&fields),
@@ -295,17 +259,7 @@ impl ResponseRecord<'_> {
             request_time: self.request_time,
             response_time: self.response_time,
             covers: Coverage::NOTHING,
-            policy: StoredPolicy {
-                freshness_lifetime: policy.freshness_lifetime,
-                initial_age: policy.initial_age,
-                no_cache: policy.no_cache,
-                must_revalidate: policy.must_revalidate,
-                public: policy.public,
-                stale_while_revalidate: policy.stale_while_revalidate,
-                stale_if_error: policy.stale_if_error,
-                heuristic: policy.heuristic,
-                configured: policy.configured,
-            },
+            policy: self.policy,
             range: self
                 .range
                 .map(|(first_byte, complete_length_bytes)| StoredRange { first_byte, complete_length_bytes }),
@@ -368,6 +322,8 @@ impl RangeRecord<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn response() -> StoredResponse {

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use super::Upstream;
 use crate::credentials::refusal::CredentialRefusal;
 use crate::store::{StoreChange, Variants};
-use crate::stored_response::{CacheKey, StoredResponse};
 
 /// See the module.
 #[derive(Debug)]
@@ -31,17 +30,9 @@ impl Default for RestoredState {
 }
 
 impl Upstream {
-    /// Stores what a snapshot had, before the first request. With `is_forgotten_when_forbidden` a 401 or 403 to the sidecar's own
-    /// credential takes it out again.
-    pub fn restore(
-        &self,
-        responses: impl IntoIterator<Item = (CacheKey, StoredResponse)>,
-        is_forgotten_when_forbidden: bool,
-    ) {
-        self.state.restored.is_forgotten_when_forbidden.store(is_forgotten_when_forbidden, Ordering::SeqCst);
-        for (key, response) in responses {
-            self.state.store.put(&key, response);
-        }
+    /// Says, before the first request, whether a 401 or 403 to the sidecar's own credential takes out what was restored.
+    pub fn forget_restored_when_forbidden(&self, is_forgotten: bool) {
+        self.state.restored.is_forgotten_when_forbidden.store(is_forgotten, Ordering::SeqCst);
     }
 
     /// Whether the origin has answered since the start.
