@@ -54,6 +54,14 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// When the window of the clock began that this time lies in. Windows begin at multiples of their length since the Unix epoch:
+    /// hours on the hour, days at midnight UTC.
+    #[must_use]
+    pub fn window_start(self, length: Duration) -> Self {
+        let length = i64::try_from(length.as_micros()).unwrap_or(i64::MAX).max(1);
+        Self(self.0 - self.0.rem_euclid(length))
+    }
+
     /// The same time as the standard library writes it; times before 1970 become 1970.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0))

@@ -197,9 +197,7 @@ impl Budget {
     /// Begins a new window if it is time, and forecasts.
     fn bring_up_to(&self, state: &mut BudgetState, now: Timestamp) {
         let Some(quota) = self.settings.quota() else { return };
-        let length = i64::try_from(self.settings.window().as_micros()).unwrap_or(i64::MAX).max(1);
-        let into_window = now.as_unix_micros().rem_euclid(length);
-        let started = Timestamp::from_unix_micros(now.as_unix_micros() - into_window);
+        let started = now.window_start(self.settings.window());
         if started != state.window_started {
             state.window_started = started;
             state.used = 0.0;

@@ -22,9 +22,7 @@ impl Quota {
 
     /// The time for which the quota stays exhausted; `None` if it is not exhausted.
     pub fn exhausted_for(&mut self, now: Timestamp) -> Option<Duration> {
-        let length = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX).max(1);
-        let into_window = now.as_unix_micros().rem_euclid(length);
-        let started = Timestamp::from_unix_micros(now.as_unix_micros() - into_window);
+        let started = now.window_start(self.window);
         if started != self.started {
             self.started = started;
             self.used = 0;
