@@ -9,8 +9,8 @@
 //! A hit costs the reading of a byte; the first one after a validation an entry of the queue. At most [`MOST_WATCHED`] responses of an
 //! upstream are watched; of the others the caller that finds one stale waits, as without refresh ahead.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,29 +32,30 @@ const MOST_WATCHED: usize = 4_096;
 /// The responses of one upstream that may be in use.
 #[derive(Default)]
 pub struct RefreshQueue {
-    watched: Mutex<BinaryHeap<Reverse<WatchedUse>>>,
+    watched: Mutex<BTreeMap<(Instant, u64), WatchedUse>>,
+    /// Tells apart those of one time.
+    pushed: AtomicU64,
     /// The earliest has changed.
     changed: Notify,
 }
 
 /// A response that has answered.
 struct WatchedUse {
-    at: Instant,
-    /// When it is due; `None` if that is now.
+    /// When it is due after that; `None` if that is now.
     due_after: Option<Duration>,
     context: RequestContext,
     stored: Weak<StoredResponse>,
 }
 
 impl RefreshQueue {
-    fn push(&self, watched: WatchedUse) {
+    fn push(&self, at: Instant, watched: WatchedUse) {
         let is_earliest = {
             let mut queue = self.lock();
             if queue.len() >= MOST_WATCHED {
                 return;
             }
-            let is_earliest = queue.peek().is_none_or(|Reverse(first)| watched.at < first.at);
-            queue.push(Reverse(watched));
+            let is_earliest = queue.first_key_value().is_none_or(|((first, _), _)| at < *first);
+            queue.insert((at, self.pushed.fetch_add(1, Ordering::Relaxed)), watched);
             is_earliest
         };
         if is_earliest {
@@ -62,18 +63,18 @@ impl RefreshQueue {
         }
     }
 
-    /// The next whose time has come.
-    async fn next(&self) -> WatchedUse {
+    /// The next whose time has come, and when that was.
+    async fn next(&self) -> (Instant, WatchedUse) {
         loop {
             let earliest = {
                 let mut queue = self.lock();
-                let earliest = queue.peek().map(|Reverse(first)| first.at);
-                if earliest.is_some_and(|at| at <= instant())
-                    && let Some(Reverse(first)) = queue.pop()
-                {
-                    return first;
+                match queue.first_entry() {
+                    Some(first) if first.key().0 <= instant() => {
+                        let ((at, _), watched) = first.remove_entry();
+                        return (at, watched);
+                    }
+                    first => first.map(|first| first.key().0),
                 }
-                earliest
             };
             let changed = self.changed.notified();
             match earliest {
@@ -86,7 +87,7 @@ impl RefreshQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BinaryHeap<Reverse<WatchedUse>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), WatchedUse>> {
         // Nothing under this lock can panic half way through a change.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,12 +99,12 @@ impl Proxy {
         let Some(to) = self.destinations.get(destination) else { return };
         let Some(queue) = &to.refreshes else { return };
         loop {
-            let watched = queue.next().await;
+            let (at, watched) = queue.next().await;
             let Some(stored) = watched.stored.upgrade() else { continue };
             let is_used = stored.in_use.take();
             match watched.due_after {
                 Some(due_after) => {
-                    queue.push(WatchedUse { at: watched.at + due_after, due_after: None, ..watched })
+                    queue.push(at + due_after, WatchedUse { due_after: None, ..watched });
                 }
                 // Where the budget stretches lifetimes, who finds one over waits: that costs fewer requests.
                 None if is_used && to.upstream.stretch(self.clock.now()) <= 1.0 => {
@@ -139,8 +140,7 @@ impl Proxy {
         let lifetime = to.upstream.lifetime(stored, now);
         let times = refresh_times(stored, lifetime, &context.rules, now, fastrand::f64());
         let Some(times) = times else { return };
-        queue.push(WatchedUse {
-            at: instant() + times.half_in,
+        let watched = WatchedUse {
             due_after: Some(times.due_in.saturating_sub(times.half_in)),
             context: RequestContext {
                 request: Arc::new(context.request.to_remember()),
@@ -148,7 +148,8 @@ impl Proxy {
                 ..context.clone()
             },
             stored: Arc::downgrade(stored),
-        });
+        };
+        queue.push(instant() + times.half_in, watched);
     }
 
     /// Validates a response in the background, or the list that contains it, if it is still the stored one.
@@ -162,25 +163,5 @@ impl Proxy {
         if self.validate_in_background(to, list.as_ref().unwrap_or(context)) {
             to.refreshed.inc();
         }
-    }
-}
-
-impl PartialEq for WatchedUse {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for WatchedUse {}
-
-impl PartialOrd for WatchedUse {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for WatchedUse {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
     }
 }
