@@ -84,12 +84,7 @@ impl Mirror {
         {
             let mut state = self.write();
             if state.collections.is_empty() {
-                state.collections = self
-                    .settings
-                    .selectors
-                    .iter()
-                    .map(|selector| Collection::new(selector.clone(), self.upstream.session().clauses()))
-                    .collect();
+                state.collections = self.unloaded_collections();
             }
         }
         for index in 0..self.settings.selectors.len() {
@@ -122,6 +117,13 @@ impl Mirror {
         }
         self.loaded.send_replace(true);
         Ok(())
+    }
+
+    /// The collections before anything is loaded.
+    pub(super) fn unloaded_collections(&self) -> Vec<Collection> {
+        let clauses = self.upstream.session().clauses();
+        let selectors = self.settings.selectors.iter();
+        selectors.map(|selector| Collection::new(selector.clone(), clauses)).collect()
     }
 
     fn load_position(&self, index: usize) -> Option<Option<KeyValueId>> {

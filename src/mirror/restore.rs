@@ -30,9 +30,7 @@ impl Mirror {
         let clauses = self.upstream.session().clauses();
         let mut state = self.write();
         if state.collections.is_empty() {
-            let selectors = self.settings.selectors.iter();
-            state.collections =
-                selectors.map(|selector| Collection::new(selector.clone(), clauses)).collect();
+            state.collections = self.unloaded_collections();
         }
         let Some(collection) = state.collections.get_mut(index) else { return 0 };
         let selector = collection.selector.clone();
