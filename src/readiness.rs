@@ -49,6 +49,13 @@ struct ReadinessState {
     notes: BTreeSet<ReadinessNote>,
 }
 
+impl ReadinessState {
+    /// Whether the credential is missing, and a snapshot answers all the same: then that is a note, and no reason.
+    fn answers_without_credential(&self) -> bool {
+        self.reasons.contains(&UnreadyReason::NoCredential) && self.notes.contains(&ReadinessNote::Snapshot)
+    }
+}
+
 impl Readiness {
     /// A process that is starting.
     pub fn starting() -> Self {
@@ -85,36 +92,34 @@ impl Readiness {
         }
     }
 
-    /// Adds a note.
-    pub fn note(&self, note: ReadinessNote) {
+    /// Adds a note, which the future takes away again when all conditions are true.
+    pub fn note_until(
+        self,
+        note: ReadinessNote,
+        are_so: Vec<watch::Receiver<bool>>,
+    ) -> impl Future<Output = ()> {
         self.lock().notes.insert(note);
-    }
-
-    /// Keeps a note until all conditions are true.
-    pub async fn note_until(self, note: ReadinessNote, are_so: Vec<watch::Receiver<bool>>) {
-        self.note(note);
-        for mut is_so in are_so {
-            // A sender that is gone says nothing any more.
-            let _is_so = is_so.wait_for(|is_so| *is_so).await;
+        async move {
+            for mut is_so in are_so {
+                // A sender that is gone says nothing any more.
+                let _is_so = is_so.wait_for(|is_so| *is_so).await;
+            }
+            self.lock().notes.remove(&note);
         }
-        self.lock().notes.remove(&note);
     }
 
     /// All reasons. The process is ready if there is none.
     pub fn reasons(&self) -> Vec<UnreadyReason> {
         let state = self.lock();
-        let is_only_noted = |reason: &UnreadyReason| {
-            *reason == UnreadyReason::NoCredential && state.notes.contains(&ReadinessNote::Snapshot)
-        };
-        state.reasons.iter().copied().filter(|reason| !is_only_noted(reason)).collect()
+        let is_noted = state.answers_without_credential();
+        let reasons = state.reasons.iter().copied();
+        reasons.filter(|reason| !(is_noted && *reason == UnreadyReason::NoCredential)).collect()
     }
 
     /// All notes.
     pub fn notes(&self) -> Vec<ReadinessNote> {
         let state = self.lock();
-        let lacks_credential = state.reasons.contains(&UnreadyReason::NoCredential)
-            && state.notes.contains(&ReadinessNote::Snapshot);
-        let credential = lacks_credential.then_some(ReadinessNote::NoCredential);
+        let credential = state.answers_without_credential().then_some(ReadinessNote::NoCredential);
         state.notes.iter().copied().chain(credential).collect()
     }
 

@@ -349,11 +349,8 @@ fn spawn_notes(
     readiness: &Readiness,
     restored: &RestoredSnapshot,
 ) -> Vec<AbortOnDropHandle<()>> {
-    let note_until = |note, are_so| {
-        let noted = readiness.clone().note_until(note, are_so);
-        readiness.note(note);
-        AbortOnDropHandle::new(tokio::spawn(noted))
-    };
+    let note_until =
+        |note, are_so| AbortOnDropHandle::new(tokio::spawn(readiness.clone().note_until(note, are_so)));
     let answered = |is_meant: &dyn Fn(usize) -> bool| {
         let destinations = proxy.destinations().iter().enumerate().filter(|(index, _)| is_meant(*index));
         destinations.map(|(_, it)| it.upstream.answered()).collect()
