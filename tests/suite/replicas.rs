@@ -14,13 +14,13 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tagalong::internals::clock::{Clock, Timestamp};
 use tagalong::internals::headers::http_date;
 use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 use tagalong::internals::transport::replica_discovery::ReplicaDiscovery;
 
 use crate::support::scene::START;
+use crate::support::serve::serve;
 use crate::support::sidecar::Sidecar;
 
 const ENDPOINTS: usize = 3;
@@ -191,12 +191,7 @@ impl Dial for Regions {
                     Ok(answer)
                 }
             });
-            tokio::spawn(async move {
-                let served = hyper::server::conn::http1::Builder::new()
-                    .auto_date_header(false)
-                    .serve_connection(TokioIo::new(theirs), service);
-                let _closed = served.await;
-            });
+            tokio::spawn(serve(theirs, service));
             Ok(Box::new(ours) as Box<dyn UpstreamIo>)
         })
     }

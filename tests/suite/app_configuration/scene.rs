@@ -15,7 +15,6 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::emulator::{Emulator, EmulatorSettings};
 use tagalong::internals::transport::dial::{Dial, UpstreamIo};
@@ -23,6 +22,7 @@ use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 use super::emulator::START;
 use crate::support::caller::Caller;
 use crate::support::caller::Response as CallersResponse;
+use crate::support::serve::serve;
 use crate::support::sidecar::Sidecar;
 
 /// What an origin that misbehaves does with an answer of the emulator. It gets the target and the answer.
@@ -126,12 +126,7 @@ impl Dial for InMemory {
                     Ok::<_, io::Error>(answer.map(|body| body_of(body, breaks)))
                 }
             });
-            tokio::spawn(async move {
-                let served = hyper::server::conn::http1::Builder::new()
-                    .auto_date_header(false)
-                    .serve_connection(TokioIo::new(theirs), service);
-                let _closed = served.await;
-            });
+            tokio::spawn(serve(theirs, service));
             Ok(Box::new(ours) as Box<dyn UpstreamIo>)
         })
     }

@@ -11,7 +11,6 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tagalong::internals::transport::dial::{Dial, UpstreamIo};
 
 use super::origin::{Answer, SimulatedOrigin};
@@ -69,12 +68,7 @@ async fn serve(stream: tokio::io::DuplexStream, origin: Arc<SimulatedOrigin>, ti
             Ok::<Response<Body>, io::Error>(answer)
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        // It would be the machine's.
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service);
-    // An error is what was asked for: the connection breaks.
-    let _broken = connection.await;
+    crate::support::serve::serve(stream, service).await;
 }
 
 fn never(never: Infallible) -> io::Error {

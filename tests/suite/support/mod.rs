@@ -9,4 +9,5 @@ pub(crate) mod caller;
 pub(crate) mod message;
 pub(crate) mod origin;
 pub(crate) mod scene;
+pub(crate) mod serve;
 pub(crate) mod sidecar;
