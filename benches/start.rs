@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 
 use tagalong::Absent;
 use tagalong::internals::clock::Clock;
+use tagalong::internals::seal::key::{SealingKey, SealingPurpose};
 use tagalong::internals::snapshot::contents;
 use tagalong::internals::snapshot::header::SnapshotSource;
-use tagalong::internals::snapshot::key::SnapshotKey;
 use tagalong::internals::snapshot::record::write_stored;
 use tagalong::internals::stored_response::{CacheKey, StoredResponse};
 
@@ -154,7 +154,9 @@ fn offline(url: &str, identity: &str, more: &str) -> f64 {
 }
 
 fn write_snapshot(path: &Path, key_file: &Path, url: &str, identity: &str) {
-    let key = SnapshotKey::from_file(key_file, Absent::Create).expect("a key").expect("created");
+    let key = SealingKey::from_file(key_file, SealingPurpose::Snapshot, Absent::Create)
+        .expect("a key")
+        .expect("created");
     let now = Clock::System.now();
     let source = SnapshotSource {
         name: "main".to_owned(),

@@ -22,7 +22,8 @@
 //! | [`profile`] | what one kind of API knows about itself: App Configuration, or generic |
 //! | [`store`] | the map in memory, bounded in bytes; knows nothing of HTTP |
 //! | [`transport`] | dialling, TLS, the pooled client, bodies on the wire; knows nothing of caching |
-//! | [`credentials`] | how the sidecar proves itself upstream |
+//! | [`credentials`], [`seal`] | how the sidecar proves itself upstream; what leaves the process and comes back is sealed |
+//! | [`fleet`] | what many sidecars share through an engine: entries, records, leases |
 //! | [`upstream`] | one upstream: its session, its view of the store, collapsing, throttling, the exchange |
 //! | [`mirror`] | whole collections of an App Configuration store, validated by few requests |
 //! | [`snapshot`] | what is stored, in an encrypted file, for a start without the origin |
@@ -44,6 +45,7 @@ mod credentials;
 mod decide;
 mod emulator;
 mod error;
+mod fleet;
 mod guard;
 mod headers;
 mod identify;
@@ -56,6 +58,7 @@ mod profile;
 mod proxy;
 mod readiness;
 mod respond;
+mod seal;
 mod sidecar;
 mod snapshot;
 mod store;
@@ -91,7 +94,7 @@ pub mod internals {
     }
 
     reexport! {
-        accept accept_loop admin body clock config credentials decide emulator error guard headers identify logging metrics
-        mirror presented_request profile proxy readiness respond sidecar snapshot store stored_response sync_token transport upstream
+        accept accept_loop admin body clock config credentials decide emulator error fleet guard headers identify logging metrics
+        mirror presented_request profile proxy readiness respond seal sidecar snapshot store stored_response sync_token transport upstream
     }
 }

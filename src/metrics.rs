@@ -7,6 +7,7 @@
 mod budget;
 mod endpoints;
 mod families;
+mod fleet;
 mod mirror;
 mod snapshot;
 
@@ -31,6 +32,7 @@ use families::{
     CONNECTIONS_REFUSED, CREDENTIAL_REFUSALS, DETAILS, ORIGIN_BYTES, ORIGIN_REQUESTS, ORIGIN_SECONDS, READY,
     REFRESHED, REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
+pub use fleet::FleetMetrics;
 pub use mirror::MirrorMetrics;
 pub use snapshot::SnapshotMetrics;
 
@@ -150,6 +152,8 @@ pub struct UpstreamMetrics {
     pub budget: BudgetMetrics,
     /// Its endpoints.
     pub endpoints: EndpointMetrics,
+    /// Its fleet.
+    pub fleet: FleetMetrics,
 }
 
 /// The counters of callers' connections.
@@ -246,6 +250,7 @@ impl Metrics {
         let mirrors = mirror::MirrorFamilies::new(&registrar);
         let budgets = budget::BudgetFamilies::new(&registrar);
         let endpoints = endpoints::EndpointFamilies::new(&registrar);
+        let fleets = fleet::FleetFamilies::new(&registrar);
         let latency =
             HistogramOpts::new(ORIGIN_SECONDS.name, ORIGIN_SECONDS.meaning).buckets(LATENCY_BOUNDS.to_vec());
         let latency = registrar.register(HistogramVec::new(latency, ORIGIN_SECONDS.labels));
@@ -273,6 +278,7 @@ impl Metrics {
                 mirror: mirrors.of(name),
                 budget: budgets.of(name),
                 endpoints: endpoints.of(name),
+                fleet: fleets.of(name),
             })
             .collect();
         let refusals = registrar.counters(&REFUSALS);
@@ -381,6 +387,10 @@ mod tests {
         metrics.refused("host");
         metrics.snapshot().refused("damaged");
         metrics.upstream(0).endpoints.of("contoso.azconfig.io").0.inc();
+        let fleet = &metrics.upstream(0).fleet;
+        fleet.failed("away");
+        fleet.heard("write");
+        fleet.record("taken");
         metrics.observe_store(3, 4_096, 65_536, 7);
         metrics
     }

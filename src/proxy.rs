@@ -23,6 +23,7 @@ mod admission;
 pub mod assemble;
 pub mod destination;
 mod fetch;
+mod fleet;
 mod look_up;
 mod outcome;
 mod pass_through;

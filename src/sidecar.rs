@@ -23,7 +23,8 @@ use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
-use crate::snapshot::{RestoredSnapshot, SnapshotKeyError, Snapshots};
+use crate::seal::key::SealingKeyError;
+use crate::snapshot::{RestoredSnapshot, Snapshots};
 use crate::transport::replica_discovery::ReplicaDiscovery;
 pub use snapshot_file::{open as open_snapshots, show_snapshot};
 
@@ -57,7 +58,7 @@ pub enum SidecarError {
     Certificate(#[from] CertificateError),
     /// The key file of the snapshot holds no key.
     #[error(transparent)]
-    SnapshotKey(#[from] SnapshotKeyError),
+    SealingKey(#[from] SealingKeyError),
     /// A user of this machine that does not exist.
     #[error("listener.unix_users: there is no such user: {user:?}; write one of this machine, or its number")]
     User {
@@ -140,6 +141,7 @@ impl Sidecar {
         let validating = (0..proxy.destinations().len())
             .flat_map(|destination| {
                 [
+                    tokio::spawn(Arc::clone(&proxy).follow_fleet(destination)),
                     tokio::spawn(Arc::clone(&proxy).prefetch(destination)),
                     tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
                 ]

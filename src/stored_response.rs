@@ -2,6 +2,7 @@
 //! reused.
 
 mod fields;
+pub mod record;
 mod use_mark;
 mod well_known;
 

@@ -2,6 +2,7 @@
 //! two together.
 
 use super::budget::BudgetSettings;
+use super::fleet::FleetSettings;
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
@@ -10,7 +11,7 @@ use super::upstream::{
     CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
 };
 
-const SECTIONS: [&[Key]; 17] = [
+const SECTIONS: [&[Key]; 18] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -23,6 +24,7 @@ const SECTIONS: [&[Key]; 17] = [
     Route::KEYS,
     StoreLimits::KEYS,
     SnapshotSettings::KEYS,
+    FleetSettings::KEYS,
     Limits::KEYS,
     Deadlines::KEYS,
     GuardSettings::KEYS,

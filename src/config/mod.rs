@@ -11,6 +11,7 @@ pub mod duration;
 mod effective;
 mod endpoint;
 mod error;
+pub mod fleet;
 pub mod input_file;
 mod key;
 mod keys;
@@ -31,6 +32,7 @@ pub use documented::DEFAULT_TOML;
 pub use effective::Effective;
 pub use endpoint::is_endpoint_of;
 pub use error::ConfigErrors;
+pub use fleet::FleetSettings;
 pub use keys::flags;
 pub use layers::Layers;
 pub use limits::{Deadlines, GuardSettings, Limits, LogFormat, Logging, Runtime, StoreLimits};
@@ -58,6 +60,8 @@ pub struct Config {
     pub store: StoreLimits,
     /// What is kept on disk.
     pub snapshot: SnapshotSettings,
+    /// The fleet that this sidecar is a member of.
+    pub fleet: FleetSettings,
     /// What one caller may cost.
     pub limits: Limits,
     /// How long callers may take.
@@ -99,6 +103,7 @@ impl Config {
             upstreams: with_named(&values, "upstream", UpstreamSettings::read),
             store: StoreLimits::read(&section("store")),
             snapshot: SnapshotSettings::read(&section("snapshot")),
+            fleet: FleetSettings::read(&section("fleet")),
             limits: Limits::read(&section("limits")),
             deadlines: Deadlines::read(&section("deadlines")),
             guard: GuardSettings::read(&section("guard")),

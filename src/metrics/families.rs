@@ -75,6 +75,18 @@ families! {
     BUDGET_AVOIDED = "tagalong_budget_requests_avoided_total", ["upstream"], "Validations that longer lifetimes saved.";
     BUDGET_HELD = "tagalong_budget_reads_held_total", ["upstream"],
         "Reads that were not sent: the rest of the quota is kept for writes, or a second's quota was used up.";
+    FLEET_LIVE = "tagalong_fleet_live", ["upstream"], "Whether the lease on what the fleet told is live; 0 also without a fleet.";
+    FLEET_FAILURES = "tagalong_fleet_failures_total", ["upstream", "reason"],
+        "How often the fleet's engine gave no usable answer, by the word in the log.";
+    FLEET_ANNOUNCEMENTS = "tagalong_fleet_announcements_total", ["upstream", "outcome"],
+        "Own writes: announced, failed (announced later), or unconfirmed (a member's lease ran out first).";
+    FLEET_ANNOUNCE_SECONDS = "tagalong_fleet_announce_seconds", ["upstream"], "How long the caller of a write waited for its announcement.";
+    FLEET_ENTRIES = "tagalong_fleet_entries_total", ["upstream", "what"],
+        "Entries of other members: write, change, tokens, anything, or refused (not sealed with the fleet's key, and taken for a write to anything).";
+    FLEET_EPOCHS = "tagalong_fleet_epochs_total", ["upstream"],
+        "How often entries may have been lost, so that everything stored is validated once; the first join counts.";
+    FLEET_RECORDS = "tagalong_fleet_records_total", ["upstream", "outcome"],
+        "Reads beyond the store: taken (from the second level), asked (with its lease), alone (without), and records published or refused.";
     SNAPSHOT_WRITES = "tagalong_snapshot_writes_total", ["outcome"],
         "Writes of the snapshot file: written, or failed (the file is as it was).";
     SNAPSHOT_BYTES = "tagalong_snapshot_bytes", [], "The size of the snapshot that was written last.";

@@ -18,10 +18,12 @@ use crate::presented_request::PresentedRequest;
 use crate::profile::app_configuration::key_value::KeyValueId;
 use crate::profile::app_configuration::page::{after_key_value, link_after, link_to_next, page_json};
 use crate::stored_response::{CacheKey, StoredFields, StoredResponse};
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::collapse::Role;
 use crate::upstream::result::{LeaderResult, SharedResponse, SharedResult, UpstreamFailure};
 use crate::upstream::retrieval::{Retrieval, Validates};
+use crate::upstream::second_level::RecordDemand;
 
 /// Why a range was not validated.
 pub(super) enum PollError {
@@ -47,13 +49,15 @@ impl Mirror {
         index: usize,
         anchor: Option<&KeyValueId>,
         satisfies: impl Fn(Coverage) -> bool,
+        presented: &PresentedTokens,
     ) -> Result<RangeAnswer, PollError> {
         let held = {
             let state = self.read();
             state.collections.get(index).and_then(|collection| held_page(&state, collection, anchor))
         };
         let tag = held.as_ref().and_then(|held| held.fields.get(&ETAG).map(<[u8]>::to_vec));
-        let received = self.send(index, anchor, held, satisfies).await;
+        let demand = RecordDemand { presented: presented.clone(), lifetime: Some(self.interval()) };
+        let received = self.send(index, anchor, held, satisfies, Some(demand)).await;
         match &received {
             Ok(received) if received.status == StatusCode::NOT_MODIFIED => self.metrics.unchanged.inc(),
             Ok(_) => self.metrics.changed.inc(),
@@ -67,13 +71,14 @@ impl Mirror {
         Ok(received.of_range)
     }
 
-    /// Sends it; `held` is what a 304 is about.
+    /// Sends it; `held` is what a 304 is about, `demand` what a record of the fleet must be to answer it.
     pub(super) async fn send(
         &self,
         index: usize,
         anchor: Option<&KeyValueId>,
         held: Option<Arc<StoredResponse>>,
         satisfies: impl Fn(Coverage) -> bool,
+        demand: Option<RecordDemand>,
     ) -> Result<RangeReceived, PollError> {
         let target = {
             let state = self.read();
@@ -94,6 +99,7 @@ impl Mirror {
             target,
             rules: Arc::clone(&self.rules),
             validates: Validates::Mirrored(held),
+            demand,
         };
         let mut is_own = true;
         let result = match self.upstream.join(&key, satisfies) {
@@ -117,7 +123,7 @@ impl Mirror {
             Some(
                 LeaderResult::Shared(SharedResult::Response(shared)) | LeaderResult::Stored { shared, .. },
             ) => {
-                let SharedResponse { response, status, .. } = shared;
+                let SharedResponse { response, status, known_since, .. } = shared;
                 if response.status != StatusCode::OK {
                     return Err(self.failed(format!("it answered a page of a list with {}", response.status)));
                 }
@@ -126,7 +132,7 @@ impl Mirror {
                 let share = StoredShare::default();
                 let response = Arc::new(StoredResponse { body, share, ..(*response).clone() });
                 // Counted after the answer: what is sent from here on is asked for later.
-                let arrived = self.upstream.session().sent_order();
+                let arrived = known_since.unwrap_or_else(|| self.upstream.session().sent_order());
                 Ok((RangeAnswer { response, arrived }, status))
             }
             Some(LeaderResult::Shared(SharedResult::Failed(failure))) => Err(PollError::Failed(failure)),
@@ -162,7 +168,7 @@ fn is_lasting(not_stored: NotStored, status: StatusCode) -> bool {
 }
 
 /// The canonical target of the page of a range.
-fn target(state: &MirrorState, collection: &Collection, anchor: Option<&KeyValueId>) -> String {
+pub(super) fn target(state: &MirrorState, collection: &Collection, anchor: Option<&KeyValueId>) -> String {
     let after = anchor.map(|anchor| decoded(&collection.forms.encode(&after_key_value(anchor))));
     collection.selector.target(state.version.as_str(), after.as_deref())
 }

@@ -24,6 +24,7 @@
 //! | `poll`, `ask` | Acting: load, validation, audit; one request for the page of a range. |
 //! | `predict` | What the answer to an own write tells. |
 //! | `restore` | What a snapshot keeps of it. |
+//! | `changed_elsewhere` | What other members of a fleet have seen change. |
 //! | [`give_up`] | Why a mirror gives up: per-key caching goes on. |
 //!
 //! The price: a collection is read whole, whether or not it is asked for, and costs one request a range and interval for as long as
@@ -31,6 +32,7 @@
 
 pub mod answer;
 mod ask;
+mod changed_elsewhere;
 pub mod collection;
 pub mod give_up;
 pub mod item;
@@ -52,10 +54,12 @@ use crate::decide::age::current_age;
 use crate::metrics::MirrorMetrics;
 use crate::presented_request::PresentedRequest;
 use crate::profile::app_configuration::api_version::ApiVersion;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::Upstream;
 use crate::upstream::result::UpstreamFailure;
 pub use answer::Mirrored;
+use changed_elsewhere::ChangedRanges;
 use collection::{Bounds, Collection, Range};
 use give_up::GiveUpReason;
 use question::Question;
@@ -84,6 +88,8 @@ pub struct Mirror {
     loaded: watch::Sender<bool>,
     /// How many answers about ranges were taken in.
     changes: AtomicU64,
+    /// Ranges of which another member of the fleet has seen another state.
+    changed_elsewhere: ChangedRanges,
 }
 
 struct MirrorState {
@@ -113,6 +119,7 @@ impl Mirror {
             metrics,
             loaded: watch::Sender::new(false),
             changes: AtomicU64::new(0),
+            changed_elsewhere: ChangedRanges::default(),
         }
     }
 
@@ -131,7 +138,7 @@ impl Mirror {
         Some(answer)
     }
 
-    /// Validates the ranges that a request depends on, as far as they do not satisfy it. Each validation is shared with all that
+    /// Validates the ranges that a request depends on, as far as they do not satisfy it; `presented` is what its caller's tokens demand. Each validation is shared with all that
     /// wait for the same range.
     ///
     /// # Errors
@@ -139,6 +146,7 @@ impl Mirror {
     pub async fn validate(
         &self,
         request: &PresentedRequest,
+        presented: &PresentedTokens,
         satisfies: impl Fn(Coverage) -> bool + Send + Sync,
     ) -> Result<(), UpstreamFailure> {
         /// A list may be torn by changes that its own validation brings.
@@ -176,7 +184,7 @@ impl Mirror {
             if needed.iter().all(Vec::is_empty) {
                 return Ok(());
             }
-            self.validate_ranges(needed, &satisfies).await?;
+            self.validate_ranges(needed, &satisfies, presented).await?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::{Mirror, MirrorState};
 use crate::clock::Timestamp;
 use crate::profile::app_configuration::api_version::ApiVersion;
 use crate::profile::app_configuration::key_value::KeyValueId;
+use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::result::UpstreamFailure;
 
@@ -89,7 +90,7 @@ impl Mirror {
         }
         for index in 0..self.settings.selectors.len() {
             while let Some(anchor) = self.load_position(index) {
-                match self.ask(index, anchor.as_ref(), |_| false).await {
+                match self.ask(index, anchor.as_ref(), |_| false, &PresentedTokens::NOTHING).await {
                     Ok(answer) => self.change(|state| {
                         state
                             .collections
@@ -106,7 +107,7 @@ impl Mirror {
         self.metrics.observe_load(begun.elapsed());
         // Pages of one load may show several states: a second pass shows which of them still hold.
         let ranges = self.all_ranges();
-        self.validate_all(ranges, &|_: Coverage| false).await?;
+        self.validate_all(ranges, &|_: Coverage| false, &PresentedTokens::NOTHING).await?;
         {
             let mut state = self.write();
             if let Some(reason) = state.gave_up.filter(|_| state.collections.is_empty()) {
@@ -144,8 +145,17 @@ impl Mirror {
         let mut audited = crate::clock::instant();
         loop {
             let tick = (interval / 64).max(Duration::from_millis(10));
-            tokio::time::sleep(tick).await;
+            tokio::select! {
+                () = tokio::time::sleep(tick) => {}
+                () = self.changed_elsewhere.come() => {}
+            }
             if let Some(reason) = self.gave_up() {
+                return reason;
+            }
+            let changed = self.changed_elsewhere.take();
+            if let Err(PollError::GiveUp(reason)) =
+                self.validate_all(changed, &|_: Coverage| false, &PresentedTokens::NOTHING).await
+            {
                 return reason;
             }
             // The budget may stretch it.
@@ -173,7 +183,9 @@ impl Mirror {
             for parity in [0, 1] {
                 let due = self.take_turns(now, |position, range| position % 2 == parity && is_due(range));
                 // A range whose turn failed has another after a pause: no other waits for it.
-                if let Err(PollError::GiveUp(reason)) = self.validate_all(due, &|_: Coverage| false).await {
+                if let Err(PollError::GiveUp(reason)) =
+                    self.validate_all(due, &|_: Coverage| false, &PresentedTokens::NOTHING).await
+                {
                     return reason;
                 }
             }
@@ -218,9 +230,10 @@ impl Mirror {
         &self,
         ranges: [Vec<(usize, Option<KeyValueId>)>; 2],
         satisfies: &(impl Fn(Coverage) -> bool + Sync),
+        presented: &PresentedTokens,
     ) -> Result<(), UpstreamFailure> {
         for ranges in ranges {
-            match self.validate_all(ranges, satisfies).await {
+            match self.validate_all(ranges, satisfies, presented).await {
                 Ok(()) => {}
                 Err(PollError::Failed(failure)) => return Err(failure),
                 // The task of the mirror finds what was noted, and loads again later.
@@ -237,9 +250,10 @@ impl Mirror {
         &self,
         ranges: Vec<(usize, Option<KeyValueId>)>,
         satisfies: &(impl Fn(Coverage) -> bool + Sync),
+        presented: &PresentedTokens,
     ) -> Result<(), PollError> {
         let validated = iter(ranges).map(|(index, anchor)| async move {
-            let answer = self.ask(index, anchor.as_ref(), satisfies).await?;
+            let answer = self.ask(index, anchor.as_ref(), satisfies, presented).await?;
             self.change(|state| {
                 let Some(collection) = state.collections.get_mut(index) else { return Ok(false) };
                 Ok(collection.validate(anchor.as_ref(), &answer)? == Some(true))
@@ -287,7 +301,7 @@ impl Mirror {
     async fn audit(&self) -> Result<(), PollError> {
         let ranges = self.all_ranges();
         let Some((index, anchor)) = ranges.get(fastrand::usize(..ranges.len().max(1))) else { return Ok(()) };
-        let answer = match self.send(*index, anchor.as_ref(), None, |_| false).await {
+        let answer = match self.send(*index, anchor.as_ref(), None, |_| false, None).await {
             Err(PollError::Failed(_)) => return Ok(()),
             answered => answered?,
         };

@@ -8,6 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
 
 use super::destination::{Destination, RouteRules};
+use super::fleet::{Fleet, FleetKeyError};
 use super::refresh::RefreshQueue;
 use crate::body::budget::BufferBudget;
 use crate::clock::Clock;
@@ -20,6 +21,8 @@ use crate::credentials::partition::Partitions;
 use crate::credentials::refusal::Refusals;
 use crate::credentials::token_file::Absent;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
+use crate::fleet::engine::FleetEngine;
+use crate::fleet::redis::FleetUrlError;
 use crate::guard::callers::CallersError;
 use crate::guard::permissions::Permissions;
 use crate::headers::uri_reference::absolute;
@@ -107,6 +110,12 @@ pub enum AssembleError {
         /// What is missing.
         source: EntraError,
     },
+    /// The fleet's engine cannot be named.
+    #[error(transparent)]
+    Fleet(#[from] FleetUrlError),
+    /// There is no key of the fleet.
+    #[error(transparent)]
+    FleetKey(#[from] FleetKeyError),
 }
 
 /// How often a mirror validates where nothing gives responses a lifetime.
@@ -125,11 +134,19 @@ pub struct Environment<'a> {
     pub clauses: Clauses,
     /// What becomes of the sidecar's own token files that are not there.
     pub absent_token: Absent,
+    /// The engine of the fleet; that of the configuration by default.
+    pub engine: Option<Arc<dyn FleetEngine>>,
 }
 
 impl Default for Environment<'_> {
     fn default() -> Self {
-        Self { clock: Clock::System, dial: None, clauses: Clauses::ALL, absent_token: Absent::Create }
+        Self {
+            clock: Clock::System,
+            dial: None,
+            clauses: Clauses::ALL,
+            absent_token: Absent::Create,
+            engine: None,
+        }
     }
 }
 
@@ -147,19 +164,20 @@ pub fn destinations(
     metrics: &Metrics,
     environment: &Environment<'_>,
 ) -> Result<Vec<Destination>, AssembleError> {
+    let fleet = Fleet::new(config, environment)?;
     let upstreams = config.upstreams.iter().enumerate();
     upstreams
         .map(|(index, upstream)| {
             let metrics = metrics.upstream(index);
             let snapshot = config.snapshot.file.as_deref();
-            destination(upstream, snapshot, store, buffers, pseudonym, metrics, environment)
+            destination(upstream, (snapshot, fleet.as_ref()), store, buffers, pseudonym, metrics, environment)
         })
         .collect()
 }
 
 fn destination(
     upstream: &config::UpstreamSettings,
-    snapshot: Option<&Path>,
+    (snapshot, fleet): (Option<&Path>, Option<&Fleet<'_>>),
     store: &Arc<dyn Store>,
     buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
@@ -204,6 +222,10 @@ fn destination(
     );
     keep_tokens(upstream, snapshot, authority.as_str(), &state, environment)
         .map_err(|source| AssembleError::SyncTokens { name: name(), source })?;
+    let fleet = fleet.map(|fleet| Arc::new(fleet.member(upstream, &*credential, metrics.fleet.clone())));
+    if let Some(member) = &fleet {
+        state.session.enable_fleet(member.id(), upstream.settle_time);
+    }
     let settings = ResolvedSettings {
         name: name(),
         endpoints: endpoints(upstream, authority, &dial, limits, metrics),
@@ -217,6 +239,7 @@ fn destination(
             .budget
             .is_limited()
             .then(|| Budget::new(upstream.budget.clone(), metrics.budget.clone())),
+        fleet,
         via: pseudonym.value(Version::HTTP_11),
     };
     let rules = Arc::new(rules);

@@ -4,12 +4,12 @@ use super::Proxy;
 use super::destination::Destination;
 use super::outcome::Outcome;
 use super::request_context::RequestContext;
-use crate::decide::ForwardReason;
 use crate::decide::collapsing::{may_collapse, may_follow, may_share_result};
+use crate::decide::{Decision, ForwardReason};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
 use crate::upstream::collapse::Role;
-use crate::upstream::result::{LeaderResult, SharedResult};
+use crate::upstream::result::{LeaderResult, SharedResponse, SharedResult};
 use crate::upstream::retrieval::Validates;
 
 impl Proxy {
@@ -54,7 +54,8 @@ impl Proxy {
                     let starts_later = follower.starts_later;
                     match follower.result().await {
                         Some(SharedResult::Response(shared))
-                            if may_share_result(&context.request, &shared.response, starts_later) =>
+                            if may_share_result(&context.request, &shared.response, starts_later)
+                                && self.may_share_record(to, &context, &shared) =>
                         {
                             return Ok(Outcome::shared(context.request, shared, reason, Some(true)));
                         }
@@ -78,6 +79,13 @@ impl Proxy {
             }
         }
         Box::pin(self.fetch_unshared(to, context, reason, Validates::Stored, Some(false))).await
+    }
+
+    /// Whether a result may answer a follower, where it is a record of the fleet: unlike an answer of the origin it may have been asked for
+    /// before the follower came.
+    fn may_share_record(&self, to: &Destination, context: &RequestContext, shared: &SharedResponse) -> bool {
+        shared.known_since.is_none()
+            || matches!(self.decide(to, context, Some(&shared.response), true), Decision::Reuse(_))
     }
 
     /// Asks upstream for this request alone.

@@ -77,7 +77,7 @@ impl Proxy {
         LookUp { decision, stored: Some(made), is_mirrored: true, is_made: true }
     }
 
-    fn decide(
+    pub(super) fn decide(
         &self,
         to: &Destination,
         context: &RequestContext,

@@ -20,6 +20,12 @@ use crate::sync_token::coverage::UncoveredReason;
 use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::result::{SharedResponse, UnsharedAnswer};
 
+/// The detail of an answer that another member of the fleet had asked for.
+const FLEET: &str = "fleet";
+
+/// The detail of an answer from the store while what the fleet tells does not count.
+const FLEET_LOST: &str = "fleet-lost";
+
 /// What came of a request.
 pub(super) struct Outcome {
     pub(super) status: CacheStatus<'static>,
@@ -69,6 +75,14 @@ impl Outcome {
         Self::new(status, Reply::Stored { request, response, came_from_origin: false, age_seconds })
     }
 
+    /// Says that what the fleet tells does not count, where nothing else is said.
+    pub(super) fn without_fleet(mut self, is_without_fleet: bool) -> Self {
+        if is_without_fleet && self.status.detail.is_none() {
+            self.status.detail = Some(FLEET_LOST);
+        }
+        self
+    }
+
     /// From the store although the origin was to be asked: `reason` says why, if it was asked.
     pub(super) fn stale(
         request: Arc<PresentedRequest>,
@@ -94,15 +108,22 @@ impl Outcome {
         reason: ForwardReason,
         collapsed: Option<bool>,
     ) -> Self {
-        let status = CacheStatus {
-            fwd: Some(reason.fwd()),
-            fwd_status: (shared.status != shared.response.status).then_some(shared.status),
-            stored: shared.stored,
-            collapsed,
-            detail: reason.detail(),
-            ..CacheStatus::default()
+        let is_record = shared.known_since.is_some();
+        let status = if is_record {
+            // The fleet is one cache: nothing went forward.
+            CacheStatus { hit: true, stored: shared.stored, detail: Some(FLEET), ..CacheStatus::default() }
+        } else {
+            CacheStatus {
+                fwd: Some(reason.fwd()),
+                fwd_status: (shared.status != shared.response.status).then_some(shared.status),
+                stored: shared.stored,
+                collapsed,
+                detail: reason.detail(),
+                ..CacheStatus::default()
+            }
         };
-        let came_from_origin = collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
+        let came_from_origin =
+            !is_record && collapsed != Some(true) && shared.status != StatusCode::NOT_MODIFIED;
         let response = shared.response;
         Self::new(status, Reply::Stored { request, response, came_from_origin, age_seconds: None })
     }

@@ -14,6 +14,7 @@ use crate::presented_request::PresentedRequest;
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::upstream::retrieval::{Retrieval, Validates};
+use crate::upstream::second_level::RecordDemand;
 
 /// A retrieval, with what every stage needs to know of it.
 #[derive(Clone)]
@@ -59,6 +60,7 @@ impl RequestContext {
             target: self.target_to_send(to),
             rules: Arc::clone(&self.rules),
             validates,
+            demand: Some(RecordDemand { presented: self.presented.clone(), lifetime: None }),
         }
     }
 }

@@ -54,6 +54,7 @@ impl Proxy {
         }
         self.note_use(to, context, &stored);
         Outcome::hit(Arc::clone(&context.request), stored, reuse)
+            .without_fleet(to.upstream.is_without_fleet())
     }
 
     /// Resolves first what the caller's unknown token values include, then looks up and retrieves.
@@ -177,7 +178,7 @@ impl Proxy {
     ) -> Result<(), UpstreamFailure> {
         let Some(mirror) = &to.mirror else { return Ok(()) };
         let satisfies = |covers| context.verdict(to, covers) == CoverageVerdict::Covered;
-        Box::pin(mirror.validate(&context.request, satisfies)).await
+        Box::pin(mirror.validate(&context.request, &context.presented, satisfies)).await
     }
 
     /// The list to validate in place of a stored item. `None` where callers' own credentials go upstream: the caller of the item

@@ -7,10 +7,10 @@ use crate::config::{Config, ConfigErrors, UpstreamSettings, Word as _};
 use crate::credentials::token_file::Absent;
 use crate::proxy::Proxy;
 use crate::proxy::assemble::{AssembleError, Environment};
+use crate::seal::key::{SealingKey, SealingKeyError, SealingPurpose};
 use crate::snapshot::header::SnapshotSource;
 use crate::snapshot::keep::{SnapshotUpstream, derived_key};
-use crate::snapshot::key::SnapshotKey;
-use crate::snapshot::{SnapshotKeyError, SnapshotRefusal, Snapshots};
+use crate::snapshot::{SnapshotRefusal, Snapshots};
 
 /// Why `tagalong snapshot show` shows nothing.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum ShowSnapshotError {
     },
     /// There is no key.
     #[error(transparent)]
-    Key(#[from] SnapshotKeyError),
+    Key(#[from] SealingKeyError),
     /// The key file is not there.
     #[error("{} is not there; name the key file that the snapshot was written with (--snapshot-key-file)", path.display())]
     NoKeyFile {
@@ -48,11 +48,13 @@ pub fn open(
     config: &Config,
     proxy: &Proxy,
     environment: &Environment<'_>,
-) -> Result<Option<Arc<Snapshots>>, SnapshotKeyError> {
+) -> Result<Option<Arc<Snapshots>>, SealingKeyError> {
     let settings = &config.snapshot;
     let Some(path) = &settings.file else { return Ok(None) };
     let key = match &settings.key_file {
-        Some(key_file) => SnapshotKey::from_file(key_file, environment.absent_token)?,
+        Some(key_file) => {
+            SealingKey::from_file(key_file, SealingPurpose::Snapshot, environment.absent_token)?
+        }
         None => None,
     };
     if environment.absent_token == Absent::Try {
@@ -118,7 +120,7 @@ pub fn show_snapshot(
     let environment = Environment { absent_token: Absent::Try, ..Environment::default() };
     let refused = |refusal| ShowSnapshotError::Refused { path: path.to_owned(), refusal };
     let key = match &unvalidated.snapshot.key_file {
-        Some(key_file) => SnapshotKey::from_file(key_file, Absent::Try)?
+        Some(key_file) => SealingKey::from_file(key_file, SealingPurpose::Snapshot, Absent::Try)?
             .ok_or_else(|| ShowSnapshotError::NoKeyFile { path: key_file.clone() })?,
         None => {
             let proxy = Proxy::new(&config()?, &environment)?;

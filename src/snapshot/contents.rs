@@ -7,13 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::header::{FORMAT, HEADER_LIMIT_BYTES, SnapshotHeader, SnapshotSource};
-use super::key::SnapshotKey;
-use super::record::{self, MalformedRecord, SnapshotRecord};
+use super::record::{self, SnapshotRecord};
 use super::refusal::SnapshotRefusal;
-use super::seal::{OpeningReader, SealingWriter};
 use crate::clock::Timestamp;
 use crate::config::input_file::random_bytes;
 use crate::mirror::collection::{CollectionShape, Range};
+use crate::seal::key::SealingKey;
+use crate::seal::stream::{OpeningReader, SealingWriter};
+use crate::stored_response::record::MalformedRecord;
 use crate::stored_response::{CacheKey, StoredResponse};
 
 /// What stands before the head, so that a file of another kind is not taken for a damaged snapshot.
@@ -51,7 +52,7 @@ pub struct RestoredCollection {
 /// Those of the writer.
 pub fn write<W: Write>(
     out: W,
-    key: &SnapshotKey,
+    key: &SealingKey,
     (generation, written_at): (u64, Timestamp),
     sources: Vec<SnapshotSource>,
     write_records: impl FnOnce(&mut SealingWriter<W>) -> io::Result<()>,
@@ -101,7 +102,7 @@ pub fn read_header(file: &mut impl BufRead) -> Result<(SnapshotHeader, String), 
 pub fn read_records(
     file: &mut impl BufRead,
     (header, line): (&SnapshotHeader, &str),
-    key: &SnapshotKey,
+    key: &SealingKey,
     mut take: impl FnMut(SnapshotRecord<'_>) -> Result<(), MalformedRecord>,
 ) -> Result<(), SnapshotRefusal> {
     let salt = STANDARD.decode(&header.salt).map_err(|_| SnapshotRefusal::Damaged)?;

@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use super::contents::{self, RestoredCollection, SnapshotContents};
 use super::file::SnapshotFile;
 use super::header::SnapshotSource;
-use super::key::{SnapshotKey, SnapshotKeySource};
 use super::record::{write_collection, write_stored};
 use super::refusal::SnapshotRefusal;
 use crate::clock::{Clock, Timestamp};
@@ -23,6 +22,7 @@ use crate::credentials::partition::Identity;
 use crate::metrics::SnapshotMetrics;
 use crate::mirror::Mirror;
 use crate::mirror::give_up::GiveUpReason;
+use crate::seal::key::{SealingKey, SealingKeySource, SealingPurpose};
 use crate::store::Store;
 use crate::stored_response::StoredResponse;
 use crate::upstream::Upstream;
@@ -54,7 +54,7 @@ pub struct Snapshots {
     settings: SnapshotSettings,
     file: SnapshotFile,
     /// The key of the key file; `None`: it is derived from the access key of an upstream.
-    key: Option<SnapshotKey>,
+    key: Option<SealingKey>,
     store: Arc<dyn Store>,
     upstreams: Vec<SnapshotUpstream>,
     clock: Clock,
@@ -83,7 +83,7 @@ impl Snapshots {
     pub fn new(
         settings: SnapshotSettings,
         path: &std::path::Path,
-        key: Option<SnapshotKey>,
+        key: Option<SealingKey>,
         store: Arc<dyn Store>,
         upstreams: Vec<SnapshotUpstream>,
         clock: Clock,
@@ -95,7 +95,7 @@ impl Snapshots {
     }
 
     /// The key: of the key file, else derived from the first access key.
-    fn key(&self) -> Option<SnapshotKey> {
+    fn key(&self) -> Option<SealingKey> {
         self.key.clone().or_else(|| derived_key(self.upstreams.iter().map(|it| it.upstream.credential())))
     }
 
@@ -389,9 +389,9 @@ impl Snapshots {
 }
 
 /// The key that the first of these credentials with a lasting secret gives.
-pub fn derived_key<'a>(credentials: impl Iterator<Item = &'a dyn Credential>) -> Option<SnapshotKey> {
+pub fn derived_key<'a>(credentials: impl Iterator<Item = &'a dyn Credential>) -> Option<SealingKey> {
     let mut keys = credentials.filter_map(|credential| credential.derived_key(KEY_PURPOSE));
-    keys.next().map(|key| SnapshotKey::new(key, SnapshotKeySource::AccessKey))
+    keys.next().map(|key| SealingKey::new(key, SealingPurpose::Snapshot, SealingKeySource::AccessKey))
 }
 
 /// Waits until one of them becomes true. Returns its position.

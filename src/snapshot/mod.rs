@@ -20,8 +20,7 @@
 //!
 //! # The file
 //!
-//! One line of JSON ([`header`]), then one sealed stream ([`seal`]) of records ([`record`]). [`file`](mod@file) says how it is replaced, [`key`]
-//! where its key comes from.
+//! One line of JSON ([`header`]), then one [sealed](crate::seal) stream of records ([`record`]). [`file`](mod@file) says how it is replaced.
 //!
 //! The price: the whole file is written again after changes, so its size over the interval is what the disk must bear.
 
@@ -29,12 +28,9 @@ pub mod contents;
 pub mod file;
 pub mod header;
 pub mod keep;
-pub mod key;
 pub mod record;
 pub mod refusal;
-pub mod seal;
 pub mod show;
 
 pub use keep::{RestoredSnapshot, Snapshots};
-pub use key::SnapshotKeyError;
 pub use refusal::SnapshotRefusal;

@@ -1,27 +1,20 @@
 //! What a snapshot consists of, in the form in which it is written: stored responses, and the ranges of mirrors.
 //!
 //! A record is its length (four bytes, the least significant first) and its bytes in postcard. The types here are the format: a change
-//! of them is another [`FORMAT`](super::header::FORMAT). Field names are written out, because the codes of
-//! [`StoredFields`] mean something in one process alone; so do coverages, which are not written.
+//! of them is another [`FORMAT`](super::header::FORMAT), and so is one of [`ResponseRecord`]. Coverages mean something in one process alone,
+//! and are not written.
 
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::mirror::collection::{Collection, CollectionShape, Range};
 use crate::mirror::item::Item;
 use crate::profile::app_configuration::key_value::KeyValueId;
-use crate::stored_response::{
-    CacheKey, SelectingKey, StoredFields, StoredPolicy, StoredRange, StoredResponse, UseMark,
-};
-use crate::sync_token::coverage::Coverage;
-
-/// A record that is not what its bytes say it is.
-#[derive(Debug)]
-pub struct MalformedRecord;
+use crate::stored_response::record::{FieldNames, MalformedRecord, ResponseRecord};
+use crate::stored_response::{CacheKey, StoredResponse};
 
 /// One record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,20 +39,6 @@ pub struct StoredRecord<'a> {
     pub target: &'a str,
     #[serde(borrow)]
     response: ResponseRecord<'a>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct ResponseRecord<'a> {
-    status: u16,
-    #[serde(borrow)]
-    fields: Vec<(&'a str, &'a serde_bytes::Bytes)>,
-    body: &'a serde_bytes::Bytes,
-    selecting: &'a serde_bytes::Bytes,
-    request_time: Timestamp,
-    response_time: Timestamp,
-    policy: StoredPolicy,
-    range: Option<(u64, u64)>,
-    is_mirrored: bool,
 }
 
 /// A mirrored collection.
@@ -185,30 +164,6 @@ pub fn write_collection(
     Ok(())
 }
 
-/// The names of the fields of a response, written out.
-struct FieldNames(Vec<HeaderName>);
-
-impl FieldNames {
-    fn of(response: &StoredResponse) -> Self {
-        Self(response.fields.iter().map(|(name, _)| name).collect())
-    }
-
-    fn record<'a>(&'a self, response: &'a StoredResponse, body: &'a [u8]) -> ResponseRecord<'a> {
-        let values = response.fields.iter().map(|(_, value)| serde_bytes::Bytes::new(value));
-        ResponseRecord {
-            status: response.status.as_u16(),
-            fields: self.0.iter().map(HeaderName::as_str).zip(values).collect(),
-            body: serde_bytes::Bytes::new(body),
-            selecting: serde_bytes::Bytes::new(&response.selecting.0),
-            request_time: response.request_time,
-            response_time: response.response_time,
-            policy: response.policy,
-            range: response.range.map(|range| (range.first_byte, range.complete_length_bytes)),
-            is_mirrored: response.is_mirrored,
-        }
-    }
-}
-
 impl StoredRecord<'_> {
     /// The key, for an upstream of this name.
     #[must_use]
@@ -227,45 +182,19 @@ impl StoredRecord<'_> {
     /// When it was received or validated last.
     #[must_use]
     pub const fn response_time(&self) -> Timestamp {
-        self.response.response_time
+        self.response.response_time()
     }
 
     /// Bytes of its body.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
-        self.response.body.len()
+        self.response.body_bytes()
     }
 
     /// Its status.
     #[must_use]
     pub const fn status(&self) -> u16 {
-        self.response.status
-    }
-}
-
-impl ResponseRecord<'_> {
-    fn to_response(&self) -> Result<StoredResponse, MalformedRecord> {
-        let mut fields = HeaderMap::with_capacity(self.fields.len());
-        for (name, value) in &self.fields {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| MalformedRecord)?;
-            fields.append(name, HeaderValue::from_bytes(value).map_err(|_| MalformedRecord)?);
-        }
-        Ok(StoredResponse {
-            status: StatusCode::from_u16(self.status).map_err(|_| MalformedRecord)?,
-            fields: StoredFields::pack(&fields),
-            body: Bytes::copy_from_slice(self.body),
-            share: Default::default(),
-            selecting: SelectingKey(Bytes::copy_from_slice(self.selecting)),
-            request_time: self.request_time,
-            response_time: self.response_time,
-            covers: Coverage::NOTHING,
-            policy: self.policy,
-            range: self
-                .range
-                .map(|(first_byte, complete_length_bytes)| StoredRange { first_byte, complete_length_bytes }),
-            is_mirrored: self.is_mirrored,
-            in_use: UseMark::default(),
-        })
+        self.response.status()
     }
 }
 
@@ -316,7 +245,7 @@ impl RangeRecord<'_> {
 
     /// The names of its items, and when they were validated last.
     pub fn names(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.items.iter().map(|item| (item.id, self.answer.response_time))
+        self.items.iter().map(|item| (item.id, self.answer.response_time()))
     }
 }
 
@@ -324,7 +253,11 @@ impl RangeRecord<'_> {
 mod tests {
     use std::time::Duration;
 
+    use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
     use super::*;
+    use crate::stored_response::{SelectingKey, StoredFields, StoredPolicy, StoredRange, UseMark};
+    use crate::sync_token::coverage::Coverage;
 
     fn response() -> StoredResponse {
         let mut fields = HeaderMap::new();

@@ -7,17 +7,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::contents::{read_header, read_records};
-use super::key::SnapshotKey;
 use super::record::SnapshotRecord;
 use super::refusal::SnapshotRefusal;
 use crate::clock::Timestamp;
 use crate::config::duration::format_duration;
+use crate::seal::key::SealingKey;
 
 /// What is in a snapshot, for people.
 ///
 /// # Errors
 /// [`SnapshotRefusal`]
-pub fn show(path: &Path, key: &SnapshotKey, now: Timestamp) -> Result<String, SnapshotRefusal> {
+pub fn show(path: &Path, key: &SealingKey, now: Timestamp) -> Result<String, SnapshotRefusal> {
     let file = File::open(path).map_err(|_| SnapshotRefusal::Unreadable)?;
     let mut file = BufReader::with_capacity(128 * 1024, file);
     let (header, line) = read_header(&mut file)?;

@@ -206,13 +206,19 @@ impl Aggregate {
         WrittenCoverage { tokens: tokens.collect() }
     }
 
-    /// The greatest version of `newest` that these tokens include: every token that it had, they have at least as new.
+    /// The greatest version of `newest` that these tokens include: every token that it had, they have at least as new. 0 where that is
+    /// none, and where there are no tokens at all.
     pub fn version_within(&self, written: &WrittenCoverage) -> u64 {
+        if self.ids.is_empty() { 0 } else { self.version_of(&written.tokens) }
+    }
+
+    /// The same where it is known otherwise which states without tokens are included.
+    pub fn version_of(&self, tokens: &[SyncToken]) -> u64 {
         let within = self.ids.iter().map(|id| {
-            let token = written.tokens.iter().find(|token| token.id() == id.newest.id());
+            let token = tokens.iter().find(|token| token.id() == id.newest.id());
             id.rises.last_version_within(token.map(SyncToken::sequence_number)).unwrap_or(0)
         });
-        within.min().unwrap_or(0).min(self.version)
+        within.fold(self.version, u64::min)
     }
 
     /// Forgets everything: an origin restored from a backup may count lower than what was seen.

@@ -85,6 +85,17 @@ pub struct WrittenCoverage {
     pub tokens: Vec<SyncToken>,
 }
 
+/// A coverage that the other members of a fleet can understand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FleetCoverage {
+    /// The tokens that were sent, one an id.
+    pub tokens: Vec<SyncToken>,
+    /// The last entry of the fleet that had been read when it was sent.
+    pub position: u64,
+    /// It is of something that cannot change any more.
+    pub is_immutable: bool,
+}
+
 /// What rules 1 to 3 say about reusing one stored response, or joining one fetch, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoverageVerdict {

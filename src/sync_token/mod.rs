@@ -63,6 +63,10 @@
 //! *A snapshot* restores responses of an earlier process, whose numbers mean nothing here. They cover nothing
 //! ([`Coverage::NOTHING`](coverage::Coverage::NOTHING)): rule 1 fails until an answer of the origin has confirmed them.
 //!
+//! *A fleet* shares writes and tokens through an engine ([`fleet_order`]). A write of another member is a closed write here, from the moment in
+//! which its entry counts as read; its tokens were merged into newest before. What another member sent covers what it had sent, and what it
+//! had read. Required stays each sidecar's own: it is what its own callers were shown.
+//!
 //! *Presented tokens* come without `sn`. A value that passed through here is known with the `sn` that it came with. For an
 //! unknown one nothing stored counts: the origin is asked with it, and the `sn` that comes back is what the value demands from
 //! then on. A value whose id the origin does not answer with stays unknown (`unanswered_id_stays_unknown`).
@@ -70,6 +74,7 @@
 pub mod aggregate;
 pub mod clauses;
 pub mod coverage;
+pub mod fleet_order;
 mod known_values;
 pub mod persisted;
 pub mod resource_order;

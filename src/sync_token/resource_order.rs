@@ -56,7 +56,7 @@ impl ResourceOrders {
         let places =
             self.places.get_or_init(|| std::iter::repeat_with(Place::default).take(PLACES).collect());
         if let Some(place) = places.get(index(resource)) {
-            place.required_order.store(sent_order, Ordering::SeqCst);
+            place.required_order.fetch_max(sent_order, Ordering::SeqCst);
             place.revelation.store(revelation, Ordering::SeqCst);
         }
     }

@@ -7,6 +7,7 @@
 //! A reset begins an epoch. An answer belongs to the epoch in which its request took its snapshot; one that was under way at
 //! the reset tells of the store as it was before, and nothing of it is recorded.
 
+mod fleet;
 mod lines;
 #[cfg(any(test, feature = "internals"))]
 mod mistakes;
@@ -28,6 +29,7 @@ pub use writes::{WriteClosed, WriteOutcome};
 use super::aggregate::Aggregate;
 use super::clauses::Clauses;
 use super::coverage::{Coverage, WrittenCoverage};
+use super::fleet_order::FleetOrder;
 use super::persisted::PersistedTokens;
 use super::resource_order::ResourceOrders;
 use super::token::{self, PresentedToken, SyncToken};
@@ -58,6 +60,8 @@ pub struct Received {
     pub tokens: Vec<SyncToken>,
     /// What time it was at the origin (`x-ms-date`, else `Date`).
     pub origin_time: Option<Timestamp>,
+    /// When another member of the fleet made known what it shows, in the order of sending; `None`: it shows it now.
+    pub known_since: Option<u64>,
 }
 
 /// The state shared by all callers of one upstream endpoint. `F` is the profile's footprint of a write.
@@ -86,6 +90,8 @@ pub struct Session<F> {
 struct SessionState<F> {
     aggregate: Aggregate,
     writes: WriteLog<F>,
+    /// Of the fleet's entries.
+    fleet: FleetOrder,
     sent_order: u64,
     /// How many answers have shown a change.
     revelations: u64,
@@ -115,6 +121,7 @@ impl<F> Session<F> {
             state: Mutex::new(SessionState {
                 aggregate: Aggregate::default(),
                 writes: WriteLog::default(),
+                fleet: FleetOrder::default(),
                 sent_order: 0,
                 revelations: 0,
                 latest_revelation: 0,
@@ -210,7 +217,7 @@ impl<F> Session<F> {
         state.own_tags.push_back(tag);
     }
 
-    /// How many requests have been sent.
+    /// How many requests have been sent, and entries of the fleet read.
     pub fn sent_order(&self) -> u64 {
         self.lock().sent_order
     }
@@ -218,6 +225,11 @@ impl<F> Session<F> {
     /// The origin's time in the answer to which `required` last rose.
     pub fn raised_at(&self) -> Option<Timestamp> {
         self.lock().raised_at
+    }
+
+    /// The newest tokens.
+    pub fn newest(&self) -> Vec<SyncToken> {
+        self.lock().aggregate.newest().cloned().collect()
     }
 
     /// Whether `newest` has a token of the id of one of these values.

@@ -24,7 +24,11 @@ const COVERED: CoverageVerdict = CoverageVerdict::Covered;
 
 /// What the answer to the request with this snapshot brings.
 fn receive(session: &Session<&'static str>, snapshot: &SessionSnapshot, line: &str) -> Received {
-    Received { tokens: session.observe(snapshot.covers, &fields(line), NOW), origin_time: Some(NOW) }
+    Received {
+        tokens: session.observe(snapshot.covers, &fields(line), NOW),
+        origin_time: Some(NOW),
+        ..Received::default()
+    }
 }
 
 /// An answer to a request that is sent now brings this token, and shows no change.
@@ -123,7 +127,7 @@ fn where_tokens_do_not_tell_the_order_of_sending_does() {
         let tokens = session.observe(snapshot.covers, &fields, NOW);
         let revealed = session.reveal(
             &snapshot,
-            &Received { tokens, origin_time: None },
+            &Received { tokens, ..Received::default() },
             Revelation::Raises,
             OrderScope::Upstream,
         );
@@ -148,7 +152,7 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
             session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(2), look_up, |_| false)
         };
         let reveal = |snapshot: &SessionSnapshot| {
-            let received = Received { tokens: tokens_of(&fields), origin_time: None };
+            let received = Received { tokens: tokens_of(&fields), ..Received::default() };
             session.reveal(snapshot, &received, Revelation::Raises, OrderScope::Resource(1))
         };
         let stored = session.snapshot(&[]).covers;

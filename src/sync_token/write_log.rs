@@ -26,6 +26,19 @@ const EXAMINED_RESOURCES: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteId(pub(super) u64);
 
+impl WriteId {
+    /// Its number in this process.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The same write once it has settled: it may have taken effect after its first announcement.
+    #[must_use]
+    pub const fn settled(self) -> Self {
+        Self(self.0 | 1 << 63)
+    }
+}
+
 /// What a write may have changed, as the log stores and finds it.
 pub trait Indexed {
     /// The keys of what the write names: it touches no resource with another key. `None` if it may touch anything.

@@ -227,6 +227,17 @@ impl Retrieval {
         UpstreamFailure { why, error }
     }
 
+    /// Takes in a record of the fleet as if the origin had answered it.
+    pub(super) fn put_of_fleet(
+        &self,
+        response: StoredResponse,
+        head: &ResponseHead,
+        snapshot: &SessionSnapshot,
+        received: &Received,
+    ) -> LeaderResult {
+        self.put(response, head, Observation { snapshot, received })
+    }
+
     fn put(
         &self,
         mut response: StoredResponse,
@@ -265,7 +276,8 @@ impl Retrieval {
             self.upstream.validate_items(self, items, &response, stored);
         }
         let withheld = withheld_fields(head, &response.fields);
-        let shared = SharedResponse { response: Arc::new(response), status: head.status, stored };
+        let shared =
+            SharedResponse { response: Arc::new(response), status: head.status, stored, known_since: None };
         LeaderResult::Stored { shared, withheld }
     }
 

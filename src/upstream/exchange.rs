@@ -88,7 +88,8 @@ impl Upstream {
             if is_replaced { Vec::new() } else { self.observe(snapshot.covers, response.headers(), now) };
         let told = (response.status(), response.headers());
         self.note_own_write(position, (&method, target), told, sent);
-        let received = Received { tokens, origin_time: shown::origin_time(response.headers()) };
+        let received =
+            Received { tokens, origin_time: shown::origin_time(response.headers()), known_since: None };
         let refusal = self.settings.credential.observe_answer(response.status(), response.headers(), now);
         self.note_answer(refusal);
         self.recognize(response.headers());

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod collapse;
 pub mod endpoints;
 pub mod exchange;
+pub mod fleet;
 pub mod hit_for_miss;
 pub mod lists;
 #[cfg(any(test, feature = "internals"))]
@@ -20,6 +21,7 @@ pub mod result;
 pub mod result_cell;
 pub mod retrieval;
 pub mod run_to_end;
+pub mod second_level;
 pub mod settings;
 pub mod shown;
 pub mod slot_table;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
+use crate::clock::Timestamp;
 use crate::config::CachingRules;
 use crate::credentials::Credential;
 use crate::presented_request::PresentedRequest;
@@ -76,6 +79,12 @@ impl Upstream {
     #[must_use]
     pub const fn profile(&self) -> &Arc<dyn Profile> {
         &self.settings.profile
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.state.clock.now()
     }
 
     /// How the sidecar proves itself there.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::Upstream;
 use super::apply_change::STORING_TIME_LIMIT;
 use super::budget::BudgetedRequest;
+use super::fleet::ClosedOwnWrite;
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::UpstreamFailure;
 use super::run_to_end::RunToEnd;
@@ -241,15 +242,27 @@ impl Upstream {
             }
             Err(_) => footprint,
         });
+        if self.fleet().is_some() && outcome != WriteOutcome::DidNotHappen {
+            let answered = exchanged.as_ref().ok();
+            let head = answered.map(|exchanged| &exchanged.answer.head);
+            let tokens = answered.map_or(&[][..], |exchanged| &exchanged.received.tokens);
+            let answer = head.map(|head| (head.status, &head.fields));
+            let closed = ClosedOwnWrite { write, method: &method, target: &target, answer, tokens };
+            Box::pin(self.announce_write(closed)).await;
+        }
         let answered = exchanged.map(|Exchanged { answer, received, .. }| PassedAnswer {
             sync_token: self.state.session.response_line_after_write(&received.tokens),
             ..answer
         });
         if closed == WriteClosed::StaysOpen {
-            let upstream = Arc::clone(&self);
+            let (upstream, method, target) = (Arc::clone(&self), method.clone(), target.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(upstream.settings.settle_time).await;
                 upstream.state.session.settle_write(write);
+                let write = write.settled();
+                let settled =
+                    ClosedOwnWrite { write, method: &method, target: &target, answer: None, tokens: &[] };
+                upstream.announce_write(settled).await;
             });
         }
         if let Ok(answer) = &answered

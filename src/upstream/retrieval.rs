@@ -16,6 +16,7 @@ use super::budget::BudgetedRequest;
 use super::collapse::{Leader, Role};
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::{LeaderResult, SharedResult, UpstreamFailure};
+use super::second_level::{Observed, RecordDemand, SecondLevel};
 use crate::body::FlowingBody;
 use crate::config::CachingRules;
 use crate::decide::absorb::{Change, absorb};
@@ -50,6 +51,8 @@ pub struct Retrieval {
     pub rules: Arc<CachingRules>,
     /// What is validated.
     pub validates: Validates,
+    /// What a record of the fleet must be to answer in the place of the origin; `None`: none may.
+    pub demand: Option<RecordDemand>,
 }
 
 /// What a fetch validates.
@@ -168,9 +171,7 @@ impl Retrieval {
         mut snapshot: SessionSnapshot,
         given_up: impl Future<Output = ()>,
     ) -> LeaderResult {
-        if self.upstream.settings.profile.immutable_for(self.request.key.canonical_target()).is_some() {
-            snapshot.covers = snapshot.covers.immutable();
-        }
+        self.mark_immutable(&mut snapshot);
         self.upstream.settings.profile.observe_fields(&self.request.fields);
         // Looked up only now: while a fetch was queued, the one ahead may have stored something.
         let in_hand = match &self.validates {
@@ -178,6 +179,15 @@ impl Retrieval {
             Validates::Stored => self.upstream.stored(&self.request),
             Validates::Mirrored(held) => held.clone(),
         };
+        let mut permit = None;
+        if self.upstream.fleet().is_some() {
+            match Box::pin(self.second_level(in_hand.as_ref())).await {
+                SecondLevel::Taken(result) => return result,
+                SecondLevel::Ask(given) => permit = given,
+            }
+            // What was read meanwhile is included.
+            snapshot = self.snapshot();
+        }
         let mut given_up = std::pin::pin!(given_up);
         let answered = loop {
             let endpoint = self.upstream.settings.endpoints.position();
@@ -190,14 +200,19 @@ impl Retrieval {
                 Ok(answered) => break answered,
                 // Another endpoint is asked since: each fails at most once before it backs off.
                 Err(_) if self.upstream.is_replaced(endpoint, snapshot.covers) => {
-                    snapshot = self.upstream.state.session.snapshot(&[]);
+                    snapshot = self.snapshot();
                 }
                 Err(failure) => return LeaderResult::Shared(SharedResult::Failed(failure)),
             }
         };
         let change = self.absorb(&answered, in_hand.as_deref(), &snapshot);
         if !matches!(change, Change::AskAgain(_)) {
-            return self.apply(change, in_hand, answered, &snapshot, given_up).await;
+            let observed = permit.is_some().then(|| Observed::of(&snapshot, &answered.received));
+            let result = self.apply(change, in_hand, answered, &snapshot, given_up).await;
+            if let Some((permit, observed)) = permit.zip(observed) {
+                self.publish(permit, &result, observed);
+            }
+            return result;
         }
         // An answer that proves nothing: once more, without conditions. A retry keeps the older snapshot. The first exchange is over:
         // it must not hold the place that the second one waits for.
@@ -208,6 +223,18 @@ impl Retrieval {
                 let change = self.absorb(&answered, None, &snapshot);
                 Box::pin(self.apply(change, None, answered, &snapshot, given_up)).await
             }
+        }
+    }
+
+    fn snapshot(&self) -> SessionSnapshot {
+        let mut snapshot = self.upstream.state.session.snapshot(&[]);
+        self.mark_immutable(&mut snapshot);
+        snapshot
+    }
+
+    fn mark_immutable(&self, snapshot: &mut SessionSnapshot) {
+        if self.upstream.settings.profile.immutable_for(self.request.key.canonical_target()).is_some() {
+            snapshot.covers = snapshot.covers.immutable();
         }
     }
 

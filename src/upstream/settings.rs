@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::budget::Budget;
 use super::endpoints::Endpoints;
 use crate::credentials::Credential;
+use crate::fleet::member::FleetMember;
 use crate::profile::Profile;
 use crate::transport::client::PooledClient;
 
@@ -31,6 +32,8 @@ pub struct ResolvedSettings {
     pub retry_after_limit: Duration,
     /// How many requests its quota allows; `None`: no limit is known.
     pub budget: Option<Budget>,
+    /// Its membership in a fleet.
+    pub fleet: Option<Arc<FleetMember>>,
     /// How the sidecar names itself in `Via`.
     pub via: HeaderValue,
 }

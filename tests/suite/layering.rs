@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// Which module may import which: a module may import those of its own line and of the lines above it, and no two modules import each
 /// other, on whatever way. The modules of the binary (`main`, `cli`, `demo`, `probe`, `signals`) come after all of them.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["words", "error", "clock", "memo", "headers", "body", "metrics", "readiness", "accept_loop"],
     &["config", "sync_token", "stored_response", "presented_request", "logging"],
     &["decide", "profile"],
     &["store", "transport"],
-    &["credentials"],
+    &["credentials", "seal"],
+    &["fleet"],
     &["upstream"],
     &["mirror"],
     &["snapshot"],

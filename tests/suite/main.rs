@@ -16,6 +16,7 @@ mod credentials;
 mod dependencies;
 mod emulator_data;
 mod faults;
+mod fleet;
 mod fuzz;
 mod layering;
 mod operations;

@@ -46,9 +46,10 @@ impl<F> Session<F> {
             && was_sent_after;
         let tokens_tell = !received.tokens.is_empty() && state.aggregate.moved();
         let number = state.revelations + 1;
+        let shown_at = received.known_since.map_or(state.sent_order, |order| order.saturating_sub(1));
         match (scope, revelation) {
             (OrderScope::Resource(resource), _) if !tokens_tell => {
-                self.resource_orders.reveal(resource, state.sent_order, number);
+                self.resource_orders.reveal(resource, shown_at, number);
                 state.revelations = number;
                 state.aggregate.require(&received.tokens);
                 if received.tokens.is_empty() {
@@ -62,7 +63,7 @@ impl<F> Session<F> {
                 state.aggregate.require(&received.tokens);
                 state.raised_at = state.raised_at.max(received.origin_time);
                 if !tokens_tell {
-                    self.required_order.store(state.sent_order, Ordering::SeqCst);
+                    self.required_order.fetch_max(shown_at, Ordering::SeqCst);
                 }
             }
         }
@@ -130,7 +131,9 @@ impl<F> Session<F> {
                 is_latest || (includes && covers.sent_order > self.required_order.load(Ordering::SeqCst))
             }
             OrderScope::Resource(resource) => {
-                (is_latest || includes) && self.resource_orders.covers(resource, covers)
+                (is_latest || includes)
+                    && covers.sent_order > self.required_order.load(Ordering::SeqCst)
+                    && self.resource_orders.covers(resource, covers)
             }
         }
     }

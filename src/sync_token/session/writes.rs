@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Session, SessionState};
+use crate::clock::instant;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::write_log::{Indexed, WriteId};
 
@@ -48,7 +49,11 @@ impl<F: Indexed> Session<F> {
             WriteOutcome::Unknown if self.clauses.unknown_stays_open() && !state.aggregate.moved() => {
                 return WriteClosed::StaysOpen;
             }
-            WriteOutcome::Happened | WriteOutcome::Unknown => state.writes.close(id, widen),
+            WriteOutcome::Happened | WriteOutcome::Unknown => {
+                state.writes.close(id, widen);
+                let position = state.writes.closed_position();
+                state.fleet.own_closed(id.0, position, instant());
+            }
             WriteOutcome::DidNotHappen => state.writes.forget(id),
         }
         self.mirror_writes(&state);
@@ -67,6 +72,8 @@ impl<F: Indexed> Session<F> {
     pub fn settle_write(&self, id: WriteId) {
         let mut state = self.lock();
         state.writes.close(id, |footprint| footprint);
+        let position = state.writes.closed_position();
+        state.fleet.own_closed(id.settled().0, position, instant());
         self.mirror_writes(&state);
         drop(state);
         self.write_closed.notify_waiters();
@@ -85,7 +92,7 @@ impl<F: Indexed> Session<F> {
         }
     }
 
-    fn mirror_writes(&self, state: &SessionState<F>) {
+    pub(super) fn mirror_writes(&self, state: &SessionState<F>) {
         self.closed_position.store(state.writes.closed_position(), Ordering::SeqCst);
         self.open_writes.store(state.writes.open_count() as u64, Ordering::SeqCst);
     }

@@ -256,9 +256,10 @@ async fn every_flipped_bit_and_every_cut_is_refused() {
 /// Whether these bytes are opened with the key of the scene.
 fn show(scene: &Scene, bytes: &[u8]) -> bool {
     use tagalong::internals::credentials::token_file::Absent;
+    use tagalong::internals::seal::key::{SealingKey, SealingPurpose};
     use tagalong::internals::snapshot::contents::{read_header, read_records};
-    use tagalong::internals::snapshot::key::SnapshotKey;
-    let key = SnapshotKey::from_file(&scene.key_file(), Absent::Try).unwrap().unwrap();
+    let key =
+        SealingKey::from_file(&scene.key_file(), SealingPurpose::Snapshot, Absent::Try).unwrap().unwrap();
     let mut bytes = bytes;
     let Ok((header, line)) = read_header(&mut bytes) else { return false };
     let is_ours = header.check(&key.id(), header.written_at, Duration::MAX).is_ok();

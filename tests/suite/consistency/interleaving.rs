@@ -164,7 +164,7 @@ impl World {
         step().await;
         let tokens = self.session.observe(snapshot.covers, &fields, Timestamp::default());
         step().await;
-        let received = Received { tokens, origin_time: None };
+        let received = Received { tokens, ..Received::default() };
         let stored = self.store.variants(&self.key).map(|variants| value_of(&variants.as_slice()[0]));
         let revelation = if stored == Some(shown) {
             0

@@ -12,6 +12,8 @@ use tagalong::internals::accept::{
 use tagalong::internals::accept_loop::Listener;
 use tagalong::internals::clock::Clock;
 use tagalong::internals::config::{self, Config, Layers};
+use tagalong::internals::fleet::engine::FleetEngine;
+use tagalong::internals::fleet::member::FleetMember;
 use tagalong::internals::metrics::Metrics;
 use tagalong::internals::mirror::Mirror;
 use tagalong::internals::profile::Footprint;
@@ -37,6 +39,7 @@ pub(crate) struct Sidecar {
     clock: Clock,
     sessions: Vec<Arc<Session<Footprint>>>,
     metrics: Metrics,
+    member: Option<Arc<FleetMember>>,
     mirrors: Vec<Arc<Mirror>>,
     background: Vec<JoinHandle<()>>,
     snapshots: Option<Arc<Snapshots>>,
@@ -77,10 +80,21 @@ impl Sidecar {
 
     /// Starts a sidecar with callers and origin in memory, for paused time.
     pub(crate) fn in_memory(dial: Arc<dyn Dial>, clock: Clock, settings: &[&str]) -> Self {
+        Self::in_fleet(dial, clock, settings, None)
+    }
+
+    /// The same as a member of a fleet with this engine.
+    pub(crate) fn in_fleet(
+        dial: Arc<dyn Dial>,
+        clock: Clock,
+        settings: &[&str],
+        engine: Option<Arc<dyn FleetEngine>>,
+    ) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
         let (connector, listener) = accept::in_memory();
         let dial = move |_: &config::UpstreamSettings| Arc::clone(&dial);
-        let environment = Environment { clock: clock.clone(), dial: Some(&dial), ..Environment::default() };
+        let environment =
+            Environment { clock: clock.clone(), dial: Some(&dial), engine, ..Environment::default() };
         let serving = serve(listener, &config(address, settings), &environment);
         Self::of(serving, address, Some(connector), clock)
     }
@@ -96,9 +110,11 @@ impl Sidecar {
             clock,
             sessions: proxy.destinations().iter().map(|to| Arc::clone(to.upstream.session())).collect(),
             metrics: proxy.metrics().clone(),
+            member: proxy.destinations().first().and_then(|to| to.upstream.fleet().cloned()),
             background: (0..proxy.destinations().len())
                 .flat_map(|destination| {
                     [
+                        tokio::spawn(Arc::clone(&proxy).follow_fleet(destination)),
                         tokio::spawn(Arc::clone(&proxy).prefetch(destination)),
                         tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
                     ]
@@ -114,6 +130,11 @@ impl Sidecar {
     /// The mirror of the upstream.
     pub(crate) fn mirror(&self) -> &Mirror {
         self.mirrors.first().expect("a mirror is configured")
+    }
+
+    /// The membership in the fleet.
+    pub(crate) fn member(&self) -> &FleetMember {
+        self.member.as_deref().expect("a fleet is configured")
     }
 
     /// A new connection.

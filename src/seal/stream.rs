@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The nonce of a chunk is its number and whether it is the last. So a chunk that is changed, moved, repeated or left out is refused,
-//! and so is a stream that was cut off between two chunks. The head of the file is associated data of every chunk.
+//! and so is a stream that was cut off between two chunks. What goes before the stream is associated data of every chunk.
 //!
-//! Invariant: a key seals one stream. [`SnapshotKey`](super::key::SnapshotKey) derives a new one for each, with a random salt.
+//! Invariant: a key seals one stream. [`SealingKey`](super::key::SealingKey) derives a new one for each, with a random salt.
 
 use std::io::{self, Read, Write};
 

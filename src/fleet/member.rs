@@ -1,0 +1,570 @@
+//! One member of a fleet: its lease on coverage, what it announces, and what it asks the engine for.
+//!
+//! ```text
+//!            join ──▶ turn ──▶ turn ──▶ …          each that shows that all entries were read renews the lease
+//!              ▲        │ no answer, a gap, another run
+//!              └────────┘ until the lease has run out, it counts all the same
+//! ```
+//!
+//! Nothing here waits longer than the lease for the engine.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::clock::EngineClock;
+use super::engine::{
+    AnnouncedToken, EngineAnswer, EngineError, FleetEngine, FleetStream, Joined, LookedUp, Publication, Turn,
+};
+use super::message::{Announced, FleetSeal, Message, SealedAs, TokenRecord};
+use crate::clock::{Timestamp, instant};
+use crate::config::fleet::AnnounceMode;
+use crate::metrics::FleetMetrics;
+use crate::seal::key::SealingKey;
+use crate::sync_token::fleet_order::FleetWrite;
+use crate::sync_token::token::SyncToken;
+
+/// How many own writes are remembered for another announcement.
+const MOST_OWN_WRITES: usize = 1_024;
+
+/// How many leases pass in a new run before one counts: by then every member that lives has announced again what it knows.
+const LEASES_HELD: u32 = 2;
+
+/// How long a writer waits between two questions whether all have confirmed.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// What the configuration says of a member.
+#[derive(Clone, Debug)]
+pub struct MemberSettings {
+    /// How long what the fleet told counts, and the longest wait for the engine.
+    pub lease: Duration,
+    /// When the caller of a write is answered.
+    pub announce: AnnounceMode,
+    /// Whether records are used.
+    pub second_level: bool,
+    /// What tells the stream of this upstream from those of others, the endpoint aside: its profile and identity.
+    pub source: String,
+}
+
+/// One member, for one upstream.
+pub struct FleetMember {
+    settings: MemberSettings,
+    engine: Arc<dyn FleetEngine>,
+    key: SealingKey,
+    id: u128,
+    name: String,
+    state: Mutex<MemberState>,
+    /// Whether the lease is live, as far as was noted.
+    live: watch::Sender<bool>,
+    is_lost: AtomicBool,
+    metrics: FleetMetrics,
+}
+
+#[derive(Default)]
+struct MemberState {
+    membership: Option<Membership>,
+    lease_until: Option<Instant>,
+    /// Until when the members of a new run announce again what the run before may have lost.
+    held_until: Option<Instant>,
+    clock: Option<EngineClock>,
+    /// What the log said last.
+    told: Option<EngineError>,
+    own_writes: VecDeque<OwnWrite>,
+    /// Own writes were forgotten that had not been announced.
+    has_forgotten: bool,
+}
+
+/// A run of the engine that the member has joined.
+#[derive(Clone)]
+pub struct Membership {
+    stream: Arc<dyn FleetStream>,
+    /// What seals and opens in it.
+    pub seal: FleetSeal,
+    /// The run.
+    pub run: Arc<str>,
+    /// The engine's clock.
+    pub clock: Option<EngineClock>,
+}
+
+/// An own write, as it is announced.
+#[derive(Clone, Debug)]
+pub struct OwnWrite {
+    /// Which one.
+    pub write: FleetWrite,
+    /// Its method.
+    pub method: String,
+    /// Its target.
+    pub target: String,
+    /// The status of its answer; 0 if there was none.
+    pub status: u16,
+    /// What its answer named.
+    pub named: Vec<(String, Vec<u8>)>,
+    /// The entity tag that its answer told.
+    pub entity_tag: Option<Vec<u8>>,
+    /// The tokens of its answer.
+    pub tokens: Vec<SyncToken>,
+    /// When it closed.
+    pub at: Timestamp,
+    /// The number of its entry in this run.
+    pub number: Option<u64>,
+}
+
+/// How a member has joined.
+#[derive(Debug)]
+pub struct JoinedRun {
+    /// It is another run than before.
+    pub is_other: bool,
+    /// The number of the last entry.
+    pub last: u64,
+    /// The last entries, opened, without a gap up to `last`.
+    pub history: Vec<HeardEntry>,
+    /// The newest tokens.
+    pub tokens: Vec<SyncToken>,
+}
+
+/// An entry that was read.
+#[derive(Debug)]
+pub struct HeardEntry {
+    /// Its number.
+    pub number: u64,
+    /// Its bytes; `None`: it is not authentic.
+    pub opened: Option<Vec<u8>>,
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub struct HeardEntries {
+    /// The entries in their order.
+    pub entries: Vec<HeardEntry>,
+    /// Since when all entries before are known, once these are taken in. `None`: there may be more.
+    complete_since: Option<Instant>,
+}
+
+impl FleetMember {
+    /// A member that has not joined yet.
+    #[must_use]
+    pub fn new(
+        settings: MemberSettings,
+        engine: Arc<dyn FleetEngine>,
+        key: SealingKey,
+        metrics: FleetMetrics,
+    ) -> Self {
+        let id = fastrand::u128(1..);
+        Self {
+            settings,
+            engine,
+            key,
+            id,
+            name: format!("{id:032x}"),
+            state: Mutex::default(),
+            live: watch::Sender::new(false),
+            is_lost: AtomicBool::new(true),
+            metrics,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> u128 {
+        self.id
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub const fn metrics(&self) -> &FleetMetrics {
+        &self.metrics
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.settings.lease
+    }
+
+    /// Whether its lease is live, for those who wait for it to change.
+    #[must_use]
+    pub fn is_live(&self) -> watch::Receiver<bool> {
+        self.live.subscribe()
+    }
+
+    /// Whether it was found to have no live lease: a glance for hits.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether its lease is live at this moment.
+    #[must_use]
+    pub fn has_live_lease(&self) -> bool {
+        self.lock().lease_until.is_some_and(|until| instant() < until)
+    }
+
+    /// The membership whose records may be used: there is one, and its lease is live.
+    #[must_use]
+    pub fn second_level(&self) -> Option<Membership> {
+        if !self.settings.second_level { None } else { self.live_membership() }
+    }
+
+    fn live_membership(&self) -> Option<Membership> {
+        let state = self.lock();
+        let is_live = state.lease_until.is_some_and(|until| instant() < until);
+        let membership = state.membership.as_ref().filter(|_| is_live)?;
+        Some(Membership { clock: state.clock, ..membership.clone() })
+    }
+
+    /// Joins the stream of an endpoint.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn join(&self, endpoint: &str) -> Result<JoinedRun, EngineError> {
+        let name = stream_name(endpoint, &self.settings.source);
+        let stream = self.engine.stream(&name);
+        let key_id = self.key.id();
+        let joined = stream.join(&self.name, &key_id).await_within(self.settings.lease).await?;
+        let Joined { run, age, last, history, tokens } = joined;
+        let seal = FleetSeal::new(self.key.clone(), name);
+        let open = |(number, sealed): (u64, &[u8])| {
+            let opened = seal.open(sealed, SealedAs::Entry { run: &run });
+            HeardEntry { number, opened }
+        };
+        let numbers_begin = (last + 1).saturating_sub(history.len() as u64);
+        let has_no_gap = (numbers_begin..).zip(&history).all(|(number, entry)| entry.number == number);
+        let history = if has_no_gap { history } else { Vec::new() };
+        let history = history.iter().map(|entry| open((entry.number, &entry.sealed))).collect();
+        let tokens = tokens.iter().filter_map(|sealed| {
+            let opened = seal.open(sealed, SealedAs::Token)?;
+            let record: TokenRecord<'_> = postcard::from_bytes(&opened).ok()?;
+            TokenRecord::tokens(&[record]).pop()
+        });
+        let tokens = tokens.collect();
+        let mut state = self.lock();
+        let is_other = state.membership.as_ref().is_none_or(|before| *before.run != *run);
+        if is_other {
+            state.lease_until = None;
+            state.clock = None;
+            state.own_writes.iter_mut().for_each(|write| write.number = None);
+        }
+        state.held_until = Some(instant() + (self.settings.lease * LEASES_HELD).saturating_sub(age));
+        state.membership = Some(Membership { stream, seal, run: run.into(), clock: None });
+        Ok(JoinedRun { is_other, last, history, tokens })
+    }
+
+    /// Forgets the membership: what comes next is another run.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        state.membership = None;
+        state.lease_until = None;
+        drop(state);
+        self.note_lease();
+    }
+
+    /// Takes a turn: says what was read, and waits for more.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn turn(&self, read: u64) -> Result<HeardEntries, EngineError> {
+        let Membership { stream, seal, run, .. } = self.membership()?;
+        let asked = instant();
+        let turn = Turn { member: &self.name, read, wait: self.settings.lease / 4 };
+        let heard = stream.turn(turn).await_within(self.settings.lease * 3 / 4).await?;
+        if let Some(first) = heard.entries.first()
+            && first.number > read + 1
+        {
+            return Err(EngineError::Forgot);
+        }
+        let new = heard.entries.iter().filter(|entry| entry.number > read);
+        if !new.clone().map(|entry| entry.number).eq((read + 1..).take(new.clone().count())) {
+            return Err(EngineError::Forgot);
+        }
+        let entries = new.map(|entry| {
+            let opened = seal.open(&entry.sealed, SealedAs::Entry { run: &run });
+            HeardEntry { number: entry.number, opened }
+        });
+        let entries = entries.collect();
+        let mut state = self.lock();
+        match &mut state.clock {
+            Some(clock) => clock.observe(heard.clock),
+            clock => *clock = Some(EngineClock::new(heard.clock)),
+        }
+        Ok(HeardEntries { entries, complete_since: (!heard.is_partial).then_some(asked) })
+    }
+
+    /// The entries of a turn are taken in: the lease is renewed.
+    pub fn renew(&self, heard: &HeardEntries) {
+        if let Some(since) = heard.complete_since {
+            let mut state = self.lock();
+            if state.held_until.is_none_or(|until| since >= until) {
+                state.lease_until = Some(since + self.settings.lease);
+            }
+            drop(state);
+            self.note_lease();
+        }
+    }
+
+    /// Notes whether the lease is live, and says so when that changes. `true` if it is.
+    pub fn note_lease(&self) -> bool {
+        let mut state = self.lock();
+        let is_live = state.lease_until.is_some_and(|until| instant() < until);
+        if is_live && state.told.take().is_some() {
+            tracing::info!(upstream = self.metrics.upstream(), "the fleet is there again");
+        }
+        drop(state);
+        self.is_lost.store(!is_live, Ordering::Relaxed);
+        if *self.live.borrow() != is_live {
+            self.live.send_replace(is_live);
+        }
+        self.metrics.live.set(i64::from(is_live));
+        is_live
+    }
+
+    /// Takes note of an engine that gives no answer. Says so once.
+    pub fn failed(&self, error: EngineError) {
+        self.metrics.failed(error.as_str());
+        let is_new = self.lock().told.replace(error).is_none();
+        if is_new {
+            tracing::warn!(
+                upstream = self.metrics.upstream(),
+                reason = error.as_str(),
+                "the fleet's engine gives no answer, and this sidecar keeps the promises that it makes alone: {}",
+                error.advice()
+            );
+        }
+        self.note_lease();
+    }
+
+    /// Announces an own write, and waits for the others where it is so configured. `announced` is told its number at once.
+    pub async fn announce_write(&self, write: OwnWrite, settle_time: Duration, announced: impl FnOnce(u64)) {
+        let began = instant();
+        let identity = write.write;
+        self.remember(write, settle_time);
+        match self.announce_while_live(identity).await {
+            Some(number) => {
+                announced(number);
+                self.metrics.announced.inc();
+                if self.settings.announce == AnnounceMode::All {
+                    self.confirmed(identity, number).await;
+                }
+            }
+            None => self.metrics.unannounced.inc(),
+        }
+        self.metrics.announce_seconds.observe(began.elapsed().as_secs_f64());
+    }
+
+    /// Announces an own write. An engine that gives no answer is not waited for, except where all members are to know: then as long as
+    /// the own lease is live. Without one, the others know that this member tells them nothing.
+    async fn announce_while_live(&self, write: FleetWrite) -> Option<u64> {
+        loop {
+            self.live_membership()?;
+            let known = self.lock().own_writes.iter().find(|it| it.write == write).cloned()?;
+            if let Some(number) = known.number {
+                // When the run was joined.
+                return Some(number);
+            }
+            match self.announce_again(&known).await {
+                Ok(number) => return Some(number),
+                Err(error) if self.settings.announce == AnnounceMode::Engine => {
+                    self.failed(error);
+                    return None;
+                }
+                Err(_) => tokio::time::sleep(LONGEST_PAUSE).await,
+            }
+        }
+    }
+
+    /// Waits until every member with a live lease has read the entry: at most as long as such a lease lasts. In another run the write was
+    /// announced again, and is to be read again.
+    async fn confirmed(&self, write: FleetWrite, number: u64) {
+        let mut number = number;
+        while let Some(Membership { stream, run, .. }) = self.live_membership() {
+            // Those that do not confirm by then have no lease any more.
+            let until = instant() + self.settings.lease + self.settings.lease / 20;
+            let mut pause = FIRST_PAUSE;
+            let mut is_confirmed = false;
+            while !is_confirmed && instant() < until {
+                match stream.unconfirmed(number, self.settings.lease).await_within(until - instant()).await {
+                    Ok(0) => is_confirmed = true,
+                    Ok(_) => tokio::time::sleep(pause).await,
+                    // They are asked again: without an answer, the leases of all run out.
+                    Err(_) => tokio::time::sleep(LONGEST_PAUSE).await,
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            if !is_confirmed {
+                self.metrics.unconfirmed.inc();
+            }
+            let state = self.lock();
+            if state.membership.as_ref().is_some_and(|now| now.run == run) {
+                return;
+            }
+            match state.own_writes.iter().find(|it| it.write == write).and_then(|it| it.number) {
+                Some(announced_again) => number = announced_again,
+                None => return,
+            }
+        }
+    }
+
+    fn remember(&self, write: OwnWrite, settle_time: Duration) {
+        let mut state = self.lock();
+        let now = write.at;
+        let is_settled = |it: &OwnWrite| it.number.is_some() && now.since(it.at) > settle_time;
+        while state.own_writes.front().is_some_and(is_settled) {
+            state.own_writes.pop_front();
+        }
+        if state.own_writes.len() >= MOST_OWN_WRITES
+            && let Some(forgotten) = state.own_writes.pop_front()
+        {
+            state.has_forgotten |= forgotten.number.is_none();
+        }
+        state.own_writes.push_back(write);
+    }
+
+    /// The own writes that are to be announced again, and whether there are others of which nothing is known any more.
+    #[must_use]
+    pub fn to_announce_again(&self, is_other_run: bool) -> (Vec<OwnWrite>, bool) {
+        let state = self.lock();
+        let writes = state.own_writes.iter().filter(|write| is_other_run || write.number.is_none());
+        (writes.cloned().collect(), state.has_forgotten)
+    }
+
+    /// Announces an own write again.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn announce_again(&self, write: &OwnWrite) -> Result<u64, EngineError> {
+        let number = self.announce_own(write).await?;
+        let mut state = self.lock();
+        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write.write) {
+            known.number = Some(number);
+        }
+        Ok(number)
+    }
+
+    /// Announces that forgotten own writes may have touched anything.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn announce_forgotten(&self) -> Result<u64, EngineError> {
+        let number = self.announce(0, Announced::Anything, &[]).await?;
+        self.lock().has_forgotten = false;
+        Ok(number)
+    }
+
+    async fn announce_own(&self, write: &OwnWrite) -> Result<u64, EngineError> {
+        let named = write.named.iter().map(|(name, value)| (name.as_str(), serde_bytes::Bytes::new(value)));
+        let what = Announced::Write {
+            method: &write.method,
+            target: &write.target,
+            status: write.status,
+            named: named.collect(),
+            entity_tag: write.entity_tag.as_deref().map(serde_bytes::Bytes::new),
+        };
+        self.announce(write.write.serial, what, &write.tokens).await
+    }
+
+    /// Announces something, with tokens. `serial` is the number of an own write, else 0.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn announce(
+        &self,
+        serial: u64,
+        what: Announced<'_>,
+        tokens: &[SyncToken],
+    ) -> Result<u64, EngineError> {
+        let Membership { stream, seal, run, .. } = self.membership()?;
+        let message = Message { member: self.id, serial, tokens: TokenRecord::all(tokens), what };
+        let sealed = seal.seal_value(&message, SealedAs::Entry { run: &run }).ok_or(EngineError::Answer)?;
+        let for_joining = tokens.iter().filter_map(|token| {
+            let record = TokenRecord::all(std::slice::from_ref(token)).pop()?;
+            Some(AnnouncedToken {
+                id: seal.name_of(token.id().as_bytes()),
+                sequence_number: token.sequence_number(),
+                sealed: seal.seal_value(&record, SealedAs::Token)?,
+            })
+        });
+        let for_joining = for_joining.collect();
+        stream.announce(sealed, for_joining).await_within(self.settings.lease).await
+    }
+
+    /// Looks for a record. `wants_lease`: with the right to renew it.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn look_up(
+        &self,
+        membership: &Membership,
+        record: &str,
+        wants_lease: bool,
+    ) -> Result<LookedUp, EngineError> {
+        let lease = wants_lease.then_some(self.settings.lease);
+        membership.stream.look_up(record, &self.name, lease).await_within(self.settings.lease).await
+    }
+
+    /// The body of a record with this digest, if it is there and authentic.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn body(
+        &self,
+        membership: &Membership,
+        record: &str,
+        digest: &[u8],
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        let sealed = membership.stream.body(record).await_within(self.settings.lease).await?;
+        Ok(sealed.and_then(|sealed| membership.seal.open(&sealed, SealedAs::Body { record, digest })))
+    }
+
+    /// Publishes a record.
+    ///
+    /// # Errors
+    /// [`EngineError`]
+    pub async fn publish(
+        &self,
+        membership: &Membership,
+        (record, fence): (&str, u64),
+        (head, body): (Vec<u8>, Option<Vec<u8>>),
+        keep: Duration,
+    ) -> Result<(), EngineError> {
+        let publication = Publication { record, member: &self.name, fence, head, body, keep };
+        membership.stream.publish(publication).await_within(self.settings.lease).await
+    }
+
+    /// Gives a lease back. Without an answer it runs out.
+    pub async fn release(&self, membership: &Membership, record: &str) {
+        let released = membership.stream.release(record, &self.name);
+        let _runs_out = released.await_within(self.settings.lease).await;
+    }
+
+    fn membership(&self) -> Result<Membership, EngineError> {
+        self.lock().membership.clone().ok_or(EngineError::Away)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MemberState> {
+        // Nothing under this lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tells the streams of upstreams and identities apart. It shows neither.
+fn stream_name(endpoint: &str, source: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("{endpoint}\n{source}").as_bytes());
+    let mut name = String::with_capacity(32);
+    crate::stored_response::push_hexadecimal(&mut name, &digest.as_ref()[..16]);
+    name
+}
+
+/// An answer that is waited for no longer than that.
+trait AwaitWithin<T> {
+    async fn await_within(self, limit: Duration) -> Result<T, EngineError>;
+}
+
+impl<T> AwaitWithin<T> for EngineAnswer<'_, T> {
+    async fn await_within(self, limit: Duration) -> Result<T, EngineError> {
+        timeout(limit, self).await.unwrap_or(Err(EngineError::Slow))
+    }
+}
