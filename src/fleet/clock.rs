@@ -41,10 +41,16 @@ impl EngineClock {
         self.at(self.earliest_millis, now)
     }
 
+    /// What it shows at the latest.
+    #[must_use]
+    pub fn latest(&self, now: Instant) -> EngineMillis {
+        self.at(self.latest_millis, now)
+    }
+
     /// How long ago it showed this, at the most.
     #[must_use]
     pub fn age(&self, of: EngineMillis, now: Instant) -> Duration {
-        Duration::from_millis(self.at(self.latest_millis, now).saturating_sub(of))
+        Duration::from_millis(self.latest(now).saturating_sub(of))
     }
 
     fn at(&self, began_millis: i128, now: Instant) -> EngineMillis {

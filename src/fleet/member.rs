@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::EngineClock;
 use super::engine::{
-    AnnouncedToken, EngineAnswer, EngineError, FleetEngine, FleetStream, Joined, LookedUp, Publication, Turn,
+    AnnouncedToken, EngineAnswer, EngineError, EngineMillis, FleetEngine, FleetStream, Joined, LookedUp,
+    Publication, Turn,
 };
 use super::message::{Announced, FleetSeal, Message, SealedAs, TokenRecord};
 use crate::clock::{Timestamp, instant};
@@ -33,6 +34,9 @@ const MOST_OWN_WRITES: usize = 1_024;
 
 /// How many leases pass in a new run before one counts: by then every member that lives has announced again what it knows.
 const LEASES_HELD: u32 = 2;
+
+/// How long the engine keeps a note.
+const NOTE_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a writer waits between two questions whether all have confirmed.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -62,6 +66,8 @@ pub struct FleetMember {
     /// Whether the lease is live, as far as was noted.
     live: watch::Sender<bool>,
     is_lost: AtomicBool,
+    /// When this sidecar started: for so long as a lease it waits for the fleet before it asks the origin itself.
+    started: Instant,
     metrics: FleetMetrics,
 }
 
@@ -112,6 +118,8 @@ pub struct OwnWrite {
     pub at: Timestamp,
     /// The number of its entry in this run.
     pub number: Option<u64>,
+    /// Its announcement failed, and is to be made up for.
+    pub has_failed: bool,
 }
 
 /// How a member has joined.
@@ -164,6 +172,7 @@ impl FleetMember {
             state: Mutex::default(),
             live: watch::Sender::new(false),
             is_lost: AtomicBool::new(true),
+            started: instant(),
             metrics,
         }
     }
@@ -202,6 +211,13 @@ impl FleetMember {
     #[must_use]
     pub fn has_live_lease(&self) -> bool {
         self.lock().lease_until.is_some_and(|until| instant() < until)
+    }
+
+    /// Resolves when the lease is live, at the latest one lease after the start. A sidecar that starts finds with its fleet what others have asked.
+    pub async fn started(&self) {
+        let mut is_live = self.live.subscribe();
+        let _in_time =
+            timeout_at(self.started + self.settings.lease, is_live.wait_for(|is_live| *is_live)).await;
     }
 
     /// The membership whose records may be used: there is one, and its lease is live.
@@ -268,6 +284,10 @@ impl FleetMember {
     /// # Errors
     /// [`EngineError`]
     pub async fn turn(&self, read: u64) -> Result<HeardEntries, EngineError> {
+        if self.lock().own_writes.iter().any(|write| write.has_failed) {
+            // It is announced on joining.
+            return Err(EngineError::Away);
+        }
         let Membership { stream, seal, run, .. } = self.membership()?;
         let asked = instant();
         let turn = Turn { member: &self.name, read, wait: self.settings.lease / 4 };
@@ -292,6 +312,12 @@ impl FleetMember {
             clock => *clock = Some(EngineClock::new(heard.clock)),
         }
         Ok(HeardEntries { entries, complete_since: (!heard.is_partial).then_some(asked) })
+    }
+
+    /// What the engine's clock shows at the latest.
+    #[must_use]
+    pub fn latest_millis(&self) -> Option<EngineMillis> {
+        self.lock().clock.map(|clock| clock.latest(instant()))
     }
 
     /// The entries of a turn are taken in: the lease is renewed.
@@ -350,9 +376,23 @@ impl FleetMember {
                     self.confirmed(identity, number).await;
                 }
             }
-            None => self.metrics.unannounced.inc(),
+            None => {
+                self.metrics.unannounced.inc();
+                self.is_unannounced(identity);
+            }
         }
         self.metrics.announce_seconds.observe(began.elapsed().as_secs_f64());
+    }
+
+    /// An own write could not be announced: until it is, this member has no live lease.
+    fn is_unannounced(&self, write: FleetWrite) {
+        let mut state = self.lock();
+        state.lease_until = None;
+        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write) {
+            known.has_failed = known.number.is_none();
+        }
+        drop(state);
+        self.note_lease();
     }
 
     /// Announces an own write. An engine that gives no answer is not waited for, except where all members are to know: then as long as
@@ -440,6 +480,7 @@ impl FleetMember {
         let mut state = self.lock();
         if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write.write) {
             known.number = Some(number);
+            known.has_failed = false;
         }
         Ok(number)
     }
@@ -532,6 +573,23 @@ impl FleetMember {
     ) -> Result<(), EngineError> {
         let publication = Publication { record, member: &self.name, fence, head, body, keep };
         membership.stream.publish(publication).await_within(self.settings.lease).await
+    }
+
+    /// The note that a member left under a name.
+    pub async fn read_note(&self, name: &str) -> Option<Vec<u8>> {
+        let membership = self.second_level()?;
+        let record = &membership.seal.name_of(name.as_bytes());
+        let found = self.look_up(&membership, record, false).await.ok()?;
+        membership.seal.open(&found.head?, SealedAs::Note { record })
+    }
+
+    /// Leaves a note under a name, in place of the one that is there.
+    pub async fn leave_note(&self, name: &str, note: &[u8]) -> Option<()> {
+        let membership = self.second_level()?;
+        let record = &membership.seal.name_of(name.as_bytes());
+        let fence = self.look_up(&membership, record, true).await.ok()?.fence?;
+        let sealed = membership.seal.seal(note, SealedAs::Note { record })?;
+        self.publish(&membership, (record, fence), (sealed, None), NOTE_KEPT).await.ok()
     }
 
     /// Gives a lease back. Without an answer it runs out.

@@ -84,7 +84,9 @@ pub enum Announced<'a> {
 /// The head of a record: a stored response without its body, and what its answer is known to include.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RecordHead<'a> {
-    /// The engine's clock when it was received or validated, at the earliest.
+    /// The engine's clock when it was asked for, at the earliest.
+    pub sent_at_millis: u64,
+    /// The same when it was received or validated.
     pub validated_at_millis: u64,
     /// The last entry that was read before it was asked for.
     pub position: u64,
@@ -124,6 +126,11 @@ pub enum SealedAs<'a> {
         /// The name of the record.
         record: &'a str,
     },
+    /// A note under this name.
+    Note {
+        /// The name.
+        record: &'a str,
+    },
     /// The body of a record with this digest.
     Body {
         /// The name of the record.
@@ -139,6 +146,7 @@ impl SealedAs<'_> {
             Self::Entry { run } => [b"entry", run.as_bytes(), b"", b""],
             Self::Token => [b"token", b"", b"", b""],
             Self::Head { run, record } => [b"head", run.as_bytes(), record.as_bytes(), b""],
+            Self::Note { record } => [b"note", b"", record.as_bytes(), b""],
             Self::Body { record, digest } => [b"body", b"", record.as_bytes(), digest],
         };
         let mut associated = stream.as_bytes().to_vec();

@@ -110,6 +110,8 @@ pub struct Collection {
     pub ranges: Vec<Range>,
     /// Every range has been read.
     pub is_loaded: bool,
+    /// After which key-value the next page of a load begins.
+    load_after: Option<KeyValueId>,
     /// How many items the origin puts on a page, once a page continued.
     page_size_seen: Option<usize>,
     /// Whether the origin's page tags are those that items make, as far as was seen.
@@ -128,6 +130,7 @@ impl Collection {
             selector,
             ranges: Vec::new(),
             is_loaded: false,
+            load_after: None,
             page_size_seen: None,
             computes_tags: true,
             forms: ContinuationForms::all(),
@@ -185,18 +188,27 @@ impl Collection {
         if self.is_loaded {
             return None;
         }
-        let last = self.ranges.last().and_then(|range| range.items.last());
-        Some(last.map(|item| item.id.clone()))
+        Some(self.load_after.clone())
     }
 
-    /// Takes in the next page of a load.
+    /// Takes in the next page of a load. `anchors` are those of the members of a fleet, in their order: a page ends where one of their
+    /// ranges ends.
     ///
     /// # Errors
     /// [`GiveUpReason`]
-    pub fn load(&mut self, answer: &RangeAnswer) -> Result<(), GiveUpReason> {
+    pub fn load(&mut self, answer: &RangeAnswer, anchors: &[KeyValueId]) -> Result<(), GiveUpReason> {
         let anchor = self.load_position().flatten();
-        let page = self.read(answer, anchor.as_ref())?;
-        self.is_loaded = !page.continues;
+        let mut page = self.read(answer, anchor.as_ref())?;
+        let last = page.items.last().map(|item| item.id.clone());
+        let within = |it: &KeyValueId| {
+            Some(it) < last.as_ref() && page.items.first().is_some_and(|first| first.id <= *it)
+        };
+        let cut = anchors.iter().find(|it| Some(*it) > anchor.as_ref() && within(it)).cloned();
+        if let Some(cut) = &cut {
+            page.items.retain(|item| item.id <= *cut);
+        }
+        self.is_loaded = !page.continues && cut.is_none();
+        self.load_after = cut.or(last);
         self.bytes += page.items.iter().map(Item::bytes).sum::<usize>();
         let received_tag = self.differing_tag(answer, &page);
         self.ranges.push(Range {
@@ -208,7 +220,7 @@ impl Collection {
             polled_at: Timestamp::default(),
             received_tag,
         });
-        if self.is_loaded && self.computes_tags {
+        if self.is_loaded && self.computes_tags && anchors.is_empty() {
             self.set_anchors();
         }
         Ok(())

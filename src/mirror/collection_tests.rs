@@ -45,7 +45,7 @@ fn loaded(store: &Store) -> Collection {
     let mut sent = 0;
     while let Some(anchor) = collection.load_position() {
         sent += 1;
-        collection.load(&answer(store, anchor.as_ref(), sent, sent)).unwrap();
+        collection.load(&answer(store, anchor.as_ref(), sent, sent), &[]).unwrap();
     }
     collection
 }
@@ -245,7 +245,7 @@ fn other_tags_than_the_items_make_end_the_computing_of_tags() {
         let mut fields = response.fields.to_header_map();
         fields.insert(http::header::ETAG, HeaderValue::try_from(format!("\"tag{sent}\"")).unwrap());
         let response = StoredResponse { fields: StoredFields::pack(&fields), ..(*response).clone() };
-        collection.load(&RangeAnswer { response: Arc::new(response), arrived }).unwrap();
+        collection.load(&RangeAnswer { response: Arc::new(response), arrived }, &[]).unwrap();
     }
     assert!(!collection.computes_tags);
     let tags: Vec<_> = (0..3).map(|index| collection.page(index).entity_tag).collect();

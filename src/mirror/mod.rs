@@ -24,7 +24,7 @@
 //! | `poll`, `ask` | Acting: load, validation, audit; one request for the page of a range. |
 //! | `predict` | What the answer to an own write tells. |
 //! | `restore` | What a snapshot keeps of it. |
-//! | `changed_elsewhere` | What other members of a fleet have seen change. |
+//! | `changed_elsewhere`, `shared_anchors` | What other members of a fleet have seen change, and which ranges they have. |
 //! | [`give_up`] | Why a mirror gives up: per-key caching goes on. |
 //!
 //! The price: a collection is read whole, whether or not it is asked for, and costs one request a range and interval for as long as
@@ -41,6 +41,7 @@ mod predict;
 pub mod question;
 mod restore;
 pub mod selector;
+mod shared_anchors;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -39,6 +39,9 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 impl Mirror {
     /// Loads the collections and validates them until the task is dropped.
     pub async fn run(self: Arc<Self>) {
+        if let Some(member) = self.upstream.fleet() {
+            member.started().await;
+        }
         loop {
             let reason = match self.load_all().await {
                 Ok(()) => self.poll().await,
@@ -89,13 +92,14 @@ impl Mirror {
             }
         }
         for index in 0..self.settings.selectors.len() {
+            let anchors = self.shared_anchors(index).await;
             while let Some(anchor) = self.load_position(index) {
                 match self.ask(index, anchor.as_ref(), |_| false, &PresentedTokens::NOTHING).await {
                     Ok(answer) => self.change(|state| {
                         state
                             .collections
                             .get_mut(index)
-                            .map_or(Ok(false), |collection| collection.load(&answer).map(|()| true))
+                            .map_or(Ok(false), |collection| collection.load(&answer, &anchors).map(|()| true))
                     })?,
                     Err(PollError::GiveUp(GiveUpReason::Version)) if anchor.is_none() => {
                         self.use_older_version()?
@@ -106,7 +110,7 @@ impl Mirror {
         }
         self.metrics.observe_load(begun.elapsed());
         // Pages of one load may show several states: a second pass shows which of them still hold.
-        let ranges = self.all_ranges();
+        let ranges = self.ranges_to_validate();
         self.validate_all(ranges, &|_: Coverage| false, &PresentedTokens::NOTHING).await?;
         {
             let mut state = self.write();
@@ -117,7 +121,19 @@ impl Mirror {
             state.gave_up = None;
         }
         self.loaded.send_replace(true);
+        self.share_anchors().await;
         Ok(())
+    }
+
+    /// The ranges that the second pass of a load asks for: all, except where records of a fleet show one state already.
+    fn ranges_to_validate(&self) -> Vec<(usize, Option<KeyValueId>)> {
+        let mut ranges = self.all_ranges();
+        if self.upstream.fleet().is_some() {
+            let state = self.read();
+            let is_one_state = |collection: &Collection| collection.is_one_state(0..collection.ranges.len());
+            ranges.retain(|(index, _)| !state.collections.get(*index).is_some_and(is_one_state));
+        }
+        ranges
     }
 
     /// The collections before anything is loaded.
@@ -164,7 +180,9 @@ impl Mirror {
             // In the first interval each range is asked once more at a time of its own: from then on the requests are spread, and
             // those of several sidecars, too.
             let left = interval.saturating_sub(loaded.elapsed()).as_secs_f64();
-            let chance = if left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
+            // A fleet's requests are those of one.
+            let is_alone = self.upstream.fleet().is_none();
+            let chance = if is_alone && left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
             let is_due = |range: &Range| {
                 let (validated_at, waited) = (range.answer.response_time, now.since(range.polled_at));
                 waited >= self.pause()
@@ -191,6 +209,7 @@ impl Mirror {
             }
             if audited.elapsed() >= AUDIT_INTERVAL {
                 audited = crate::clock::instant();
+                self.share_anchors().await;
                 if let Err(PollError::GiveUp(reason)) = self.audit().await {
                     return reason;
                 }

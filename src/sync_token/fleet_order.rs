@@ -10,6 +10,9 @@
 //! of sending here, and covers the writes that closed with entries up to 42. Of own writes the number is known once they are announced;
 //! until then nothing of another member covers them.
 //!
+//! Where nothing is announced for a while, time tells: each turn of this member notes what the engine's clock shows at the latest, and has a place in
+//! the order of sending. What another member sent later than that, by its earliest reading of the same clock, was sent after it.
+//!
 //! In another run of the engine the numbers begin anew. Writes that were announced in the run before are announced again by who made them;
 //! those that closed longer ago than the settle time are visible everywhere at the origin by then.
 
@@ -20,8 +23,11 @@ use tokio::time::Instant;
 
 use super::write_log::MAX_CLOSED;
 
-/// How many entries are kept. What was sent before the oldest of them has no place here.
+/// How many entries and moments are kept. What was sent before the oldest entry has no place here.
 const MOST_ENTRIES: usize = 1_024;
+
+/// The least time between two moments, by the engine's clock.
+const MOMENT_MILLIS: u64 = 100;
 
 /// Which write of which member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub struct FleetOrder {
     member: Option<u128>,
     /// The number of each entry that was read and its place in the order of sending, oldest first. The first is what was read on joining.
     entries: VecDeque<(u64, u64)>,
+    /// What the engine's clock showed at the latest when something had a place in the order of sending, oldest first.
+    moments: VecDeque<(u64, u64)>,
     writes: VecDeque<ClosedWrite>,
     /// Up to here writes were forgotten whose numbers are not known.
     forgotten_position: u64,
@@ -64,6 +72,7 @@ impl FleetOrder {
 
     /// Joins a run in which the entries up to `number` were read. Those after it follow.
     pub fn join(&mut self, number: u64, sent_order: u64) {
+        self.moments.clear();
         self.entries.clear();
         self.entries.push_back((number, sent_order));
         self.writes.iter_mut().for_each(|write| write.number = None);
@@ -80,6 +89,16 @@ impl FleetOrder {
             self.entries.pop_front();
         }
         self.entries.push_back((number, sent_order));
+    }
+
+    /// The engine's clock shows no more than this now. `next_place` gives a place in the order of sending that no request has.
+    pub fn moment(&mut self, latest_millis: u64, next_place: impl FnOnce() -> u64) {
+        if self.moments.back().is_none_or(|(millis, _)| millis + MOMENT_MILLIS <= latest_millis) {
+            if self.moments.len() >= MOST_ENTRIES {
+                self.moments.pop_front();
+            }
+            self.moments.push_back((latest_millis, next_place()));
+        }
     }
 
     /// Whether a write is known to have closed here. `number` is that of its entry.
@@ -125,9 +144,15 @@ impl FleetOrder {
         self.entries.iter().rev().find(|(_, order)| *order < sent_order).map(|(number, _)| *number)
     }
 
-    /// The place in the order of sending of what was sent after this entry and before the next one.
+    /// The place in the order of sending of this entry, and of what was sent after it.
     pub fn sent_order_of(&self, number: u64) -> Option<u64> {
         self.entries.iter().rev().find(|(it, _)| *it <= number).map(|(_, order)| *order)
+    }
+
+    /// The place of what was sent when the engine's clock showed at least this; 0 where that is not known.
+    pub fn sent_order_at(&self, earliest_millis: u64) -> u64 {
+        let before = self.moments.iter().rev().find(|(millis, _)| *millis <= earliest_millis);
+        before.map_or(0, |(_, order)| *order)
     }
 
     /// The position in the write log up to which what was sent after this entry covers. `closed_position` is the last one.
@@ -173,6 +198,18 @@ mod tests {
         assert_eq!(order.position_of(1), None, "it was sent before this run");
         assert_eq!([40, 41, 42, 99].map(|number| order.sent_order_of(number)), [1, 17, 20, 20].map(Some));
         assert_eq!(order.sent_order_of(39), None, "what had happened by then is not known");
+    }
+
+    #[test]
+    fn what_was_sent_later_by_the_engines_clock_was_sent_after_it() {
+        let (mut order, _) = joined(40);
+        assert_eq!(order.sent_order_at(9_999), 0);
+        order.moment(5_000, || 7);
+        order.moment(5_050, || unreachable!("too soon"));
+        order.moment(5_200, || 9);
+        assert_eq!([4_999, 5_000, 5_199, 5_200].map(|millis| order.sent_order_at(millis)), [0, 7, 7, 9]);
+        order.join(1, 20);
+        assert_eq!(order.sent_order_at(9_999), 0, "another engine has another clock");
     }
 
     #[test]

@@ -88,6 +88,9 @@ impl Upstream {
             match member.turn(read).await {
                 Ok(heard) => {
                     heard.entries.iter().for_each(|entry| self.hear(member, entry, changed));
+                    if let Some(millis) = member.latest_millis() {
+                        self.state.session.fleet_moment(millis);
+                    }
                     member.renew(&heard);
                 }
                 Err(error) => return error,
@@ -254,6 +257,7 @@ impl Upstream {
             tokens: closed.tokens.to_vec(),
             at,
             number: None,
+            has_failed: false,
         };
         let announced = |number| session.own_write_announced(write, number);
         member.announce_write(own, self.settings.settle_time, announced).await;

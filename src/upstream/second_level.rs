@@ -102,7 +102,11 @@ impl Retrieval {
     pub(super) async fn second_level(&self, in_hand: Option<&Arc<StoredResponse>>) -> SecondLevel {
         let nothing = SecondLevel::Ask(None);
         let (Some(member), Some(demand)) = (self.upstream.fleet(), &self.demand) else { return nothing };
-        let Some(membership) = member.second_level().filter(|_| self.may_be_shared()) else { return nothing };
+        if !self.may_be_shared() {
+            return nothing;
+        }
+        member.started().await;
+        let Some(membership) = member.second_level() else { return nothing };
         let key = &self.request.key;
         // Each member has its own name for the upstream.
         let key = format!("{}\0{}", key.partition_and_fields(), key.canonical_target());
@@ -188,7 +192,7 @@ impl Retrieval {
             position: head.position,
             is_immutable: head.is_immutable,
         };
-        let covers = session.map_fleet(&tokens, now)?;
+        let covers = session.map_fleet(&tokens, head.sent_at_millis, now)?;
         let received_tokens = TokenRecord::tokens(&head.received);
         // Whatever becomes of it: what is asked from here on is at least as new.
         session.observe_fleet(&received_tokens, now);
@@ -273,10 +277,10 @@ impl Retrieval {
                 && (is_mirrored || !response.policy.freshness_lifetime.is_zero())
         };
         let response = response.filter(|response| is_shareable(response)).cloned();
-        let (this, now) = (self.clone(), self.upstream.now());
+        let this = self.clone();
         tokio::spawn(async move {
             let published = match &response {
-                Some(response) => this.publish_now(&permit, response, observed, now).await,
+                Some(response) => this.publish_now(&permit, response, observed).await,
                 None => None,
             };
             if published.is_none() {
@@ -290,7 +294,6 @@ impl Retrieval {
         permit: &RecordPermit,
         response: &StoredResponse,
         observed: Observed,
-        now: Timestamp,
     ) -> Option<()> {
         let RecordPermit { member, membership, record, fence, held } = permit;
         let session = self.upstream.session();
@@ -312,13 +315,14 @@ impl Retrieval {
             }
         };
         let clock = membership.clock.as_ref()?;
-        let validated_ago = now.since(response.response_time);
-        let validated_at_millis = clock
-            .earliest(instant())
-            .saturating_sub(u64::try_from(validated_ago.as_millis()).unwrap_or(u64::MAX));
+        let earliest = |at: Timestamp| {
+            let ago = u64::try_from(self.upstream.now().since(at).as_millis()).unwrap_or(u64::MAX);
+            clock.earliest(instant()).saturating_sub(ago.saturating_add(1))
+        };
         let names = FieldNames::of(response);
         let head = RecordHead {
-            validated_at_millis,
+            sent_at_millis: earliest(response.request_time),
+            validated_at_millis: earliest(response.response_time),
             position,
             content_since,
             is_immutable,

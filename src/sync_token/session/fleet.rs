@@ -56,6 +56,17 @@ impl<F> Session<F> {
         }
     }
 
+    /// The engine's clock shows no more than this now.
+    pub fn fleet_moment(&self, latest_millis: u64) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let sent_order = &mut state.sent_order;
+        state.fleet.moment(latest_millis, || {
+            *sent_order += 1;
+            *sent_order
+        });
+    }
+
     /// An own write was announced under this number. If nothing else was announced since the last entry that was read, it counts as read.
     pub fn own_write_announced(&self, write: FleetWrite, number: u64) {
         let mut state = self.lock();
@@ -83,8 +94,9 @@ impl<F> Session<F> {
         Some(FleetCoverage { tokens, position, is_immutable: covers.is_immutable() })
     }
 
-    /// What another member's coverage covers here. `None` where it has no place here.
-    pub fn map_fleet(&self, fleet: &FleetCoverage, now: Timestamp) -> Option<Coverage> {
+    /// What another member's coverage covers here. `None` where it has no place here. `sent_at_millis` is what the engine's clock showed at
+    /// the earliest when it was sent.
+    pub fn map_fleet(&self, fleet: &FleetCoverage, sent_at_millis: u64, now: Timestamp) -> Option<Coverage> {
         let mut state = self.lock();
         if state.aggregate.observe(&fleet.tokens, now) {
             self.publish_newer(&state);
@@ -93,7 +105,10 @@ impl<F> Session<F> {
         let covers = Coverage {
             newest_version: state.aggregate.version_of(&fleet.tokens),
             closed_position: state.fleet.closed_position_of(fleet.position, closed, instant())?,
-            sent_order: state.fleet.sent_order_of(fleet.position)?,
+            sent_order: state
+                .fleet
+                .sent_order_of(fleet.position)?
+                .max(state.fleet.sent_order_at(sent_at_millis)),
             revelation: 0,
         };
         Some(if fleet.is_immutable { covers.immutable() } else { covers })

@@ -1,7 +1,8 @@
 //! Fleets: several sidecars that share what they know through an engine, before a store whose replicas lag.
 
 mod engine;
-mod origin;
+mod mirrors;
+pub(crate) mod origin;
 mod scenes;
 mod simulation;
 

@@ -31,7 +31,7 @@ struct Change {
     is_present: bool,
 }
 
-pub(super) struct LaggingStore {
+pub(crate) struct LaggingStore {
     clock: Clock,
     lag: Duration,
     state: Mutex<StoreState>,
@@ -50,27 +50,27 @@ struct StoreState {
 }
 
 impl LaggingStore {
-    pub(super) fn new(clock: Clock, lag: Duration) -> Arc<Self> {
+    pub(crate) fn new(clock: Clock, lag: Duration) -> Arc<Self> {
         Arc::new(Self { clock, lag, state: Mutex::default() })
     }
 
     /// Answers after up to so long.
-    pub(super) fn set_way(&self, millis: u64) {
+    pub(crate) fn set_way(&self, millis: u64) {
         self.state.lock().unwrap().way_millis = millis;
     }
 
-    pub(super) fn set_away(&self, is_away: bool) {
+    pub(crate) fn set_away(&self, is_away: bool) {
         self.state.lock().unwrap().is_away = is_away;
     }
 
     /// Requests, and among them reads, and answers with a body.
-    pub(super) fn requests(&self) -> (usize, usize, usize) {
+    pub(crate) fn requests(&self) -> (usize, usize, usize) {
         let state = self.state.lock().unwrap();
         (state.requests, state.reads, state.bodies)
     }
 
     /// Changes a key behind the back of every sidecar.
-    pub(super) fn write(&self, key: usize, is_present: bool) -> u64 {
+    pub(crate) fn write(&self, key: usize, is_present: bool) -> u64 {
         let mut state = self.state.lock().unwrap();
         state.sequence_number += 1;
         let version = state.sequence_number;
@@ -169,7 +169,7 @@ impl LaggingStore {
 }
 
 /// Keys have four digits, so that their order is that of their numbers.
-pub(super) fn name(key: usize) -> String {
+pub(crate) fn name(key: usize) -> String {
     format!("k{key:04}")
 }
 
@@ -207,7 +207,7 @@ fn json(key: usize, version: u64) -> String {
 }
 
 /// Connections to the store in memory.
-pub(super) struct StoreDial(pub(super) Arc<LaggingStore>);
+pub(crate) struct StoreDial(pub(super) Arc<LaggingStore>);
 
 impl Dial for StoreDial {
     fn dial(&self, _: Uri) -> BoxFuture<'static, io::Result<Box<dyn UpstreamIo>>> {
@@ -229,7 +229,7 @@ impl Dial for StoreDial {
 
 impl LaggingStore {
     /// Answers a request, after a way there and back.
-    pub(super) async fn serve(&self, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+    pub(crate) async fn serve(&self, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let way = self.state.lock().unwrap().way_millis;
         let pause = || tokio::time::sleep(Duration::from_millis(fastrand::u64(..=way)));
         pause().await;
