@@ -199,6 +199,8 @@ impl Collection {
     pub fn load(&mut self, answer: &RangeAnswer, anchors: &[KeyValueId]) -> Result<(), GiveUpReason> {
         let anchor = self.load_position().flatten();
         let mut page = self.read(answer, anchor.as_ref())?;
+        // Of the whole page, before it is cut.
+        let received_tag = self.differing_tag(answer, &page);
         let last = page.items.last().map(|item| item.id.clone());
         let within = |it: &KeyValueId| {
             Some(it) < last.as_ref() && page.items.first().is_some_and(|first| first.id <= *it)
@@ -210,7 +212,6 @@ impl Collection {
         self.is_loaded = !page.continues && cut.is_none();
         self.load_after = cut.or(last);
         self.bytes += page.items.iter().map(Item::bytes).sum::<usize>();
-        let received_tag = self.differing_tag(answer, &page);
         self.ranges.push(Range {
             anchor,
             items: page.items,

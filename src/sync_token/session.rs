@@ -60,7 +60,7 @@ pub struct Received {
     pub tokens: Vec<SyncToken>,
     /// What time it was at the origin (`x-ms-date`, else `Date`).
     pub origin_time: Option<Timestamp>,
-    /// When another member of the fleet made known what it shows, in the order of sending; `None`: it shows it now.
+    /// Before which place in the order of sending another member of the fleet made known what it shows; `None`: it shows it now.
     pub known_since: Option<u64>,
 }
 

@@ -37,7 +37,7 @@ pub struct SharedResponse {
     pub status: StatusCode,
     /// Whether it is in the store: something with a greater coverage may have been there.
     pub stored: bool,
-    /// It is a record of the fleet, whose content is known since this place in the order of sending. `None`: it is the origin's answer.
+    /// It is a record of the fleet, whose content was made known behind this place in the order of sending. `None`: it is the origin's answer.
     pub known_since: Option<u64>,
 }
 

@@ -235,7 +235,7 @@ impl Retrieval {
             request_time: response.request_time,
             response_time: response.response_time,
         };
-        let known_since = Some(session.order_of_entry(head.content_since));
+        let known_since = Some(session.order_before_entry(head.content_since));
         let received = Received { tokens: received_tokens, origin_time: head.origin_time, known_since };
         let snapshot = SessionSnapshot { covers, sync_token: None, sent_newest: true };
         match self.put_of_fleet(response, &of_answer, &snapshot, &received) {

@@ -114,11 +114,13 @@ impl<F> Session<F> {
         Some(if fleet.is_immutable { covers.immutable() } else { covers })
     }
 
-    /// The place in the order of sending of an entry; that of now for one that was not read yet.
-    pub fn order_of_entry(&self, number: u64) -> u64 {
+    /// The place in the order of sending before which an entry was not known; that of now for one that was not read yet.
+    pub fn order_before_entry(&self, number: u64) -> u64 {
         let state = self.lock();
         match state.fleet.read() {
-            Some(read) if number <= read => state.fleet.sent_order_of(number).unwrap_or_default(),
+            Some(read) if number <= read => {
+                state.fleet.sent_order_of(number).unwrap_or_default().saturating_sub(1)
+            }
             _ => state.sent_order,
         }
     }

@@ -46,12 +46,14 @@ impl<F> Session<F> {
             && was_sent_after;
         let tokens_tell = !received.tokens.is_empty() && state.aggregate.moved();
         let number = state.revelations + 1;
-        let shown_at = received.known_since.map_or(state.sent_order, |order| order.saturating_sub(1));
+        let shown_at = received.known_since.unwrap_or(state.sent_order);
         match (scope, revelation) {
             (OrderScope::Resource(resource), _) if !tokens_tell => {
                 self.resource_orders.reveal(resource, shown_at, number);
                 state.revelations = number;
-                state.aggregate.require(&received.tokens);
+                if received.known_since.is_none() {
+                    state.aggregate.require(&received.tokens);
+                }
                 if received.tokens.is_empty() {
                     // This revelation concerns no other resource.
                     return Coverage { revelation: if stands_in { number } else { 0 }, ..covers };
@@ -59,6 +61,10 @@ impl<F> Session<F> {
             }
             (_, Revelation::Included) if !self.clauses.exempted_are_revelations() => return covers,
             (_, Revelation::Included) => {}
+            // Whoever asked after that had merged the token of the answer that first showed it.
+            (_, Revelation::Raises) if received.known_since.is_some() => {
+                self.required_order.fetch_max(shown_at, Ordering::SeqCst);
+            }
             (_, Revelation::Raises) => {
                 state.aggregate.require(&received.tokens);
                 state.raised_at = state.raised_at.max(received.origin_time);
