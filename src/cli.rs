@@ -318,7 +318,8 @@ mod tests {
         let line = "tagalong run --listen 127.0.0.1:1 --listen [::1]:1 --listen-unix /s --admin-listen 127.0.0.1:2 \
                     --upstream http://o --profile app-configuration --mirror --sharing rfc9111 --consistency strong --freshness 1s \
                     --workers 2 --credential hmac --connection-string-file /c --local-keys /k \
-                    --sync-token-file /t --snapshot-file /n --snapshot-key-file /m --set limits.connections=9";
+                    --sync-token-file /t --snapshot-file /n --snapshot-key-file /m \
+                    --fleet-url redis://h --fleet-key-file /f --set limits.connections=9";
         let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
             panic!("expected the command run");
         };
@@ -334,6 +335,8 @@ mod tests {
             from_flags,
             [
                 "admin.listen",
+                "fleet.key_file",
+                "fleet.url",
                 "limits.connections",
                 "listener.listen",
                 "listener.local_keys_file",

@@ -36,6 +36,8 @@ words! {
         SnapshotTooOld = "snapshot-too-old",
         /// It has no credential yet, and answers from a snapshot.
         NoCredential = "no-credential",
+        /// The fleet's engine gives no answer: it keeps the promises that it makes alone.
+        FleetLost = "fleet-lost",
     }
 }
 
@@ -76,20 +78,22 @@ impl Readiness {
     }
 
     /// Follows conditions: the reason is set while any of them is false. Ends when every sender is dropped.
-    pub async fn follow(self, reason: UnreadyReason, mut are_so: Vec<watch::Receiver<bool>>) {
-        while !are_so.is_empty() {
-            if are_so.iter_mut().all(|it| *it.borrow_and_update()) {
-                self.clear(reason);
+    pub async fn follow(self, reason: UnreadyReason, are_so: Vec<watch::Receiver<bool>>) {
+        let set = |holds| if holds { self.clear(reason) } else { self.add(reason) };
+        follow_all(are_so, set).await;
+    }
+
+    /// The same for a note.
+    pub async fn follow_note(self, note: ReadinessNote, are_so: Vec<watch::Receiver<bool>>) {
+        let set = |holds| {
+            let notes = &mut self.lock().notes;
+            if holds {
+                notes.remove(&note)
             } else {
-                self.add(reason);
-            }
-            let (changed, index, others) =
-                select_all(are_so.iter_mut().map(|it| Box::pin(it.changed()))).await;
-            drop(others);
-            if changed.is_err() {
-                are_so.swap_remove(index);
-            }
-        }
+                notes.insert(note)
+            };
+        };
+        follow_all(are_so, set).await;
     }
 
     /// Adds a note, which the future takes away again when all conditions are true.
@@ -126,6 +130,18 @@ impl Readiness {
     fn lock(&self) -> MutexGuard<'_, ReadinessState> {
         // Nothing under this lock can panic half way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells `set` whether all of them are true, at first and after each change.
+async fn follow_all(mut are_so: Vec<watch::Receiver<bool>>, set: impl Fn(bool)) {
+    while !are_so.is_empty() {
+        set(are_so.iter_mut().all(|it| *it.borrow_and_update()));
+        let (changed, index, others) = select_all(are_so.iter_mut().map(|it| Box::pin(it.changed()))).await;
+        drop(others);
+        if changed.is_err() {
+            are_so.swap_remove(index);
+        }
     }
 }
 
@@ -168,6 +184,24 @@ mod tests {
         drop((first, second));
         following.await.unwrap();
         assert!(readiness.reasons().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_note_that_is_followed_makes_nothing_unready() {
+        let readiness = Readiness::starting();
+        readiness.clear(UnreadyReason::Starting);
+        let is_live = watch::Sender::new(true);
+        let following = readiness.clone().follow_note(ReadinessNote::FleetLost, vec![is_live.subscribe()]);
+        let following = tokio::spawn(following);
+        let settled = || tokio::time::sleep(std::time::Duration::from_millis(1));
+        for now in [true, false, true, false] {
+            is_live.send_replace(now);
+            settled().await;
+            assert_eq!(readiness.notes().contains(&ReadinessNote::FleetLost), !now);
+            assert!(readiness.reasons().is_empty());
+        }
+        drop(is_live);
+        following.await.unwrap();
     }
 
     #[tokio::test]

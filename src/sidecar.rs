@@ -370,6 +370,10 @@ fn spawn_notes(
     if !loaded.is_empty() {
         notes.push(note_until(ReadinessNote::Loading, loaded));
     }
+    let fleets = proxy.destinations().iter().filter_map(|it| it.upstream.fleet());
+    let are_live: Vec<_> = fleets.map(|member| member.is_live()).collect();
+    let lost = readiness.clone().follow_note(ReadinessNote::FleetLost, are_live);
+    notes.push(AbortOnDropHandle::new(tokio::spawn(lost)));
     notes
 }
 

@@ -30,6 +30,12 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
         ));
     }
     snapshot_holds(config, &token_files, &mut refuse);
+    if config.fleet.is_configured() && config.fleet.key_file.is_none() {
+        refuse(
+            "fleet.url is set without fleet.key_file: make a key with `openssl rand -base64 32`, and give it to all members"
+                .to_owned(),
+        );
+    }
     if let Err(error) = log_filter(&config.logging.level) {
         refuse(format!(
             "logging.level = {:?}: {error}; write error, warn, info, debug, trace, or a filter such as \

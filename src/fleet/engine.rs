@@ -97,7 +97,7 @@ pub struct Joined {
 
 /// One turn of a member: it says that it lives and what it has read, and waits for more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn<'a> {
+pub struct MemberTurn<'a> {
     /// Its name.
     pub member: &'a str,
     /// The number of the last entry that it has taken in.
@@ -160,7 +160,7 @@ pub trait FleetStream: Send + Sync {
     fn join<'a>(&'a self, member: &'a str, key_id: &'a str) -> EngineAnswer<'a, Joined>;
 
     /// Takes a turn. The engine knows of the member before it looks for entries.
-    fn turn<'a>(&'a self, turn: Turn<'a>) -> EngineAnswer<'a, Heard>;
+    fn turn<'a>(&'a self, turn: MemberTurn<'a>) -> EngineAnswer<'a, Heard>;
 
     /// Appends an entry and returns its number.
     fn announce<'a>(&'a self, sealed: Vec<u8>, tokens: Vec<AnnouncedToken>) -> EngineAnswer<'a, u64>;

@@ -6,7 +6,10 @@
 //!              └────────┘ until the lease has run out, it counts all the same
 //! ```
 //!
-//! Nothing here waits longer than the lease for the engine.
+//! Nothing here waits longer than the lease for the engine. `announce` and `records` are what it says and asks for.
+
+mod announce;
+mod records;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,30 +20,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::clock::EngineClock;
-use super::engine::{
-    AnnouncedToken, EngineAnswer, EngineError, EngineMillis, FleetEngine, FleetStream, Joined, LookedUp,
-    Publication, Turn,
-};
-use super::message::{Announced, FleetSeal, Message, SealedAs, TokenRecord};
-use crate::clock::{Timestamp, instant};
+use super::engine::{EngineAnswer, EngineError, EngineMillis, FleetEngine, FleetStream, Joined, MemberTurn};
+use super::message::{FleetSeal, SealedAs, TokenRecord};
+use crate::clock::instant;
 use crate::config::fleet::AnnounceMode;
 use crate::metrics::FleetMetrics;
 use crate::seal::key::SealingKey;
-use crate::sync_token::fleet_order::FleetWrite;
 use crate::sync_token::token::SyncToken;
-
-/// How many own writes are remembered for another announcement.
-const MOST_OWN_WRITES: usize = 1_024;
+pub use announce::AnnouncedWrite;
 
 /// How many leases pass in a new run before one counts: by then every member that lives has announced again what it knows.
 const LEASES_HELD: u32 = 2;
-
-/// How long the engine keeps a note.
-const NOTE_KEPT: Duration = Duration::from_secs(24 * 3600);
-
-/// How long a writer waits between two questions whether all have confirmed.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the configuration says of a member.
 #[derive(Clone, Debug)]
@@ -80,7 +70,7 @@ struct MemberState {
     clock: Option<EngineClock>,
     /// What the log said last.
     told: Option<EngineError>,
-    own_writes: VecDeque<OwnWrite>,
+    own_writes: VecDeque<AnnouncedWrite>,
     /// Own writes were forgotten that had not been announced.
     has_forgotten: bool,
 }
@@ -95,31 +85,6 @@ pub struct Membership {
     pub run: Arc<str>,
     /// The engine's clock.
     pub clock: Option<EngineClock>,
-}
-
-/// An own write, as it is announced.
-#[derive(Clone, Debug)]
-pub struct OwnWrite {
-    /// Which one.
-    pub write: FleetWrite,
-    /// Its method.
-    pub method: String,
-    /// Its target.
-    pub target: String,
-    /// The status of its answer; 0 if there was none.
-    pub status: u16,
-    /// What its answer named.
-    pub named: Vec<(String, Vec<u8>)>,
-    /// The entity tag that its answer told.
-    pub entity_tag: Option<Vec<u8>>,
-    /// The tokens of its answer.
-    pub tokens: Vec<SyncToken>,
-    /// When it closed.
-    pub at: Timestamp,
-    /// The number of its entry in this run.
-    pub number: Option<u64>,
-    /// Its announcement failed, and is to be made up for.
-    pub has_failed: bool,
 }
 
 /// How a member has joined.
@@ -290,7 +255,7 @@ impl FleetMember {
         }
         let Membership { stream, seal, run, .. } = self.membership()?;
         let asked = instant();
-        let turn = Turn { member: &self.name, read, wait: self.settings.lease / 4 };
+        let turn = MemberTurn { member: &self.name, read, wait: self.settings.lease / 4 };
         let heard = stream.turn(turn).await_within(self.settings.lease * 3 / 4).await?;
         if let Some(first) = heard.entries.first()
             && first.number > read + 1
@@ -361,241 +326,6 @@ impl FleetMember {
             );
         }
         self.note_lease();
-    }
-
-    /// Announces an own write, and waits for the others where it is so configured. `announced` is told its number at once.
-    pub async fn announce_write(&self, write: OwnWrite, settle_time: Duration, announced: impl FnOnce(u64)) {
-        let began = instant();
-        let identity = write.write;
-        self.remember(write, settle_time);
-        match self.announce_while_live(identity).await {
-            Some(number) => {
-                announced(number);
-                self.metrics.announced.inc();
-                if self.settings.announce == AnnounceMode::All {
-                    self.confirmed(identity, number).await;
-                }
-            }
-            None => {
-                self.metrics.unannounced.inc();
-                self.is_unannounced(identity);
-            }
-        }
-        self.metrics.announce_seconds.observe(began.elapsed().as_secs_f64());
-    }
-
-    /// An own write could not be announced: until it is, this member has no live lease.
-    fn is_unannounced(&self, write: FleetWrite) {
-        let mut state = self.lock();
-        state.lease_until = None;
-        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write) {
-            known.has_failed = known.number.is_none();
-        }
-        drop(state);
-        self.note_lease();
-    }
-
-    /// Announces an own write. An engine that gives no answer is not waited for, except where all members are to know: then as long as
-    /// the own lease is live. Without one, the others know that this member tells them nothing.
-    async fn announce_while_live(&self, write: FleetWrite) -> Option<u64> {
-        loop {
-            self.live_membership()?;
-            let known = self.lock().own_writes.iter().find(|it| it.write == write).cloned()?;
-            if let Some(number) = known.number {
-                // When the run was joined.
-                return Some(number);
-            }
-            match self.announce_again(&known).await {
-                Ok(number) => return Some(number),
-                Err(error) if self.settings.announce == AnnounceMode::Engine => {
-                    self.failed(error);
-                    return None;
-                }
-                Err(_) => tokio::time::sleep(LONGEST_PAUSE).await,
-            }
-        }
-    }
-
-    /// Waits until every member with a live lease has read the entry: at most as long as such a lease lasts. In another run the write was
-    /// announced again, and is to be read again.
-    async fn confirmed(&self, write: FleetWrite, number: u64) {
-        let mut number = number;
-        while let Some(Membership { stream, run, .. }) = self.live_membership() {
-            // Those that do not confirm by then have no lease any more.
-            let until = instant() + self.settings.lease + self.settings.lease / 20;
-            let mut pause = FIRST_PAUSE;
-            let mut is_confirmed = false;
-            while !is_confirmed && instant() < until {
-                match stream.unconfirmed(number, self.settings.lease).await_within(until - instant()).await {
-                    Ok(0) => is_confirmed = true,
-                    Ok(_) => tokio::time::sleep(pause).await,
-                    // They are asked again: without an answer, the leases of all run out.
-                    Err(_) => tokio::time::sleep(LONGEST_PAUSE).await,
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            if !is_confirmed {
-                self.metrics.unconfirmed.inc();
-            }
-            let state = self.lock();
-            if state.membership.as_ref().is_some_and(|now| now.run == run) {
-                return;
-            }
-            match state.own_writes.iter().find(|it| it.write == write).and_then(|it| it.number) {
-                Some(announced_again) => number = announced_again,
-                None => return,
-            }
-        }
-    }
-
-    fn remember(&self, write: OwnWrite, settle_time: Duration) {
-        let mut state = self.lock();
-        let now = write.at;
-        let is_settled = |it: &OwnWrite| it.number.is_some() && now.since(it.at) > settle_time;
-        while state.own_writes.front().is_some_and(is_settled) {
-            state.own_writes.pop_front();
-        }
-        if state.own_writes.len() >= MOST_OWN_WRITES
-            && let Some(forgotten) = state.own_writes.pop_front()
-        {
-            state.has_forgotten |= forgotten.number.is_none();
-        }
-        state.own_writes.push_back(write);
-    }
-
-    /// The own writes that are to be announced again, and whether there are others of which nothing is known any more.
-    #[must_use]
-    pub fn to_announce_again(&self, is_other_run: bool) -> (Vec<OwnWrite>, bool) {
-        let state = self.lock();
-        let writes = state.own_writes.iter().filter(|write| is_other_run || write.number.is_none());
-        (writes.cloned().collect(), state.has_forgotten)
-    }
-
-    /// Announces an own write again.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn announce_again(&self, write: &OwnWrite) -> Result<u64, EngineError> {
-        let number = self.announce_own(write).await?;
-        let mut state = self.lock();
-        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write.write) {
-            known.number = Some(number);
-            known.has_failed = false;
-        }
-        Ok(number)
-    }
-
-    /// Announces that forgotten own writes may have touched anything.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn announce_forgotten(&self) -> Result<u64, EngineError> {
-        let number = self.announce(0, Announced::Anything, &[]).await?;
-        self.lock().has_forgotten = false;
-        Ok(number)
-    }
-
-    async fn announce_own(&self, write: &OwnWrite) -> Result<u64, EngineError> {
-        let named = write.named.iter().map(|(name, value)| (name.as_str(), serde_bytes::Bytes::new(value)));
-        let what = Announced::Write {
-            method: &write.method,
-            target: &write.target,
-            status: write.status,
-            named: named.collect(),
-            entity_tag: write.entity_tag.as_deref().map(serde_bytes::Bytes::new),
-        };
-        self.announce(write.write.serial, what, &write.tokens).await
-    }
-
-    /// Announces something, with tokens. `serial` is the number of an own write, else 0.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn announce(
-        &self,
-        serial: u64,
-        what: Announced<'_>,
-        tokens: &[SyncToken],
-    ) -> Result<u64, EngineError> {
-        let Membership { stream, seal, run, .. } = self.membership()?;
-        let message = Message { member: self.id, serial, tokens: TokenRecord::all(tokens), what };
-        let sealed = seal.seal_value(&message, SealedAs::Entry { run: &run }).ok_or(EngineError::Answer)?;
-        let for_joining = tokens.iter().filter_map(|token| {
-            let record = TokenRecord::all(std::slice::from_ref(token)).pop()?;
-            Some(AnnouncedToken {
-                id: seal.name_of(token.id().as_bytes()),
-                sequence_number: token.sequence_number(),
-                sealed: seal.seal_value(&record, SealedAs::Token)?,
-            })
-        });
-        let for_joining = for_joining.collect();
-        stream.announce(sealed, for_joining).await_within(self.settings.lease).await
-    }
-
-    /// Looks for a record. `wants_lease`: with the right to renew it.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn look_up(
-        &self,
-        membership: &Membership,
-        record: &str,
-        wants_lease: bool,
-    ) -> Result<LookedUp, EngineError> {
-        let lease = wants_lease.then_some(self.settings.lease);
-        membership.stream.look_up(record, &self.name, lease).await_within(self.settings.lease).await
-    }
-
-    /// The body of a record with this digest, if it is there and authentic.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn body(
-        &self,
-        membership: &Membership,
-        record: &str,
-        digest: &[u8],
-    ) -> Result<Option<Vec<u8>>, EngineError> {
-        let sealed = membership.stream.body(record).await_within(self.settings.lease).await?;
-        Ok(sealed.and_then(|sealed| membership.seal.open(&sealed, SealedAs::Body { record, digest })))
-    }
-
-    /// Publishes a record.
-    ///
-    /// # Errors
-    /// [`EngineError`]
-    pub async fn publish(
-        &self,
-        membership: &Membership,
-        (record, fence): (&str, u64),
-        (head, body): (Vec<u8>, Option<Vec<u8>>),
-        keep: Duration,
-    ) -> Result<(), EngineError> {
-        let publication = Publication { record, member: &self.name, fence, head, body, keep };
-        membership.stream.publish(publication).await_within(self.settings.lease).await
-    }
-
-    /// The note that a member left under a name.
-    pub async fn read_note(&self, name: &str) -> Option<Vec<u8>> {
-        let membership = self.second_level()?;
-        let record = &membership.seal.name_of(name.as_bytes());
-        let found = self.look_up(&membership, record, false).await.ok()?;
-        membership.seal.open(&found.head?, SealedAs::Note { record })
-    }
-
-    /// Leaves a note under a name, in place of the one that is there.
-    pub async fn leave_note(&self, name: &str, note: &[u8]) -> Option<()> {
-        let membership = self.second_level()?;
-        let record = &membership.seal.name_of(name.as_bytes());
-        let fence = self.look_up(&membership, record, true).await.ok()?.fence?;
-        let sealed = membership.seal.seal(note, SealedAs::Note { record })?;
-        self.publish(&membership, (record, fence), (sealed, None), NOTE_KEPT).await.ok()
-    }
-
-    /// Gives a lease back. Without an answer it runs out.
-    pub async fn release(&self, membership: &Membership, record: &str) {
-        let released = membership.stream.release(record, &self.name);
-        let _runs_out = released.await_within(self.settings.lease).await;
     }
 
     fn membership(&self) -> Result<Membership, EngineError> {

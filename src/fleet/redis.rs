@@ -19,6 +19,8 @@
 //! Errors: a connection that broke is not opened again behind the back of a member, because the engine may be another one by then. The
 //! member joins again, and finds out.
 
+mod scripts;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ use redis::{
 
 use super::engine::{
     AnnouncedToken, ClockReading, EngineAnswer, EngineError, FleetEngine, FleetStream, Heard, Joined,
-    LookedUp, Publication, StreamEntry, Turn,
+    LookedUp, MemberTurn, Publication, StreamEntry,
 };
 use crate::clock::instant;
 use crate::config::FleetSettings;
@@ -49,80 +51,6 @@ const KEY_KEPT: Duration = Duration::from_secs(10);
 
 /// A member that has taken no turn for so many leases has none.
 const LEASES_UNTIL_GONE: u32 = 3;
-
-const JOIN: &str = r"
-local key = redis.call('GET', KEYS[6])
-if key and key ~= ARGV[1] then return redis.error_reply('FLEETKEY another key') end
-redis.call('SET', KEYS[6], ARGV[1], 'PX', ARGV[2])
-redis.call('SET', KEYS[5], ARGV[3], 'NX')
-local time = redis.call('TIME')
-local millis = time[1] * 1000 + math.floor(time[2] / 1000)
-local began = redis.call('HMGET', KEYS[7], 'run', 'at')
-if began[1] ~= ARGV[5] then
-    redis.call('HSET', KEYS[7], 'run', ARGV[5], 'at', millis)
-    began[2] = millis
-end
-return {
-    math.max(0, millis - tonumber(began[2])),
-    redis.call('GET', KEYS[5]),
-    tonumber(redis.call('GET', KEYS[2]) or '0'),
-    redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[4]),
-    redis.call('HVALS', KEYS[3]),
-}";
-
-const TURN: &str = r"
-if redis.call('GET', KEYS[5]) ~= ARGV[1] then return redis.error_reply('FLEETFORGOT another epoch') end
-if tonumber(redis.call('GET', KEYS[2]) or '0') < tonumber(ARGV[4]) then return redis.error_reply('FLEETFORGOT entries') end
-local key = redis.call('GET', KEYS[6])
-if key and key ~= ARGV[2] then return redis.error_reply('FLEETKEY another key') end
-redis.call('SET', KEYS[6], ARGV[2], 'PX', ARGV[5])
-local time = redis.call('TIME')
-local millis = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[4], ARGV[4], ARGV[3])
-redis.call('ZADD', KEYS[7], millis, ARGV[3])
-return millis";
-
-const ANNOUNCE: &str = r"
-if redis.call('GET', KEYS[4]) ~= ARGV[1] then return redis.error_reply('FLEETFORGOT another epoch') end
-local number = redis.call('INCR', KEYS[2])
-redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], number .. '-0', 'm', ARGV[3])
-for at = 4, #ARGV, 3 do
-    local held = redis.call('HGET', KEYS[3], ARGV[at])
-    if not held or string.sub(held, 1, 20) < ARGV[at + 1] then
-        redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1] .. ARGV[at + 2])
-    end
-end
-return number";
-
-const UNCONFIRMED: &str = r"
-local time = redis.call('TIME')
-local millis = time[1] * 1000 + math.floor(time[2] / 1000)
-local gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', millis - ARGV[2])
-for _, member in ipairs(gone) do
-    redis.call('ZREM', KEYS[1], member)
-    redis.call('ZREM', KEYS[2], member)
-end
-return redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. ARGV[1])";
-
-const LOOK_UP: &str = r"
-local record = redis.call('HMGET', KEYS[1], 'run', 'head')
-local fence = 0
-if ARGV[3] ~= '0' and redis.call('SET', KEYS[2], ARGV[2], 'NX', 'PX', ARGV[3]) then
-    fence = redis.call('INCR', KEYS[3])
-end
-if record[1] ~= ARGV[1] then record[2] = false end
-return {record[2], fence}";
-
-const PUBLISH: &str = r"
-local held = redis.call('HMGET', KEYS[1], 'run', 'fence')
-if held[1] ~= ARGV[1] or tonumber(held[2]) <= tonumber(ARGV[2]) then
-    redis.call('HSET', KEYS[1], 'run', ARGV[1], 'fence', ARGV[2], 'head', ARGV[3])
-    if ARGV[6] then redis.call('HSET', KEYS[1], 'body', ARGV[6]) end
-    redis.call('PEXPIRE', KEYS[1], ARGV[4])
-end
-if redis.call('GET', KEYS[2]) == ARGV[5] then redis.call('DEL', KEYS[2]) end";
-
-const RELEASE: &str = r"if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end";
 
 /// Why a fleet cannot be joined at all: a setting that no time mends.
 #[derive(Debug, thiserror::Error)]
@@ -238,13 +166,13 @@ struct Scripts {
 impl Default for Scripts {
     fn default() -> Self {
         Self {
-            join: Script::new(JOIN),
-            turn: Script::new(TURN),
-            announce: Script::new(ANNOUNCE),
-            unconfirmed: Script::new(UNCONFIRMED),
-            look_up: Script::new(LOOK_UP),
-            publish: Script::new(PUBLISH),
-            release: Script::new(RELEASE),
+            join: Script::new(scripts::JOIN),
+            turn: Script::new(scripts::TURN),
+            announce: Script::new(scripts::ANNOUNCE),
+            unconfirmed: Script::new(scripts::UNCONFIRMED),
+            look_up: Script::new(scripts::LOOK_UP),
+            publish: Script::new(scripts::PUBLISH),
+            release: Script::new(scripts::RELEASE),
         }
     }
 }
@@ -409,7 +337,7 @@ impl FleetStream for RedisStream {
         })
     }
 
-    fn turn<'a>(&'a self, turn: Turn<'a>) -> EngineAnswer<'a, Heard> {
+    fn turn<'a>(&'a self, turn: MemberTurn<'a>) -> EngineAnswer<'a, Heard> {
         Box::pin(async move {
             let mut connected = self.connected()?;
             let asked = instant();

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::coverage::WrittenCoverage;
 use super::known_values::KnownValues;
 use super::rises::Rises;
 use super::token::{self, PresentedToken, SyncToken};
@@ -197,22 +196,17 @@ impl Aggregate {
     }
 
     /// The tokens that were sent with this version of `newest`, as far as they are remembered.
-    pub fn written(&self, version: u64) -> WrittenCoverage {
+    pub fn written(&self, version: u64) -> Vec<SyncToken> {
         let tokens = self.ids.iter().filter_map(|id| {
             let sequence_number = id.rises.included_in(version)?;
             // The value is opaque and only names the state; a mapping reads the id and the sequence number.
             SyncToken::new(id.newest.id(), id.newest.value(), sequence_number).ok()
         });
-        WrittenCoverage { tokens: tokens.collect() }
+        tokens.collect()
     }
 
-    /// The greatest version of `newest` that these tokens include: every token that it had, they have at least as new. 0 where that is
-    /// none, and where there are no tokens at all.
-    pub fn version_within(&self, written: &WrittenCoverage) -> u64 {
-        if self.ids.is_empty() { 0 } else { self.version_of(&written.tokens) }
-    }
-
-    /// The same where it is known otherwise which states without tokens are included.
+    /// The greatest version of `newest` that these tokens include: every token that it had, they have at least as new. Without tokens every
+    /// version is alike.
     pub fn version_of(&self, tokens: &[SyncToken]) -> u64 {
         let within = self.ids.iter().map(|id| {
             let token = tokens.iter().find(|token| token.id() == id.newest.id());

@@ -146,23 +146,19 @@ fn a_reset_forgets_everything_but_never_repeats_a_version() {
 #[test]
 fn a_version_can_be_written_as_tokens_and_found_again() {
     let mut one = observed(&[token("a", "one", 5), token("b", "x", 1), token("a", "two", 9)]);
-    let numbers = |written: &WrittenCoverage| {
-        written
-            .tokens
-            .iter()
-            .map(|token| (token.id().to_owned(), token.sequence_number()))
-            .collect::<Vec<_>>()
+    let numbers = |tokens: &[SyncToken]| {
+        tokens.iter().map(|token| (token.id().to_owned(), token.sequence_number())).collect::<Vec<_>>()
     };
     assert_eq!(numbers(&one.written(0)), []);
     assert_eq!(numbers(&one.written(2)), [("a".to_owned(), 5), ("b".to_owned(), 1)]);
     for version in 0..=3 {
-        assert_eq!(one.version_within(&one.written(version)), version);
+        assert_eq!(one.version_of(&one.written(version)), version);
     }
     // Another process that saw other things in another order.
     let other = observed(&[token("b", "x", 1), token("a", "late", 7), token("a", "two", 9)]);
-    assert_eq!(other.version_within(&one.written(3)), 3);
-    assert_eq!(other.version_within(&one.written(2)), 1, "5 of a includes nothing that is known of a");
-    assert_eq!(other.version_within(&one.written(1)), 0, "without b even the first version is not included");
+    assert_eq!(other.version_of(&one.written(3)), 3);
+    assert_eq!(other.version_of(&one.written(2)), 1, "5 of a includes nothing that is known of a");
+    assert_eq!(other.version_of(&one.written(1)), 0, "without b even the first version is not included");
     one.observe(&[token("c", "new", 1)], NOW);
-    assert_eq!(other.version_within(&one.written(4)), 3, "more than enough");
+    assert_eq!(other.version_of(&one.written(4)), 3, "more than enough");
 }

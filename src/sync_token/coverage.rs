@@ -10,8 +10,8 @@ use crate::words::words;
 /// was taken later is at least as great in each of them.
 ///
 /// The numbers mean something in the [`Session`](super::session::Session) that gave them, and nowhere else: another process
-/// counts otherwise. What leaves the process goes as a [`WrittenCoverage`], and what comes in covers nothing until
-/// [`Session::map`](super::session::Session::map) has found its place here.
+/// counts otherwise. What leaves the process goes as a [`FleetCoverage`], and what comes in covers nothing until
+/// [`Session::map_fleet`](super::session::Session::map_fleet) has found its place here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Coverage {
     /// Version of `newest` whose tokens were sent. Each distinct state of `newest` has its own number, a reset included.
@@ -75,14 +75,6 @@ impl Coverage {
             revelation: self.revelation.max(other.revelation),
         }
     }
-}
-
-/// A coverage that another process can understand: the tokens that were sent. It says nothing of writes and of the order of
-/// sending, which are matters of one process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WrittenCoverage {
-    /// One token an id, each with its sequence number.
-    pub tokens: Vec<SyncToken>,
 }
 
 /// A coverage that the other members of a fleet can understand.

@@ -39,7 +39,7 @@ pub struct FleetWrite {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct ClosedWrite {
+struct NumberedWrite {
     write: FleetWrite,
     /// Where it closed in the write log.
     position: u64,
@@ -57,7 +57,7 @@ pub struct FleetOrder {
     entries: VecDeque<(u64, u64)>,
     /// What the engine's clock showed at the latest when something had a place in the order of sending, oldest first.
     moments: VecDeque<(u64, u64)>,
-    writes: VecDeque<ClosedWrite>,
+    writes: VecDeque<NumberedWrite>,
     /// Up to here writes were forgotten whose numbers are not known.
     forgotten_position: u64,
     settle_time: Duration,
@@ -128,7 +128,7 @@ impl FleetOrder {
         {
             self.forgotten_position = forgotten.position;
         }
-        self.writes.push_back(ClosedWrite { write, position, at, number });
+        self.writes.push_back(NumberedWrite { write, position, at, number });
     }
 
     /// An entry says that anything may have been touched by writes up to this position whose numbers are not known.
@@ -157,7 +157,7 @@ impl FleetOrder {
 
     /// The position in the write log up to which what was sent after this entry covers. `closed_position` is the last one.
     pub fn closed_position_of(&self, number: u64, closed_position: u64, now: Instant) -> Option<u64> {
-        let is_included = |write: &ClosedWrite| match write.number {
+        let is_included = |write: &NumberedWrite| match write.number {
             Some(of_write) => of_write <= number,
             None => now.saturating_duration_since(write.at) > self.settle_time,
         };

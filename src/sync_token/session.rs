@@ -28,7 +28,7 @@ pub use writes::{WriteClosed, WriteOutcome};
 
 use super::aggregate::Aggregate;
 use super::clauses::Clauses;
-use super::coverage::{Coverage, WrittenCoverage};
+use super::coverage::Coverage;
 use super::fleet_order::FleetOrder;
 use super::persisted::PersistedTokens;
 use super::resource_order::ResourceOrders;
@@ -72,6 +72,8 @@ pub struct Session<F> {
     required_version: AtomicU64,
     /// Everything sent at or before this position lacks a change that tokens do not tell of.
     required_order: AtomicU64,
+    /// The same for entries of a fleet that may have been lost: it bears upon every resource.
+    fleet_order: AtomicU64,
     /// The same for each resource by itself.
     resource_orders: ResourceOrders,
     /// The number that the latest revelation bears in its coverage.
@@ -133,6 +135,7 @@ impl<F> Session<F> {
             }),
             required_version: AtomicU64::new(0),
             required_order: AtomicU64::new(0),
+            fleet_order: AtomicU64::new(0),
             resource_orders: ResourceOrders::default(),
             latest_revelation: AtomicU64::new(0),
             closed_position: AtomicU64::new(0),
@@ -247,18 +250,6 @@ impl<F> Session<F> {
     /// taken to be consistent by itself.
     pub fn tokens_tell_states_apart(&self) -> bool {
         self.lock().aggregate.moved()
-    }
-
-    /// The coverage as another process can understand it. What is known of writes stays here.
-    pub fn written(&self, covers: Coverage) -> WrittenCoverage {
-        self.lock().aggregate.written(covers.newest_version)
-    }
-
-    /// What a written coverage of another process covers here: no write, and no position in the order of sending. `None` where
-    /// that is nothing.
-    pub fn map(&self, written: &WrittenCoverage) -> Option<Coverage> {
-        let newest_version = self.lock().aggregate.version_within(written);
-        (newest_version > 0).then(|| Coverage { newest_version, ..Coverage::default() })
     }
 
     /// What a request that is about to leave takes along. `in_place_of_ours`: a caller's unknown values, for the first of

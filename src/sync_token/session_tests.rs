@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use super::*;
 use crate::sync_token::aggregate::PresentedTokens;
-use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
+use crate::sync_token::coverage::{CoverageVerdict, FleetCoverage, UncoveredReason};
+use crate::sync_token::fleet_order::FleetWrite;
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::write_log::IndexLookUp;
 
@@ -168,17 +171,77 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
     }
 }
 
+/// A session that is member 1 or 2 of a fleet and has read its entries up to 10.
+fn member(number: u128) -> Session<&'static str> {
+    let session = Session::default();
+    session.enable_fleet(number, Duration::from_secs(5));
+    session.join_fleet(10, &[], true, NOW);
+    session
+}
+
 #[test]
-fn a_coverage_is_nothing_in_another_process_until_it_is_mapped() {
-    let (one, covers) = moving();
-    let other = Session::<&str>::default();
-    assert_eq!(other.map(&one.written(covers)), None, "nothing is known here");
-    observe(&other, "a=before;sn=1");
-    observe(&other, "a=later;sn=5");
-    let mapped = other.map(&one.written(covers)).expect("it includes the first");
-    assert_eq!(mapped, Coverage { newest_version: 1, ..Coverage::default() });
+fn what_another_member_sent_covers_what_it_had_sent_and_read() {
+    let (one, other) = (member(1), member(2));
+    assert_eq!(other.fleet_coverage(Coverage::default()), None, "sent before it joined");
+    let first = one.fleet_coverage(one.snapshot(&[]).covers).unwrap();
+    assert_eq!((first.position, first.tokens.len()), (10, 0));
+    let map = |fleet: &FleetCoverage| other.map_fleet(fleet, 0, NOW).unwrap();
+    assert_eq!(alone(&other, map(&first)), COVERED);
+    // A write of a third member, which both read.
+    for session in [&one, &other] {
+        session.observe_fleet(&tokens_of(&fields("a=w;sn=7")), NOW);
+        session.close_fleet_write(FleetWrite { member: 3, serial: 1 }, "/kv/a", 11);
+        session.fleet_heard(11);
+    }
+    let look_up = || IndexLookUp::Key("/kv/a".len() as u64);
+    let of_written =
+        |covers| other.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Upstream, look_up, |_| true);
+    assert_eq!(of_written(map(&first)), CoverageVerdict::Outdated(UncoveredReason::OwnWrite));
+    let second = one.fleet_coverage(one.snapshot(&[]).covers).unwrap();
+    assert_eq!(
+        (second.position, second.tokens[0].sequence_number()),
+        (11, 7),
+        "it sent the token of the write"
+    );
+    assert_eq!(of_written(map(&second)), COVERED);
+    // An own write, until another has read it.
+    let write = other.open_write("/kv/a");
+    other.close_write(write, WriteOutcome::Happened, |footprint| footprint);
+    assert_eq!(of_written(map(&second)), CoverageVerdict::Outdated(UncoveredReason::OwnWrite));
+    let own = FleetWrite { member: 2, serial: write.number() };
+    other.own_write_announced(own, 12);
+    one.close_fleet_write(own, "/kv/a", 12);
+    one.fleet_heard(12);
+    let third = one.fleet_coverage(one.snapshot(&[]).covers).unwrap();
+    assert_eq!(of_written(map(&third)), COVERED);
+}
+
+#[test]
+fn a_record_lacks_what_callers_were_shown_since() {
+    let (one, other) = (member(1), member(2));
+    for line in ["a=x;sn=1", "a=y;sn=5"] {
+        observe(&one, line);
+    }
+    let record = one.fleet_coverage(one.snapshot(&[]).covers).unwrap();
+    let mapped = other.map_fleet(&record, 0, NOW).unwrap();
+    assert_eq!(alone(&other, mapped), COVERED);
     reveal(&other, "a=changed;sn=6");
     assert_eq!(alone(&other, mapped), CHANGED);
+}
+
+#[test]
+fn entries_that_may_be_lost_leave_nothing_covered() {
+    let session = member(1);
+    let covers = session.snapshot(&[]).covers;
+    let of_one = |covers| {
+        let look_up = || IndexLookUp::Any(1);
+        session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(1), look_up, |_| false)
+    };
+    assert_eq!((alone(&session, covers), of_one(covers)), (COVERED, COVERED));
+    session.join_fleet(3, &[], true, NOW);
+    assert_eq!((alone(&session, covers), of_one(covers)), (CHANGED, CHANGED));
+    let covers = session.snapshot(&[]).covers;
+    assert_eq!((alone(&session, covers), of_one(covers)), (COVERED, COVERED));
 }
 
 #[test]

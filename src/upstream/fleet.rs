@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::Upstream;
 use super::shown;
 use crate::fleet::engine::EngineError;
-use crate::fleet::member::{FleetMember, HeardEntry, JoinedRun, OwnWrite};
+use crate::fleet::member::{AnnouncedWrite, FleetMember, HeardEntry, JoinedRun};
 use crate::fleet::message::{Announced, Message, TokenRecord};
 use crate::profile::Footprint;
 use crate::store::StoreChange;
@@ -247,7 +247,7 @@ impl Upstream {
             .into_iter()
             .filter_map(|name| Some((name.as_str().to_owned(), fields.get(&name)?.as_bytes().to_vec())));
         let tells = status.is_success() && *closed.method != Method::DELETE;
-        let own = OwnWrite {
+        let own = AnnouncedWrite {
             write,
             method: closed.method.to_string(),
             target: closed.target.to_string(),

@@ -75,6 +75,7 @@ fn settings(
         conflict_wait: seconds,
         retry_after_limit,
         budget: None,
+        fleet: None,
         via: HeaderValue::from_static("1.1 tagalong"),
     }
 }

@@ -24,6 +24,7 @@ impl<F> Session<F> {
         state.aggregate.observe(tokens, now);
         if is_new {
             self.required_order.store(state.sent_order, Ordering::SeqCst);
+            self.fleet_order.store(state.sent_order, Ordering::SeqCst);
             state.revelations += 1;
             state.latest_revelation = state.revelations;
         }
@@ -90,7 +91,7 @@ impl<F> Session<F> {
             return None;
         }
         let position = state.fleet.position_of(covers.sent_order)?;
-        let tokens = state.aggregate.written(covers.newest_version).tokens;
+        let tokens = state.aggregate.written(covers.newest_version);
         Some(FleetCoverage { tokens, position, is_immutable: covers.is_immutable() })
     }
 

@@ -138,7 +138,7 @@ impl<F> Session<F> {
             }
             OrderScope::Resource(resource) => {
                 (is_latest || includes)
-                    && covers.sent_order > self.required_order.load(Ordering::SeqCst)
+                    && covers.sent_order > self.fleet_order.load(Ordering::SeqCst)
                     && self.resource_orders.covers(resource, covers)
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tagalong::internals::clock::instant;
 use tagalong::internals::fleet::engine::{
     AnnouncedToken, ClockReading, EngineAnswer, EngineError, FleetEngine, FleetStream, Heard, Joined,
-    LookedUp, Publication, StreamEntry, Turn,
+    LookedUp, MemberTurn, Publication, StreamEntry,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -240,7 +240,7 @@ impl FleetStream for MemberStream {
         })
     }
 
-    fn turn<'a>(&'a self, turn: Turn<'a>) -> EngineAnswer<'a, Heard> {
+    fn turn<'a>(&'a self, turn: MemberTurn<'a>) -> EngineAnswer<'a, Heard> {
         Box::pin(async move {
             let (joined, asked) = (Some(self.joined()?), instant());
             way().await;

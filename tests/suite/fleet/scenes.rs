@@ -65,6 +65,20 @@ async fn what_one_member_asked_answers_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_origin_is_away_a_new_member_answers_with_what_others_have_asked() {
+    let mut fleet = Fleet::of(2, &[]).await;
+    let written = fleet.write(0, 1).await;
+    fleet.read(0, 1).await;
+    fleet.heard().await;
+    fleet.store.set_away(true);
+    let new = fleet.add(&[]);
+    let (shown, answer) = fleet.read(new, 1).await;
+    assert_eq!(shown, Some(written), "it waits for its fleet: {answer:?}");
+    assert_eq!(answer.cache_status().detail.as_deref(), Some("fleet"));
+    assert_eq!(fleet.read(new, 2).await.1.status, 504);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reads_at_the_same_time_ask_the_origin_once() {
     let fleet = Fleet::of(20, &[]).await;
     fleet.store.write(1, true);

@@ -4,11 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tagalong::internals::clock::Clock;
+use tagalong::internals::clock::{Clock, instant};
+use tokio::time::Instant;
 
 use super::process::{Process, all, connect};
 use crate::fleet::origin::{LaggingStore, name};
@@ -186,10 +187,10 @@ async fn write_and_read(processes: &Processes, writes: usize) -> (usize, Duratio
     let mut callers = processes.callers().await;
     let (mut older, mut latest, mut latencies) = (0, Duration::ZERO, Vec::new());
     for write in 0..writes {
-        let began = Instant::now();
+        let began = instant();
         let written = put(&mut callers[0], write % 10).await;
         latencies.push(began.elapsed());
-        let answered = Instant::now();
+        let answered = instant();
         for reader in 1..MEMBERS {
             let caller = if callers.len() == 1 { 0 } else { reader };
             let mut is_first = true;
@@ -260,7 +261,7 @@ async fn load(processes: &Processes, stop: &Arc<AtomicBool>, is_alone: &Arc<Atom
                 let request =
                     format!("PUT {}\nContent-Type: application/json\n\n{{\"value\":\"\"}}", target(1));
                 match version(&writer.send(&request).await) {
-                    Some(version) => writes.lock().unwrap().push((version, Instant::now())),
+                    Some(version) => writes.lock().unwrap().push((version, instant())),
                     None => errors += 1,
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -273,7 +274,7 @@ async fn load(processes: &Processes, stop: &Arc<AtomicBool>, is_alone: &Arc<Atom
         tokio::spawn(async move {
             let mut found = Found::default();
             while !stop.load(Ordering::SeqCst) {
-                let (began, was_alone) = (Instant::now(), is_alone.load(Ordering::SeqCst));
+                let (began, was_alone) = (instant(), is_alone.load(Ordering::SeqCst));
                 let answer = get(&mut caller, 1).await;
                 let is_alone = was_alone || is_alone.load(Ordering::SeqCst);
                 found.reads += 1;
