@@ -277,7 +277,7 @@ impl Retrieval {
     }
 
     /// The method that goes upstream.
-    fn method(&self) -> &Method {
+    pub(super) fn method(&self) -> &Method {
         let as_get = self.request.method == Method::HEAD
             && self.upstream.settings.profile.fetches_head_as_get()
             && !self.upstream.saves_bandwidth(&self.request);

@@ -17,15 +17,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::ETAG;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::result::{LeaderResult, SharedResponse};
 use super::retrieval::{Retrieval, Validates};
 use crate::clock::{Timestamp, instant};
+use crate::config::caching::Consistency;
 use crate::credentials::partition::Identity;
 use crate::decide::age::current_age;
 use crate::decide::reuse::reuse;
-use crate::decide::{Decision, ResponseHead};
+use crate::decide::{Decision, ResponseHead, Reuse, Staleness};
 use crate::fleet::member::{FleetMember, Membership};
 use crate::fleet::message::{Announced, RecordHead, SealedAs, TokenRecord};
 use crate::headers::entity_tag::EntityTag;
@@ -102,7 +103,7 @@ impl Retrieval {
     pub(super) async fn second_level(&self, in_hand: Option<&Arc<StoredResponse>>) -> SecondLevel {
         let nothing = SecondLevel::Ask(None);
         let (Some(member), Some(demand)) = (self.upstream.fleet(), &self.demand) else { return nothing };
-        if !self.may_be_shared() {
+        if !self.may_be_shared(in_hand.map(|held| &**held)) {
             return nothing;
         }
         member.started().await;
@@ -160,15 +161,27 @@ impl Retrieval {
         }
     }
 
+    /// Whether the answer goes into the store, and not into a mirror.
+    const fn stores(&self) -> bool {
+        !matches!(self.validates, Validates::Mirrored(_))
+    }
+
     /// Whether the answer may be for others than this sidecar's callers, and of others.
-    fn may_be_shared(&self) -> bool {
+    fn may_be_shared(&self, in_hand: Option<&StoredResponse>) -> bool {
         let request = &self.request;
         let directives = &request.directives;
         let demands_origin = directives.no_cache
             || directives.no_store
             || directives.max_age.is_some_and(|max_age| max_age.is_zero())
             || request.preconditions.is_for_origin();
+        // What is validated at each use is asked for by each.
+        let is_never_fresh = |held: &StoredResponse| {
+            held.policy.no_cache || (held.policy.freshness_lifetime.is_zero() && self.stores())
+        };
         !demands_origin
+            && self.method() == Method::GET
+            && self.rules.consistency != Consistency::Strong
+            && !in_hand.is_some_and(is_never_fresh)
             && request.range.is_none()
             && !request.private_partition
             && Identity::outlives_process(request.key.partition())
@@ -210,13 +223,16 @@ impl Retrieval {
             is_mirrored: false,
             ..response
         };
-        if let Some(lifetime) = demand.lifetime {
+        let configured = if response.policy.configured { Some(self.rules.freshness?) } else { None };
+        if let Some(lifetime) = demand.lifetime.or(configured) {
+            // Each member has its own.
             response.policy.freshness_lifetime = lifetime;
         }
         let judged = self.request.as_validation();
         let verdict = |covers| upstream.verdict(&self.request, covers, &demand.presented, &self.rules);
         let decision = reuse(&judged, Some(&response), true, verdict(covers), &self.rules, now);
-        if !matches!(decision, Decision::Reuse(_)) || !self.is_worth_taking(&response, demand, in_hand, now) {
+        let is_fresh = matches!(decision, Decision::Reuse(Reuse { staleness: Staleness::Fresh, .. }));
+        if !is_fresh || !self.is_worth_taking(&response, demand, in_hand, now) {
             return None;
         }
         let same = in_hand.filter(|held| shows_same(held, &response));
@@ -269,12 +285,11 @@ impl Retrieval {
             LeaderResult::Stored { shared, .. } => Some(&shared.response),
             _ => None,
         };
-        let is_mirrored = matches!(self.validates, Validates::Mirrored(_));
         let is_shareable = |response: &Arc<StoredResponse>| {
             response.range.is_none()
                 && !response.policy.no_cache
                 && response.body.len() <= BODY_LIMIT_BYTES
-                && (is_mirrored || !response.policy.freshness_lifetime.is_zero())
+                && (!self.stores() || !response.policy.freshness_lifetime.is_zero())
         };
         let response = response.filter(|response| is_shareable(response)).cloned();
         let this = self.clone();

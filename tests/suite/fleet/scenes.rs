@@ -105,6 +105,40 @@ async fn what_a_caller_demands_of_the_origin_is_asked_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_member_has_its_own_lifetimes() {
+    let mut fleet = Fleet::of(1, &[]).await;
+    let hasty = fleet.add(&["upstream.freshness=5s"]);
+    let strong = fleet.add(&["upstream.consistency=strong"]);
+    fleet.joined().await;
+    fleet.write(0, 1).await;
+    fleet.heard().await;
+    fleet.read(0, 1).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let asked = fleet.store.requests().0;
+    assert!(fleet.read(0, 1).await.1.is_hit());
+    assert!(!fleet.read(hasty, 1).await.1.is_hit(), "for this one it is stale");
+    for _ in 0..3 {
+        let began = fleet.clock.now();
+        assert!(!fleet.read(strong, 1).await.1.is_hit());
+        assert!(fleet.clock.now().since(began) < LEASE / 4, "it waits for nobody");
+    }
+    assert_eq!(fleet.store.requests().0 - asked, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_stale_is_not_taken_even_where_its_caller_would_accept_it() {
+    let fleet = Fleet::of(2, &["upstream.freshness=5s"]).await;
+    fleet.write(0, 1).await;
+    fleet.heard().await;
+    fleet.read(0, 1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let asked = fleet.store.requests().0;
+    let answer = fleet.send(1, &format!("GET {}\nCache-Control: max-stale=60", target(1))).await;
+    assert!(!answer.is_hit(), "who asks has the news: {answer:?}");
+    assert_eq!(fleet.store.requests().0 - asked, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_behind_the_back_of_all_is_shown_by_all_once_one_has_seen_it() {
     let fleet = Fleet::of(3, &[]).await;
     fleet.store.write(1, true);
