@@ -292,6 +292,7 @@ async fn clocks_of_members_may_differ() {
     let taken = |member| fleet.metric(member, "tagalong_fleet_records_total", "outcome=\"taken\"");
     let all_taken = [0, 1, 2, 3].map(taken);
     assert!(all_taken[1] + all_taken[3] > 20.0, "within the tolerance records are used: {all_taken:?}");
+    assert_eq!(all_taken[2], 0.0, "a clock that is an hour ahead makes each record an hour old");
 }
 
 #[tokio::test(start_paused = true)]
