@@ -39,6 +39,19 @@ words! {
 }
 
 impl EngineError {
+    /// Every reason.
+    #[cfg(any(test, feature = "internals"))]
+    pub const ALL: [Self; 8] = [
+        Self::Away,
+        Self::Slow,
+        Self::ReadOnly,
+        Self::Full,
+        Self::Refused,
+        Self::Key,
+        Self::Forgot,
+        Self::Answer,
+    ];
+
     /// What to do about it.
     #[must_use]
     pub const fn advice(self) -> &'static str {

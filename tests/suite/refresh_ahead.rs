@@ -117,7 +117,11 @@ async fn in_real_time() {
     let with = run(Scene::in_real_time(&[]).await, message, &load).await;
     let without = run(Scene::in_real_time(&OFF).await, message, &load).await;
     let (with, without) = told(&load, with, without);
-    assert!(with.permille(990) <= Duration::from_millis(1), "{:?}", with.permille(990));
+    // The same load where nothing is ever validated: what this machine adds to each answer.
+    let lasting = "200\nCache-Control: max-age=1000\nETag: \"a\"\n\nvalue";
+    let hits_alone = run(Scene::in_real_time(&[]).await, lasting, &load).await.permille(990);
+    eprintln!("p99 of hits alone {hits_alone:?}");
+    assert!(with.permille(990) <= hits_alone + Duration::from_millis(1), "{:?}", with.permille(990));
     assert!(without.permille(990) >= Duration::from_millis(10));
     assert!(with.origin_requests as f64 <= 1.1 * without.origin_requests as f64);
 }

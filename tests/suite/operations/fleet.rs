@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tagalong::internals::clock::{Clock, instant};
+use tagalong::internals::fleet::engine::EngineError;
 use tokio::time::Instant;
 
 use super::process::{Process, all, connect};
@@ -57,7 +58,8 @@ impl Engine {
             .spawn()
             .unwrap();
         let engine = Self { process, port, _directory: directory };
-        while !engine.says("PING", "+PONG") {
+        // It answers, be it that it wants a password.
+        while !engine.says("PING", "+PONG") && !engine.says("PING", "-NOAUTH") {
             std::thread::yield_now();
         }
         engine
@@ -120,7 +122,21 @@ struct Processes {
 }
 
 impl Processes {
+    /// Members that have a live lease.
     async fn start(members: usize, engine_url: Option<&str>, more: &[&str]) -> Self {
+        let processes = Self::start_any(members, engine_url, more).await;
+        while engine_url.is_some() && !processes.are_live() {
+            tokio::task::yield_now().await;
+        }
+        processes
+    }
+
+    /// Members whose engine will not have them.
+    async fn start_unjoined(members: usize, engine_url: &str, more: &[&str]) -> Self {
+        Self::start_any(members, Some(engine_url), more).await
+    }
+
+    async fn start_any(members: usize, engine_url: Option<&str>, more: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key_file = directory.path().join("key").display().to_string();
         std::fs::write(&key_file, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
@@ -132,11 +148,7 @@ impl Processes {
         }
         arguments.extend(more);
         let members: Vec<_> = (0..members).map(|_| Process::start(origin, &arguments)).collect();
-        let processes = Self { store, members, _directory: directory };
-        while engine_url.is_some() && !processes.are_live() {
-            tokio::task::yield_now().await;
-        }
-        processes
+        Self { store, members, _directory: directory }
     }
 
     /// Whether every member has a live lease.
@@ -372,4 +384,95 @@ async fn a_failover_between_two_engines_costs_no_error() {
     eprintln!("failed over: {found:?}");
     assert_eq!(found.errors, 0);
     assert!(found.most_stale <= LEASE + LEASE / 5, "{found:?}");
+}
+
+/// How often the engine failed a member for this reason.
+fn failures(member: &Process, reason: &str) -> f64 {
+    let name = format!("tagalong_fleet_failures_total{{reason=\"{reason}\",upstream=\"main\"}}");
+    metric(member, &name).unwrap_or_default()
+}
+
+/// Waits until the engine has failed a member for this reason more often than before, and asks it meanwhile.
+async fn fails_with(processes: &Processes, reason: &str, failed_before: f64) {
+    let mut callers = processes.callers().await;
+    let began = instant();
+    while failures(&processes.members[0], reason) <= failed_before {
+        let found = || EngineError::ALL.map(|it| (it.as_str(), failures(&processes.members[0], it.as_str())));
+        assert!(began.elapsed() < Duration::from_secs(30), "{reason}: {:?}", found());
+        let written = put(&mut callers[0], 1).await;
+        assert_eq!(version(&get(&mut callers[0], 1).await), Some(written), "{reason}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn is_live_again(processes: &Processes) {
+    while !processes.are_live() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_failure_of_an_engine_has_its_reason_and_costs_no_error() {
+    if !has_engine() {
+        return;
+    }
+    let engine = Engine::start(&["--requirepass", "made-up"]);
+    let directory = tempfile::tempdir().unwrap();
+    let password_file = directory.path().join("password").display().to_string();
+    std::fs::write(&password_file, "made-up\n").unwrap();
+    let setting = format!("fleet.password_file={password_file}");
+    let without = Processes::start_unjoined(1, &engine.url(), &[]).await;
+    fails_with(&without, "refused", 0.0).await;
+    drop(without);
+    let processes = Processes::start(1, Some(&engine.url()), &["--set", &setting]).await;
+    for (command, undo, reason) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "full"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "read-only"),
+        ("CLIENT PAUSE 3000", "CLIENT UNPAUSE", "slow"),
+        ("FLUSHALL", "PING", "forgot"),
+    ] {
+        let failed_before = failures(&processes.members[0], reason);
+        assert!(engine.says(&format!("AUTH made-up\r\n{command}"), "+OK"), "{command}");
+        fails_with(&processes, reason, failed_before).await;
+        assert!(engine.says(&format!("AUTH made-up\r\n{undo}"), "+"), "{undo}");
+        is_live_again(&processes).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_is_reached_over_a_unix_socket_and_over_tls() {
+    if !has_engine() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(path("cert"), key.cert.pem()).unwrap();
+    std::fs::write(path("private"), key.signing_key.serialize_pem()).unwrap();
+    let tls_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let _engine = Engine::start(&[
+        "--unixsocket",
+        &path("socket"),
+        "--tls-port",
+        &tls_port.to_string(),
+        "--tls-cert-file",
+        &path("cert"),
+        "--tls-key-file",
+        &path("private"),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let ca = format!("fleet.ca_file={}", path("cert"));
+    for (url, more) in [
+        (format!("unix://{}", path("socket")), vec![]),
+        (format!("rediss://127.0.0.1:{tls_port}"), vec!["--set", &ca]),
+    ] {
+        let processes = Processes::start(2, Some(&url), &more).await;
+        let mut callers = processes.callers().await;
+        let written = put(&mut callers[0], 1).await;
+        while version(&get(&mut callers[1], 1).await) != Some(written) {}
+    }
+    // A certificate that nobody vouches for is not believed.
+    let processes = Processes::start_unjoined(1, &format!("rediss://127.0.0.1:{tls_port}"), &[]).await;
+    fails_with(&processes, "away", 0.0).await;
 }
