@@ -226,13 +226,17 @@ async fn what_is_written_through_one_process_is_read_at_once_through_the_others(
     let (older, _, without) = write_and_read(&alone, writes).await;
     assert_eq!(older, 0);
     let of_one = alone.store.requests().0;
+    let median = |latencies: &[Duration]| latencies[latencies.len() / 2];
+    let engine = Engine::start(&[]);
+    let of_its_own = Processes::start(1, Some(&engine.url()), &[]).await;
+    let (_, _, with) = write_and_read(&of_its_own, writes).await;
+    eprintln!("median of a write {:?} in a fleet of one, {:?} without", median(&with), median(&without));
     for announce in ["all", "engine"] {
         let engine = Engine::start(&[]);
         let setting = format!("fleet.announce={announce}");
         let fleet = Processes::start(MEMBERS, Some(&engine.url()), &["--set", &setting]).await;
         let (older, latest, with) = write_and_read(&fleet, writes).await;
         let of_five = fleet.store.requests().0;
-        let median = |latencies: &[Duration]| latencies[latencies.len() / 2];
         eprintln!(
             "announce = {announce:?}: {writes} writes, {older} of {} reads older, for {latest:?} at the most; {of_five} origin requests of five, {of_one} of one, ratio \
              {:.3}; median of a write {:?}, alone {:?}",
