@@ -65,7 +65,14 @@ impl Layers {
                         members.iter().map(|member| scalar(member.get_ref())).collect::<Option<Vec<_>>>();
                     self.set(at, texts.map(WrittenValue::Many), source);
                 }
-                other => self.set(at, scalar(other).map(WrittenValue::One), source),
+                other => {
+                    // One text is as good as a list of one.
+                    let written = scalar(other).map(|text| match keys::find(&at) {
+                        Some(key) => key.split(&text),
+                        None => WrittenValue::One(text),
+                    });
+                    self.set(at, written, source);
+                }
             }
         }
     }
