@@ -27,7 +27,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo as _,
-    RedisError, Script, ServerErrorKind, TlsCertificates, Value, cmd,
+    RedisError, Script, ScriptInvocation, ServerErrorKind, TlsCertificates, Value, cmd,
 };
 
 use super::engine::{
@@ -254,6 +254,13 @@ impl RedisStream {
         }
     }
 
+    /// A script over the keys of the stream as a whole.
+    fn of_stream<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
+        let mut invocation = script.key(&self.entries);
+        invocation.key(&self.number).key(&self.tokens).key(&self.read).key(&self.epoch).key(&self.key);
+        invocation
+    }
+
     /// The entries of a reply of `XREVRANGE` or `XREAD`.
     fn entries(value: &Value) -> Result<Vec<StreamEntry>, EngineError> {
         let Value::Array(entries) = value else { return Err(EngineError::Answer) };
@@ -308,14 +315,7 @@ impl FleetStream for RedisStream {
             *self.lock() = None;
             let (mut commands, waiting, run_id) = self.connect().await?;
             let (age, epoch, last, history, tokens): (u64, String, u64, Value, Vec<Vec<u8>>) = self
-                .scripts
-                .join
-                .key(&self.entries)
-                .key(&self.number)
-                .key(&self.tokens)
-                .key(&self.read)
-                .key(&self.epoch)
-                .key(&self.key)
+                .of_stream(&self.scripts.join)
                 .key(&self.began)
                 .arg(key_id)
                 .arg(millis(KEY_KEPT))
@@ -342,14 +342,7 @@ impl FleetStream for RedisStream {
             let mut connected = self.connected()?;
             let asked = instant();
             let shown: u64 = self
-                .scripts
-                .turn
-                .key(&self.entries)
-                .key(&self.number)
-                .key(&self.tokens)
-                .key(&self.read)
-                .key(&self.epoch)
-                .key(&self.key)
+                .of_stream(&self.scripts.turn)
                 .key(&self.seen)
                 .arg(&connected.epoch)
                 .arg(&connected.key_id)

@@ -139,8 +139,8 @@ impl Mirror {
         Some(answer)
     }
 
-    /// Validates the ranges that a request depends on, as far as they do not satisfy it; `presented` is what its caller's tokens demand. Each validation is shared with all that
-    /// wait for the same range.
+    /// Validates the ranges that a request depends on, as far as they do not satisfy it. `presented` is what its caller's tokens demand. Each
+    /// validation is shared with all that wait for the same range.
     ///
     /// # Errors
     /// [`UpstreamFailure`] when the origin gives no answer.

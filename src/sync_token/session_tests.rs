@@ -175,7 +175,7 @@ fn without_tokens_a_change_of_a_resource_by_itself_outdates_only_what_was_sent_f
 fn member(number: u128) -> Session<&'static str> {
     let session = Session::default();
     session.enable_fleet(number, Duration::from_secs(5));
-    session.join_fleet(10, &[], true, NOW);
+    session.join_fleet(10, &[], NOW);
     session
 }
 
@@ -238,7 +238,7 @@ fn entries_that_may_be_lost_leave_nothing_covered() {
         session.verdict(covers, &PresentedTokens::NOTHING, OrderScope::Resource(1), look_up, |_| false)
     };
     assert_eq!((alone(&session, covers), of_one(covers)), (COVERED, COVERED));
-    session.join_fleet(3, &[], true, NOW);
+    session.join_fleet(3, &[], NOW);
     assert_eq!((alone(&session, covers), of_one(covers)), (CHANGED, CHANGED));
     let covers = session.snapshot(&[]).covers;
     assert_eq!((alone(&session, covers), of_one(covers)), (COVERED, COVERED));

@@ -112,7 +112,7 @@ impl Upstream {
         let goes_on = session.fleet_read().is_some_and(|read| (known_from..=last).contains(&read));
         if is_other || !goes_on {
             member.metrics().epochs.inc();
-            session.join_fleet(known_from, &tokens, true, now);
+            session.join_fleet(known_from, &tokens, now);
         } else {
             session.observe_fleet(&tokens, now);
         }

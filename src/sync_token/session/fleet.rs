@@ -3,12 +3,20 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Session;
+use super::{Session, SessionState};
 use crate::clock::{Timestamp, instant};
 use crate::sync_token::coverage::{Coverage, FleetCoverage};
 use crate::sync_token::fleet_order::FleetWrite;
 use crate::sync_token::token::SyncToken;
 use crate::sync_token::write_log::Indexed;
+
+impl<F> SessionState<F> {
+    /// A place in the order of sending that no request has.
+    const fn next_place(&mut self) -> u64 {
+        self.sent_order += 1;
+        self.sent_order
+    }
+}
 
 impl<F> Session<F> {
     /// Notes own writes for the fleet from here on, as those of this member. Writes that closed longer ago than `settle_time` are visible
@@ -17,20 +25,17 @@ impl<F> Session<F> {
         self.lock().fleet.enable(member, settle_time);
     }
 
-    /// Joins a run of the engine in which the entries up to `number` count as read. `tokens` are the newest of the fleet. `is_new` says
-    /// that entries may have been lost since: then nothing that is stored is covered until it was validated once.
-    pub fn join_fleet(&self, number: u64, tokens: &[SyncToken], is_new: bool, now: Timestamp) {
+    /// Joins a run of the engine in which the entries up to `number` count as read. `tokens` are the newest of the fleet. Entries may have been
+    /// lost since: nothing that is stored is covered until it was validated once.
+    pub fn join_fleet(&self, number: u64, tokens: &[SyncToken], now: Timestamp) {
         let mut state = self.lock();
         state.aggregate.observe(tokens, now);
-        if is_new {
-            self.required_order.store(state.sent_order, Ordering::SeqCst);
-            self.fleet_order.store(state.sent_order, Ordering::SeqCst);
-            state.revelations += 1;
-            state.latest_revelation = state.revelations;
-        }
-        state.sent_order += 1;
-        let sent_order = state.sent_order;
-        state.fleet.join(number, sent_order);
+        self.required_order.store(state.sent_order, Ordering::SeqCst);
+        self.fleet_order.store(state.sent_order, Ordering::SeqCst);
+        state.revelations += 1;
+        state.latest_revelation = state.revelations;
+        let place = state.next_place();
+        state.fleet.join(number, place);
         self.publish_newer(&state);
     }
 
@@ -51,9 +56,8 @@ impl<F> Session<F> {
     pub fn fleet_heard(&self, number: u64) {
         let mut state = self.lock();
         if state.fleet.read().is_some_and(|read| read < number) {
-            state.sent_order += 1;
-            let sent_order = state.sent_order;
-            state.fleet.heard(number, sent_order);
+            let place = state.next_place();
+            state.fleet.heard(number, place);
         }
     }
 
@@ -73,9 +77,8 @@ impl<F> Session<F> {
         let mut state = self.lock();
         state.fleet.knows(write, number);
         if state.fleet.read().is_some_and(|read| read + 1 == number) {
-            state.sent_order += 1;
-            let sent_order = state.sent_order;
-            state.fleet.heard(number, sent_order);
+            let place = state.next_place();
+            state.fleet.heard(number, place);
         }
     }
 
