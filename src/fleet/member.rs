@@ -27,7 +27,7 @@ use crate::config::fleet::AnnounceMode;
 use crate::metrics::FleetMetrics;
 use crate::seal::key::SealingKey;
 use crate::sync_token::token::SyncToken;
-pub use announce::AnnouncedWrite;
+pub use announce::OwnWrite;
 
 /// How many leases pass in a new run before one counts: by then every member that lives has announced again what it knows.
 const LEASES_HELD: u32 = 2;
@@ -70,7 +70,7 @@ struct MemberState {
     clock: Option<EngineClock>,
     /// What the log said last.
     told: Option<EngineError>,
-    own_writes: VecDeque<AnnouncedWrite>,
+    own_writes: VecDeque<OwnWrite>,
     /// Own writes were forgotten that had not been announced.
     has_forgotten: bool,
 }

@@ -10,9 +10,11 @@ use crate::sync_token::token::SyncToken;
 /// A token.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TokenRecord<'a> {
-    id: &'a str,
+    /// Its id.
+    pub id: &'a str,
     value: &'a str,
-    sequence_number: u64,
+    /// Its sequence number.
+    pub sequence_number: u64,
 }
 
 impl TokenRecord<'_> {
@@ -46,6 +48,24 @@ pub struct Message<'a> {
     /// What happened.
     #[serde(borrow)]
     pub what: Announced<'a>,
+}
+
+impl Message<'_> {
+    /// Its bytes.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "the lengths of all its sequences are known, and memory takes any number of bytes"
+    )]
+    pub fn encoded(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a message")
+    }
+
+    /// The tokens of an encoded message.
+    #[must_use]
+    pub fn tokens_of(encoded: &[u8]) -> Vec<TokenRecord<'_>> {
+        postcard::from_bytes(encoded).map_or_else(|_| Vec::new(), |message: Message<'_>| message.tokens)
+    }
 }
 
 /// What happened.

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::Upstream;
 use super::shown;
 use crate::fleet::engine::EngineError;
-use crate::fleet::member::{AnnouncedWrite, FleetMember, HeardEntry, JoinedRun};
+use crate::fleet::member::{FleetMember, HeardEntry, JoinedRun, OwnWrite};
 use crate::fleet::message::{Announced, Message, TokenRecord};
 use crate::profile::Footprint;
 use crate::store::StoreChange;
@@ -124,7 +124,8 @@ impl Upstream {
             session.all_announced(number);
         }
         for write in &writes {
-            announced.push((write.write, member.announce_again(write).await?));
+            let this = FleetWrite { member: member.id(), serial: write.serial() };
+            announced.push((this, member.announce_again(write).await?));
         }
         if is_other {
             let newest = session.newest();
@@ -244,21 +245,17 @@ impl Upstream {
         let no_fields = HeaderMap::new();
         let (status, fields) = closed.answer.unwrap_or((StatusCode::OK, &no_fields));
         let named = [LOCATION, CONTENT_LOCATION]
-            .into_iter()
-            .filter_map(|name| Some((name.as_str().to_owned(), fields.get(&name)?.as_bytes().to_vec())));
+            .iter()
+            .filter_map(|name| Some((name.as_str(), serde_bytes::Bytes::new(fields.get(name)?.as_bytes()))));
         let tells = status.is_success() && *closed.method != Method::DELETE;
-        let own = AnnouncedWrite {
-            write,
-            method: closed.method.to_string(),
-            target: closed.target.to_string(),
+        let what = Announced::Write {
+            method: closed.method.as_str(),
+            target: closed.target.as_str(),
             status: closed.answer.map_or(0, |(status, _)| status.as_u16()),
             named: named.collect(),
-            entity_tag: shown::tag_of(fields).filter(|_| tells).map(<[u8]>::to_vec),
-            tokens: closed.tokens.to_vec(),
-            at,
-            number: None,
-            has_failed: false,
+            entity_tag: shown::tag_of(fields).filter(|_| tells).map(serde_bytes::Bytes::new),
         };
+        let own = OwnWrite::new(write, what, closed.tokens, at);
         let announced = |number| session.own_write_announced(write, number);
         member.announce_write(own, self.settings.settle_time, announced).await;
     }

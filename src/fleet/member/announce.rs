@@ -22,63 +22,63 @@ const QUESTIONS_AT_ONCE: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// An own write, as it is announced.
+/// An own write, as it is announced. Kept until no failover can lose its entry, so its message is kept encoded.
 #[derive(Clone, Debug)]
-pub struct AnnouncedWrite {
-    /// Which one.
-    pub write: FleetWrite,
-    /// Its method.
-    pub method: String,
-    /// Its target.
-    pub target: String,
-    /// The status of its answer; 0 if there was none.
-    pub status: u16,
-    /// What its answer named.
-    pub named: Vec<(String, Vec<u8>)>,
-    /// The entity tag that its answer told.
-    pub entity_tag: Option<Vec<u8>>,
-    /// The tokens of its answer.
-    pub tokens: Vec<SyncToken>,
+pub struct OwnWrite {
+    /// Its number in this member.
+    serial: u64,
     /// When it closed.
-    pub at: Timestamp,
+    at: Timestamp,
     /// The number of its entry in this run.
-    pub number: Option<u64>,
+    pub(super) number: Option<u64>,
     /// Its announcement failed, and is to be made up for.
-    pub has_failed: bool,
+    pub(super) has_failed: bool,
+    message: Box<[u8]>,
+}
+
+impl OwnWrite {
+    /// A write of this member that has closed at `at`, with the tokens of its answer.
+    #[must_use]
+    pub fn new(write: FleetWrite, what: Announced<'_>, tokens: &[SyncToken], at: Timestamp) -> Self {
+        let FleetWrite { member, serial } = write;
+        let message = Message { member, serial, tokens: TokenRecord::all(tokens), what }.encoded();
+        Self { serial, at, number: None, has_failed: false, message: message.into() }
+    }
+
+    /// Its number in this member.
+    #[must_use]
+    pub const fn serial(&self) -> u64 {
+        self.serial
+    }
 }
 
 impl FleetMember {
     /// Announces an own write, and waits for the others where it is so configured. `announced` is told its number at once.
-    pub async fn announce_write(
-        &self,
-        write: AnnouncedWrite,
-        settle_time: Duration,
-        announced: impl FnOnce(u64),
-    ) {
+    pub async fn announce_write(&self, write: OwnWrite, settle_time: Duration, announced: impl FnOnce(u64)) {
         let began = instant();
-        let identity = write.write;
+        let serial = write.serial;
         self.remember(write, settle_time);
-        match self.announce_while_live(identity).await {
+        match self.announce_while_live(serial).await {
             Some(number) => {
                 announced(number);
                 self.metrics.announced.inc();
                 if self.settings.announce == AnnounceMode::All {
-                    self.confirmed(identity, number).await;
+                    self.confirmed(serial, number).await;
                 }
             }
             None => {
                 self.metrics.unannounced.inc();
-                self.is_unannounced(identity);
+                self.is_unannounced(serial);
             }
         }
         self.metrics.announce_seconds.observe(began.elapsed().as_secs_f64());
     }
 
     /// An own write could not be announced: until it is, this member has no live lease.
-    fn is_unannounced(&self, write: FleetWrite) {
+    fn is_unannounced(&self, serial: u64) {
         let mut state = self.lock();
         state.lease_until = None;
-        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write) {
+        if let Some(known) = state.own_writes.iter_mut().find(|it| it.serial == serial) {
             known.has_failed = known.number.is_none();
         }
         drop(state);
@@ -87,10 +87,10 @@ impl FleetMember {
 
     /// Announces an own write. An engine that gives no answer is not waited for, except where all members are to know: then as long as
     /// the own lease is live. Without one, the others know that this member tells them nothing.
-    async fn announce_while_live(&self, write: FleetWrite) -> Option<u64> {
+    async fn announce_while_live(&self, serial: u64) -> Option<u64> {
         loop {
             self.live_membership()?;
-            let known = self.lock().own_writes.iter().find(|it| it.write == write).cloned()?;
+            let known = self.lock().own_writes.iter().find(|it| it.serial == serial).cloned()?;
             if let Some(number) = known.number {
                 // When the run was joined.
                 return Some(number);
@@ -108,7 +108,7 @@ impl FleetMember {
 
     /// Waits until every member with a live lease has read the entry: at most as long as such a lease lasts. In another run the write was
     /// announced again, and is to be read again.
-    async fn confirmed(&self, write: FleetWrite, number: u64) {
+    async fn confirmed(&self, serial: u64, number: u64) {
         let mut number = number;
         while let Some(Membership { stream, run, .. }) = self.live_membership() {
             // Those that do not confirm by then have no lease any more.
@@ -133,17 +133,17 @@ impl FleetMember {
             if state.membership.as_ref().is_some_and(|now| now.run == run) {
                 return;
             }
-            match state.own_writes.iter().find(|it| it.write == write).and_then(|it| it.number) {
+            match state.own_writes.iter().find(|it| it.serial == serial).and_then(|it| it.number) {
                 Some(announced_again) => number = announced_again,
                 None => return,
             }
         }
     }
 
-    fn remember(&self, write: AnnouncedWrite, settle_time: Duration) {
+    fn remember(&self, write: OwnWrite, settle_time: Duration) {
         let mut state = self.lock();
         let now = write.at;
-        let is_settled = |it: &AnnouncedWrite| it.number.is_some() && now.since(it.at) > settle_time;
+        let is_settled = |it: &OwnWrite| it.number.is_some() && now.since(it.at) > settle_time;
         while state.own_writes.front().is_some_and(is_settled) {
             state.own_writes.pop_front();
         }
@@ -158,7 +158,7 @@ impl FleetMember {
 
     /// The own writes that are to be announced again, and whether there are others of which nothing is known any more.
     #[must_use]
-    pub fn to_announce_again(&self, is_other_run: bool) -> (Vec<AnnouncedWrite>, bool) {
+    pub fn to_announce_again(&self, is_other_run: bool) -> (Vec<OwnWrite>, bool) {
         let state = self.lock();
         let writes = state.own_writes.iter().filter(|write| is_other_run || write.number.is_none());
         (writes.cloned().collect(), state.has_forgotten)
@@ -168,10 +168,10 @@ impl FleetMember {
     ///
     /// # Errors
     /// [`EngineError`]
-    pub async fn announce_again(&self, write: &AnnouncedWrite) -> Result<u64, EngineError> {
-        let number = self.announce_own(write).await?;
+    pub async fn announce_again(&self, write: &OwnWrite) -> Result<u64, EngineError> {
+        let number = self.send(&write.message).await?;
         let mut state = self.lock();
-        if let Some(known) = state.own_writes.iter_mut().find(|it| it.write == write.write) {
+        if let Some(known) = state.own_writes.iter_mut().find(|it| it.serial == write.serial) {
             known.number = Some(number);
             known.has_failed = false;
         }
@@ -188,18 +188,6 @@ impl FleetMember {
         Ok(number)
     }
 
-    async fn announce_own(&self, write: &AnnouncedWrite) -> Result<u64, EngineError> {
-        let named = write.named.iter().map(|(name, value)| (name.as_str(), serde_bytes::Bytes::new(value)));
-        let what = Announced::Write {
-            method: &write.method,
-            target: &write.target,
-            status: write.status,
-            named: named.collect(),
-            entity_tag: write.entity_tag.as_deref().map(serde_bytes::Bytes::new),
-        };
-        self.announce(write.write.serial, what, &write.tokens).await
-    }
-
     /// Announces something, with tokens. `serial` is the number of an own write, else 0.
     ///
     /// # Errors
@@ -210,15 +198,19 @@ impl FleetMember {
         what: Announced<'_>,
         tokens: &[SyncToken],
     ) -> Result<u64, EngineError> {
+        self.send(&Message { member: self.id, serial, tokens: TokenRecord::all(tokens), what }.encoded())
+            .await
+    }
+
+    /// Announces an encoded message.
+    async fn send(&self, message: &[u8]) -> Result<u64, EngineError> {
         let Membership { stream, seal, run, .. } = self.membership()?;
-        let message = Message { member: self.id, serial, tokens: TokenRecord::all(tokens), what };
-        let sealed = seal.seal_value(&message, SealedAs::Entry { run: &run }).ok_or(EngineError::Answer)?;
-        let for_joining = tokens.iter().filter_map(|token| {
-            let record = TokenRecord::all(std::slice::from_ref(token)).pop()?;
+        let sealed = seal.seal(message, SealedAs::Entry { run: &run }).ok_or(EngineError::Answer)?;
+        let for_joining = Message::tokens_of(message).into_iter().filter_map(|token| {
             Some(AnnouncedToken {
-                id: seal.name_of(token.id().as_bytes()),
-                sequence_number: token.sequence_number(),
-                sealed: seal.seal_value(&record, SealedAs::Token)?,
+                id: seal.name_of(token.id.as_bytes()),
+                sequence_number: token.sequence_number,
+                sealed: seal.seal_value(&token, SealedAs::Token)?,
             })
         });
         let for_joining = for_joining.collect();

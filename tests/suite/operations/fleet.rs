@@ -1,5 +1,7 @@
 //! A fleet of processes and a real engine: Debian's `redis-server`, before a store whose replicas lag and drift.
 
+mod cost;
+
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};

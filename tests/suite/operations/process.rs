@@ -79,11 +79,13 @@ impl Process {
         output(&[command, "--admin-listen", &self.operator.to_string()])
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that the process has had resident so far.
     pub(super) fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        memory_kib(self.id(), "VmHWM")
     }
 
     pub(super) fn signal(&self, name: &str) {
@@ -97,6 +99,23 @@ impl Process {
         self.log.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
     }
+}
+
+/// A line of the memory of a process, such as `VmRSS`, in KiB.
+pub(super) fn memory_kib(process: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux");
+    let value =
+        status.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(':')).expect("a line of that name");
+    value.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// The CPU time that a process has used so far.
+pub(super) fn cpu_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux");
+    // The name of the process stands in parentheses. `/proc` counts in hundredths of a second on every Linux.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|it| it.parse::<u64>().expect("a number"));
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 /// A test that fails leaves no process behind.
