@@ -25,8 +25,8 @@ fn every_example_is_a_valid_configuration() {
 
 #[test]
 fn the_variables_of_the_kubernetes_manifests_are_known_and_fit_together() {
-    for manifest in ["kubernetes/sidecar.yaml", "kubernetes/offline.yaml", "kubernetes/fleet.yaml"] {
-        variables_fit_together(manifest);
+    for manifest in ["sidecar", "sidecar-tls", "offline", "fleet"] {
+        variables_fit_together(&format!("kubernetes/{manifest}.yaml"));
     }
 }
 

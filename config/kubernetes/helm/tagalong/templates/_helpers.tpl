@@ -81,6 +81,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - name: HOST_IP
   valueFrom: { fieldRef: { fieldPath: status.hostIP } }
 {{- end }}
+{{- if not (or .Values.upstream (eq .Values.credential "hmac") (contains "url" .Values.config)) }}
+{{- fail "name the origin: upstream is empty, and no connection string names it" }}
+{{- end }}
 {{- if .Values.upstream }}
 - { name: TAGALONG_UPSTREAM, value: {{ .Values.upstream | quote }} }
 {{- end }}
