@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -143,9 +144,8 @@ class Program:
     def run(self, container, volumes, maps, directory):
         def inside(text):
             """A path of the container, in the directory that stands for its root."""
-            for mount in container["volumeMounts"]:
-                text = text.replace(mount["mountPath"], f"{directory}{mount['mountPath']}")
-            return text
+            paths = "|".join(re.escape(mount["mountPath"]) for mount in container["volumeMounts"])
+            return re.sub(rf"({paths})(?=/)", rf"{directory}\1", text)
 
         for mount in container["volumeMounts"]:
             place = directory / mount["mountPath"].lstrip("/")
