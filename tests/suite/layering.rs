@@ -81,7 +81,7 @@ fn files(directory: &str, extensions: &[&str]) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 // What client SDKs and builds install is not of this repository.
-                if !path.ends_with("node_modules") && !path.ends_with("target") {
+                if !["node_modules", ".venv", "target"].iter().any(|it| path.ends_with(it)) {
                     waiting.push(path);
                 }
             } else if has_extension(&path) {
