@@ -116,9 +116,9 @@ def problems_of_selectors(documents):
                     yield f"{where}: the pods have no port {port}"
 
 
-def problems_of_mounts(pod):
-    """Each mount has a volume, and each volume a mount."""
-    volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])}
+def problems_of_mounts(pod, claims):
+    """Each mount has a volume or a claim, and each of these a mount."""
+    volumes = {volume["name"] for volume in pod["spec"].get("volumes", [])} | {claim["metadata"]["name"] for claim in claims}
     mounts = {mount["name"] for container in containers(pod) for mount in container.get("volumeMounts", [])}
     for name in sorted(mounts ^ volumes):
         yield f"{name} is a volume without a mount, or a mount without a volume"
@@ -130,9 +130,9 @@ class Program:
     def __init__(self, binary):
         self.binary = binary
 
-    def problems(self, pod, documents, templates=()):
+    def problems(self, pod, documents, claims):
         volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
-        for claim in templates:
+        for claim in claims:
             volumes[claim["metadata"]["name"]] = {"emptyDir": {}}
         maps = {document["metadata"]["name"]: document["data"] for document in documents if document["kind"] == "ConfigMap"}
         for container in containers(pod):
@@ -150,7 +150,7 @@ class Program:
         for mount in container["volumeMounts"]:
             place = directory / mount["mountPath"].lstrip("/")
             place.mkdir(parents=True)
-            volume = volumes[mount["name"]]
+            volume = volumes.get(mount["name"], {})
             if "configMap" in volume:
                 for name, text in maps[volume["configMap"]["name"]].items():
                     (place / name).write_text(inside(text))

@@ -20,9 +20,11 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import venv
 import zipfile
@@ -139,8 +141,7 @@ def objects(what, text, program, restricted=True):
         else:
             check(f"{name}: not restricted", *([] if problems else ["it is, after all: say so in VARIANTS"]))
         claims = document["spec"].get("volumeClaimTemplates", [])
-        if not claims:
-            check(f"{name}: mounts", *kubernetes.problems_of_mounts(pod))
+        check(f"{name}: mounts", *kubernetes.problems_of_mounts(pod, claims))
         check(f"{name}: tagalong's configuration", *program.problems(pod, documents, claims))
     return documents
 
@@ -239,6 +240,27 @@ def dashboards():
         check(f"dashboard {file.name}", *sorted(set(problems)))
 
 
+def outlives_a_hangup(binary):
+    command = [binary, "run", "--upstream", "https://example.azconfig.io", "--credential", "none", "--set", "admin.listen="]
+    with tempfile.TemporaryDirectory() as directory:
+        socket = pathlib.Path(directory) / "socket"
+        command += ["--set", "listener.listen=", "--listen-unix", str(socket)]
+        with open(f"{directory}/log", "w+") as log:
+            process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={})
+            try:
+                end = time.monotonic() + 30
+                while not socket.exists() and process.poll() is None and time.monotonic() < end:
+                    time.sleep(0.05)
+                process.send_signal(signal.SIGHUP)
+                time.sleep(1)
+                if not socket.exists() or process.poll() is not None:
+                    log.seek(0)
+                    yield f"it ended with {process.poll()}: {log.read()}"
+            finally:
+                process.kill()
+                process.wait()
+
+
 def systemd(binary):
     unit = (CONFIG / "systemd" / "tagalong.service").read_text()
     with tempfile.TemporaryDirectory() as directory:
@@ -263,6 +285,9 @@ def systemd(binary):
         check("the unit's configuration", *([] if done.returncode == 0 else [done.stderr]))
         shown = done.stdout
         check("the unit's snapshot", *([] if f'snapshot.file = "{state}/tagalong/snapshot"' in shown else [shown]))
+    # ExecReload sends SIGHUP, which ends a program that does not handle it.
+    if "hangup" in (ROOT / "src" / "signals.rs").read_text():
+        check("the program outlives SIGHUP", *outlives_a_hangup(binary))
     stop = int(re.search(r"^TimeoutStopSec=(\d+)s$", unit, re.M)[1])
     drain = tomllib.loads((CONFIG / "default.toml").read_text())["deadlines"]["drain"]
     check("TimeoutStopSec", *([] if stop > int(drain.removesuffix("s")) else [f"{stop} s are not longer than deadlines.drain ({drain})"]))
