@@ -77,6 +77,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "tagalong.env" -}}
+# A variable and no flag, because the probes need it too.
+- { name: TAGALONG_CONFIG, value: "/etc/tagalong/tagalong.toml" }
 {{- if and (eq .Values.shape "node") (eq .Values.node.access "hostPort") }}
 - name: HOST_IP
   valueFrom: { fieldRef: { fieldPath: status.hostIP } }
@@ -151,7 +153,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   {{- if eq .Values.shape "sidecar" }}
   restartPolicy: Always
   {{- end }}
-  args: ["run", "--config", "/etc/tagalong/tagalong.toml"]
+  args: ["run"]
   env:
     {{- include "tagalong.env" . | trim | nindent 4 }}
   ports:
