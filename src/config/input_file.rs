@@ -109,7 +109,7 @@ pub fn read_text(path: &Path) -> io::Result<(Metadata, Zeroizing<String>)> {
         Ok(text) => Ok((metadata, Zeroizing::new(text))),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
-            Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+            Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text; name a text file"))
         }
     }
 }
@@ -181,7 +181,10 @@ fn check(metadata: &Metadata, limit_bytes: u64) -> io::Result<()> {
 }
 
 fn too_large(limit_bytes: u64) -> io::Error {
-    io::Error::other(format!("it is larger than {} KiB, which no such file is", limit_bytes / 1024))
+    io::Error::other(format!(
+        "it is larger than {} KiB, which no such file is; name another one",
+        limit_bytes / 1024
+    ))
 }
 
 #[cfg(test)]
