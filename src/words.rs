@@ -15,6 +15,17 @@ macro_rules! words {
         }
 
         impl $name {
+            /// The words of all variants, each for a metric that counts from zero.
+            #[allow(dead_code, reason = "not every such enum labels a metric")]
+            pub fn words() -> Vec<&'static str> {
+                let mut words = Vec::new();
+                $(
+                    $(words.push($word);)?
+                    $(words.extend(<$held>::words());)?
+                )*
+                words
+            }
+
             /// The word for logs, metric labels and fields.
             pub const fn as_str(self) -> &'static str {
                 match self {
