@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 use tagalong::{
     Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
-    Sidecar, UpstreamSettings, Word as _, run_flags,
+    ProfileKind, Sidecar, UpstreamSettings, Word as _, run_flags,
 };
 
 use crate::signals::{Signals, until_stopped};
@@ -283,6 +283,13 @@ fn log_upstream(upstream: &UpstreamSettings) {
         consistency = rules.consistency.word(),
         "starting"
     );
+    if upstream.profile() == ProfileKind::Generic && rules.freshness.is_none() {
+        tracing::info!(
+            upstream = %upstream.name,
+            "what names no lifetime of its own, an ETag alone for example, is validated at each use: that saves its body, not the \
+             request; --freshness 30s (upstream.freshness) would let it answer for so long without asking"
+        );
+    }
 }
 
 fn run_emulator(options: EmulatorOptions) -> Result<(), CommandFailure> {

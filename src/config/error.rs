@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::input_file::advice;
 use super::masked::masked;
 use super::nearest;
 
@@ -49,7 +50,7 @@ impl fmt::Display for Source {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file that the configuration consists of, or names, cannot be read.
-    #[error("{named_by} {}: {error}{}", path.display(), file_advice(error))]
+    #[error("{named_by} {}: {error}{}", path.display(), advice(error))]
     Unreadable {
         /// The key or flag that names the file.
         named_by: String,
@@ -126,16 +127,6 @@ impl ConfigError {
 
     pub(crate) fn unknown_section(key: String, source_of: Source) -> Self {
         Self::Unknown { advice: nearest::advice_on_section(&key), key, source_of }
-    }
-}
-
-/// What to do about a file that cannot be read, to follow the error. What `input_file` itself refuses says so already.
-fn file_advice(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        _ if error.raw_os_error().is_none() => "",
-        std::io::ErrorKind::NotFound => "; correct the path, or create the file",
-        std::io::ErrorKind::PermissionDenied => "; let the user that tagalong runs as read it",
-        _ => "; name a file that this user may read",
     }
 }
 

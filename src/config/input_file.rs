@@ -40,6 +40,17 @@ pub fn read(path: &Path, limit_bytes: u64) -> io::Result<(Metadata, Zeroizing<Ve
     Ok((metadata, content))
 }
 
+/// What to do about a file that cannot be read or created, to follow the error. What is refused here says so already.
+#[must_use]
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if error.raw_os_error().is_none() => "",
+        io::ErrorKind::NotFound => "; correct the path, or create the file",
+        io::ErrorKind::PermissionDenied => "; give the user that tagalong runs as access to it",
+        _ => "; name a file that this user may read",
+    }
+}
+
 /// The name of a file beside this one that no other process takes: hidden, and with the number of this process.
 ///
 /// # Errors

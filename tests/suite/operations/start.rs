@@ -144,6 +144,19 @@ fn the_start_tells_the_rules_of_each_upstream_in_one_line() {
     }
 }
 
+/// How many lines at start say that an ETag alone saves bodies, not requests.
+fn hints_of_freshness(flags: &[&str]) -> usize {
+    let process = Process::start(closed_address(), flags);
+    process.said_at_start.matches("that saves its body, not the request; --freshness").count()
+}
+
+#[test]
+fn an_api_with_entity_tags_alone_is_told_how_to_save_requests() {
+    assert_eq!(hints_of_freshness(&["--profile", "generic"]), 1);
+    assert_eq!(hints_of_freshness(&["--profile", "generic", "--freshness", "30s"]), 0);
+    assert_eq!(hints_of_freshness(&["--profile", "app-configuration"]), 0);
+}
+
 /// Sends two answers of an emulator through a sidecar with these flags. Returns how many warnings name the flag
 /// `--profile`.
 fn warnings(flags: &[&str]) -> usize {
