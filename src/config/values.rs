@@ -311,6 +311,13 @@ fn origin_advice(text: &str) -> Option<String> {
     }
     let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if let Some((_, port)) = host.rsplit_once(':')
+        && !port.is_empty()
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_err()
+    {
+        return Some("a port is a number up to 65535".to_owned());
+    }
     let meant = format!("{scheme}://{host}");
     meant.parse().ok().filter(is_origin)?;
     let why = if path.is_empty() { "" } else { " The path comes with each request." };
@@ -357,6 +364,7 @@ mod tests {
                 origin_advice("http://a:81/api"),
                 Some("did you mean \"http://a:81\"? The path comes with each request."),
             ),
+            (origin_advice("http://a:99999"), Some("a port is a number up to 65535")),
             (origin_advice("ftp://a"), None),
             (origin_advice("http://u:hunter2@a"), None),
             (size_advice("64MB"), Some("did you mean \"64MiB\"? The units are B, KiB, MiB and GiB")),

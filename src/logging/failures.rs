@@ -1,5 +1,5 @@
-//! Requests without an answer, in the log: the first of each kind whole, and then how many more there were. One line for each would fill
-//! the log while an origin is away, and say no more.
+//! Requests that the sidecar answered with an error of its own, in the log: the first of each kind whole, and then how many more there
+//! were. One line for each would fill the log while an origin is away, and say no more.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -13,21 +13,21 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 static FAILURES: LazyLock<Failures> = LazyLock::new(Failures::default);
 
-/// Logs that a request of an upstream got no answer: at info for the first of its kind in a while, else at debug. One kind is what
+/// Logs that a request to an upstream failed: at info for the first of its kind in a while, else at debug. One kind is what
 /// has one reason at one upstream.
 pub fn log_failure(upstream: &str, error: &ProxyError) {
     let reason = error.reason();
     if FAILURES.is_first(upstream, reason, Clock::System.now()) {
-        tracing::info!(upstream, reason, %error, "no answer; more of this kind are counted, and logged at debug");
+        tracing::info!(upstream, reason, %error, "a request failed; more of this kind are counted, and logged at debug");
     } else {
-        tracing::debug!(upstream, reason, %error, "no answer");
+        tracing::debug!(upstream, reason, %error, "a request failed");
     }
 }
 
 /// Logs how many failures of each kind were not logged at info in the last interval. To be called every few seconds.
 pub(super) fn tell_failures() {
     for (upstream, reason, requests) in FAILURES.take(Clock::System.now()) {
-        tracing::info!(%upstream, reason, requests, "more requests without an answer in the last minute");
+        tracing::info!(%upstream, reason, requests, "more requests failed in the same way in the last minute");
     }
 }
 

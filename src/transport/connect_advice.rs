@@ -16,19 +16,16 @@ pub(super) struct ConnectAdvice {
 impl ConnectAdvice {
     /// The advice for the innermost cause that is known.
     pub(super) fn on(error: &(dyn Error + 'static)) -> Self {
-        let mut next = Some(error);
-        let mut found =
-            Self { cause: None, advice: "Check that it is up and that this machine can reach it" };
-        while let Some(error) = next {
-            // The source of an `io::Error` is that of the error in it, which would be passed over.
-            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            let tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-            if let Some(advice) = tls.and_then(Self::on_tls).or_else(|| Self::on_io(error)) {
-                found = advice;
-            }
-            next = error.source();
-        }
-        found
+        let any = Self { cause: None, advice: "Check that it is up and that this machine can reach it" };
+        Self::within(error).unwrap_or(any)
+    }
+
+    fn within(error: &(dyn Error + 'static)) -> Option<Self> {
+        // The source of an `io::Error` is that of the error in it, which would be passed over.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+        let of_this = || error.downcast_ref().and_then(Self::on_tls).or_else(|| Self::on_io(error));
+        next.and_then(Self::within).or_else(of_this)
     }
 
     fn on_tls(error: &rustls::Error) -> Option<Self> {
@@ -86,7 +83,10 @@ mod tests {
 
     #[test]
     fn each_cause_has_its_advice() {
-        let tls = |error: rustls::Error| advice(io::Error::other(error));
+        // As rustls and its connector wrap it.
+        let tls = |error: rustls::Error| {
+            advice(io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error)))
+        };
         let plain = tls(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType));
         assert_eq!(plain.cause, Some("it does not speak TLS on that port"));
         assert!(plain.advice.contains("http://"), "{plain:?}");
