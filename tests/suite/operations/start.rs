@@ -95,7 +95,7 @@ fn a_connection_string_is_all_that_must_be_given() {
     not_tried(&["check-config", "--connection-string-file", &without], "has no Endpoint");
     not_tried(
         &["check-config", "--connection-string-file", "/nowhere/at/all"],
-        "cannot read /nowhere/at/all",
+        "cannot read upstream.credential.connection_string_file /nowhere/at/all",
     );
     let two = ["--upstream", "http://127.0.0.1:8", "--connection-string-file", &string];
     not_tried(&[&["check-config"][..], &two].concat(), "is not the upstream http://127.0.0.1:8/");
