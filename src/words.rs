@@ -18,12 +18,7 @@ macro_rules! words {
             /// The words of all variants, each for a metric that counts from zero.
             #[allow(dead_code, reason = "not every such enum labels a metric")]
             pub fn words() -> Vec<&'static str> {
-                let mut words = Vec::new();
-                $(
-                    $(words.push($word);)?
-                    $(words.extend(<$held>::words());)?
-                )*
-                words
+                [$($(vec![$word])? $(<$held>::words())?),*].concat()
             }
 
             /// The word for logs, metric labels and fields.
