@@ -8,7 +8,7 @@ use super::process::{Process, all, closed_address, connect};
 /// More than the buffers of the system on both sides hold.
 const BODY_BYTES: usize = 24 << 20;
 
-const PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// An origin that reads what it is sent and never answers.
 fn silent_origin() -> std::net::SocketAddr {
