@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod buffer;
+pub mod unread;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

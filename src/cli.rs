@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 use tagalong::{
     Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
-    Sidecar, UpstreamSettings, Word as _, run_flags,
+    ProfileKind, Sidecar, UpstreamSettings, Word as _, run_flags,
 };
 
 use crate::signals::{Signals, until_stopped};
@@ -182,9 +182,34 @@ impl ConfigArguments {
     }
 }
 
+/// The flags with which a command finds the operator's port of a running sidecar.
+const OPERATORS_PORT: &[&str] = &["config", "admin-listen", "assignments", "timeout"];
+
+/// The flags with which a snapshot is opened.
+const SNAPSHOT: &[&str] = &["config", "file", "snapshot-key-file", "connection-string-file", "assignments"];
+
+/// The command line. Commands that read a part of the configuration take every flag of `run`, so that the same line serves both; their
+/// help shows those that matter to them.
+fn command_line() -> clap::Command {
+    let showing = |shown: &'static [&'static str]| {
+        move |command: clap::Command| {
+            command.mut_args(|argument| {
+                let is_hidden = !shown.contains(&argument.get_id().as_str());
+                argument.hide(is_hidden)
+            })
+        }
+    };
+    let command = ["live", "ready", "wait"]
+        .into_iter()
+        .fold(CommandLine::command(), |command, name| command.mut_subcommand(name, showing(OPERATORS_PORT)));
+    command.mut_subcommand("snapshot", |command| command.mut_subcommand("show", showing(SNAPSHOT)))
+}
+
 /// Runs the command of the command line.
 pub(crate) fn run() -> Result<(), CommandFailure> {
-    match CommandLine::parse().command {
+    let given = command_line().get_matches();
+    let command_line = CommandLine::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
+    match command_line.command {
         Command::Run(settings) => run_sidecar(settings.config()?),
         Command::Emulator(options) => run_emulator(*options),
         Command::Demo(options) => {
@@ -258,6 +283,13 @@ fn log_upstream(upstream: &UpstreamSettings) {
         consistency = rules.consistency.word(),
         "starting"
     );
+    if upstream.profile() == ProfileKind::Generic && rules.freshness.is_none() {
+        tracing::info!(
+            upstream = %upstream.name,
+            "what names no lifetime of its own, an ETag alone for example, is validated at each use: that saves its body, not the \
+             request; --freshness 30s (upstream.freshness) would let it answer for so long without asking"
+        );
+    }
 }
 
 fn run_emulator(options: EmulatorOptions) -> Result<(), CommandFailure> {
@@ -284,9 +316,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, CommandFailure> {
     })
 }
 
-/// Starts logging for commands that read no configuration; `TAGALONG_LOGGING__LEVEL` overrides the level.
+/// Starts logging for commands that read no configuration; `TAGALONG_LOG_LEVEL` and `TAGALONG_LOGGING__LEVEL` override the level.
 fn log_to_people(level: &str) -> Result<(), CommandFailure> {
-    let level = std::env::var("TAGALONG_LOGGING__LEVEL").unwrap_or_else(|_| level.to_owned());
+    let variable = |name| std::env::var(name).ok();
+    let said = variable("TAGALONG_LOG_LEVEL").or_else(|| variable("TAGALONG_LOGGING__LEVEL"));
+    let level = said.unwrap_or_else(|| level.to_owned());
     Ok(tagalong::start_logging(&Logging { level, format: LogFormat::Human })?)
 }
 
@@ -304,13 +338,29 @@ pub(crate) fn print(text: &str) -> Result<(), CommandFailure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn clap_accepts_the_command_line() {
-        CommandLine::command().debug_assert();
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn help_of_a_probe_shows_what_finds_the_operators_port() {
+        for name in ["live", "ready", "wait"] {
+            let mut command = command_line();
+            let probe = command.find_subcommand_mut(name).unwrap();
+            let help = probe.render_long_help().to_string();
+            for flag in ["--config", "--admin-listen", "--set", "--help"] {
+                assert!(help.contains(flag), "{help}");
+            }
+            assert_eq!(help.contains("--timeout"), name == "wait", "{help}");
+            assert!(!help.contains("--upstream") && !help.contains("--mirror"), "{help}");
+            let line = ["tagalong", name, "--upstream", "http://o", "--admin-listen", "127.0.0.1:2"];
+            assert!(command_line().try_get_matches_from(line).is_ok(), "hidden, and taken");
+        }
+        let help = command_line().find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        assert!(help.contains("--mirror"), "{help}");
     }
 
     #[test]
@@ -319,7 +369,7 @@ mod tests {
                     --upstream http://o --profile app-configuration --mirror --sharing rfc9111 --consistency strong --freshness 1s \
                     --workers 2 --credential hmac --connection-string-file /c --local-keys /k \
                     --sync-token-file /t --snapshot-file /n --snapshot-key-file /m \
-                    --fleet-url redis://h --fleet-key-file /f --set limits.connections=9";
+                    --fleet-url redis://h --fleet-key-file /f --log-level debug --log-format json --set limits.connections=9";
         let Command::Run(settings) = CommandLine::parse_from(line.split_whitespace()).command else {
             panic!("expected the command run");
         };
@@ -341,6 +391,8 @@ mod tests {
                 "listener.listen",
                 "listener.local_keys_file",
                 "listener.unix",
+                "logging.format",
+                "logging.level",
                 "runtime.workers",
                 "snapshot.file",
                 "snapshot.key_file",
@@ -355,7 +407,7 @@ mod tests {
                 "upstream.url",
             ]
         );
-        let run = CommandLine::command();
+        let run = command_line();
         let flags =
             run.find_subcommand("run").unwrap().get_arguments().filter(|it| it.get_long().is_some()).count();
         assert_eq!(flags, from_flags.len() + "config".split(' ').count(), "a flag that sets no key");

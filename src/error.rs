@@ -122,12 +122,14 @@ pub enum ProxyError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// No connection to the upstream: refused, unreachable, unresolvable, TLS failure.
-    #[error("cannot connect to {upstream}: {cause}. Check that it is up and that this machine can reach it")]
+    #[error("cannot connect to {upstream}: {cause}. {advice}")]
     Connect {
         /// The upstream's authority.
         upstream: String,
-        /// What the connector said.
+        /// What is wrong.
         cause: String,
+        /// What the operator can do about it.
+        advice: &'static str,
     },
     /// No connection to the upstream within the deadline.
     #[error(
@@ -301,6 +303,24 @@ impl ProxyError {
         )
     }
 
+    /// The words of [`ProxyError::reason`], but for those of [`RefusalReason`].
+    pub const REASONS: [&'static str; 14] = [
+        "connect",
+        "connect-timeout",
+        "answer-timeout",
+        "body-timeout",
+        "no-answer",
+        "broken-answer",
+        "credential",
+        "credential-refused",
+        "disconnected",
+        "throttled",
+        "body-too-large",
+        "body-broken",
+        "overloaded",
+        "internal",
+    ];
+
     /// The word for logs, metric labels and the problem's type.
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -392,7 +412,7 @@ mod tests {
         let deadline = Duration::from_secs(2);
         vec![
             Refused::new(RefusalReason::Host, "Send one Host field").into(),
-            ProxyError::Connect { upstream: upstream(), cause: "refused".into() },
+            ProxyError::Connect { upstream: upstream(), cause: "refused".into(), advice: "Start it" },
             ProxyError::ConnectTimeout { upstream: upstream(), deadline },
             ProxyError::AnswerTimeout { upstream: upstream(), deadline },
             ProxyError::BodyTimeout { upstream: upstream(), deadline },
@@ -409,9 +429,22 @@ mod tests {
             ProxyError::Internal { cause: "a task ended".into() },
             ProxyError::Disconnected {
                 reason: "own-write".into(),
-                cause: Box::new(ProxyError::Connect { upstream: upstream(), cause: "refused".into() }),
+                cause: Box::new(ProxyError::Connect {
+                    upstream: upstream(),
+                    cause: "refused".into(),
+                    advice: "Start it",
+                }),
             },
         ]
+    }
+
+    #[test]
+    fn every_reason_is_in_the_list() {
+        let mut reasons: HashSet<&str> = one_of_each().iter().map(ProxyError::reason).collect();
+        assert!(reasons.remove(RefusalReason::Host.as_str()));
+        let credential = ProxyError::Credential { upstream: upstream(), cause: "none".into() };
+        reasons.insert(credential.reason());
+        assert_eq!(reasons, ProxyError::REASONS.into_iter().collect());
     }
 
     #[test]
@@ -465,7 +498,11 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_break_out_of_the_json() {
-        let error = ProxyError::Connect { upstream: "a\"b\\c\n".into(), cause: "\u{0}\u{7f}é".into() };
+        let error = ProxyError::Connect {
+            upstream: "a\"b\\c\n".into(),
+            cause: "\u{0}\u{7f}é".into(),
+            advice: "Start it",
+        };
         let json: serde_json::Value = serde_json::from_str(&error.problem().to_json()).expect("JSON");
         assert_eq!(json["detail"], error.to_string());
     }

@@ -74,7 +74,7 @@ pub use clock::{Clock, Timestamp};
 pub use config::duration::{format_duration, parse_duration};
 pub use config::masked::masked;
 pub use config::{
-    Config, DEFAULT_TOML, Layers, LogFormat, Logging, UpstreamSettings, Word, flags as run_flags,
+    Config, DEFAULT_TOML, Layers, LogFormat, Logging, ProfileKind, UpstreamSettings, Word, flags as run_flags,
 };
 pub use credentials::token_file::Absent;
 pub use emulator::{

@@ -3,6 +3,7 @@
 //! Lines contain the path of a request target and the status of a response. They contain no field, no body and no
 //! query, because a query can name what an application looks for. The one exception is a well-formed `traceparent`.
 
+mod failures;
 mod rate;
 
 use std::io::{self, IsTerminal};
@@ -18,6 +19,7 @@ use tracing_subscriber::registry;
 use crate::clock::Clock;
 use crate::config::masked::masked;
 use crate::config::{LogFormat, Logging};
+pub use failures::log_failure;
 use rate::{LeftOut, RateLimit};
 
 /// The target of access events, so that a filter can name them: `info,tagalong::access=debug`.
@@ -35,10 +37,11 @@ const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(10);
 
 static LEFT_OUT: LazyLock<LeftOut> = LazyLock::new(LeftOut::default);
 
-/// Tells how many lines were left out, as long as it runs.
+/// Tells how many lines were left out, and how many requests failed, as long as it runs.
 pub async fn tell_left_out() {
     loop {
         tokio::time::sleep(LEFT_OUT_INTERVAL).await;
+        failures::tell_failures();
         let lines = LEFT_OUT.take();
         if lines > 0 {
             tracing::warn!(

@@ -21,7 +21,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::error::RefusalReason;
+use crate::error::{ProxyError, RefusalReason};
 pub use budget::BudgetMetrics;
 pub use endpoints::EndpointMetrics;
 #[cfg(any(test, feature = "internals"))]
@@ -109,6 +109,11 @@ impl RequestCounters {
     pub fn detail(&self, word: &'static str) {
         self.details.with_label_values(&[&*self.upstream, word]).inc();
     }
+
+    /// Puts details at zero.
+    pub fn count_from_zero(&self, details: &[&'static str]) {
+        at_zero(&self.details, &self.upstream, details);
+    }
 }
 
 /// Counters of the requests to an origin.
@@ -136,6 +141,11 @@ impl OriginCounters {
     /// Counts an answer that refuses the sidecar's own credential.
     pub fn credential_refused(&self, reason: &'static str) {
         self.credential_refusals.with_label_values(&[&*self.upstream, reason]).inc();
+    }
+
+    /// Puts these reasons at zero.
+    pub fn count_from_zero(&self, reasons: &[&'static str]) {
+        at_zero(&self.credential_refusals, &self.upstream, reasons);
     }
 }
 
@@ -173,6 +183,13 @@ impl ConnectionCounters {
     pub fn error(&self, reason: &'static str) {
         self.errors.with_label_values(&[reason]).inc();
     }
+
+    /// Puts these reasons at zero.
+    pub fn count_from_zero(&self, reasons: &[&'static str]) {
+        for reason in reasons {
+            self.errors.with_label_values(&[reason]);
+        }
+    }
 }
 
 /// Gauges of the store, updated when the metrics are read.
@@ -199,6 +216,13 @@ struct Families {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     families: Arc<Families>,
+}
+
+/// Makes the series of an upstream with these words, which stand at zero until one is counted.
+fn at_zero(counters: &IntCounterVec, upstream: &str, words: &[&'static str]) {
+    for word in words {
+        counters.with_label_values(&[upstream, word]);
+    }
 }
 
 /// Registers families. The tests below check that names and labels are well-formed and registered once.
@@ -282,8 +306,8 @@ impl Metrics {
             })
             .collect();
         let refusals = registrar.counters(&REFUSALS);
-        for reason in RefusalReason::ALL {
-            refusals.with_label_values(&[reason.as_str()]);
+        for reason in RefusalReason::ALL.iter().map(|reason| reason.as_str()).chain(ProxyError::REASONS) {
+            refusals.with_label_values(&[reason]);
         }
         let build = registrar.gauges(&BUILD_INFO);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

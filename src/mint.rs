@@ -68,11 +68,18 @@ pub(crate) fn init(options: &MintOptions, now: Timestamp) -> Result<String, Comm
     for (path, text, mode) in &files {
         write(path, text, *mode, options.force).map_err(|error| cannot_write(path, &error))?;
     }
+    let absolute = std::path::absolute(at("ca.pem")).unwrap_or_else(|_| at("ca.pem"));
+    let absolute = absolute.display().to_string();
     let [ca, key, certificate] = files.map(|(path, ..)| path.display().to_string());
     Ok(format!(
         "Wrote {ca}, {certificate} and {key}.\n\
          Sidecar: --set listener.tls.certificate_file={certificate} --set listener.tls.key_file={key}\n\
-         Clients: trust {ca} (Python: SSL_CERT_FILE or REQUESTS_CA_BUNDLE; Node: NODE_EXTRA_CA_CERTS; curl: --cacert).\n\
+         Clients that must trust {ca}:\n\
+         \x20 Python SDK: connection_verify={absolute:?} as an argument of the client\n\
+         \x20 JavaScript: NODE_EXTRA_CA_CERTS={absolute}\n\
+         \x20 curl:       --cacert {ca}\n\
+         They trust their other authorities as before. Do not set SSL_CERT_FILE (azure-core ignores it) or REQUESTS_CA_BUNDLE \
+         (it replaces all other authorities).\n\
          Valid for {DAYS_VALID} days; make new ones with --force.\n"
     ))
 }
@@ -186,9 +193,11 @@ mod tests {
         let directory = directory.path().join("deep/tls");
         let said = init(&options(&directory, false), NOW).map_err(|_| "refused").unwrap();
         assert!(
-            said.contains("listener.tls.certificate_file") && said.contains("NODE_EXTRA_CA_CERTS"),
+            said.contains("listener.tls.certificate_file") && said.contains("NODE_EXTRA_CA_CERTS=/"),
             "{said}"
         );
+        let path = format!("connection_verify={:?}", directory.join("ca.pem"));
+        assert!(said.contains(&path), "{said}");
         for name in ["localhost", "127.0.0.1", "::1", "sidecar.svc"] {
             assert!(accepted(&directory, name, 0), "{name}");
             assert!(accepted(&directory, name, 800), "{name}");

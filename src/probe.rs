@@ -60,7 +60,7 @@ impl Probe {
         let mut unreachable = String::new();
         for address in &self.addresses {
             match exchange(*address, path) {
-                Ok(answer) => return judge(&answer),
+                Ok(answer) => return judge(*address, &answer),
                 Err(error) => {
                     let separator = if unreachable.is_empty() { "" } else { "; " };
                     unreachable = format!("{unreachable}{separator}{address}: {error}");
@@ -93,10 +93,16 @@ fn exchange(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn judge(answer: &str) -> Result<(), String> {
+fn judge(address: SocketAddr, answer: &str) -> Result<(), String> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head.split(' ').nth(1).unwrap_or("no status");
-    if status == "200" { Ok(()) } else { Err(format!("{status}: {}", body.trim())) }
+    match head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next()) {
+        Some("200") => Ok(()),
+        Some("503") => Err(format!("503: {}", body.trim())),
+        other => Err(format!(
+            "{address} is not the operator's port of a sidecar: it answers {}; name that port with --admin-listen",
+            other.unwrap_or("no HTTP")
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -105,11 +111,23 @@ mod tests {
 
     #[test]
     fn only_200_succeeds_and_other_answers_give_the_reason() {
+        let judge = |answer| judge("127.0.0.1:85".parse().unwrap(), answer);
         assert_eq!(judge("HTTP/1.1 200 OK\r\n\r\n{}"), Ok(()));
         let draining = judge("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"reasons\":[\"draining\"]}\n");
         assert_eq!(draining, Err("503: {\"reasons\":[\"draining\"]}".to_owned()));
-        assert!(judge("").is_err());
-        assert!(judge("SSH-2.0-x").is_err());
+        for (answer, what) in [
+            ("", "no HTTP"),
+            ("SSH-2.0-x", "no HTTP"),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", "404"),
+            ("HTTP/1.1 504 Gateway Timeout\r\n\r\n{}", "504"),
+        ] {
+            let message = judge(answer).unwrap_err();
+            assert!(message.contains("127.0.0.1:85 is not the operator's port"), "{message}");
+            assert!(
+                message.contains(&format!("it answers {what}; name that port with --admin-listen")),
+                "{message}"
+            );
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod assemble;
 pub mod destination;
 mod fetch;
 mod fleet;
+mod labels;
 mod look_up;
 mod outcome;
 mod pass_through;
@@ -110,6 +111,7 @@ impl Proxy {
         let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
         let destinations =
             assemble::destinations(config, &store, &buffers, &pseudonym, &metrics, environment)?;
+        labels::count_from_zero(config, &metrics);
         let by_listener = config.listeners.iter().filter_map(|listener| {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
@@ -159,8 +161,9 @@ impl Proxy {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Display,
     {
-        let (head, body) = request.into_parts();
-        match self.begin(caller, head, flowing(body)) {
+        let (mut head, body) = request.into_parts();
+        let body = flowing(body, &mut head.extensions);
+        match self.begin(caller, head, body) {
             Progress::Answered(response) => Either::Left(ready(Ok(response))),
             Progress::Waits(responder, next) => {
                 let proxy = Arc::clone(self);

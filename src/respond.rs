@@ -254,9 +254,15 @@ pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBod
         for (name, value) in &refused.fields {
             fields.append(name, value.clone());
         }
-        if closes_connection(refused.reason) {
-            fields.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+    }
+    let closes = match error {
+        ProxyError::Refused(refused) => closes_connection(refused.reason),
+        // The rest of the body may still be on its way.
+        ProxyError::BodyTooLarge { .. } | ProxyError::BodyBroken { .. } => true,
+        _ => false,
+    };
+    if closes {
+        fields.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

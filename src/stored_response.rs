@@ -199,9 +199,12 @@ pub struct StoredResponse {
 }
 
 impl StoredResponse {
+    /// The detail of what a mirror answers.
+    pub const MIRROR: &str = "mirror";
+
     /// The word for `Cache-Status; detail=` of a fresh hit, if it is not an answer of the origin.
     pub const fn detail(&self) -> Option<&'static str> {
-        if self.is_mirrored { Some("mirror") } else { None }
+        if self.is_mirrored { Some(Self::MIRROR) } else { None }
     }
 
     /// Whether it comes from a snapshot, and no answer of the origin has confirmed it since.

@@ -15,6 +15,12 @@ macro_rules! words {
         }
 
         impl $name {
+            /// The words of all variants, each for a metric that counts from zero.
+            #[allow(dead_code, reason = "not every such enum labels a metric")]
+            pub fn words() -> Vec<&'static str> {
+                [$($(vec![$word])? $(<$held>::words())?),*].concat()
+            }
+
             /// The word for logs, metric labels and fields.
             pub const fn as_str(self) -> &'static str {
                 match self {

@@ -32,7 +32,7 @@ pub enum CertificateError {
         source: rustls::pki_types::pem::Error,
     },
     /// The two do not belong together, or are of a kind that is not understood.
-    #[error("cannot use the certificate {path}: {source}; check that the key belongs to it", path = path.display())]
+    #[error("cannot use the certificate {path} (tls.certificate_file): {source}; check that the key belongs to it", path = path.display())]
     Unusable {
         /// The file of the certificate.
         path: PathBuf,
@@ -128,11 +128,11 @@ fn read(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, Certif
     let chain = input_file::read(certificate_file, CERTIFICATES_LIMIT_BYTES)
         .map_err(pem::Error::Io)
         .and_then(|(_, text)| CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>())
-        .map_err(failed("a certificate", certificate_file))?;
+        .map_err(failed("the certificate (tls.certificate_file)", certificate_file))?;
     let key = input_file::read_secret(key_file)
         .map_err(pem::Error::Io)
         .and_then(|(_, text)| PrivateKeyDer::from_pem_slice(text.as_bytes()))
-        .map_err(failed("a private key", key_file))?;
+        .map_err(failed("its private key (tls.key_file)", key_file))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map_err(|source| CertificateError::Unusable { path: certificate_file.to_owned(), source })
 }

@@ -23,6 +23,7 @@ use super::listener::Stream;
 use super::stream::{PIECE_BYTES, StreamExecutor, StreamProgress, next_piece};
 use super::watched::Watched;
 use super::{AcceptLimits, CallerService};
+use crate::body::unread::UnreadBody;
 
 /// How a connection came to its end: the word in logs and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,18 @@ impl ConnectionEnd {
         }
     }
 
+    /// The words of the ends that are counted: those that are not by agreement.
+    pub(super) const ERRORS: [&'static str; 8] = [
+        Self::CallerLeft.as_str(),
+        Self::Malformed.as_str(),
+        Self::HeaderTooLarge.as_str(),
+        Self::AnswerBrokeOff.as_str(),
+        Self::TlsHandshake.as_str(),
+        Self::Cut(CutReason::SlowHeader).as_str(),
+        Self::Cut(CutReason::SlowReader).as_str(),
+        Self::Cut(CutReason::Drained).as_str(),
+    ];
+
     /// Whether nothing went wrong: closed between requests, by either side.
     #[must_use]
     pub const fn is_by_agreement(self) -> bool {
@@ -91,19 +104,20 @@ pub(super) async fn serve<S: CallerService>(
     counts: &ConnectionCounts,
     activity: Arc<Activity>,
 ) -> ConnectionEnd {
-    let transport = Watched::new(stream, http2, Arc::clone(&activity));
+    let unread = UnreadBody::default();
+    let transport = Watched::new(stream, http2, Arc::clone(&activity), unread.clone());
     let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
     if http2 {
         let executor = StreamExecutor::new(limits.write_stall);
         let mut builder = http1_or_http2(limits, executor.clone());
         let service = Limited { service, requests: counts.http2_requests(limits.http2_requests) };
-        let service = Watching { service, activity: Arc::clone(&activity), streams: Some(executor) };
+        let service = Watching { service, activity: Arc::clone(&activity), unread, streams: Some(executor) };
         builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
         let mut builder = http1_only(limits);
-        let service = Watching { service, activity: Arc::clone(&activity), streams: None };
+        let service = Watching { service, activity: Arc::clone(&activity), unread, streams: None };
         builder.half_close(detects_disconnect);
         let connection = builder.serve_connection(io, service);
         Driven { connection, activity, told: false }.await
@@ -235,6 +249,7 @@ impl<C: Drainable> Future for Driven<C> {
 struct Watching<S> {
     service: S,
     activity: Arc<Activity>,
+    unread: UnreadBody,
     /// Where HTTP/2 is spoken.
     streams: Option<StreamExecutor>,
 }
@@ -248,8 +263,12 @@ where
     type Error = S::Error;
     type Future = Answering<S::Future>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let version = request.version();
+        // An HTTP/2 stream ends without its connection (RFC 9113 §8.1).
+        if version != Version::HTTP_2 && !request.body().is_end_stream() {
+            request.extensions_mut().insert(self.unread.clone());
+        }
         let in_service = InService::begin(&self.activity, version);
         let streams = self.streams.as_ref().filter(|_| version == Version::HTTP_2);
         let progress = streams.map(StreamExecutor::begin);

@@ -26,6 +26,7 @@ impl ConnectionCounts {
     /// Counts that the metrics show as well.
     #[must_use]
     pub fn reporting_to(metrics: ConnectionCounters) -> Self {
+        metrics.count_from_zero(&ConnectionEnd::ERRORS);
         Self { metrics: Some(metrics), ..Self::default() }
     }
 

@@ -131,11 +131,23 @@ pub struct Accepted {
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address or path is taken by another process.
+    /// The address is taken by another process.
     #[error("{address} is in use; stop whatever listens there or choose another address with --listen")]
     Taken {
-        /// The address or path.
+        /// The address.
         address: String,
+    },
+    /// A process listens on the socket.
+    #[error("a process listens on the socket {path}; stop it or choose another path with --listen-unix")]
+    SocketTaken {
+        /// The path.
+        path: String,
+    },
+    /// There is something else than a socket.
+    #[error("{path} is there and is not a socket; remove it, or choose another path with --listen-unix")]
+    NotASocket {
+        /// The path.
+        path: String,
     },
     /// Something else.
     #[error("cannot listen on {address}: {source}; choose an address of this machine that you may open")]
@@ -196,9 +208,13 @@ impl BoundListener {
     /// [`BindError`]; a file that is not a socket is never replaced.
     pub async fn unix(path: &Path, mode: u32, group: Option<u32>) -> Result<Self, BindError> {
         let refused = |source| BindError::new(path.display(), source);
-        let stale = is_socket(path);
-        if stale && UnixStream::connect(path).await.is_ok() || !stale && path.exists() {
-            return Err(BindError::Taken { address: path.display().to_string() });
+        let shown = || path.display().to_string();
+        if is_socket(path) {
+            if UnixStream::connect(path).await.is_ok() {
+                return Err(BindError::SocketTaken { path: shown() });
+            }
+        } else if path.exists() {
+            return Err(BindError::NotASocket { path: shown() });
         }
         // Bound where no other user can reach it, and moved to its place when its permissions are set.
         let private = PrivateDirectory::beside(path).map_err(refused)?;

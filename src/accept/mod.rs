@@ -1,7 +1,7 @@
 //! Listeners, connections, their limits and deadlines, and draining.
 //!
 //! `listener` makes connections (`memory`: those of tests), `connection` serves one, `stream` one HTTP/2 stream of it, `watched` sees its bytes, `activity` keeps
-//! its state and the time of the last change, `registry` sweeps slow and idle ones and drains all, `busy` answers those over the
+//! its state and the time of the last change, `linger` closes a connection whose caller is still sending, `registry` sweeps slow and idle ones and drains all, `busy` answers those over the
 //! limit, `workers` spreads them over runtimes.
 
 mod activity;
@@ -14,6 +14,7 @@ mod field_block;
 mod frames;
 mod http2_requests;
 mod huffman;
+mod linger;
 mod listener;
 #[cfg(any(test, feature = "internals"))]
 mod memory;

@@ -503,7 +503,15 @@ async fn a_taken_address_is_said_to_be_taken() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("tagalong.sock");
     let listening = BoundListener::unix(&path, 0o600, None).await.expect("bound");
-    assert!(matches!(BoundListener::unix(&path, 0o600, None).await, Err(BindError::Taken { .. })));
+    assert!(matches!(BoundListener::unix(&path, 0o600, None).await, Err(BindError::SocketTaken { .. })));
+    let file = directory.path().join("file");
+    std::fs::write(&file, "mine").expect("written");
+    let error = BoundListener::unix(&file, 0o600, None).await.expect_err("a file").to_string();
+    assert!(
+        error.contains("is not a socket; remove it, or choose another path with --listen-unix"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&file).expect("still there"), b"mine");
     // A process that was killed leaves its socket behind.
     let left_behind = directory.path().join("left-behind.sock");
     drop(std::os::unix::net::UnixListener::bind(&left_behind).expect("bound"));

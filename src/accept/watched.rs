@@ -4,14 +4,16 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use memchr::{memchr, memchr_iter, memchr2};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 use super::frames::Protocol;
+use super::linger::Linger;
 use super::listener::Stream;
+use crate::body::unread::UnreadBody;
 
 /// A transport that writes down when bytes arrive and when none can be written.
 #[derive(Debug)]
@@ -25,13 +27,25 @@ pub(super) struct Watched {
     turn_bytes: usize,
     /// hyper itself has read the end of what the caller sends.
     ended: bool,
+    unread: UnreadBody,
+    /// Set when the sending side is closed and the caller may still be sending.
+    linger: Option<Linger>,
 }
 
 impl Watched {
-    /// `http2` says whether a caller may speak HTTP/2.
-    pub(super) fn new(transport: Stream, http2: bool, activity: Arc<Activity>) -> Self {
-        let protocol = Protocol::of_listener(http2);
-        Self { transport, activity, protocol, in_request_line: false, turn: 0, turn_bytes: 0, ended: false }
+    /// `http2` says whether a caller may speak HTTP/2; `unread` will say whether a request's body was left unread.
+    pub(super) fn new(transport: Stream, http2: bool, activity: Arc<Activity>, unread: UnreadBody) -> Self {
+        Self {
+            transport,
+            activity,
+            protocol: Protocol::of_listener(http2),
+            in_request_line: false,
+            turn: 0,
+            turn_bytes: 0,
+            ended: false,
+            unread,
+            linger: None,
+        }
     }
 
     /// Whether this transport itself detects that a caller disconnects while its request is in service.
@@ -208,7 +222,24 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_shutdown(context)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.transport).poll_shutdown(context))?;
+            if !this.unread.is_left() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        loop {
+            if this.gives_turn(context) {
+                return Poll::Pending;
+            }
+            let linger = this.linger.get_or_insert_with(Linger::begin);
+            // A failure says that the caller is gone.
+            match ready!(linger.poll_discard(Pin::new(&mut this.transport), context)) {
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(read_bytes) => this.turn_bytes += read_bytes,
+            }
+        }
     }
 }
 
@@ -236,7 +267,8 @@ mod tests {
         let (mut caller, transport) = tokio::io::duplex(4 * TURN_BYTES);
         caller.write_all(&vec![b'x'; 3 * TURN_BYTES]).await.expect("room");
         let activity = Arc::new(Activity::new(Arc::new(Ticks::default())));
-        let mut watched = Watched::new(Stream::Memory(transport), false, Arc::clone(&activity));
+        let mut watched =
+            Watched::new(Stream::Memory(transport), false, Arc::clone(&activity), UnreadBody::default());
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         let mut context = Context::from_waker(&waker);

@@ -20,11 +20,11 @@ pub(super) fn complete(
         if !names_connection_string(&upstream.credential) {
             continue;
         }
-        match connection_string(&upstream.credential, &variable) {
+        let section = section("upstream", &upstream.name);
+        match connection_string(&upstream.credential, &section, &variable) {
             Ok(string) => match endpoint(&string).and_then(origin) {
                 Some(url) => upstream.url = url,
                 None => {
-                    let section = section("upstream", &upstream.name);
                     errors.push(ConfigError::Together(format!(
                         "{section}.url is not set, and the connection string has no Endpoint to take instead: copy the \
                          string whole (Endpoint=https://…;Id=…;Secret=…), or name the origin with --upstream"
@@ -47,13 +47,15 @@ pub(super) fn names_connection_string(credential: &CredentialSettings) -> bool {
 
 fn connection_string(
     credential: &CredentialSettings,
+    section: &str,
     variable: &impl Fn(&str) -> Option<String>,
 ) -> Result<Zeroizing<String>, ConfigError> {
     let name = &credential.connection_string_variable;
     if let Some(path) = &credential.connection_string_file {
-        input_file::read_secret(path)
-            .map(|(_, text)| text)
-            .map_err(|error| ConfigError::Unreadable { path: path.clone(), error })
+        input_file::read_secret(path).map(|(_, text)| text).map_err(|error| {
+            let named_by = format!("cannot read {section}.credential.connection_string_file");
+            ConfigError::Unreadable { named_by, path: path.clone(), error }
+        })
     } else if name.is_empty() {
         Ok(Zeroizing::new(credential.connection_string.expose().to_owned()))
     } else {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::keys;
+use super::input_file::advice;
 use super::masked::masked;
+use super::nearest;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,13 @@ pub enum Source {
     Inherited(String),
 }
 
+impl Source {
+    /// Whether the operator wrote the value at this place.
+    pub(crate) const fn is_written(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Variable(_) | Self::Flag(_))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -42,15 +50,19 @@ impl fmt::Display for Source {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file that the configuration consists of, or names, cannot be read.
-    #[error("cannot read {}: {error}; name a file that this user may read", path.display())]
+    #[error("{named_by} {}: {error}{}", path.display(), advice(error))]
     Unreadable {
+        /// The key or flag that names the file.
+        named_by: String,
         /// The file.
         path: PathBuf,
         /// The operating system's word for it.
         error: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{source_of}: {message}; the file must be TOML, see config/default.toml")]
+    #[error(
+        "{source_of}: {message}; the file must be TOML: `tagalong check-config --defaults` prints one with every key"
+    )]
     Syntax {
         /// File and line.
         source_of: Source,
@@ -58,12 +70,12 @@ pub enum ConfigError {
         message: String,
     },
     /// A key that does not exist.
-    #[error("{source_of}: `{key}` is not a key; did you mean `{nearest}`?")]
+    #[error("{source_of}: `{key}` is not a key{advice}")]
     Unknown {
         /// The key as it was written.
         key: String,
-        /// The valid key nearest to it.
-        nearest: String,
+        /// Which one was meant.
+        advice: String,
         /// Where it was written.
         source_of: Source,
     },
@@ -110,7 +122,11 @@ pub enum ConfigError {
 
 impl ConfigError {
     pub(crate) fn unknown(key: String, source_of: Source) -> Self {
-        Self::Unknown { nearest: keys::nearest(&key), key, source_of }
+        Self::Unknown { advice: nearest::advice_on_key(&key, &source_of), key, source_of }
+    }
+
+    pub(crate) fn unknown_section(key: String, source_of: Source) -> Self {
+        Self::Unknown { advice: nearest::advice_on_section(&key), key, source_of }
     }
 }
 

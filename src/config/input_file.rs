@@ -40,6 +40,17 @@ pub fn read(path: &Path, limit_bytes: u64) -> io::Result<(Metadata, Zeroizing<Ve
     Ok((metadata, content))
 }
 
+/// What to do about a file that cannot be read or created, to follow the error. What is refused here says so already.
+#[must_use]
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if error.raw_os_error().is_none() => "",
+        io::ErrorKind::NotFound => "; correct the path, or create the file",
+        io::ErrorKind::PermissionDenied => "; give the user that tagalong runs as access to it",
+        _ => "; name a file that this user may read",
+    }
+}
+
 /// The name of a file beside this one that no other process takes: hidden, and with the number of this process.
 ///
 /// # Errors
@@ -109,7 +120,7 @@ pub fn read_text(path: &Path) -> io::Result<(Metadata, Zeroizing<String>)> {
         Ok(text) => Ok((metadata, Zeroizing::new(text))),
         Err(error) => {
             drop(Zeroizing::new(error.into_bytes()));
-            Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+            Err(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text; name a text file"))
         }
     }
 }
@@ -181,7 +192,10 @@ fn check(metadata: &Metadata, limit_bytes: u64) -> io::Result<()> {
 }
 
 fn too_large(limit_bytes: u64) -> io::Error {
-    io::Error::other(format!("it is larger than {} KiB, which no such file is", limit_bytes / 1024))
+    io::Error::other(format!(
+        "it is larger than {} KiB, which no such file is; name another one",
+        limit_bytes / 1024
+    ))
 }
 
 #[cfg(test)]

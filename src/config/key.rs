@@ -43,6 +43,16 @@ pub(crate) trait Value: Sized + Default {
         Self::EXPECTED.to_owned()
     }
 
+    /// The same where a list is one text: in a variable or a flag.
+    fn expected_in_text(key: &Key) -> String {
+        Self::expected(key)
+    }
+
+    /// What to do about a text that is no value, beyond what is expected: which one was meant, where that can be told.
+    fn advice(_: &str) -> Option<String> {
+        None
+    }
+
     fn read(written: &WrittenValue, key: &Key) -> Option<Self> {
         match written {
             WrittenValue::One(text) => Self::parse(text, key),
@@ -83,6 +93,8 @@ pub(crate) struct Key {
     pub(crate) most: u64,
     accepts: fn(&WrittenValue, &Self) -> bool,
     expected: fn(&Self) -> String,
+    expected_in_text: fn(&Self) -> String,
+    advice: fn(&str) -> Option<String>,
 }
 
 impl Key {
@@ -97,6 +109,8 @@ impl Key {
             most: u64::MAX,
             accepts: |written, key| T::read(written, key).is_some(),
             expected: T::expected,
+            expected_in_text: T::expected_in_text,
+            advice: T::advice,
         }
     }
 
@@ -135,6 +149,20 @@ impl Key {
     /// What a value must look like, to finish the sentence "write …".
     pub(crate) fn expected(&self) -> String {
         (self.expected)(self)
+    }
+
+    /// What a value must look like where this one was written, and what was meant by it where that can be told.
+    pub(crate) fn advice(&self, written: Option<&WrittenValue>, is_in_file: bool) -> String {
+        let expected = if is_in_file { self.expected() } else { (self.expected_in_text)(self) };
+        let texts = match written {
+            Some(WrittenValue::One(text)) => std::slice::from_ref(text),
+            Some(WrittenValue::Many(texts)) => texts,
+            None => &[],
+        };
+        let meant = (self.shape != Shape::Secret)
+            .then(|| texts.iter().find_map(|text| (self.advice)(text)))
+            .flatten();
+        meant.map_or(expected.clone(), |meant| format!("{expected}; {meant}"))
     }
 
     /// The default as a list or as one text.

@@ -87,19 +87,6 @@ pub(crate) fn canonical(path: &str) -> String {
     path.to_owned()
 }
 
-/// The valid key nearest to a path that is none: what the operator most likely meant.
-pub(crate) fn nearest(path: &str) -> String {
-    let canonical = canonical(path);
-    let last = canonical.rsplit('.').next().unwrap_or_default();
-    let score = |key: &Key| {
-        let key_last = key.path.rsplit('.').next().unwrap_or_default();
-        let whole = strsim::jaro_winkler(&canonical, key.path);
-        // The right name in the wrong section is more likely than many wrong letters.
-        strsim::normalized_damerau_levenshtein(last, key_last) + whole / 2.0
-    };
-    all().max_by(|a, b| score(a).total_cmp(&score(b))).map_or_else(String::new, |key| key.path.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -140,21 +127,5 @@ mod tests {
             is_section("upstreams.orders") && is_section("upstreams") && is_section("upstream.routes.any")
         );
         assert!(!is_section("upstream.url") && !is_section("stores"));
-    }
-
-    #[test]
-    fn a_slip_is_answered_with_the_key_that_was_meant() {
-        for (wrong, right) in [
-            ("limits.conections", "limits.connections"),
-            ("target", "limits.target"),
-            ("listn", "listener.listen"),
-            ("upstream.uri", "upstream.url"),
-            ("upstream.conect_deadline", "upstream.connect_deadline"),
-            ("store.freshness", "upstream.freshness"),
-            ("loging.level", "logging.level"),
-            ("upstreams.orders.freshnes", "upstream.freshness"),
-        ] {
-            assert_eq!(nearest(wrong), right, "{wrong}");
-        }
     }
 }

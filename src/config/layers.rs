@@ -29,12 +29,22 @@ impl Layers {
     pub fn file(mut self, path: &Path) -> Self {
         match input_file::read_text(path) {
             Ok((_, text)) => self.text(&text, path),
-            Err(error) => self.errors.push(ConfigError::Unreadable { path: path.to_owned(), error }),
+            Err(error) => {
+                let (named_by, path) = ("cannot read the configuration file".to_owned(), path.to_owned());
+                self.errors.push(ConfigError::Unreadable { named_by, path, error });
+            }
         }
         self
     }
 
     fn text(&mut self, text: &str, path: &Path) {
+        if let Some(offset) = text.find('\0') {
+            self.errors.push(ConfigError::Syntax {
+                source_of: file_line(path, text, offset),
+                message: "it is no text file".to_owned(),
+            });
+            return;
+        }
         match DeTable::parse(text) {
             Ok(table) => self.table("", table.get_ref(), text, path),
             Err(error) => self.errors.push(ConfigError::Syntax {
@@ -57,7 +67,7 @@ impl Layers {
                     if keys::is_section(&at) {
                         self.table(&at, nested, text, path);
                     } else {
-                        self.errors.push(ConfigError::unknown(at, source));
+                        self.errors.push(ConfigError::unknown_section(at, source));
                     }
                 }
                 DeValue::Array(members) => {
@@ -161,8 +171,8 @@ impl Layers {
                 self.values.insert(path, Layered { key, written, source });
             }
             refused => self.errors.push(ConfigError::Value {
+                expected: key.advice(refused.as_ref(), matches!(source, Source::File { .. })),
                 written: refused.map_or_else(|| "this".to_owned(), |written| key.shown(&written)),
-                expected: key.expected(),
                 key: path,
                 source_of: source,
             }),
@@ -343,6 +353,51 @@ mod tests {
         ] {
             let message = errors(Layers::new().assignment(assignment));
             assert!(message.contains(because) && !message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_said_as_it_must_be_written() {
+        for (layers, meant) in [
+            (
+                layers("[upstrem]\nurl='http://a'\n"),
+                "t.toml:1: `upstrem` is not a key; did you mean `upstream`?",
+            ),
+            (layers("[upstream]\ncredential='hmac'\n"), "did you mean `upstream.credential.kind`?"),
+            (
+                Layers::new().variables(variables(&[("TAGALONG_UPSTREM", "http://a")])),
+                "variable TAGALONG_UPSTREM: `upstrem` is not a key; did you mean `upstream.url` (TAGALONG_UPSTREAM)?",
+            ),
+            (
+                Layers::new().flag("listen", &["localhost:1".into()]),
+                "write IP:PORT, such as 127.0.0.1:8484; a comma separates several; did you mean \"127.0.0.1:1\"?",
+            ),
+            (
+                layers("[listener]\nlisten=['localhost:1']\n"),
+                "write a list of IP:PORT, such as [\"127.0.0.1:8484\"]; did you mean \"127.0.0.1:1\"?",
+            ),
+            (layers("[store]\nlimit='64MB'\n"), "did you mean \"64MiB\"? The units are B, KiB, MiB and GiB"),
+            (layers("a\0b"), "t.toml:1: it is no text file; the file must be TOML"),
+        ] {
+            let message = errors(layers);
+            assert!(message.contains(meant), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_gets_one_piece_of_advice() {
+        let directory = tempfile::tempdir().unwrap();
+        let binary = directory.path().join("binary");
+        std::fs::write(&binary, [0xff]).unwrap();
+        for (path, advice) in [
+            (Path::new("/dev/null"), "/dev/null: it is a device; name a regular file"),
+            (directory.path(), ": it is a directory; name a regular file"),
+            (&binary, ": it is not UTF-8 text; name a text file"),
+            (&directory.path().join("absent"), "(os error 2); correct the path, or create the file"),
+        ] {
+            let message = errors(Layers::new().file(path));
+            assert!(message.starts_with("cannot read the configuration file /"), "{message}");
+            assert!(message.ends_with(advice), "{message}");
         }
     }
 

@@ -98,9 +98,11 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Logging in "logging" {
         /// A level, or a filter such as `info,tagalong::access=debug`.
-        pub level: String = "info";
+        pub level: String = "info",
+            flag("log-level", "LEVEL", "error, warn, info, debug, trace, or a filter such as info,tagalong::access=debug [default: info]");
         /// The form of the lines.
-        pub format: LogFormat = "human";
+        pub format: LogFormat = "human",
+            flag("log-format", "FORMAT", "human or json [default: human]");
     }
 }
 

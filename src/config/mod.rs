@@ -19,6 +19,7 @@ mod layers;
 mod limits;
 mod listener;
 pub mod masked;
+mod nearest;
 pub mod secret;
 mod section;
 pub mod size;

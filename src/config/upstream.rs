@@ -239,6 +239,10 @@ section! {
         /// resource outdates what was sent before it of all. For the generic profile.
         pub related: bool = "false";
     }
+    beside |section| {
+        /// Its section: `upstream.routes.NAME`.
+        pub section: String = section.path.clone();
+    }
 }
 
 section! {

@@ -1,22 +1,27 @@
 //! What must hold between values: addresses beyond loopback, loops, and settings that belong together.
 
+mod listeners;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
+use super::effective::Setting;
 use super::endpoint::names_connection_string;
 use super::error::ConfigError;
-use super::{Config, CredentialKind, CredentialSettings, ListenerSettings, ProfileKind, UpstreamSettings};
+use super::{Config, CredentialKind, CredentialSettings, ProfileKind, UpstreamSettings};
+use listeners::{addresses_differ, admin_holds, listener_holds};
 
 pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    let mut refuse = |message: String| errors.push(ConfigError::Together(message));
+    let mut errors: Vec<String> = Vec::new();
+    let mut refuse = |message: String| errors.push(message);
     for listener in &config.listeners {
         listener_holds(listener, config, &mut refuse);
     }
     admin_holds(config, &mut refuse);
+    addresses_differ(config, &mut refuse);
     for upstream in &config.upstreams {
         upstream_holds(upstream, config, &mut refuse);
     }
@@ -30,6 +35,9 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
         ));
     }
     snapshot_holds(config, &token_files, &mut refuse);
+    if !config.fleet.is_configured() && config.fleet.key_file.is_some() {
+        refuse("fleet.key_file is set without fleet.url: name the engine, or leave both out".to_owned());
+    }
     if config.fleet.is_configured() && config.fleet.key_file.is_none() {
         refuse(
             "fleet.url is set without fleet.key_file: make a key with `openssl rand -base64 32`, and give it to all members"
@@ -53,7 +61,20 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
     if config.store.body_limit_bytes > config.store.limit_bytes {
         refuse("store.body_limit is larger than store.limit: lower the one or raise the other".to_owned());
     }
-    errors
+    errors.into_iter().map(|message| ConfigError::Together(located(message, config))).collect()
+}
+
+/// With the place where the key or section that the message begins with was written, if it was.
+fn located(message: String, config: &Config) -> String {
+    let path = message.split([' ', ':']).next().unwrap_or_default();
+    let is_there = |setting: &&Setting| {
+        let rest = setting.path.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) && setting.source.is_written()
+    };
+    match config.effective.0.iter().find(is_there) {
+        Some(setting) if path.contains('.') => format!("{}: {message}", setting.source),
+        _ => message,
+    }
 }
 
 /// A snapshot has a file for itself.
@@ -73,54 +94,6 @@ fn snapshot_holds(config: &Config, token_files: &[&PathBuf], refuse: &mut impl F
             "snapshot.file is {}, which is also its key file or a sync_token_file: name another file",
             file.display()
         ));
-    }
-}
-
-fn listener_holds(listener: &ListenerSettings, config: &Config, refuse: &mut impl FnMut(String)) {
-    let section = section("listener", &listener.name);
-    if listener.listen.is_empty() && listener.unix.is_none() {
-        refuse(format!("{section} has neither listen nor unix: give it an address or a socket"));
-    }
-    for address in listener.listen.iter().filter(|address| !address.ip().is_loopback()) {
-        if !listener.allow_remote {
-            refuse(format!(
-                "{section}.listen = {address} is reachable from other machines: choose 127.0.0.1 or [::1], or set \
-                 {section}.allow_remote = true and a caller credential"
-            ));
-        } else if !listener.requires_credential() {
-            refuse(format!(
-                "{section}.listen = {address} is reachable from other machines and accepts every caller: set \
-                 {section}.local_keys_file or {section}.bearer_file"
-            ));
-        }
-    }
-    let tls = &listener.tls;
-    if tls.certificate_file.is_some() != tls.key_file.is_some() {
-        refuse(format!("{section}.tls needs certificate_file and key_file together: set both or none"));
-    }
-    if listener.bearer_file.is_some() && listener.bearer_field.is_none() {
-        refuse(format!(
-            "{section}.bearer_field is empty: name the field that carries the token, such as Authorization"
-        ));
-    }
-    if !listener.upstream.is_empty() && !config.upstreams.iter().any(|it| it.name == listener.upstream) {
-        let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        refuse(format!(
-            "{section}.upstream = {:?} is not an upstream: choose one of {}",
-            listener.upstream,
-            names.join(", ")
-        ));
-    }
-}
-
-fn admin_holds(config: &Config, refuse: &mut impl FnMut(String)) {
-    for address in config.admin.listen.iter().filter(|address| !address.ip().is_loopback()) {
-        if !config.admin.allow_remote || config.admin.token_file.is_none() {
-            refuse(format!(
-                "admin.listen = {address} is reachable from other machines: choose 127.0.0.1 or [::1], or set \
-                 admin.allow_remote = true and admin.token_file"
-            ));
-        }
     }
 }
 
@@ -179,23 +152,23 @@ fn upstream_holds(upstream: &UpstreamSettings, config: &Config, refuse: &mut imp
         }
     }
     for route in &upstream.routes {
-        for path in
-            std::iter::once(&route.path_prefix).chain(&route.outdates).filter(|path| !path.starts_with('/'))
-        {
-            let prefix = &route.path_prefix;
+        let named = &route.section;
+        if route.path_prefix.is_empty() {
             refuse(format!(
-                "{section}.routes, the one for {prefix:?}: the path {path:?} does not begin with /"
+                "{named} has no path_prefix: say for which paths it is, such as path_prefix = \"/kv\""
             ));
+        } else if !route.path_prefix.starts_with('/') {
+            refuse(format!("{named}.path_prefix = {:?}: a path begins with /", route.path_prefix));
+        }
+        for path in route.outdates.iter().filter(|path| !path.starts_with('/')) {
+            refuse(format!("{named}.outdates: {path:?}: a path begins with /"));
         }
         for (is_set, key, why) in [
             (!route.outdates.is_empty(), "outdates", "app-configuration knows what its writes touch"),
             (route.related, "related", "in app-configuration all resources belong together"),
         ] {
             if is_set && upstream.profile() == ProfileKind::AppConfiguration {
-                refuse(format!(
-                    "{section}.routes, the one for {:?}: {key} is for the generic profile; {why}. Take it out",
-                    route.path_prefix
-                ));
+                refuse(format!("{named}.{key} is for the generic profile; {why}. Take it out"));
             }
         }
     }
@@ -316,17 +289,17 @@ mod tests {
     use super::super::Layers;
     use super::*;
 
-    fn config(assignments: &[&str]) -> Result<Config, String> {
+    pub(super) fn config(assignments: &[&str]) -> Result<Config, String> {
         let layers = assignments.iter().fold(Layers::new(), |layers, assignment| layers.setting(assignment));
         Config::new(layers).map_err(|errors| errors.to_string())
     }
 
-    fn refused(assignments: &[&str], because: &str) {
+    pub(super) fn refused(assignments: &[&str], because: &str) {
         let message = config(assignments).unwrap_err();
         assert!(message.contains(because), "{message}");
     }
 
-    const UPSTREAM: &str = "upstream.url=https://shop.azconfig.io";
+    pub(super) const UPSTREAM: &str = "upstream.url=https://shop.azconfig.io";
 
     #[test]
     fn an_upstream_is_all_that_must_be_said() {
@@ -362,21 +335,6 @@ mod tests {
         let explicit =
             config(&["upstream.url=http://127.0.0.1:1", "upstream.profile=app-configuration"]).unwrap();
         assert_eq!(explicit.upstreams[0].profile(), ProfileKind::AppConfiguration);
-    }
-
-    #[test]
-    fn beyond_loopback_needs_a_switch_and_a_credential() {
-        refused(&[UPSTREAM, "listener.listen=0.0.0.0:8484"], "listener.allow_remote = true");
-        refused(&[UPSTREAM, "listener.listen=[::]:1", "listener.allow_remote=true"], "accepts every caller");
-        let open =
-            [UPSTREAM, "listener.listen=10.0.0.1:1", "listener.allow_remote=true", "listener.bearer_file=/t"];
-        assert!(config(&open).is_ok());
-        refused(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.allow_remote=true"], "admin.token_file");
-        refused(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.token_file=/t"], "admin.allow_remote");
-        assert!(
-            config(&[UPSTREAM, "admin.listen=0.0.0.0:1", "admin.token_file=/t", "admin.allow_remote=true"])
-                .is_ok()
-        );
     }
 
     #[test]
@@ -480,6 +438,28 @@ mod tests {
         for level in ["info", "WARN", "off", "info,tagalong::access=debug"] {
             config(&[UPSTREAM, &format!("logging.level={level}")]).expect(level);
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_together_names_its_place() {
+        refused(
+            &[UPSTREAM, "upstream.routes.x.freshness=3s"],
+            "variable upstream.routes.x.freshness: upstream.routes.x has no path_prefix",
+        );
+        refused(
+            &[UPSTREAM, "upstream.routes.x.path_prefix=kv"],
+            "variable upstream.routes.x.path_prefix: upstream.routes.x.path_prefix = \"kv\": a path begins with /",
+        );
+        refused(
+            &[UPSTREAM, "listener.tls.key_file=/k"],
+            "variable listener.tls.key_file: listener.tls needs certificate_file and key_file together",
+        );
+        assert!(config(&[]).unwrap_err().starts_with("upstream.url is not set"), "it is written nowhere");
+    }
+
+    #[test]
+    fn a_key_of_a_fleet_without_an_engine_is_refused() {
+        refused(&[UPSTREAM, "fleet.key_file=/f"], "fleet.key_file is set without fleet.url");
     }
 
     #[test]

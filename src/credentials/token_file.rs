@@ -10,7 +10,7 @@ use crate::config::{SecretString, input_file};
 
 /// A token file that can neither be read nor created.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {error}; name a file that this user may read, or create in a directory that exists", path.display())]
+#[error("{}: {error}{}", path.display(), input_file::advice(error))]
 pub struct TokenFileError {
     path: PathBuf,
     error: std::io::Error,
@@ -32,7 +32,9 @@ pub enum Absent {
 pub fn prepare(path: &Path, absent: Absent) -> Result<bool, TokenFileError> {
     let failed = |error| TokenFileError { path: path.to_owned(), error };
     match (SecretString::read(path), absent) {
-        (Ok(token), _) if token.is_empty() => Err(failed(std::io::Error::other("it is empty"))),
+        (Ok(token), _) if token.is_empty() => Err(failed(std::io::Error::other(
+            "it is empty; write the token there, or remove it and it is created",
+        ))),
         (Ok(_), _) => Ok(true),
         (Err(error), Absent::Create) if error.kind() == std::io::ErrorKind::NotFound => {
             input_file::create_secret(path, |random| URL_SAFE_NO_PAD.encode(random))

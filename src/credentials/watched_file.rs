@@ -169,7 +169,7 @@ fn read(path: &Path) -> std::io::Result<(Version, Zeroizing<String>)> {
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> FileError {
-    let cause = format!("cannot be read: {error}; check the path and that this user may read it");
+    let cause = format!("cannot be read: {error}{}", input_file::advice(error));
     FileError { path: path.to_owned(), cause }
 }
 

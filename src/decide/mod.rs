@@ -158,6 +158,9 @@ pub enum Staleness {
 }
 
 impl Staleness {
+    /// Those with words of their own; [`Unreachable`] has the others.
+    pub const SERVED_STALE: [Self; 3] = [Self::WhileRevalidate, Self::MaxStale, Self::Stretched];
+
     /// The word for `Cache-Status; detail=`; `None` if the response is fresh.
     pub const fn detail(self) -> Option<&'static str> {
         match self {

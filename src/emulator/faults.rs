@@ -8,6 +8,7 @@ pub mod act;
 pub mod body;
 pub mod document;
 pub mod head;
+pub mod help;
 pub mod kind;
 pub mod quota;
 pub mod severable;

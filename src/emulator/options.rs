@@ -9,6 +9,7 @@ use http::Uri;
 use super::drift::{DEFAULT_RATE_PER_SECOND, MAXIMUM_RATE_PER_SECOND};
 use super::events::EventSchema;
 use super::events::delivery::parse_webhook;
+use super::faults::help::FAULTS_HELP;
 use super::tokens::{MAXIMUM_IDS, TokenMode};
 use crate::config::duration::{DurationError, parse_duration};
 use crate::headers::access_key::{AccessKey, SecretBytes};
@@ -50,8 +51,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = "TAGALONG_EMULATOR__FAULTS")]
     pub faults: Option<PathBuf>,
 
-    /// A fault in words, for example 'delay fixed=50ms path=/kv/*'; may be repeated
-    #[arg(long, value_name = "WORDS", env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
+    /// A fault in words, for example 'delay fixed=50ms path=/kv/*'; may be repeated; --help lists them
+    #[arg(long, value_name = "WORDS", long_help = FAULTS_HELP, env = "TAGALONG_EMULATOR__FAULT", value_delimiter = ';')]
     pub fault: Vec<String>,
 
     /// Seed of every random value: settle times, routing, tags, faults [default: a new one at each start]

@@ -69,7 +69,7 @@ pub enum FleetUrlError {
     #[error("fleet.url has a password: put it into a file that fleet.password_file names")]
     Password,
     /// A file that cannot be read.
-    #[error("{key} {}: {cause}; name a file that this user may read", path.display())]
+    #[error("{key} {}: {cause}{}", path.display(), input_file::advice(cause))]
     File {
         /// The key.
         key: &'static str,

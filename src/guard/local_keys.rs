@@ -79,12 +79,14 @@ pub enum LocalKeysError {
     #[error("it holds no key; write one line a caller: Id=NAME;Secret=BASE64")]
     Empty,
     /// One line is not a key.
-    #[error("line {number}: {source}")]
+    #[error(
+        "line {number}: {problem}; write Id=NAME;Secret=BASE64, with a secret of `openssl rand -base64 32`"
+    )]
     Line {
         /// Which line, counted from one.
         number: usize,
         /// What is wrong with it.
-        source: ConnectionStringError,
+        problem: &'static str,
     },
     /// One line has an unknown part.
     #[error(
@@ -112,8 +114,8 @@ impl LocalKeys {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let parsed =
-                ConnectionString::parse(line).map_err(|source| LocalKeysError::Line { number, source })?;
+            let parsed = ConnectionString::parse(line)
+                .map_err(|error| LocalKeysError::Line { number, problem: problem(&error) })?;
             if keys.iter().any(|known| known.key.id() == parsed.key.id()) {
                 return Err(LocalKeysError::Twice { number });
             }
@@ -127,6 +129,17 @@ impl LocalKeys {
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&LocalKey> {
         self.0.iter().find(|known| known.key.id() == id)
+    }
+}
+
+/// What is wrong with a line, in words for who writes the file: it holds no connection string.
+fn problem(error: &ConnectionStringError) -> &'static str {
+    match error {
+        ConnectionStringError::Missing("Id") => "it has no Id",
+        ConnectionStringError::Missing(_) => "it has no Secret",
+        ConnectionStringError::Twice(_) => "it names Id, Secret or Endpoint twice",
+        ConnectionStringError::Elsewhere { .. } => "its Endpoint is another one",
+        ConnectionStringError::Key(_) => "its Id is not visible ASCII, or its Secret is not base64",
     }
 }
 
@@ -181,9 +194,10 @@ mod tests {
         for (text, because) in [
             ("", "no key"),
             ("# nothing\n", "no key"),
-            (&*format!("{good}Id=b"), "line 2: the connection string has no Secret"),
+            (&*format!("{good}Id=b"), "line 2: it has no Secret; write Id=NAME;Secret=BASE64"),
             (&*format!("{good}Id=a;Secret=aHVudGVyMg=="), "line 2: its Id"),
-            ("Id=a;Secret=hunter2!", "base64"),
+            ("Id=a;Secret=hunter2!", "line 1: its Id is not visible ASCII, or its Secret is not base64"),
+            ("hello", "line 1: it has no Id; write"),
             ("Id=a;Secret=aHVudGVyMg==;Acess=read-only", "line 1: only"),
             ("Id=a;Secret=aHVudGVyMg==;Access=readonly", "line 1: only"),
             ("Id=a;Secret=aHVudGVyMg==;Prefix=", "line 1: only"),

@@ -2,11 +2,11 @@
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::Registrar;
 use super::families::{
     FLEET_ANNOUNCE_SECONDS, FLEET_ANNOUNCEMENTS, FLEET_ENTRIES, FLEET_EPOCHS, FLEET_FAILURES, FLEET_LIVE,
     FLEET_RECORDS,
 };
+use super::{Registrar, at_zero};
 
 /// The metrics of one upstream's membership.
 #[derive(Clone, Debug)]
@@ -49,6 +49,13 @@ impl FleetMetrics {
     /// Counts what became of a look at a record.
     pub fn record(&self, outcome: &'static str) {
         self.records.with_label_values(&[&*self.upstream, outcome]).inc();
+    }
+
+    /// Puts these reasons of failures at zero, and what is heard and recorded.
+    pub fn count_from_zero(&self, reasons: &[&'static str]) {
+        at_zero(&self.failures, &self.upstream, reasons);
+        at_zero(&self.entries, &self.upstream, &["write", "change", "tokens", "anything", "refused"]);
+        at_zero(&self.records, &self.upstream, &["taken", "asked", "alone", "published", "refused"]);
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
-use super::Registrar;
 use super::families::{
     MIRROR_AUDITS, MIRROR_BYTES, MIRROR_GIVE_UPS, MIRROR_ITEMS, MIRROR_LOAD, MIRROR_OLDEST, MIRROR_RANGES,
     MIRROR_VALIDATIONS,
 };
+use super::{Registrar, at_zero};
 
 /// The metrics of the mirror of one upstream.
 #[derive(Clone, Debug)]
@@ -54,6 +54,11 @@ impl MirrorMetrics {
     /// Counts that the mirror gave up.
     pub fn gave_up(&self, reason: &'static str) {
         self.give_ups.with_label_values(&[&*self.upstream, reason]).inc();
+    }
+
+    /// Puts these reasons at zero.
+    pub fn count_from_zero(&self, reasons: &[&'static str]) {
+        at_zero(&self.give_ups, &self.upstream, reasons);
     }
 }
 

@@ -57,4 +57,11 @@ impl SnapshotMetrics {
     pub fn refused(&self, reason: &'static str) {
         self.refusals.with_label_values(&[reason]).inc();
     }
+
+    /// Puts these reasons at zero.
+    pub fn count_from_zero(&self, reasons: &[&'static str]) {
+        for reason in reasons {
+            self.refusals.with_label_values(&[reason]);
+        }
+    }
 }

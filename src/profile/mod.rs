@@ -382,6 +382,11 @@ impl UnkeyedReason {
         Self::Configured,
     ];
 
+    /// The words of all.
+    pub fn words() -> Vec<&'static str> {
+        Self::ALL.map(Self::as_str).into()
+    }
+
     /// The word for `Cache-Status; detail=`, logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

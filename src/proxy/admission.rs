@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Extensions;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http_body::Body;
@@ -13,6 +14,7 @@ use super::Caller;
 use super::assemble::AssembleError;
 use super::destination::Destination;
 use crate::body::budget::BufferBudget;
+use crate::body::unread::UnreadBody;
 use crate::body::{BodyError, FlowingBody};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -153,15 +155,18 @@ impl Admission {
     }
 }
 
-/// A body as it comes from a caller's connection.
-pub(super) fn flowing<B>(body: B) -> FlowingBody
+/// A body as it comes from a caller's connection, which is told when the body is left unread.
+pub(super) fn flowing<B>(body: B, extensions: &mut Extensions) -> FlowingBody
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Display,
 {
     if body.is_end_stream() {
-        FlowingBody::Empty
-    } else {
-        FlowingBody::Streaming(body.map_err(|error| BodyError::Received(error.to_string())).boxed_unsync())
+        return FlowingBody::Empty;
     }
+    let received = body.map_err(|error| BodyError::Received(error.to_string()));
+    FlowingBody::Streaming(match extensions.remove::<UnreadBody>() {
+        Some(mark) => mark.watch(received).boxed_unsync(),
+        None => received.boxed_unsync(),
+    })
 }

@@ -21,10 +21,10 @@ use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::result::{SharedResponse, UnsharedAnswer};
 
 /// The detail of an answer that another member of the fleet had asked for.
-const FLEET: &str = "fleet";
+pub(super) const FLEET: &str = "fleet";
 
 /// The detail of an answer from the store while what the fleet tells does not count.
-const FLEET_LOST: &str = "fleet-lost";
+pub(super) const FLEET_LOST: &str = "fleet-lost";
 
 /// What came of a request.
 pub(super) struct Outcome {

@@ -16,7 +16,7 @@ use crate::decide::age::current_age;
 use crate::error::ProxyError;
 use crate::headers::cache_status::CacheStatus;
 use crate::headers::via::Pseudonym;
-use crate::logging::Access;
+use crate::logging::{Access, log_failure};
 use crate::metrics::UpstreamMetrics;
 use crate::respond::{self, OwnFields};
 use crate::stored_response::CacheKey;
@@ -149,7 +149,7 @@ impl Responding<'_> {
         cache_status: CacheStatus<'_>,
     ) -> (Response<FlowingBody>, &'static str) {
         self.proxy.metrics.refused(error.reason());
-        tracing::info!(upstream = %self.to.upstream.name(), reason = error.reason(), %error, "no answer");
+        log_failure(self.to.upstream.name(), error);
         let sync_token = self.to.upstream.session().response_line();
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
         let mut answer = respond::from_error(error, own);

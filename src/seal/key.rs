@@ -84,7 +84,6 @@ impl SealingKey {
         absent: Absent,
     ) -> Result<Option<Self>, SealingKeyError> {
         let failed = |cause: String| SealingKeyError { purpose, path: path.to_owned(), cause };
-        let advice = "name a file that this user may read, or create in a directory that exists";
         match input_file::read_secret(path) {
             Ok((_, text)) => parse(&text, purpose).map(Some).map_err(failed),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match absent {
@@ -92,8 +91,8 @@ impl SealingKey {
                     .map(|master| Some(Self::new(master, purpose, SealingKeySource::File))),
                 Absent::Try => input_file::try_to_create(path).map(|()| None),
             }
-            .map_err(|error| failed(format!("{error}; {advice}"))),
-            Err(error) => Err(failed(format!("{error}; {advice}"))),
+            .map_err(|error| failed(format!("{error}{}", input_file::advice(&error)))),
+            Err(error) => Err(failed(format!("{error}{}", input_file::advice(&error)))),
         }
     }
 

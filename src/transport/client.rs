@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::connect_advice::ConnectAdvice;
 use super::dial::{ConnectionUse, Dial};
 use super::informational::TooManyInformational;
 use super::pool::{CheckedOut, ConnectError, Pool, PoolLimits, PooledConnection};
@@ -222,9 +223,9 @@ impl PooledClient {
     fn no_connection(&self, error: ConnectError) -> AttemptFailure {
         let upstream = self.authority.to_string();
         let deadline = self.limits.connect_deadline;
-        let cause = match &error {
-            ConnectError::Io(error) => RootCause::of(error),
-            ConnectError::Handshake(error) => RootCause::of(error),
+        let (cause, advice) = match &error {
+            ConnectError::Io(error) => (RootCause::of(error), ConnectAdvice::on(error)),
+            ConnectError::Handshake(error) => (RootCause::of(error), ConnectAdvice::on(error)),
             ConnectError::TimedOut => {
                 return AttemptFailure::final_one(ProxyError::ConnectTimeout { upstream, deadline });
             }
@@ -236,7 +237,8 @@ impl PooledClient {
         let error = if cause.kind == Some(io::ErrorKind::TimedOut) {
             ProxyError::ConnectTimeout { upstream, deadline }
         } else {
-            ProxyError::Connect { upstream, cause: cause.message }
+            let ConnectAdvice { cause: known, advice } = advice;
+            ProxyError::Connect { upstream, cause: known.map_or(cause.message, str::to_owned), advice }
         };
         AttemptFailure { error, ended }
     }
@@ -250,7 +252,11 @@ impl PooledClient {
             AttemptEnd::Other
         };
         let error = if cause.broken {
-            ProxyError::BrokenAnswer { upstream, cause: cause.message.into() }
+            // What a server says that expects TLS is no HTTP.
+            let is_perhaps_tls = cause.is_no_http && self.scheme == Scheme::HTTP;
+            let hint =
+                if is_perhaps_tls { " (if it speaks TLS there, write https:// in upstream.url)" } else { "" };
+            ProxyError::BrokenAnswer { upstream, cause: format!("{}{hint}", cause.message).into() }
         } else {
             ProxyError::NoAnswer { upstream, cause: cause.message }
         };
@@ -310,11 +316,12 @@ struct RootCause {
     message: String,
     kind: Option<io::ErrorKind>,
     broken: bool,
+    is_no_http: bool,
 }
 
 impl RootCause {
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut found = Self { message: String::new(), kind: None, broken: false };
+        let mut found = Self { message: String::new(), kind: None, broken: false, is_no_http: false };
         let mut cause = Some(error);
         while let Some(source) = cause {
             found.message = source.to_string();
@@ -324,6 +331,7 @@ impl RootCause {
             }
             if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
                 found.broken |= hyper.is_parse();
+                found.is_no_http |= hyper.is_parse();
             }
             cause = source.source();
         }

@@ -3,6 +3,7 @@
 pub mod answer_body;
 pub mod caller_body;
 pub mod client;
+mod connect_advice;
 pub mod dial;
 pub mod informational;
 pub mod pool;

@@ -155,9 +155,9 @@ async fn client_config_with_roots(tls: Arc<UpstreamTls>) -> io::Result<Arc<Clien
 
 fn client_config(tls: &UpstreamTls, mut roots: RootCertStore) -> Result<ClientConfig, TlsError> {
     if let Some(path) = &tls.ca_file {
-        for certificate in certificates("certificate authorities", path)? {
+        for certificate in certificates("certificate authorities (tls.ca_file)", path)? {
             roots.add(certificate).map_err(|source| TlsError::Certificate {
-                what: "a certificate authority",
+                what: "a certificate authority (tls.ca_file)",
                 path: path.to_owned(),
                 source,
             })?;
@@ -175,13 +175,18 @@ fn client_config(tls: &UpstreamTls, mut roots: RootCertStore) -> Result<ClientCo
                 .map_err(pem::Error::Io)
                 .and_then(|(_, text)| PrivateKeyDer::from_pem_slice(text.as_bytes()))
                 .map_err(|source| TlsError::Pem {
-                    what: "the client's private key",
+                    what: "the client's private key (tls.client_key_file)",
                     path: key.to_owned(),
                     source,
                 })?;
-            let chain_certificates = certificates("the client's certificate", chain)?;
+            let chain_certificates =
+                certificates("the client's certificate (tls.client_certificate_file)", chain)?;
             builder.with_client_auth_cert(chain_certificates, private_key).map_err(|source| {
-                TlsError::Certificate { what: "the client's certificate", path: chain.to_owned(), source }
+                TlsError::Certificate {
+                    what: "the client's certificate (tls.client_certificate_file)",
+                    path: chain.to_owned(),
+                    source,
+                }
             })
         }
         _ => Err(TlsError::HalfClientCertificate),

@@ -110,7 +110,7 @@ impl Upstream {
                 upstream = %self.settings.name,
                 profile = self.settings.profile.name(),
                 "this upstream answers like Azure App Configuration, but runs under the generic profile; start with \
-                 --profile app-configuration (upstream.settings.profile), or with --profile generic if that is meant"
+                 --profile app-configuration (upstream.profile), or with --profile generic if that is meant"
             );
         }
     }

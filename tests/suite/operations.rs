@@ -8,6 +8,8 @@ mod fleet;
 mod flood;
 mod kills;
 mod limits;
+mod lingering;
+mod metrics;
 mod process;
 mod shipped_files;
 mod snapshot;

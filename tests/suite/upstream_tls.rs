@@ -171,7 +171,11 @@ async fn an_untrusted_certificate_is_refused_with_the_reason() {
     let sidecar = sidecar(&origin, &[]).await;
     let answer = sidecar.caller().await.send("GET /a").await;
     assert_eq!(answer.status, 504);
-    assert!(answer.text().contains("certificate"), "{}", answer.text());
+    assert!(
+        answer.text().contains("certificate. Name the file with that authority in upstream.tls.ca_file"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(origin.asked(), []);
 }
 

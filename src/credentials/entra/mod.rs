@@ -60,8 +60,11 @@ pub enum EntraError {
         authority: Uri,
     },
     /// The file with the client secret.
-    #[error("client_secret_file: {0}; check the path and that this user may read it")]
-    SecretFile(std::io::Error),
+    #[error("client_secret_file: {error}{}", config::input_file::advice(error))]
+    SecretFile {
+        /// What the system says.
+        error: std::io::Error,
+    },
 }
 
 /// The sidecar's identity for the issuer. Secrets are read from files, so that they may rotate.
@@ -227,7 +230,7 @@ fn principal(
     let secret = match &settings.client_secret_file {
         Some(path) => {
             // Read once at start, so that a wrong path is reported at once.
-            SecretString::read(path).map_err(EntraError::SecretFile)?;
+            SecretString::read(path).map_err(|error| EntraError::SecretFile { error })?;
             Some(SecretSource::File(path.clone()))
         }
         None if !settings.client_secret.is_empty() => {

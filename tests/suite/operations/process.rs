@@ -177,7 +177,10 @@ fn an_error_at_start_is_one_line_and_exit_code_2() {
         &["run", "--upstream", "http://127.0.0.1:9", "--listen", "127.0.0.1:0", "--admin-listen", &address],
         &address,
     );
-    not_tried(&["run", "--config", "/nowhere/tagalong.toml"], "cannot read /nowhere/tagalong.toml");
+    not_tried(
+        &["run", "--config", "/nowhere/tagalong.toml"],
+        "cannot read the configuration file /nowhere/tagalong.toml",
+    );
     not_tried(&["run", "--config", &file("broken.toml", "[limits\n")], "broken.toml:1");
     not_tried(&with(&["--set", "limits.conections=1"]), "did you mean `limits.connections`");
     not_tried(&with(&["--listen", "0.0.0.0:0"]), "listener.allow_remote");

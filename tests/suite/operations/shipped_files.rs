@@ -84,6 +84,27 @@ fn the_image_has_every_file_that_cargo_requires() {
     }
 }
 
+/// Every word of a label is counted from zero: most of them stay there.
+#[test]
+fn the_dashboard_draws_no_word_that_was_never_counted() {
+    let dashboard = std::fs::read_to_string(shipped("grafana/tagalong.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let by_word: Vec<&str> = targets
+        .map(|target| target["expr"].as_str().unwrap())
+        .filter(|query| {
+            ["reason", "detail", "outcome", "what", "cache_status"]
+                .iter()
+                .any(|label| query.contains(&format!("{label})")))
+        })
+        .collect();
+    assert!(by_word.len() >= 16, "{by_word:?}");
+    for query in by_word {
+        assert!(query.ends_with(" > 0"), "{query}");
+    }
+}
+
 #[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
     let dashboard = std::fs::read_to_string(shipped("grafana/tagalong.json")).unwrap();

@@ -95,7 +95,7 @@ fn a_connection_string_is_all_that_must_be_given() {
     not_tried(&["check-config", "--connection-string-file", &without], "has no Endpoint");
     not_tried(
         &["check-config", "--connection-string-file", "/nowhere/at/all"],
-        "cannot read /nowhere/at/all",
+        "cannot read upstream.credential.connection_string_file /nowhere/at/all",
     );
     let two = ["--upstream", "http://127.0.0.1:8", "--connection-string-file", &string];
     not_tried(&[&["check-config"][..], &two].concat(), "is not the upstream http://127.0.0.1:8/");
@@ -142,6 +142,46 @@ fn the_start_tells_the_rules_of_each_upstream_in_one_line() {
         assert_eq!(line["version"], env!("CARGO_PKG_VERSION"), "{log}");
         assert!(line["url"].as_str().unwrap().starts_with("http://"), "{log}");
     }
+}
+
+/// The sidecar's answer for an origin that answers whatever it is sent with these bytes.
+fn answer_before(scheme: &str, bytes: &'static [u8]) -> String {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in origin.incoming().map_while(Result::ok) {
+            let mut read = [0; 4096];
+            let _length = stream.read(&mut read).unwrap();
+            stream.write_all(bytes).unwrap();
+        }
+    });
+    let upstream = format!("upstream.url={scheme}://{address}");
+    let process = Process::start(address, &["--set", &upstream]);
+    let mut caller = connect(process.callers);
+    write!(caller, "GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+    all(caller)
+}
+
+#[test]
+fn a_scheme_that_the_upstream_does_not_speak_is_named() {
+    let plain = answer_before("https", b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert!(plain.contains("it does not speak TLS on that port. Write http:// in upstream.url"), "{plain}");
+    // A TLS alert, unexpected_message.
+    let tls = answer_before("http", &[0x15, 3, 3, 0, 2, 2, 10]);
+    assert!(tls.contains("if it speaks TLS there, write https:// in upstream.url"), "{tls}");
+}
+
+/// How many lines at start say that an ETag alone saves bodies, not requests.
+fn hints_of_freshness(flags: &[&str]) -> usize {
+    let process = Process::start(closed_address(), flags);
+    process.said_at_start.matches("that saves its body, not the request; --freshness").count()
+}
+
+#[test]
+fn an_api_with_entity_tags_alone_is_told_how_to_save_requests() {
+    assert_eq!(hints_of_freshness(&["--profile", "generic"]), 1);
+    assert_eq!(hints_of_freshness(&["--profile", "generic", "--freshness", "30s"]), 0);
+    assert_eq!(hints_of_freshness(&["--profile", "app-configuration"]), 0);
 }
 
 /// Sends two answers of an emulator through a sidecar with these flags. Returns how many warnings name the flag
