@@ -369,6 +369,12 @@ pub enum UnkeyedReason {
 }
 
 impl UnkeyedReason {
+    /// All of them, as the enums have it that hold this one.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn all() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+
     /// Every reason: metrics export each label value from the start.
     pub const ALL: [Self; 9] = [
         Self::Method,

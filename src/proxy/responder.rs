@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::Proxy;
 use super::destination::Destination;
-use super::outcome::{Outcome, Reply, UpstreamReply};
+use super::outcome::{Outcome, Reply, UpstreamReply, unanswered};
 use super::rewrite::{CallersView, rewritten};
 use super::write_strategy::CallersResource;
 use crate::body::FlowingBody;
@@ -104,8 +104,7 @@ impl Responding<'_> {
         let (response, word) = match outcome {
             Ok(outcome) => self.answer(outcome),
             Err(error) => {
-                let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                self.fail(&error, status)
+                self.fail(&error, unanswered(&error))
             }
         };
         if let Some(facts) = &self.responder.access {
