@@ -364,8 +364,6 @@ pub enum UnkeyedReason {
     Range,
     /// A body on a retrieval: the origin may let it select the answer.
     Body,
-    /// The operator has switched caching off for the target.
-    Configured,
 }
 
 impl UnkeyedReason {
@@ -376,7 +374,7 @@ impl UnkeyedReason {
     }
 
     /// Every reason: metrics export each label value from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Method,
         Self::UnknownPath,
         Self::UncachedPath,
@@ -385,7 +383,6 @@ impl UnkeyedReason {
         Self::AcceptDatetime,
         Self::Range,
         Self::Body,
-        Self::Configured,
     ];
 
     /// The word for `Cache-Status; detail=`, logs and metric labels.
@@ -400,7 +397,6 @@ impl UnkeyedReason {
             Self::AcceptDatetime => "accept-datetime",
             Self::Range => "range",
             Self::Body => "body",
-            Self::Configured => "configured",
         }
     }
 }

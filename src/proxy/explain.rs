@@ -42,7 +42,7 @@ use crate::upstream::result::UpstreamFailure;
 use crate::upstream::retrieval::Validates;
 use crate::upstream::store_view::collapse_key_among;
 pub use facts::Explanation;
-use facts::{ForwardFacts, RequestFacts, UpstreamFacts};
+use facts::{ForwardFacts, TargetFacts, UpstreamFacts};
 use foreseen::Foreseen;
 
 /// A request to explain.
@@ -87,7 +87,7 @@ impl Proxy {
                 (to, destination::target_of(&head))
             }
         };
-        let mut about = RequestFacts::of(&caller, to, &head, &target);
+        let mut about = TargetFacts::of(&caller, to, &head, &target);
         let resource = self.callers_resource(&caller, to, &head, &target);
         let known_tag = || self.known_tags.peek(resource.as_ref()?);
         let (survey, refused) = match self.admitted(&caller, to, &mut head, &target).await {
@@ -280,4 +280,3 @@ fn no_answer(to: &Destination) -> UpstreamFailure {
 const fn is_follower(joins: Joins) -> bool {
     matches!(joins, Joins::FollowsCurrent { .. } | Joins::FollowsQueued)
 }
-

@@ -103,9 +103,7 @@ impl Responding<'_> {
     fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
         let (response, word) = match outcome {
             Ok(outcome) => self.answer(outcome),
-            Err(error) => {
-                self.fail(&error, unanswered(&error))
-            }
+            Err(error) => self.fail(&error, unanswered(&error)),
         };
         if let Some(facts) = &self.responder.access {
             self.log(facts, response.status(), word);

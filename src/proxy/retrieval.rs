@@ -163,15 +163,13 @@ impl Proxy {
             RetrievalStep::Alone(reason) => {
                 Box::pin(self.fetch_unshared(to, context, reason, Validates::Nothing, None)).await
             }
-            RetrievalStep::ValidateMirror(reason) => {
-                match self.validate_mirror(to, &context).await {
-                    Err(failure) => self.without_origin(to, context, failure, Some(reason)),
-                    Ok(()) => match self.answer_after_asking(to, &context, reason) {
-                        Ok(answer) => Ok(answer),
-                        Err(_) => Box::pin(self.fetch(to, context, reason)).await,
-                    },
-                }
-            }
+            RetrievalStep::ValidateMirror(reason) => match self.validate_mirror(to, &context).await {
+                Err(failure) => self.without_origin(to, context, failure, Some(reason)),
+                Ok(()) => match self.answer_after_asking(to, &context, reason) {
+                    Ok(answer) => Ok(answer),
+                    Err(_) => Box::pin(self.fetch(to, context, reason)).await,
+                },
+            },
             RetrievalStep::ValidateList(reason, list) => {
                 // What became of the list is told by what is stored now.
                 let _list = Box::pin(self.fetch(to, *list, reason)).await;
@@ -181,9 +179,7 @@ impl Proxy {
                 }
             }
             RetrievalStep::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
-            RetrievalStep::Reuse => {
-                Err(ProxyError::Internal { cause: "a hit went beyond the store".into() })
-            }
+            RetrievalStep::Reuse => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
         }
     }
 

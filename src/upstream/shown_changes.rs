@@ -73,8 +73,7 @@ mod tests {
         assert_eq!(last(OrderScope::Resource(1)).as_deref(), Some("/a2"));
         assert_eq!(last(OrderScope::Resource(2)).as_deref(), Some("/b"));
         assert_eq!(last(OrderScope::Upstream), None);
-        (0..2 * MOST_CHANGES)
-            .for_each(|_| changes.note(change(&"x".repeat(10_000), OrderScope::Upstream)));
+        (0..2 * MOST_CHANGES).for_each(|_| changes.note(change(&"x".repeat(10_000), OrderScope::Upstream)));
         assert_eq!(changes.lock().len(), MOST_CHANGES);
         assert_eq!(last(OrderScope::Resource(1)), None);
         assert_eq!(last(OrderScope::Upstream).map(|target| target.len()), Some(MOST_TARGET_CHARACTERS));

@@ -39,7 +39,6 @@ const fn of_bypass(reason: BypassReason) -> &'static str {
             UnkeyedReason::AcceptDatetime => "the request asks for another time (Accept-Datetime)",
             UnkeyedReason::Range => "the request asks for several ranges, or for a range of another unit",
             UnkeyedReason::Body => "the request is a retrieval with a body",
-            UnkeyedReason::Configured => "the configuration switches caching off for this target",
         },
     }
 }
@@ -110,14 +109,8 @@ pub const fn next(reason: ForwardReason) -> Option<&'static str> {
             | UnkeyedReason::InvalidEscape
             | UnkeyedReason::Body,
         )) => Some("Spell the request as the API documents it"),
-        ForwardReason::Bypass(BypassReason::Unkeyed(UnkeyedReason::Configured)) => {
-            Some("See `cache` of the [[upstream.route]] in the configuration")
-        }
         ForwardReason::Request(
-            RequestReason::NoCache
-            | RequestReason::NoStore
-            | RequestReason::MaxAge
-            | RequestReason::MinFresh,
+            RequestReason::NoCache | RequestReason::NoStore | RequestReason::MaxAge | RequestReason::MinFresh,
         ) => Some("Leave the directive out, or set upstream.honour_request_directives = false"),
         ForwardReason::Stale(StaleReason::Lifetime) => {
             Some("Nothing, if that is meant: a 304 starts the lifetime again. upstream.freshness names it")

@@ -37,7 +37,7 @@ pub struct Explanation {
     /// What can be done about it.
     pub next: Option<&'static str>,
     /// What is asked for.
-    pub request: RequestFacts,
+    pub request: TargetFacts,
     /// What is stored for it; `None` where the store is not asked.
     pub store: Option<StoreFacts>,
     /// What the stored response is known to include, beside what is required.
@@ -52,7 +52,7 @@ pub struct Explanation {
 
 /// What is asked for, and which rules are for it.
 #[derive(Debug, Serialize)]
-pub struct RequestFacts {
+pub struct TargetFacts {
     /// The listener that it arrives at.
     pub listener: String,
     /// The upstream that it goes to.
@@ -268,7 +268,7 @@ pub struct FleetFacts {
     pub second_level: bool,
 }
 
-impl RequestFacts {
+impl TargetFacts {
     pub(super) fn of(caller: &Caller, to: &Destination, head: &Parts, target: &PathAndQuery) -> Self {
         let route = to.route(target.path());
         let is_whole = destination::target_of(head) == *target;
@@ -339,11 +339,7 @@ impl ForwardFacts {
     }
 
     /// What is fetched, or validated.
-    pub(super) fn fetched(
-        to: &Destination,
-        retrieval: &Retrieval,
-        in_hand: Option<&StoredResponse>,
-    ) -> Self {
+    pub(super) fn fetched(to: &Destination, retrieval: &Retrieval, in_hand: Option<&StoredResponse>) -> Self {
         Self {
             conditions: conditions(&retrieval.conditions(in_hand).fields),
             asks_fleet_first: retrieval.asks_fleet_first(in_hand),
@@ -357,8 +353,8 @@ impl ForwardFacts {
 fn conditions(fields: &HeaderMap) -> Vec<[String; 2]> {
     let names = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
     let lines = names.iter().flat_map(|name| fields.get_all(name).iter().map(move |value| (name, value)));
-    let shown = lines
-        .map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()]);
+    let shown =
+        lines.map(|(name, value)| [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()]);
     shown.collect()
 }
 

@@ -7,8 +7,8 @@ use super::super::look_up::LookUp;
 use super::super::outcome::{Outcome, Reply, forwarded, unanswered, without_mirror};
 use super::super::request_context::RequestContext;
 use super::facts::{
-    AnswerFacts, ChangeFacts, CoverageFacts, Explanation, ForwardFacts, RangesFacts, RequestFacts, StoreFacts,
-    StoredFacts, UpstreamFacts,
+    AnswerFacts, ChangeFacts, CoverageFacts, Explanation, ForwardFacts, RangesFacts, StoreFacts, StoredFacts,
+    TargetFacts, UpstreamFacts,
 };
 use super::{because, is_follower};
 use crate::clock::Timestamp;
@@ -45,8 +45,7 @@ impl Foreseen {
                     sync_token: None,
                     via: HeaderValue::from_static("1.1 tagalong"),
                 };
-                let answer =
-                    respond::from_stored(&request, &response, age_seconds.unwrap_or_default(), own);
+                let answer = respond::from_stored(&request, &response, age_seconds.unwrap_or_default(), own);
                 (status, Some(answer.status().as_u16()), None)
             }
             Ok(Outcome { status, reply: Reply::Failed(error), .. }) => {
@@ -161,7 +160,7 @@ impl Foreseen {
     }
 
     /// The explanation.
-    pub(super) fn explained(self, request: RequestFacts, mut upstream: UpstreamFacts) -> Explanation {
+    pub(super) fn explained(self, request: TargetFacts, mut upstream: UpstreamFacts) -> Explanation {
         let because = self.because();
         let words = text_of(self.status);
         let words = words.strip_prefix("tagalong; ").unwrap_or(&words);
