@@ -210,6 +210,7 @@ impl Upstream {
             status: state.status,
             at: self.state.clock.now(),
             sent_order: snapshot.covers.sent_order,
+            arrived: self.state.session.sent_order(),
             scope,
         });
         self.state.session.reveal(snapshot, received, revelation, scope).revelation

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use http::StatusCode;
 
 use crate::clock::Timestamp;
+use crate::sync_token::coverage::Coverage;
 use crate::sync_token::resource_order::OrderScope;
 
 /// How many are remembered.
@@ -25,6 +26,8 @@ pub struct ShownChange {
     pub at: Timestamp,
     /// The place of its request in the order of sending.
     pub sent_order: u64,
+    /// How many requests had been sent when it was taken in.
+    pub arrived: u64,
     /// What it outdates where tokens do not tell states apart.
     pub scope: OrderScope,
 }
@@ -32,6 +35,14 @@ pub struct ShownChange {
 /// The answers that showed a change last, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct ShownChanges(Mutex<VecDeque<ShownChange>>);
+
+impl ShownChange {
+    /// Whether it was taken in after a response with this coverage had been asked for, by another request.
+    #[must_use]
+    pub const fn is_news_to(&self, covers: Coverage) -> bool {
+        self.arrived >= covers.sent_order && self.sent_order != covers.sent_order
+    }
+}
 
 impl ShownChanges {
     pub(super) fn note(&self, change: ShownChange) {
@@ -60,7 +71,15 @@ mod tests {
 
     fn change(target: &str, scope: OrderScope) -> ShownChange {
         let (status, at) = (StatusCode::OK, Timestamp::default());
-        ShownChange { target: target.to_owned(), status, at, sent_order: 1, scope }
+        ShownChange { target: target.to_owned(), status, at, sent_order: 1, arrived: 1, scope }
+    }
+
+    #[test]
+    fn a_change_is_no_news_to_what_showed_it_or_was_asked_for_later() {
+        let change = ShownChange { sent_order: 4, arrived: 6, ..change("/a", OrderScope::Upstream) };
+        let sent = |sent_order| Coverage { sent_order, ..Coverage::default() };
+        let news: Vec<u64> = (1..9).filter(|order| change.is_news_to(sent(*order))).collect();
+        assert_eq!(news, [1, 2, 3, 5, 6]);
     }
 
     #[test]

@@ -125,10 +125,10 @@ impl Foreseen {
         let coverage = stored.map(|stored| {
             let scope = upstream.order_scope(&context.request.key, &context.rules);
             let last_change = upstream.last_change(scope).map(|change| ChangeFacts {
+                is_after_stored: change.is_news_to(stored.covers),
                 target: change.target,
                 status: change.status.as_u16(),
                 ago_seconds: now.since(change.at).as_secs(),
-                is_after_stored: change.at > stored.request_time,
             });
             CoverageFacts {
                 verdict: match context.verdict(to, stored.covers) {
