@@ -208,7 +208,8 @@ fn required(coverage: &Value) -> String {
         Some(version) => format!("; the caller's Sync-Token demands tokens {version}"),
         None => "; what the caller's Sync-Token demands is not known".to_owned(),
     };
-    format!("{}{presented}", numbers(&coverage["required"]))
+    let of_writes = "of the writes only those that may touch it count";
+    format!("{}; {of_writes}{presented}", numbers(&coverage["required"]))
 }
 
 fn last_change(change: &Value) -> String {

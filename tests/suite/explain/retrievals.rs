@@ -70,6 +70,23 @@ async fn reuse_and_demands(foreseen: &mut Foreseen) {
     foreseen.hold(&strong.sidecar, "GET /a").await;
 }
 
+/// To be explained is no use: what was used least recently is evicted all the same.
+#[tokio::test(start_paused = true)]
+async fn an_explanation_keeps_nothing_in_the_store() {
+    let scene = Scene::paused(&["upstream.sharing=rfc9111", "store.limit=1MiB"]);
+    let body = "x".repeat(400 * 1024);
+    scene.origin.otherwise(format!("200\nCache-Control: max-age=60\n\n{body}"));
+    for target in ["/first", "/second"] {
+        scene.get(target).await;
+    }
+    for _ in 0..100 {
+        assert_eq!(scene.sidecar.explain("GET /first").await["decision"], "hit");
+    }
+    scene.get("/third").await;
+    assert_eq!(scene.sidecar.explain("GET /first").await["cache_status"], "tagalong; fwd=uri-miss");
+    assert!(scene.get("/second").await.is_hit());
+}
+
 async fn kept_parts_and_variants(foreseen: &mut Foreseen) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
