@@ -2,6 +2,7 @@
 //! limit of its own, so that it answers when the callers' limit is reached.
 
 mod door;
+mod explain;
 mod purge;
 mod serve;
 
@@ -22,6 +23,7 @@ use crate::profile::Profile;
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::store::Store;
 pub use door::DoorError;
+pub use explain::Explainer;
 pub use serve::{reserved_descriptors, serve};
 
 /// What the operator's port knows of one upstream.
@@ -44,6 +46,7 @@ pub struct AdminState {
     upstreams: Vec<AdminUpstream>,
     sources: AllowedSources,
     admin: AdminSettings,
+    explainer: Option<Explainer>,
 }
 
 type AdminResponse = Response<Full<Bytes>>;
@@ -55,6 +58,7 @@ enum AdminPath {
     Metrics,
     Purge,
     SyncTokens,
+    Explain,
 }
 
 impl AdminPath {
@@ -65,6 +69,7 @@ impl AdminPath {
             "/metrics" => Some(Self::Metrics),
             "/admin/purge" => Some(Self::Purge),
             "/admin/sync-tokens" => Some(Self::SyncTokens),
+            "/admin/explain" => Some(Self::Explain),
             _ => None,
         }
     }
@@ -72,7 +77,7 @@ impl AdminPath {
     const fn methods(&self) -> &'static str {
         match self {
             Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
-            Self::Purge => "POST",
+            Self::Purge | Self::Explain => "POST",
             Self::SyncTokens => "DELETE",
         }
     }
@@ -81,8 +86,9 @@ impl AdminPath {
         self.methods().split(", ").any(|taken| taken == method.as_str())
     }
 
-    const fn changes_state(&self) -> bool {
-        matches!(self, Self::Purge | Self::SyncTokens)
+    /// What changes something, or shows what is stored.
+    const fn needs_token(&self) -> bool {
+        matches!(self, Self::Purge | Self::SyncTokens | Self::Explain)
     }
 }
 
@@ -107,17 +113,22 @@ impl AdminState {
         if let Some(path) = &admin.token_file {
             door::prepare_token(path, absent_token)?;
         }
-        Ok(Self { metrics, readiness, store, upstreams, sources, admin })
+        Ok(Self { metrics, readiness, store, upstreams, sources, admin, explainer: None })
+    }
+
+    /// The same with what `/admin/explain` asks.
+    #[must_use]
+    pub fn explaining(self, explainer: Explainer) -> Self {
+        Self { explainer: Some(explainer), ..self }
     }
 
     /// Answers one request. `body` has been read whole.
-    fn answer(&self, parts: &Parts, body: &[u8]) -> AdminResponse {
+    async fn answer(&self, parts: &Parts, body: &[u8]) -> AdminResponse {
         if let Err(refusal) = self.sources.check(parts) {
             return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
         let Some(page) = AdminPath::at(parts.uri.path()) else {
-            let pages =
-                "There are /livez, /readyz, /metrics, POST /admin/purge and DELETE /admin/sync-tokens";
+            let pages = "There are /livez, /readyz, /metrics, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
             return problem(StatusCode::NOT_FOUND, "unknown-path", pages);
         };
         if !page.takes(&parts.method) {
@@ -126,7 +137,7 @@ impl AdminState {
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(page.methods()));
             return answer;
         }
-        if page.changes_state()
+        if page.needs_token()
             && let Err(refusal) = door::authorize(parts, self.admin.token_file.as_deref())
         {
             return problem(StatusCode::UNAUTHORIZED, "unauthenticated", &refusal);
@@ -137,6 +148,7 @@ impl AdminState {
             AdminPath::Metrics => self.metrics(),
             AdminPath::Purge => self.purge(body),
             AdminPath::SyncTokens => self.reset_sync_tokens(parts),
+            AdminPath::Explain => explain::answer(self.explainer.as_ref(), body).await,
         }
     }
 
@@ -248,6 +260,7 @@ fn problem(status: StatusCode, word: &str, detail: &str) -> AdminResponse {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_util::FutureExt as _;
     use http::Request;
     use http_body_util::BodyExt;
 
@@ -311,7 +324,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let answer = port.state.answer(&parts, body.as_bytes());
+        let answer = port.state.answer(&parts, body.as_bytes()).now_or_never().expect("it waits for nothing");
         (answer.status().as_u16(), answer)
     }
 
@@ -351,6 +364,7 @@ mod tests {
             ("GET", "/admin/purge", "POST"),
             ("POST", "/metrics", "GET, HEAD"),
             ("POST", "/admin/sync-tokens", "DELETE"),
+            ("GET", "/admin/explain", "POST"),
         ] {
             let (status, answer) = ask(&port, method, path, &[], "");
             assert_eq!((status, answer.headers()[ALLOW].to_str().unwrap()), (405, allow), "{path}");

@@ -10,7 +10,7 @@ use tagalong::{
 };
 
 use crate::signals::{Signals, until_stopped};
-use crate::{demo, mint, probe};
+use crate::{demo, explain, mint, probe};
 
 /// A command failed.
 pub(crate) enum CommandFailure {
@@ -62,6 +62,8 @@ enum Command {
         #[command(flatten)]
         settings: ConfigArguments,
     },
+    /// Say what the sidecar on this machine would do with a request now, and why. Nothing is sent upstream.
+    Explain(explain::ExplainOptions),
     /// Exit 0 if the sidecar on this machine is alive.
     Live(ConfigArguments),
     /// Exit 0 if the sidecar on this machine is ready for callers; otherwise print the reason.
@@ -172,9 +174,27 @@ impl ConfigArguments {
         Ok(Config::new(self.layers())?)
     }
 
+    /// The same of a command that has few flags: the file, the addresses of the admin port, and assignments.
+    pub(crate) fn of_admin_port(
+        config: Option<PathBuf>,
+        admin_listen: Vec<String>,
+        assignments: Vec<String>,
+    ) -> Self {
+        let flags = if admin_listen.is_empty() { Vec::new() } else { vec![("admin-listen", admin_listen)] };
+        Self { config, flags: Flags(flags), assignments }
+    }
+
+    /// The configuration, although it may not be complete.
+    pub(crate) fn unvalidated(&self) -> Result<Config, CommandFailure> {
+        Ok(Config::unvalidated(self.layers())?)
+    }
+
     fn probe(&self) -> Result<probe::Probe, CommandFailure> {
-        let config = Config::unvalidated(self.layers())?;
-        probe::Probe::of(&config).ok_or_else(|| {
+        Self::probe_of(&self.unvalidated()?)
+    }
+
+    pub(crate) fn probe_of(config: &Config) -> Result<probe::Probe, CommandFailure> {
+        probe::Probe::of(config).ok_or_else(|| {
             CommandFailure::NotTried(
                 "admin.listen has no address with a port; set one with --admin-listen".to_owned(),
             )
@@ -233,6 +253,7 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
             config.warn_of_readable_secrets();
             print(&config.effective.to_string())
         }
+        Command::Explain(options) => print(&explain::run(options)?),
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
         Command::Ready(settings) => settings.probe()?.ready().map_err(CommandFailure::Failed),
         Command::Wait { timeout, settings } => {

@@ -3,6 +3,7 @@
 
 mod cli;
 mod demo;
+mod explain;
 mod mint;
 mod probe;
 mod signals;

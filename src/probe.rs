@@ -1,4 +1,4 @@
-//! `tagalong live|ready|wait`: requests to the admin port of the sidecar on this machine, for images without a shell or
+//! `tagalong live|ready|wait|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
 //! curl.
 
 use std::io::{Read, Write};
@@ -9,6 +9,9 @@ use tagalong::{Clock, Config};
 
 /// The limit for one request. The default limit of a Kubernetes probe is 1 s.
 const DEADLINE: Duration = Duration::from_millis(900);
+
+/// The limit for a question of a person.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The pause between two requests of `wait`.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -55,11 +58,22 @@ impl Probe {
         }
     }
 
-    /// Asks the addresses in order. The first answer decides.
     fn ask(&self, path: &str) -> Result<(), String> {
+        self.send(&format!("GET {path}"), "", "", DEADLINE).map(drop)
+    }
+
+    /// The answer to a `POST` of JSON. `token` is that of `admin.token_file`, if there is one.
+    pub(crate) fn question(&self, path: &str, token: Option<&str>, body: &str) -> Result<String, String> {
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let fields = format!("{}Content-Type: application/json\r\n", authorization.unwrap_or_default());
+        self.send(&format!("POST {path}"), &fields, body, QUESTION_DEADLINE)
+    }
+
+    /// The body of an answer. Asks the addresses in order; the first answer decides.
+    fn send(&self, line: &str, fields: &str, body: &str, deadline: Duration) -> Result<String, String> {
         let mut unreachable = String::new();
         for address in &self.addresses {
-            match exchange(*address, path) {
+            match exchange(*address, line, fields, body, deadline) {
                 Ok(answer) => return judge(*address, &answer),
                 Err(error) => {
                     let separator = if unreachable.is_empty() { "" } else { "; " };
@@ -83,21 +97,33 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn exchange(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+fn exchange(
+    address: SocketAddr,
+    line: &str,
+    fields: &str,
+    body: &str,
+    deadline: Duration,
+) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, deadline)?;
+    stream.set_read_timeout(Some(deadline))?;
+    stream.set_write_timeout(Some(deadline))?;
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\n{fields}{length}Connection: close\r\n\r\n");
+    // At once: the port may answer, and close, before it has read a body.
+    stream.write_all(format!("{head}{body}").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_LIMIT_BYTES).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn judge(address: SocketAddr, answer: &str) -> Result<(), String> {
+/// The body of an answer that succeeds. What the operator's port refuses it explains in a problem (RFC 9457).
+fn judge(address: SocketAddr, answer: &str) -> Result<String, String> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    match head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next()) {
-        Some("200") => Ok(()),
-        Some("503") => Err(format!("503: {}", body.trim())),
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next());
+    let explains = head.to_ascii_lowercase().contains("content-type: application/problem+json");
+    match status {
+        Some("200") => Ok(body.to_owned()),
+        Some(status) if status == "503" || explains => Err(format!("{status}: {}", body.trim())),
         other => Err(format!(
             "{address} is not the operator's port of a sidecar: it answers {}; name that port with --admin-listen",
             other.unwrap_or("no HTTP")
@@ -112,7 +138,10 @@ mod tests {
     #[test]
     fn only_200_succeeds_and_other_answers_give_the_reason() {
         let judge = |answer| judge("127.0.0.1:85".parse().unwrap(), answer);
-        assert_eq!(judge("HTTP/1.1 200 OK\r\n\r\n{}"), Ok(()));
+        assert_eq!(judge("HTTP/1.1 200 OK\r\n\r\n{}"), Ok("{}".to_owned()));
+        let refused =
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n\r\n{\"title\":\"url\"}\n";
+        assert_eq!(judge(refused), Err("400: {\"title\":\"url\"}".to_owned()));
         let draining = judge("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"reasons\":[\"draining\"]}\n");
         assert_eq!(draining, Err("503: {\"reasons\":[\"draining\"]}".to_owned()));
         for (answer, what) in [

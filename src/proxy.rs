@@ -17,11 +17,14 @@
 //! | pass through | `pass_through` |
 //! | respond | `outcome`, `responder`, [`crate::respond`] |
 //!
+//! [`explain`] follows the same stages for one request and acts in none of them.
+//!
 //! Decisions are pure functions in [`crate::decide`]; these files act on them.
 
 mod admission;
 pub mod assemble;
 pub mod destination;
+pub mod explain;
 mod fetch;
 mod fleet;
 mod labels;
@@ -46,7 +49,7 @@ use futures_util::future::Either;
 use http::header::IF_MATCH;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 
 use crate::body::FlowingBody;
@@ -188,7 +191,7 @@ impl Proxy {
         let step = self
             .admission
             .admit(to, &head, &target)
-            .and_then(|survey| self.identify(to, head, &survey, body, target, responder.shown()))
+            .and_then(|survey| self.identify(to, head, &survey, body, target, || self.known_tag(&responder)))
             .map(|identified| self.answer_from_store(to, identified));
         let outcome = match step {
             Ok(Step::Hit(hit)) => Ok(hit),
@@ -229,7 +232,7 @@ impl Proxy {
         let now = self.clock.now();
         let (admitted, _permit) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
         let Admitted { head, survey, body } = admitted;
-        let identified = self.identify(to, head, &survey, body, target, responder.shown())?;
+        let identified = self.identify(to, head, &survey, body, target, || self.known_tag(responder))?;
         match self.answer_from_store(to, identified) {
             Step::Hit(hit) => Ok(hit),
             Step::Beyond(beyond) => self.beyond(to, *beyond).await,
@@ -254,7 +257,12 @@ impl Proxy {
         destination::find(&self.destinations, by_listener.map(|(_, index)| *index), head)
     }
 
-    /// What a request asks for, and in whose name.
+    /// The tag that the caller of a request was last given for what it is about.
+    fn known_tag(&self, responder: &Responder) -> Option<HeaderValue> {
+        self.known_tags.of(responder.shown()?)
+    }
+
+    /// What a request asks for, and in whose name. `known_tag` is the tag that its caller was last given for it.
     fn identify(
         &self,
         to: &Destination,
@@ -262,10 +270,9 @@ impl Proxy {
         survey: &Survey,
         body: FlowingBody,
         target: PathAndQuery,
-        shown: Option<&CallersResource>,
+        known_tag: impl FnOnce() -> Option<HeaderValue>,
     ) -> Result<Identification, ProxyError> {
         let strategy = to.write_strategy(target.path());
-        let known_tag = || self.known_tags.of(shown?);
         if let Some(value) = write_strategy::condition(strategy, &head.method, &head.headers, known_tag)? {
             head.headers.insert(IF_MATCH, value);
         }
@@ -316,7 +323,7 @@ impl Proxy {
         let named = to.caller_field.as_ref().and_then(|field| head.headers.get(field));
         let connection = if named.is_none() { Some(caller.connection) } else { None };
         let resource = (to.upstream.name(), to.upstream.profile().resource_name(target)?);
-        Some(self.known_tags.key((named.map(http::HeaderValue::as_bytes), connection), resource))
+        Some(self.known_tags.key((named.map(HeaderValue::as_bytes), connection), resource))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::accept::{
     Workers, WorkersError, descriptors,
 };
 use crate::accept_loop::ReservedDescriptors;
-use crate::admin::{AdminState, AdminUpstream, DoorError};
+use crate::admin::{AdminState, AdminUpstream, DoorError, Explainer};
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
@@ -326,7 +326,8 @@ impl Assembly {
             Arc::clone(proxy.store()),
             upstreams.collect(),
             environment.absent_token,
-        )?;
+        )?
+        .explaining(Explainer::new(Arc::clone(&proxy), config));
         let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;
         let snapshots = open_snapshots(config, &proxy, environment)?;
         Ok(Self { proxy, admin, readiness, listeners, snapshots })

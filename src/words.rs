@@ -30,6 +30,21 @@ macro_rules! words {
                     )*
                 }
             }
+
+            /// All of them, for tests that hold one case for each.
+            #[cfg(any(test, feature = "internals"))]
+            #[allow(dead_code, reason = "not every such enum has such a test")]
+            pub fn all() -> Vec<Self> {
+                let mut all = Vec::new();
+                $(
+                    $({
+                        let _its_word: &str = $word;
+                        all.push(Self::$variant);
+                    })?
+                    $(all.extend(<$held>::all().into_iter().map(Self::$variant));)?
+                )*
+                all
+            }
         }
     };
 }

@@ -77,7 +77,7 @@ async fn answer(
     Ok(match Limited::new(body, BODY_LIMIT_BYTES).collect().await {
         Ok(body) => {
             slot.has_asked();
-            state.answer(&parts, &body.to_bytes())
+            state.answer(&parts, &body.to_bytes()).await
         }
         Err(error) => {
             problem(StatusCode::PAYLOAD_TOO_LARGE, "body", &format!("The body is not taken: {error}"))

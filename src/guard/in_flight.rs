@@ -46,10 +46,35 @@ impl InFlight {
         // The permit is made first: dropping it decrements the count.
         let place = RequestPermit { counts: Arc::clone(self), caller: None };
         let before = self.all.fetch_add(1, Ordering::Relaxed);
-        if self.limit > 0 && before >= self.limit {
+        self.has_place_after(before)?;
+        Ok(place)
+    }
+
+    /// Whether one more request of this caller would get a permit now. Takes none.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`] at the limit.
+    pub fn check(&self, caller: &Arc<str>) -> Result<(), ProxyError> {
+        self.has_place_after(self.all.load(Ordering::Relaxed))?;
+        if self.limit_per_caller == 0 {
+            return Ok(());
+        }
+        let count = self.callers().get(caller).copied().unwrap_or_default();
+        self.has_place_for_caller_after(count)
+    }
+
+    const fn has_place_after(&self, requests: usize) -> Result<(), ProxyError> {
+        if self.limit > 0 && requests >= self.limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests" });
         }
-        Ok(place)
+        Ok(())
+    }
+
+    const fn has_place_for_caller_after(&self, requests: usize) -> Result<(), ProxyError> {
+        if requests >= self.limit_per_caller {
+            return Err(ProxyError::Overloaded { limit: "limits.requests_per_caller" });
+        }
+        Ok(())
     }
 
     fn callers(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize, ahash::RandomState>> {
@@ -64,16 +89,13 @@ impl RequestPermit {
     /// # Errors
     /// [`ProxyError::Overloaded`] if the caller is at its limit.
     pub fn of(mut self, caller: &Arc<str>) -> Result<Self, ProxyError> {
-        let limit = self.counts.limit_per_caller;
-        if limit == 0 {
+        if self.counts.limit_per_caller == 0 {
             return Ok(self);
         }
         {
             let mut callers = self.counts.callers();
             let count = callers.entry(Arc::clone(caller)).or_default();
-            if *count >= limit {
-                return Err(ProxyError::Overloaded { limit: "limits.requests_per_caller" });
-            }
+            self.counts.has_place_for_caller_after(*count)?;
             *count += 1;
         }
         self.caller = Some(Arc::clone(caller));
@@ -110,6 +132,7 @@ mod tests {
         let counts = counts(2, 0);
         let first = counts.enter().unwrap();
         let second = counts.enter().unwrap().of(&"a".into()).unwrap();
+        assert!(counts.check(&"a".into()).is_err());
         let refused = counts.enter().unwrap_err();
         assert_eq!(refused, ProxyError::Overloaded { limit: "limits.requests" });
         assert!(counts.enter().is_err(), "a refusal takes no place");
@@ -131,6 +154,7 @@ mod tests {
         let counts = counts(10, 1);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let held = counts.enter().unwrap().of(&a).unwrap();
+        assert!(counts.check(&a).is_err() && counts.check(&b).is_ok());
         let refused = counts.enter().unwrap().of(&a).unwrap_err();
         assert_eq!(refused, ProxyError::Overloaded { limit: "limits.requests_per_caller" });
         assert!(counts.enter().unwrap().of(&b).is_ok());

@@ -87,10 +87,8 @@ impl Mirror {
         let target = target.and_then(|target| target.parse::<PathAndQuery>().ok());
         let target = target.ok_or(PollError::GiveUp(GiveUpReason::Name))?;
         let request = Arc::new(request(CacheKey::new(self.upstream.name(), "", target.as_str())));
-        let now = self.clock.now();
-        let throttled = self.upstream.throttled(&request.fields, now);
-        if let Some(failure) = throttled.or_else(|| self.upstream.read_held_by_budget(|| true, now)) {
-            return Err(PollError::Failed(failure));
+        if let Some(hold) = self.hold() {
+            return Err(PollError::Failed(self.upstream.heed(hold)));
         }
         let key = request.key.clone();
         let retrieval = Retrieval {

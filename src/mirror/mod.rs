@@ -59,6 +59,7 @@ use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::Coverage;
 use crate::upstream::Upstream;
 use crate::upstream::result::UpstreamFailure;
+use crate::upstream::throttle::Hold;
 pub use answer::Mirrored;
 use changed_elsewhere::ChangedRanges;
 use collection::{Bounds, Collection, Range};
@@ -91,6 +92,21 @@ pub struct Mirror {
     changes: AtomicU64,
     /// Ranges of which another member of the fleet has seen another state.
     changed_elsewhere: ChangedRanges,
+}
+
+/// The ranges of a mirror that a request depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct MirroredRanges {
+    /// The position of the collection in the configuration.
+    pub collection_index: usize,
+    /// How many ranges of it those are.
+    pub ranges: usize,
+    /// How many it has.
+    pub of: usize,
+    /// How long ago the one was validated that was validated first.
+    pub oldest: Duration,
+    /// How long after its validation a range answers.
+    pub lifetime: Duration,
 }
 
 struct MirrorState {
@@ -190,6 +206,19 @@ impl Mirror {
         Ok(())
     }
 
+    /// The ranges that a request depends on; `None` where the mirror does not hold what it asks for.
+    #[must_use]
+    pub fn ranges_for(&self, request: &PresentedRequest) -> Option<MirroredRanges> {
+        let state = self.read();
+        let question = Question::read(request.key.canonical_target(), state.version)?;
+        let (collection_index, collection) = collection_of(&state.collections, &question)?;
+        let ranges = collection.ranges.get(question.ranges(collection)).unwrap_or_default();
+        let now = self.clock.now();
+        let oldest = ranges.iter().map(|range| current_age(&range.answer, now)).max().unwrap_or_default();
+        let (of, lifetime) = (collection.ranges.len(), self.lifetime());
+        Some(MirroredRanges { collection_index, ranges: ranges.len(), of, oldest, lifetime })
+    }
+
     /// How long after its validation a range answers. Each is polled once an interval: the rest is for the time that the poll takes,
     /// and for `Date`, which counts whole seconds.
     fn lifetime(&self) -> Duration {
@@ -200,6 +229,11 @@ impl Mirror {
     /// How often a range is validated: the budget may stretch it.
     fn interval(&self) -> Duration {
         self.settings.interval.mul_f64(self.upstream.stretch(self.clock.now()))
+    }
+
+    /// Why the ranges are not validated at the moment: the origin asked for that, or the budget does.
+    pub fn hold(&self) -> Option<Hold> {
+        self.upstream.hold_of_ranges(self.clock.now())
     }
 
     /// Why the mirror gave up, if it did.

@@ -58,7 +58,7 @@ impl Mirror {
     }
 
     /// Drops what is held. The first to find the reason says it: a caller, or the task of the mirror.
-    pub(super) fn give_up(&self, reason: GiveUpReason) {
+    pub fn give_up(&self, reason: GiveUpReason) {
         {
             let mut state = self.write();
             let is_known = state.collections.is_empty() && state.gave_up == Some(reason);

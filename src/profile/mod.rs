@@ -364,13 +364,17 @@ pub enum UnkeyedReason {
     Range,
     /// A body on a retrieval: the origin may let it select the answer.
     Body,
-    /// The operator has switched caching off for the target.
-    Configured,
 }
 
 impl UnkeyedReason {
+    /// All of them, as the enums have it that hold this one.
+    #[cfg(any(test, feature = "internals"))]
+    pub fn all() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+
     /// Every reason: metrics export each label value from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Method,
         Self::UnknownPath,
         Self::UncachedPath,
@@ -379,7 +383,6 @@ impl UnkeyedReason {
         Self::AcceptDatetime,
         Self::Range,
         Self::Body,
-        Self::Configured,
     ];
 
     /// The words of all.
@@ -399,7 +402,6 @@ impl UnkeyedReason {
             Self::AcceptDatetime => "accept-datetime",
             Self::Range => "range",
             Self::Body => "body",
-            Self::Configured => "configured",
         }
     }
 }

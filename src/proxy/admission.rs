@@ -23,6 +23,7 @@ use crate::error::ProxyError;
 use crate::guard::Guard;
 use crate::guard::callers::{AuthenticatedCaller, Callers};
 use crate::guard::in_flight::{InFlight, RequestPermit};
+use crate::headers::hmac_authorization::SignedContent;
 use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
 use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
@@ -45,6 +46,15 @@ pub(super) struct Admitted {
     pub(super) survey: Survey,
     /// Its body: checked and in memory if it was signed.
     pub(super) body: FlowingBody,
+}
+
+/// A request whose caller has proved its identity, before its body.
+pub(super) struct ProvenRequest<'a, P> {
+    /// What its head holds.
+    pub(super) survey: Survey,
+    /// The hash that its body must have, if it is signed, and who compares it.
+    content: Option<(&'a Callers, SignedContent)>,
+    permit: P,
 }
 
 impl Admission {
@@ -94,6 +104,14 @@ impl Admission {
         self.in_flight.enter()?.of(peer)
     }
 
+    /// Whether [`Admission::permit`] would give one now.
+    ///
+    /// # Errors
+    /// [`ProxyError::Overloaded`]
+    pub(super) fn check_permit(&self, peer: &Arc<str>) -> Result<(), ProxyError> {
+        self.in_flight.check(peer)
+    }
+
     /// Admits a request on a listener without caller credentials, or says why not.
     ///
     /// # Errors
@@ -125,19 +143,10 @@ impl Admission {
         now: Timestamp,
     ) -> Result<(Admitted, RequestPermit), ProxyError> {
         let permit = self.in_flight.enter()?;
-        self.guard.admit(&head, &Survey::of(&head.headers))?;
-        let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
-        let Some((_, rules)) = rules else {
-            let survey = self.admit(to, &head, target)?;
-            return Ok((Admitted { head, survey, body }, permit.of(&caller.peer)?));
-        };
-        let AuthenticatedCaller { name, access, content } = rules.authenticate(&mut head, now).await?;
-        let permit = permit.of(&name)?;
-        to.permissions.check(&head.method, target.path(), &head.headers)?;
-        access.check(&head.method, target, &head.headers, &**to.upstream.profile())?;
-        let survey = Survey::of(&head.headers);
+        let proven = self.prove(caller, to, &mut head, target, now, |name| permit.of(name)).await?;
+        let ProvenRequest { survey, content, permit } = proven;
         let body = match content {
-            Some(content) => {
+            Some((rules, content)) => {
                 // No byte of it may go upstream before the whole body has been compared with its signed hash.
                 let body = read_or_stream(body, self.body_limits.signed(), &self.buffers).await?.body;
                 match &body {
@@ -152,6 +161,36 @@ impl Admission {
             None => body,
         };
         Ok((Admitted { head, survey, body }, permit))
+    }
+}
+
+impl Admission {
+    /// Admits the head of a request whose caller proves its identity, and takes the credential out of it. `permit` is asked with the
+    /// name of the caller, before its permissions are.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) async fn prove<P>(
+        &self,
+        caller: &Caller,
+        to: &Destination,
+        head: &mut Parts,
+        target: &PathAndQuery,
+        now: Timestamp,
+        permit: impl FnOnce(&Arc<str>) -> Result<P, ProxyError>,
+    ) -> Result<ProvenRequest<'_, P>, ProxyError> {
+        self.guard.admit(head, &Survey::of(&head.headers))?;
+        let rules = self.callers.iter().find(|(listener, _)| **listener == *caller.listener);
+        let Some((_, rules)) = rules else {
+            let survey = self.admit(to, head, target)?;
+            return Ok(ProvenRequest { survey, content: None, permit: permit(&caller.peer)? });
+        };
+        let AuthenticatedCaller { name, access, content } = rules.authenticate(head, now).await?;
+        let permit = permit(&name)?;
+        to.permissions.check(&head.method, target.path(), &head.headers)?;
+        access.check(&head.method, target, &head.headers, &**to.upstream.profile())?;
+        let content = content.map(|content| (rules, content));
+        Ok(ProvenRequest { survey: Survey::of(&head.headers), content, permit })
     }
 }
 

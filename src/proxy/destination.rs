@@ -78,9 +78,15 @@ impl Destination {
         limits.min().filter(|limit| *limit < self.rules.stale_limit)
     }
 
-    fn route(&self, path: &str) -> Option<&RouteRules> {
+    /// The route that a path lies below.
+    pub(super) fn route(&self, path: &str) -> Option<&RouteRules> {
         self.routes.iter().find(|route| begins_with(path, &route.path_prefix))
     }
+}
+
+/// The target of a request as it was received.
+pub(super) fn target_of(head: &Parts) -> PathAndQuery {
+    head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
 }
 
 /// The upstream for a request, and the target as it goes there. `by_listener` is the one that the listener belongs to; the
@@ -90,7 +96,7 @@ pub fn find<'a>(
     by_listener: Option<usize>,
     head: &Parts,
 ) -> Option<(usize, &'a Destination, PathAndQuery)> {
-    let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let target = target_of(head);
     if let Some(index) = by_listener {
         return destinations.get(index).map(|destination| (index, destination, target));
     }

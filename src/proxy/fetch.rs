@@ -8,9 +8,23 @@ use crate::decide::collapsing::{may_collapse, may_follow, may_share_result};
 use crate::decide::{Decision, ForwardReason};
 use crate::error::ProxyError;
 use crate::stored_response::CacheKey;
+use crate::sync_token::coverage::Coverage;
 use crate::upstream::collapse::Role;
 use crate::upstream::result::{LeaderResult, SharedResponse, SharedResult};
 use crate::upstream::retrieval::Validates;
+
+/// Whether a request goes upstream by itself: it neither leads others nor follows one.
+pub(super) fn fetches_alone(to: &Destination, context: &RequestContext) -> bool {
+    !context.proven
+        || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
+        || to.upstream.is_hit_for_miss(&context.request)
+}
+
+/// Whether a request may follow a fetch that has started with this coverage.
+pub(super) fn follows(to: &Destination, context: &RequestContext, covers: Coverage) -> bool {
+    let follows_any = !to.upstream.session().clauses().joiner_checks_snapshot();
+    follows_any || may_follow(&context.request, context.verdict(to, covers), &context.rules)
+}
 
 impl Proxy {
     /// Asks upstream. Requests for the same collapse key share one fetch.
@@ -20,10 +34,7 @@ impl Proxy {
         context: RequestContext,
         reason: ForwardReason,
     ) -> Result<Outcome, ProxyError> {
-        if !context.proven
-            || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
-            || to.upstream.is_hit_for_miss(&context.request)
-        {
+        if fetches_alone(to, &context) {
             return Box::pin(self.fetch_unshared(to, context, reason, Validates::Stored, None)).await;
         }
         let mut joined: Option<CacheKey> = None;
@@ -39,10 +50,7 @@ impl Proxy {
             if joined.as_ref() == Some(&collapse_key) {
                 break;
             }
-            let follows_any = !to.upstream.session().clauses().joiner_checks_snapshot();
-            let satisfies = |covers| {
-                follows_any || may_follow(&context.request, context.verdict(to, covers), &context.rules)
-            };
+            let satisfies = |covers| follows(to, &context, covers);
             match to.upstream.join(&collapse_key, satisfies) {
                 (Role::Lead(leader), snapshot) => {
                     return match context.retrieval(to, Validates::Stored).lead(leader, snapshot).await {

@@ -11,6 +11,7 @@ use crate::decide::reuse::reuse;
 use crate::decide::stretch::within_stretched_lifetime;
 use crate::decide::{BypassReason, Decision, ForwardReason, StaleReason};
 use crate::mirror::Mirrored;
+use crate::store::Variants;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::CoverageVerdict;
 use crate::upstream::store_view::select;
@@ -43,8 +44,18 @@ impl LookUp {
 
 impl Proxy {
     pub(super) fn look_up(&self, to: &Destination, context: &RequestContext) -> LookUp {
-        let variants = to.upstream.variants(&context.request.key);
-        let stored = variants.as_ref().and_then(|variants| select(variants, &context.request.fields));
+        self.look_up_among(to, context, to.upstream.variants(&context.request.key).as_ref())
+    }
+
+    /// The same for what was read from the store.
+    #[inline]
+    pub(super) fn look_up_among(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        variants: Option<&Variants>,
+    ) -> LookUp {
+        let stored = variants.and_then(|variants| select(variants, &context.request.fields));
         let decision = self.decide(to, context, stored, variants.is_some());
         let found = LookUp::of(decision, stored.map(Arc::clone));
         let may_be_made = match decision {

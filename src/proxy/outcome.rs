@@ -114,12 +114,9 @@ impl Outcome {
             CacheStatus { hit: true, stored: shared.stored, detail: Some(FLEET), ..CacheStatus::default() }
         } else {
             CacheStatus {
-                fwd: Some(reason.fwd()),
                 fwd_status: (shared.status != shared.response.status).then_some(shared.status),
                 stored: shared.stored,
-                collapsed,
-                detail: reason.detail(),
-                ..CacheStatus::default()
+                ..forwarded(reason, collapsed)
             }
         };
         let came_from_origin =
@@ -136,10 +133,9 @@ impl Outcome {
         not_stored: NotStored,
     ) -> Self {
         let status = CacheStatus {
-            fwd: Some(reason.fwd()),
             fwd_status: (fwd_status != response.status).then_some(fwd_status),
             detail: Some(reason.detail().unwrap_or(not_stored.as_str())),
-            ..CacheStatus::default()
+            ..forwarded(reason, None)
         };
         let response = response.into();
         Self::new(status, Reply::Stored { request, response, came_from_origin: false, age_seconds: None })
@@ -152,10 +148,8 @@ impl Outcome {
         collapsed: Option<bool>,
     ) -> Self {
         let mut status = CacheStatus {
-            fwd: Some(reason.fwd()),
-            collapsed,
             detail: Some(reason.detail().unwrap_or(unshared.not_stored.as_str())),
-            ..CacheStatus::default()
+            ..forwarded(reason, collapsed)
         };
         let UnsharedAnswer { head, body, .. } = unshared;
         if evaluate_unstored(request, &head) == Evaluation::NotModified {
@@ -170,16 +164,14 @@ impl Outcome {
     }
 
     pub(super) fn passed(method: &Method, answer: PassedAnswer, reason: ForwardReason) -> Self {
-        let status =
-            CacheStatus { fwd: Some(reason.fwd()), detail: reason.detail(), ..CacheStatus::default() };
+        let status = forwarded(reason, None);
         let reply = upstream(method, answer.head.status, answer.head.fields, answer.body);
         Self { own_sync_token: answer.sync_token, ..Self::new(status, reply) }
     }
 
     /// The origin gave no answer, and no stored response may answer.
     pub(super) fn failed(error: ProxyError, reason: ForwardReason) -> Self {
-        let status =
-            CacheStatus { fwd: Some(reason.fwd()), detail: Some(error.reason()), ..CacheStatus::default() };
+        let status = CacheStatus { detail: Some(error.reason()), ..forwarded(reason, None) };
         Self::new(status, Reply::Failed(error))
     }
 
@@ -193,12 +185,7 @@ impl Outcome {
 
     /// Says why the mirror did not answer, where nothing else is said.
     pub(super) fn without_mirror(mut self, to: &Destination) -> Self {
-        if let Some(mirror) = &to.mirror
-            && self.status.fwd.is_some()
-            && self.status.detail.is_none()
-        {
-            self.status.detail = mirror.gave_up().map(GiveUpReason::as_str);
-        }
+        self.status = without_mirror(self.status, to);
         self
     }
 
@@ -225,6 +212,44 @@ impl Outcome {
             Reply::Upstream(reply) => Some(reply.status),
             Reply::Stored { .. } | Reply::Failed(_) => None,
         }
+    }
+}
+
+/// What `Cache-Status` says of a request that goes upstream, as far as it is known before the answer.
+pub(super) const fn forwarded(reason: ForwardReason, collapsed: Option<bool>) -> CacheStatus<'static> {
+    CacheStatus {
+        hit: false,
+        fwd: Some(reason.fwd()),
+        fwd_status: None,
+        ttl_seconds: None,
+        stored: false,
+        collapsed,
+        key: None,
+        detail: reason.detail(),
+    }
+}
+
+/// The same with the reason why the mirror did not answer, where nothing else is said.
+pub(super) fn without_mirror(status: CacheStatus<'static>, to: &Destination) -> CacheStatus<'static> {
+    match &to.mirror {
+        Some(mirror) if status.fwd.is_some() && status.detail.is_none() => {
+            CacheStatus { detail: mirror.gave_up().map(GiveUpReason::as_str), ..status }
+        }
+        _ => status,
+    }
+}
+
+/// What `Cache-Status` says of a request that the sidecar answers itself, without the store.
+pub(super) const fn unanswered(error: &ProxyError) -> CacheStatus<'static> {
+    CacheStatus {
+        hit: false,
+        fwd: None,
+        fwd_status: None,
+        ttl_seconds: None,
+        stored: false,
+        collapsed: None,
+        key: None,
+        detail: Some(error.reason()),
     }
 }
 

@@ -35,6 +35,28 @@ pub(super) struct Passing {
     pub(super) body: FlowingBody,
 }
 
+impl PassThrough {
+    /// Whether it may change something at the origin.
+    pub(super) fn is_write(&self) -> bool {
+        match &self.identified {
+            Identified::Cacheable(_) => true,
+            Identified::Bypass(bypassed) => !bypassed.method.is_safe(),
+        }
+    }
+
+    /// Why the store does not answer it.
+    pub(super) fn reason(&self) -> ForwardReason {
+        match &self.identified {
+            Identified::Bypass(Bypassed { reason, .. })
+                if *reason != profile::UnkeyedReason::Method && !self.is_write() =>
+            {
+                ForwardReason::Bypass(BypassReason::Unkeyed(*reason))
+            }
+            Identified::Bypass(_) | Identified::Cacheable(_) => ForwardReason::Method,
+        }
+    }
+}
+
 impl Proxy {
     /// A request that is not a retrieval, or not one that the cache handles.
     pub(super) async fn pass_through(
@@ -42,6 +64,7 @@ impl Proxy {
         to: &Destination,
         request: PassThrough,
     ) -> Result<Outcome, ProxyError> {
+        let reason = request.reason();
         let PassThrough { identified, target, rules, body } = request;
         match identified {
             Identified::Cacheable(post) => {
@@ -57,10 +80,6 @@ impl Proxy {
                 self.write(to, Passing { method, target, fields, shows, body }, None, rules).await
             }
             Identified::Bypass(bypassed) => {
-                let reason = match bypassed.reason {
-                    profile::UnkeyedReason::Method => ForwardReason::Method,
-                    reason => ForwardReason::Bypass(BypassReason::Unkeyed(reason)),
-                };
                 let shows = shown_by_bypassed(to, &bypassed, &target);
                 let Bypassed { method, fields, .. } = bypassed;
                 self.pass(to, Passing { method, target, fields, shows, body }, reason, &rules).await

@@ -159,7 +159,9 @@ impl Proxy {
             return;
         }
         let reason = ForwardReason::Stale(StaleReason::Lifetime);
-        let list = self.list_to_validate(to, context, stored, reason, DUE_TOGETHER_FROM);
+        let list = self.list_to_validate(to, context, stored, reason, DUE_TOGETHER_FROM, &|key| {
+            to.upstream.variants(key)
+        });
         if self.validate_in_background(to, list.as_ref().unwrap_or(context)) {
             to.refreshed.inc();
         }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::Proxy;
 use super::destination::Destination;
-use super::outcome::{Outcome, Reply, UpstreamReply};
+use super::outcome::{Outcome, Reply, UpstreamReply, unanswered};
 use super::rewrite::{CallersView, rewritten};
 use super::write_strategy::CallersResource;
 use crate::body::FlowingBody;
@@ -103,10 +103,7 @@ impl Responding<'_> {
     fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
         let (response, word) = match outcome {
             Ok(outcome) => self.answer(outcome),
-            Err(error) => {
-                let status = CacheStatus { detail: Some(error.reason()), ..CacheStatus::default() };
-                self.fail(&error, status)
-            }
+            Err(error) => self.fail(&error, unanswered(&error)),
         };
         if let Some(facts) = &self.responder.access {
             self.log(facts, response.status(), word);

@@ -29,13 +29,33 @@ use crate::decide::storable::NotStored;
 use crate::decide::{BypassReason, Decision, ForwardReason, Reuse, StaleReason, Staleness, Unreachable};
 use crate::error::{ProxyError, RefusalReason, Refused};
 use crate::profile::ItemState;
+use crate::store::Variants;
 use crate::stored_response::{CacheKey, StoredResponse};
 use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::{CoverageVerdict, UncoveredReason};
 use crate::upstream::pass_through::PassedAnswer;
 use crate::upstream::result::{UnsharedAnswer, UpstreamFailure};
 use crate::upstream::retrieval::Validates;
+use crate::upstream::store_view::select;
 use crate::upstream::unknown_tokens::ResolvedTokens;
+
+/// What is done for a retrieval that the store does not answer.
+pub(super) enum RetrievalStep {
+    /// It is refused: its caller forbids asking.
+    Refuse,
+    /// It is passed on with its condition.
+    Pass(ForwardReason),
+    /// The origin is asked for this request alone, without conditions.
+    Alone(ForwardReason),
+    /// The ranges of a mirror that it depends on are validated.
+    ValidateMirror(ForwardReason),
+    /// This list is validated, which contains what is asked for.
+    ValidateList(ForwardReason, Box<RequestContext>),
+    /// It is fetched, or validated.
+    Fetch(ForwardReason),
+    /// Nothing: the store answers.
+    Reuse,
+}
 
 impl Proxy {
     /// Answers from the store. What may be stale while it is validated is validated in the background.
@@ -53,8 +73,7 @@ impl Proxy {
             to.upstream.note_stretched_use(&stored, self.clock.now());
         }
         self.note_use(to, context, &stored);
-        Outcome::hit(Arc::clone(&context.request), stored, reuse)
-            .without_fleet(to.upstream.is_without_fleet())
+        outcome_of_hit(to, context, stored, reuse)
     }
 
     /// Resolves first what the caller's unknown token values include, then looks up and retrieves.
@@ -124,9 +143,10 @@ impl Proxy {
         found: LookUp,
         body: FlowingBody,
     ) -> Result<Outcome, ProxyError> {
-        match found.decision {
-            Decision::Refuse => Err(only_if_cached()),
-            Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)) => {
+        let variants = |key: &CacheKey| to.upstream.variants(key);
+        match self.step(to, &context, &found, &variants) {
+            RetrievalStep::Refuse => Err(only_if_cached()),
+            RetrievalStep::Pass(reason) => {
                 let RequestContext { request, target, rules, .. } = context;
                 let shows = Some(request.key.clone());
                 let (method, fields) = (request.method.clone(), request.fields.clone());
@@ -140,33 +160,59 @@ impl Proxy {
                 }
                 Ok(answer)
             }
-            Decision::Forward(reason) => {
+            RetrievalStep::Alone(reason) => {
                 Box::pin(self.fetch_unshared(to, context, reason, Validates::Nothing, None)).await
             }
-            Decision::Validate(reason) | Decision::Fetch(reason)
-                if found.is_mirrored && reason.is_about_stored() =>
-            {
-                match self.validate_mirror(to, &context).await {
-                    Err(failure) => self.without_origin(to, context, failure, Some(reason)),
-                    Ok(()) => match self.answer_after_asking(to, &context, reason) {
-                        Ok(answer) => Ok(answer),
-                        Err(_) => Box::pin(self.fetch(to, context, reason)).await,
-                    },
-                }
-            }
-            Decision::Validate(reason) => {
-                let list =
-                    found.stored.and_then(|stored| self.list_to_validate(to, &context, &stored, reason, 1.0));
-                let Some(list) = list else { return Box::pin(self.fetch(to, context, reason)).await };
+            RetrievalStep::ValidateMirror(reason) => match self.validate_mirror(to, &context).await {
+                Err(failure) => self.without_origin(to, context, failure, Some(reason)),
+                Ok(()) => match self.answer_after_asking(to, &context, reason) {
+                    Ok(answer) => Ok(answer),
+                    Err(_) => Box::pin(self.fetch(to, context, reason)).await,
+                },
+            },
+            RetrievalStep::ValidateList(reason, list) => {
                 // What became of the list is told by what is stored now.
-                let _list = Box::pin(self.fetch(to, list, reason)).await;
+                let _list = Box::pin(self.fetch(to, *list, reason)).await;
                 match self.answer_after_asking(to, &context, reason) {
                     Ok(answer) => Ok(answer),
                     Err(_) => Box::pin(self.fetch(to, context, reason)).await,
                 }
             }
-            Decision::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
-            Decision::Reuse(_) => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
+            RetrievalStep::Fetch(reason) => Box::pin(self.fetch(to, context, reason)).await,
+            RetrievalStep::Reuse => Err(ProxyError::Internal { cause: "a hit went beyond the store".into() }),
+        }
+    }
+
+    /// What is to be done for a retrieval after this decision. `variants` reads the store.
+    pub(super) fn step(
+        &self,
+        to: &Destination,
+        context: &RequestContext,
+        found: &LookUp,
+        variants: &dyn Fn(&CacheKey) -> Option<Variants>,
+    ) -> RetrievalStep {
+        match found.decision {
+            Decision::Refuse => RetrievalStep::Refuse,
+            Decision::Forward(reason @ ForwardReason::Bypass(BypassReason::Precondition)) => {
+                RetrievalStep::Pass(reason)
+            }
+            Decision::Forward(reason) => RetrievalStep::Alone(reason),
+            Decision::Validate(reason) | Decision::Fetch(reason)
+                if found.is_mirrored && reason.is_about_stored() =>
+            {
+                RetrievalStep::ValidateMirror(reason)
+            }
+            Decision::Validate(reason) => {
+                let stored = found.stored.as_deref();
+                match stored
+                    .and_then(|stored| self.list_to_validate(to, context, stored, reason, 1.0, variants))
+                {
+                    Some(list) => RetrievalStep::ValidateList(reason, Box::new(list)),
+                    None => RetrievalStep::Fetch(reason),
+                }
+            }
+            Decision::Fetch(reason) => RetrievalStep::Fetch(reason),
+            Decision::Reuse(_) => RetrievalStep::Reuse,
         }
     }
 
@@ -182,7 +228,7 @@ impl Proxy {
     }
 
     /// The list to validate in place of a stored item. `None` where callers' own credentials go upstream: the caller of the item
-    /// may not be allowed to read the list. Only the first `fresh_part` of a lifetime counts as fresh.
+    /// may not be allowed to read the list. Only the first `fresh_part` of a lifetime counts as fresh. `variants` reads the store.
     pub(super) fn list_to_validate(
         &self,
         to: &Destination,
@@ -190,6 +236,7 @@ impl Proxy {
         stored: &StoredResponse,
         reason: ForwardReason,
         fresh_part: f64,
+        variants: &dyn Fn(&CacheKey) -> Option<Variants>,
     ) -> Option<RequestContext> {
         let upstream = &to.upstream;
         if upstream.credential().forwards_callers() {
@@ -199,7 +246,7 @@ impl Proxy {
             upstream.list_containing(item.request.key.canonical_target(), stored.fields.get(&ETAG)?)?;
         let now = self.clock.now();
         let answers = |key: &CacheKey| {
-            let stored = upstream.stored_for(key, &item.request.fields)?;
+            let stored = select(&variants(key)?, &item.request.fields).cloned()?;
             let verdict = upstream.verdict_of_key(key, stored.covers, &PresentedTokens::NOTHING, &item.rules);
             let is_fresh = current_age(&stored, now) < upstream.lifetime(&stored, now).mul_f64(fresh_part);
             Some(is_fresh && verdict == CoverageVerdict::Covered)
@@ -227,7 +274,20 @@ impl Proxy {
         failure: UpstreamFailure,
         reason: Option<ForwardReason>,
     ) -> Result<Outcome, ProxyError> {
-        let stored = to.upstream.stored(&context.request).filter(|_| context.proven);
+        let stored = to.upstream.stored(&context.request);
+        self.stored_in_place_of_origin(to, context, stored, failure, reason)
+    }
+
+    /// The same for what is stored for the request.
+    pub(super) fn stored_in_place_of_origin(
+        &self,
+        to: &Destination,
+        context: RequestContext,
+        stored: Option<Arc<StoredResponse>>,
+        failure: UpstreamFailure,
+        reason: Option<ForwardReason>,
+    ) -> Result<Outcome, ProxyError> {
+        let stored = stored.filter(|_| context.proven);
         let verdict =
             stored.as_ref().map_or(CoverageVerdict::Covered, |stored| context.verdict(to, stored.covers));
         let now = self.clock.now();
@@ -292,7 +352,19 @@ fn items_past_limits(
     Some(item.map_or_else(|| refusal.as_str().to_owned(), |item| format!("{}: {item}", refusal.as_str())))
 }
 
-fn only_if_cached() -> ProxyError {
+/// The answer from the store.
+#[inline]
+pub(super) fn outcome_of_hit(
+    to: &Destination,
+    context: &RequestContext,
+    stored: Arc<StoredResponse>,
+    reuse: Reuse,
+) -> Outcome {
+    Outcome::hit(Arc::clone(&context.request), stored, reuse).without_fleet(to.upstream.is_without_fleet())
+}
+
+/// The refusal where the caller forbids to ask.
+pub(super) fn only_if_cached() -> ProxyError {
     ProxyError::Refused(Refused::new(
         RefusalReason::OnlyIfCached,
         "Nothing stored may answer this, and only-if-cached forbids asking upstream. Send the request without it",

@@ -96,6 +96,11 @@ impl KnownTags {
         self.tags.get(key)
     }
 
+    /// The same, which counts as no use.
+    pub(super) fn peek(&self, key: &CallersResource) -> Option<HeaderValue> {
+        self.tags.iter().find(|(known, _)| **known == *key).map(|(_, tag)| tag)
+    }
+
     /// Takes note of what an answer shows a caller. An answer without a tag says nothing; that a resource is gone makes the old tag
     /// worthless.
     pub(super) fn note(&self, key: CallersResource, method: &Method, status: StatusCode, fields: &HeaderMap) {

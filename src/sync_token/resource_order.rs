@@ -45,6 +45,12 @@ impl ResourceOrders {
             || (covers.revelation != 0 && covers.revelation == place.revelation.load(Ordering::SeqCst))
     }
 
+    /// Up to which place in the order of sending everything lacks the last change of the resource.
+    pub(super) fn required_order(&self, resource: u64) -> u64 {
+        let place = self.places.get().and_then(|places| places.get(index(resource)));
+        place.map_or(0, |place| place.required_order.load(Ordering::SeqCst))
+    }
+
     /// Whether what was sent at this position was sent after the last change of the resource had been shown.
     pub(super) fn was_sent_after(&self, resource: u64, sent_order: u64) -> bool {
         self.covers(resource, Coverage { sent_order, ..Coverage::default() })

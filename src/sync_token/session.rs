@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
 use lines::Lines;
-pub use rules::Revelation;
+pub use rules::{RequiredCoverage, Revelation};
 pub use writes::{WriteClosed, WriteOutcome};
 
 use super::aggregate::Aggregate;

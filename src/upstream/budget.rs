@@ -233,6 +233,19 @@ impl Budget {
     }
 }
 
+/// What is used of a budget in the present window.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetUse {
+    /// Requests that the window allows.
+    pub quota: f64,
+    /// Requests that were sent.
+    pub used: f64,
+    /// By which factor lifetimes are stretched.
+    pub stretch: f64,
+    /// What is left of the window.
+    pub window_left: Duration,
+}
+
 impl Upstream {
     /// By which factor the operator's lifetimes are stretched now; 1 without a budget.
     #[must_use]
@@ -249,19 +262,31 @@ impl Upstream {
         }
     }
 
-    /// Why the budget does not let a read go upstream; `None` if it does.
-    #[must_use]
-    pub fn read_held_by_budget(
-        &self,
-        has_stored: impl FnOnce() -> bool,
-        now: Timestamp,
-    ) -> Option<UpstreamFailure> {
+    /// The pause of reads that the budget demands; `None`: none. Counts nothing.
+    pub(super) fn budget_pause(&self, has_stored: impl FnOnce() -> bool, now: Timestamp) -> Option<Pause> {
         let budget = self.settings.budget.as_ref()?;
         // Without a quota of requests nothing is looked up.
         budget.settings.quota()?;
         let remaining = budget.holds_reads(has_stored(), now)?;
-        budget.metrics.held.inc();
-        Some(Pause { status: http::StatusCode::TOO_MANY_REQUESTS, remaining }.into())
+        Some(Pause { status: http::StatusCode::TOO_MANY_REQUESTS, remaining })
+    }
+
+    /// Counts a read that the budget held back.
+    pub(super) fn count_held_by_budget(&self) {
+        if let Some(budget) = &self.settings.budget {
+            budget.metrics.held.inc();
+        }
+    }
+
+    /// What is used of the budget; `None` without a quota.
+    #[must_use]
+    pub fn budget_use(&self, now: Timestamp) -> Option<BudgetUse> {
+        let budget = self.settings.budget.as_ref()?;
+        let quota = budget.settings.quota()?;
+        let mut state = budget.lock();
+        budget.bring_up_to(&mut state, now);
+        let window_left = budget.remaining(&state, now);
+        Some(BudgetUse { quota, used: state.used, stretch: state.stretch, window_left })
     }
 
     /// Notes that a response answers past its own lifetime. In each lifetime that has passed since its validation, the first such use is a

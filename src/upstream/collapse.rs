@@ -43,6 +43,33 @@ struct Fetch<R> {
     result: Arc<ResultCell<R>>,
 }
 
+/// What a request that joins now is to the fetches for its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joins {
+    /// It leads one: there is none.
+    Leads,
+    /// It follows the current one.
+    FollowsCurrent {
+        /// That has not started.
+        starts_later: bool,
+    },
+    /// It follows the queued one.
+    FollowsQueued,
+    /// It leads the queued one.
+    LeadsQueued,
+}
+
+impl<R> KeyFetches<R> {
+    fn joins(&self, satisfies: impl FnOnce(Coverage) -> bool) -> Joins {
+        // A fetch that has not started takes its snapshot after this request asked: any request may follow it.
+        let started = self.current.covers.get();
+        if started.is_none_or(|covers| !self.current.overlapped && satisfies(*covers)) {
+            return Joins::FollowsCurrent { starts_later: started.is_none() };
+        }
+        if self.queued.is_some() { Joins::FollowsQueued } else { Joins::LeadsQueued }
+    }
+}
+
 /// What a request is to a fetch.
 #[derive(Debug)]
 pub enum Role<R> {
@@ -94,18 +121,25 @@ impl<R: Clone> Collapsing<R> {
             by_key.insert(key.clone(), KeyFetches { current: fetch, queued: None });
             return Role::Lead(leader);
         };
-        // A fetch that has not started takes its snapshot after this request asked: any request may follow it.
-        let started = fetches.current.covers.get();
-        if started.is_none_or(|covers| !fetches.current.overlapped && satisfies(*covers)) {
-            let result = fetches.current.result.wait();
-            return Role::Follow(Follower { result, starts_later: started.is_none() });
+        let joins = fetches.joins(satisfies);
+        match (joins, &fetches.queued) {
+            (Joins::FollowsQueued, Some(queued)) => {
+                Role::Follow(Follower { result: queued.result.wait(), starts_later: true })
+            }
+            (Joins::FollowsCurrent { starts_later }, _) => {
+                Role::Follow(Follower { result: fetches.current.result.wait(), starts_later })
+            }
+            _ => {
+                let (leader, fetch) = self.new_fetch(key, Some(fetches.current.result.wait()));
+                fetches.queued = Some(fetch);
+                Role::Lead(leader)
+            }
         }
-        if let Some(queued) = &fetches.queued {
-            return Role::Follow(Follower { result: queued.result.wait(), starts_later: true });
-        }
-        let (leader, fetch) = self.new_fetch(key, Some(fetches.current.result.wait()));
-        fetches.queued = Some(fetch);
-        Role::Lead(leader)
+    }
+
+    /// What a request would be to the fetches for `key` if it joined now. It does not join.
+    pub fn would_join(&self, key: &CacheKey, satisfies: impl FnOnce(Coverage) -> bool) -> Joins {
+        self.lock().get(key).map_or(Joins::Leads, |fetches| fetches.joins(satisfies))
     }
 
     fn new_fetch(
@@ -239,6 +273,9 @@ mod tests {
     async fn requests_that_the_coverage_satisfies_share_one_result() {
         let collapsing = Arc::new(Collapsing::default());
         let leader = lead(join(&collapsing, true));
+        let would_join = |satisfies| collapsing.would_join(&key(), |_| satisfies);
+        assert_eq!(would_join(true), Joins::FollowsCurrent { starts_later: false });
+        assert_eq!(would_join(false), Joins::LeadsQueued);
         let followers: Vec<_> = (0..50).map(|_| follow(join(&collapsing, true))).collect();
         assert_eq!(collapsing.lock().len(), 1);
         leader.share(7);
@@ -253,6 +290,7 @@ mod tests {
         let collapsing = Arc::new(Collapsing::default());
         let first = lead(join(&collapsing, true));
         let mut queued = lead(join(&collapsing, false));
+        assert_eq!(collapsing.would_join(&key(), |_| false), Joins::FollowsQueued);
         let waiting = follow(join(&collapsing, false));
         let late = {
             let mut starting = std::pin::pin!(queued.start(WAIT_LIMIT, || sent(2)));

@@ -24,6 +24,7 @@ pub mod run_to_end;
 pub mod second_level;
 pub mod settings;
 pub mod shown;
+pub mod shown_changes;
 pub mod slot_table;
 pub mod state;
 pub mod store_view;
@@ -48,6 +49,7 @@ use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::Session;
 use crate::sync_token::write_log::IndexLookUp;
 use settings::ResolvedSettings;
+use shown_changes::ShownChange;
 use state::UpstreamState;
 
 /// One upstream. What is stored for it begins with its name, and nothing else of it is shared with another.
@@ -67,6 +69,26 @@ impl Upstream {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The endpoint that is asked now: its position in the order of preference, and its authority.
+    #[must_use]
+    pub fn active_endpoint(&self) -> (usize, Authority) {
+        let (position, endpoint) = self.settings.endpoints.active();
+        (position, endpoint.client.authority().clone())
+    }
+
+    /// How many open writes may touch the resource with this key.
+    #[must_use]
+    pub fn open_writes(&self, key: &CacheKey) -> usize {
+        let target = key.canonical_target();
+        self.state.session.open_writes(|write| self.settings.profile.touches(write, target))
+    }
+
+    /// The last answer that showed a change which bears upon what has this scope, as far as it is remembered.
+    #[must_use]
+    pub fn last_change(&self, scope: OrderScope) -> Option<ShownChange> {
+        self.state.shown_changes.last(scope)
     }
 
     /// Its authority, as it stands in `Host`.

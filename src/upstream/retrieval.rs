@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Upstream;
 use super::budget::BudgetedRequest;
-use super::collapse::{Leader, Role};
+use super::collapse::{Joins, Leader, Role};
 use super::outgoing::{SidecarFields, outgoing_fields};
 use super::result::{LeaderResult, SharedResult, UpstreamFailure};
 use super::second_level::{Observed, RecordDemand, SecondLevel};
@@ -89,6 +89,12 @@ impl Upstream {
             covers
         });
         (role, snapshot)
+    }
+
+    /// What a request would be to the fetches for a key if it joined now. It does not join.
+    #[must_use]
+    pub fn would_join(&self, collapse_key: &CacheKey, satisfies: impl FnOnce(Coverage) -> bool) -> Joins {
+        self.state.collapsing.would_join(collapse_key, satisfies)
     }
 
     /// Remembers whether the key of a request is hit-for-miss after this result.
@@ -244,10 +250,7 @@ impl Retrieval {
         snapshot: &SessionSnapshot,
     ) -> Result<Answered, UpstreamFailure> {
         let upstream = &self.upstream;
-        let mut sent = match in_hand {
-            None if upstream.is_hit_for_miss(&self.request) => callers_own(&self.request),
-            _ => validation(&self.request, in_hand),
-        };
+        let mut sent = self.conditions(in_hand);
         let own = SidecarFields {
             conditions: Some(std::mem::take(&mut sent.fields)),
             sync_token: snapshot.sync_token.clone(),
@@ -276,8 +279,18 @@ impl Retrieval {
         Ok(Answered { sent, head, received, body })
     }
 
+    /// The conditions that go upstream.
+    #[must_use]
+    pub fn conditions(&self, in_hand: Option<&StoredResponse>) -> ConditionalFields {
+        match in_hand {
+            None if self.upstream.is_hit_for_miss(&self.request) => callers_own(&self.request),
+            _ => validation(&self.request, in_hand),
+        }
+    }
+
     /// The method that goes upstream.
-    pub(super) fn method(&self) -> &Method {
+    #[must_use]
+    pub fn method(&self) -> &Method {
         let as_get = self.request.method == Method::HEAD
             && self.upstream.settings.profile.fetches_head_as_get()
             && !self.upstream.saves_bandwidth(&self.request);

@@ -161,6 +161,13 @@ impl Retrieval {
         }
     }
 
+    /// Whether what another member of the fleet has asked is looked for before the origin is asked.
+    #[must_use]
+    pub fn asks_fleet_first(&self, in_hand: Option<&StoredResponse>) -> bool {
+        self.upstream.fleet().is_some_and(|member| member.second_level().is_some())
+            && self.may_be_shared(in_hand)
+    }
+
     /// Whether the answer goes into the store, and not into a mirror.
     const fn stores(&self) -> bool {
         !matches!(self.validates, Validates::Mirrored(_))

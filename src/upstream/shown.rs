@@ -7,6 +7,7 @@ use http::header::{DATE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Upstream;
+use super::shown_changes::ShownChange;
 use super::slot_table::SlotTable;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
@@ -204,6 +205,14 @@ impl Upstream {
         if !clauses.news_before_answer() {
             return self.reveal_late(snapshot, received, revelation, scope);
         }
+        self.state.shown_changes.note(ShownChange {
+            target: target.to_owned(),
+            status: state.status,
+            at: self.state.clock.now(),
+            sent_order: snapshot.covers.sent_order,
+            arrived: self.state.session.sent_order(),
+            scope,
+        });
         self.state.session.reveal(snapshot, received, revelation, scope).revelation
     }
 }

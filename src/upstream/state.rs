@@ -9,6 +9,7 @@ use super::lists::StoredLists;
 use super::restored::RestoredState;
 use super::result::SharedResult;
 use super::shown::LastShown;
+use super::shown_changes::ShownChanges;
 use super::throttle::Throttle;
 use super::told::ToldByOthers;
 use crate::body::budget::BufferBudget;
@@ -40,6 +41,8 @@ pub struct UpstreamState {
     pub session: Arc<Session<Footprint>>,
     /// What was shown last of what is not stored.
     pub(super) last_shown: LastShown,
+    /// Which answers showed a change last.
+    pub(super) shown_changes: ShownChanges,
     /// What was shown to exist.
     pub(super) appearances: Appearances,
     /// Lists that are stored, and of which items they consist.
@@ -79,6 +82,7 @@ impl UpstreamState {
         Self {
             session: Arc::new(Session::new(clauses)),
             last_shown: LastShown::default(),
+            shown_changes: ShownChanges::default(),
             appearances: Appearances::default(),
             lists: StoredLists::default(),
             collapsing: Arc::default(),

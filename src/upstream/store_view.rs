@@ -1,5 +1,6 @@
 //! What the store holds for one upstream: looked up by request, put, and taken out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -33,11 +34,19 @@ impl Upstream {
     /// waits for an answer that was made for others.
     #[must_use]
     pub fn collapse_key(&self, request: &PresentedRequest) -> CacheKey {
-        let newest =
-            self.state.store.variants(&request.key).and_then(|variants| variants.as_slice().first().cloned());
-        newest
-            .and_then(|newest| vary::same_fields(&newest.selecting, &request.fields))
-            .map_or_else(|| request.key.clone(), |selecting| request.key.of_variant(&selecting))
+        collapse_key_among(request, self.state.store.variants(&request.key).as_ref())
+    }
+
+    /// All that is stored for the keys of this upstream that `is_wanted` accepts. It counts as no use.
+    #[must_use]
+    pub fn glance(&self, is_wanted: impl Fn(&CacheKey) -> bool) -> HashMap<CacheKey, Variants> {
+        let mut found = HashMap::new();
+        self.state.store.for_each(&mut |key, variants| {
+            if is_wanted(key) {
+                found.insert(key.clone(), variants.clone());
+            }
+        });
+        found
     }
 
     /// Stores a response unless what is there is newer; says whether it did.
@@ -61,6 +70,15 @@ impl Upstream {
             }
         });
     }
+}
+
+/// [`Upstream::collapse_key`] by what is stored for the request.
+#[must_use]
+pub fn collapse_key_among(request: &PresentedRequest, variants: Option<&Variants>) -> CacheKey {
+    variants
+        .and_then(|variants| variants.as_slice().first())
+        .and_then(|newest| vary::same_fields(&newest.selecting, &request.fields))
+        .map_or_else(|| request.key.clone(), |selecting| request.key.of_variant(&selecting))
 }
 
 /// Of the variants that a request selects, the most recent.

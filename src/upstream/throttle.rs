@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -88,6 +88,15 @@ pub struct Pause {
     pub status: StatusCode,
     /// How much longer it is left alone.
     pub remaining: Duration,
+}
+
+/// Why a retrieval does not go upstream at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// What is left of the pause.
+    pub pause: Pause,
+    /// The budget of requests demands it, and not the origin.
+    pub is_by_budget: bool,
 }
 
 /// In whose name something was asked.
@@ -196,15 +205,45 @@ impl Upstream {
     /// Why a retrieval does not go upstream at the moment: the origin asked for that, or the budget does.
     #[must_use]
     pub fn held(&self, request: &PresentedRequest, now: Timestamp) -> Option<UpstreamFailure> {
-        if let Some(failure) = self.throttled(&request.fields, now) {
-            return Some(failure);
+        self.hold(request, || self.stored(request), now).map(|hold| self.heed(hold))
+    }
+
+    /// What is held back counts as such.
+    #[must_use]
+    pub fn heed(&self, hold: Hold) -> UpstreamFailure {
+        if hold.is_by_budget {
+            self.count_held_by_budget();
+        }
+        hold.pause.into()
+    }
+
+    /// Why the ranges of a mirror are not asked for at the moment.
+    #[must_use]
+    pub fn hold_of_ranges(&self, now: Timestamp) -> Option<Hold> {
+        let by_origin = self.pause(&HeaderMap::new(), Held::Reads, now);
+        by_origin
+            .map(|pause| Hold { pause, is_by_budget: false })
+            .or_else(|| self.budget_pause(|| true, now).map(|pause| Hold { pause, is_by_budget: true }))
+    }
+
+    /// The same, which counts nothing. `stored` reads the stored response for the request.
+    #[must_use]
+    pub fn hold(
+        &self,
+        request: &PresentedRequest,
+        stored: impl Fn() -> Option<Arc<StoredResponse>>,
+        now: Timestamp,
+    ) -> Option<Hold> {
+        if let Some(pause) = self.pause(&request.fields, Held::Reads, now) {
+            return Some(Hold { pause, is_by_budget: false });
         }
         if let Some(pause) = self.pause(&request.fields, Held::Bodies, now)
-            && !brings_no_body(request, self.stored(request).as_deref())
+            && !brings_no_body(request, stored().as_deref())
         {
-            return Some(pause.into());
+            return Some(Hold { pause, is_by_budget: false });
         }
-        self.read_held_by_budget(|| self.stored(request).is_some(), now)
+        let pause = self.budget_pause(|| stored().is_some(), now)?;
+        Some(Hold { pause, is_by_budget: true })
     }
 
     /// Whether the origin asked for fewer bodies, so that a `HEAD` goes upstream as such.
@@ -213,12 +252,14 @@ impl Upstream {
     }
 
     /// Why no writes of this caller go upstream at the moment, if it asked for that.
-    pub(super) fn writes_throttled(&self, fields: &HeaderMap) -> Option<UpstreamFailure> {
+    #[must_use]
+    pub fn writes_throttled(&self, fields: &HeaderMap) -> Option<UpstreamFailure> {
         self.pause(fields, Held::Writes, self.state.clock.now()).map(UpstreamFailure::from)
     }
 
     /// What is left of the pause for a caller with these fields.
-    pub(super) fn pause(&self, fields: &HeaderMap, held: Held, now: Timestamp) -> Option<Pause> {
+    #[must_use]
+    pub fn pause(&self, fields: &HeaderMap, held: Held, now: Timestamp) -> Option<Pause> {
         self.state.throttle.pause(self.with_own_quota(fields), held, now)
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which module may import which: a module may import those of its own line and of the lines above it, and no two modules import each
-/// other, on whatever way. The modules of the binary (`main`, `cli`, `demo`, `probe`, `signals`) come after all of them.
+/// other, on whatever way. The modules of the binary (`main`, `cli`, `demo`, `explain`, `probe`, `signals`) come after all of them.
 const LAYERS: [&[&str]; 13] = [
     &["words", "error", "clock", "memo", "headers", "body", "metrics", "readiness", "accept_loop"],
     &["config", "sync_token", "stored_response", "presented_request", "logging"],
@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 13] = [
 const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
 
 /// The modules of the binary: they see the library from outside, as `tagalong::…`.
-const BINARY: [&str; 6] = ["main", "cli", "probe", "demo", "mint", "signals"];
+const BINARY: [&str; 7] = ["main", "cli", "probe", "explain", "demo", "mint", "signals"];
 
 /// What stands at the top of the repository.
 const TOP: [&str; 21] = [

@@ -15,6 +15,7 @@ mod consistency;
 mod credentials;
 mod dependencies;
 mod emulator_data;
+mod explain;
 mod faults;
 mod fleet;
 mod fuzz;

@@ -4,6 +4,7 @@
 mod bounds;
 mod buffers;
 mod draining;
+mod explain;
 mod fleet;
 mod flood;
 mod kills;

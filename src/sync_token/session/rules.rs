@@ -18,6 +18,19 @@ pub enum Revelation {
     Included,
 }
 
+/// What rules 1 and 3 demand of a stored response. The first numbers are those of [`Coverage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequiredCoverage {
+    /// The least version of `newest` that covers `required`.
+    pub newest_version: u64,
+    /// A response must have been sent after this place in the order of sending.
+    pub sent_order: u64,
+    /// The position of the write that closed last.
+    pub closed_position: u64,
+    /// The number of the latest revelation: the response that made it is covered.
+    pub latest_revelation: u64,
+}
+
 impl<F> Session<F> {
     /// Records an answer that shows a change, and returns its coverage: `snapshot.covers`, as the latest revelation if it may
     /// stand in for the token of its answer. `scope` says what it outdates where tokens do not tell states apart. To be called
@@ -119,6 +132,23 @@ impl<F> Session<F> {
                 CoverageVerdict::Unverified(UncoveredReason::SyncToken)
             }
             PresentedTokens::Known { .. } => CoverageVerdict::Covered,
+        }
+    }
+
+    /// What a stored response must cover now, for the operator: [`Session::verdict`] decides by the same numbers.
+    pub fn required(&self, scope: OrderScope) -> RequiredCoverage {
+        let sent_order = match scope {
+            OrderScope::Upstream => self.required_order.load(Ordering::SeqCst),
+            OrderScope::Resource(resource) => {
+                let of_resource = self.resource_orders.required_order(resource);
+                of_resource.max(self.fleet_order.load(Ordering::SeqCst))
+            }
+        };
+        RequiredCoverage {
+            newest_version: self.required_version.load(Ordering::SeqCst),
+            sent_order,
+            closed_position: self.closed_position.load(Ordering::SeqCst),
+            latest_revelation: self.latest_revelation.load(Ordering::SeqCst),
         }
     }
 

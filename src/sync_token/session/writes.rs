@@ -79,6 +79,11 @@ impl<F: Indexed> Session<F> {
         self.write_closed.notify_waiters();
     }
 
+    /// How many open writes satisfy `touches`.
+    pub fn open_writes(&self, touches: impl Fn(&F) -> bool) -> usize {
+        self.lock().writes.open.values().filter(|footprint| touches(footprint)).count()
+    }
+
     /// Waits until no open write other than `own` satisfies `touches`. The caller bounds the wait.
     pub async fn others_closed(&self, own: Option<WriteId>, touches: impl Fn(&F) -> bool) {
         loop {

@@ -7,6 +7,6 @@ mod item_limits;
 mod mirror;
 mod prefetch;
 mod restart;
-mod scene;
+pub(crate) mod scene;
 mod snapshot;
 mod through_sidecar;

@@ -26,23 +26,23 @@ use crate::support::serve::serve;
 use crate::support::sidecar::Sidecar;
 
 /// What an origin that misbehaves does with an answer of the emulator. It gets the target and the answer.
-pub(super) type Spoil = dyn Fn(&str, Response<Bytes>) -> Response<Bytes> + Send + Sync;
+pub(crate) type Spoil = dyn Fn(&str, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// The emulator as an upstream. Remembers what it was asked.
-pub(super) struct EmulatedOrigin {
-    pub(super) emulator: Emulator,
+pub(crate) struct EmulatedOrigin {
+    pub(crate) emulator: Emulator,
     clock: Clock,
     spoil: Mutex<Option<Box<Spoil>>>,
     asked: Mutex<Vec<(String, u16)>>,
-    pub(super) ignores_conditions: AtomicBool,
-    pub(super) breaks_answers_to_writes: AtomicBool,
+    pub(crate) ignores_conditions: AtomicBool,
+    pub(crate) breaks_answers_to_writes: AtomicBool,
     /// It takes no connection, and answers on none.
-    pub(super) is_away: AtomicBool,
+    pub(crate) is_away: AtomicBool,
 }
 
 impl EmulatedOrigin {
     /// An emulator with these settings, filled by `fill`.
-    pub(super) async fn filled(
+    pub(crate) async fn filled(
         settings: EmulatorSettings,
         fill: impl AsyncFnOnce(&Emulator),
         spoil: Option<Box<Spoil>>,
@@ -62,7 +62,7 @@ impl EmulatedOrigin {
     }
 
     /// A sidecar before it.
-    pub(super) fn sidecar(self: &Arc<Self>, keys: &[&str]) -> Sidecar {
+    pub(crate) fn sidecar(self: &Arc<Self>, keys: &[&str]) -> Sidecar {
         let keys: Vec<&str> = ["upstream.profile=app-configuration", "upstream.credential.kind=none"]
             .into_iter()
             .chain(keys.iter().copied())
@@ -88,18 +88,18 @@ impl EmulatedOrigin {
     }
 
     /// The requests since the last call, each with the status of its answer.
-    pub(super) fn asked(&self) -> Vec<(String, u16)> {
+    pub(crate) fn asked(&self) -> Vec<(String, u16)> {
         std::mem::take(&mut *self.asked.lock().expect("no panic"))
     }
 
-    pub(super) fn spoil(
+    pub(crate) fn spoil(
         &self,
         spoil: impl Fn(&str, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) {
         *self.spoil.lock().expect("no panic") = Some(Box::new(spoil));
     }
 
-    pub(super) fn behave(&self) {
+    pub(crate) fn behave(&self) {
         *self.spoil.lock().expect("no panic") = None;
     }
 }
@@ -148,14 +148,14 @@ fn body_of(body: Bytes, breaks: bool) -> UnsyncBoxBody<Bytes, io::Error> {
 }
 
 /// A sidecar before an emulator.
-pub(super) struct Scene {
-    pub(super) origin: Arc<EmulatedOrigin>,
-    pub(super) sidecar: Sidecar,
+pub(crate) struct Scene {
+    pub(crate) origin: Arc<EmulatedOrigin>,
+    pub(crate) sidecar: Sidecar,
 }
 
 impl Scene {
     /// An emulator with these settings, filled by `fill`, and a sidecar whose mirror has loaded.
-    pub(super) async fn loaded(
+    pub(crate) async fn loaded(
         settings: EmulatorSettings,
         fill: impl AsyncFnOnce(&Emulator),
         keys: &[&str],
@@ -167,7 +167,7 @@ impl Scene {
     }
 
     /// The same before the mirror has loaded.
-    pub(super) async fn started(
+    pub(crate) async fn started(
         settings: EmulatorSettings,
         fill: impl AsyncFnOnce(&Emulator),
         keys: &[&str],
@@ -176,7 +176,7 @@ impl Scene {
     }
 
     /// The same with an origin that misbehaves from the beginning.
-    pub(super) async fn spoiled(
+    pub(crate) async fn spoiled(
         settings: EmulatorSettings,
         fill: impl AsyncFnOnce(&Emulator),
         keys: &[&str],
@@ -189,13 +189,13 @@ impl Scene {
         Self { origin, sidecar }
     }
 
-    pub(super) async fn caller(&self) -> Caller {
+    pub(crate) async fn caller(&self) -> Caller {
         self.sidecar.caller().await
     }
 }
 
 /// What an emulator answers to a request in the short form.
-pub(super) async fn straight(emulator: &Emulator, request: &str) -> Response<Bytes> {
+pub(crate) async fn straight(emulator: &Emulator, request: &str) -> Response<Bytes> {
     let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
     let mut lines = head.lines();
     let (method, target) = lines.next().and_then(|line| line.split_once(' ')).expect("a request line");
@@ -209,20 +209,20 @@ pub(super) async fn straight(emulator: &Emulator, request: &str) -> Response<Byt
 }
 
 /// Writes a key-value straight to an emulator.
-pub(super) async fn write(emulator: &Emulator, target: &str, body: &str) {
+pub(crate) async fn write(emulator: &Emulator, target: &str, body: &str) {
     let request = format!("PUT {target}\nContent-Type: application/json\n\n{body}");
     let status = straight(emulator, &request).await.status().as_u16();
     assert_eq!(status, 200, "{request}");
 }
 
 /// `detail` of `Cache-Status`, and whether it was a hit.
-pub(super) fn told(answer: &CallersResponse) -> (bool, Option<String>) {
+pub(crate) fn told(answer: &CallersResponse) -> (bool, Option<String>) {
     let status = answer.field("cache-status").expect("a Cache-Status");
     let detail = status.split("; ").find_map(|word| word.strip_prefix("detail="));
     (status.contains("; hit"), detail.map(str::to_owned))
 }
 
 /// Lets time pass.
-pub(super) async fn pass(duration: Duration) {
+pub(crate) async fn pass(duration: Duration) {
     tokio::time::sleep(duration).await;
 }

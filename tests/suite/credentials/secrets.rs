@@ -119,9 +119,14 @@ fn everything_said(
     for request in requests {
         said.push_str(&ask(callers, request));
     }
-    for page in
-        ["GET /metrics", "GET /readyz", "GET /livez", "POST /admin/purge", "DELETE /admin/sync-tokens"]
-    {
+    for page in [
+        "GET /metrics",
+        "GET /readyz",
+        "GET /livez",
+        "POST /admin/purge",
+        "DELETE /admin/sync-tokens",
+        "POST /admin/explain",
+    ] {
         let bearer = format!("Authorization: Bearer {MARK}");
         said.push_str(&ask(
             operator,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 const LONGEST_WAY: Duration = Duration::from_millis(20);
 
 /// The engine, as all members share it.
-pub(super) struct EngineModel {
+pub(crate) struct EngineModel {
     state: Mutex<EngineState>,
     changed: Notify,
     began: Instant,
@@ -68,7 +68,7 @@ impl EngineModel {
     }
 
     /// From now on it answers nothing, for this reason; `None`: it answers again.
-    pub(super) fn fail(&self, why: Option<EngineError>) {
+    pub(crate) fn fail(&self, why: Option<EngineError>) {
         self.state.lock().unwrap().fails = why;
         self.changed.notify_waiters();
     }

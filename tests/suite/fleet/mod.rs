@@ -1,6 +1,6 @@
 //! Fleets: several sidecars that share what they know through an engine, before a store whose replicas lag.
 
-mod engine;
+pub(crate) mod engine;
 mod mirrors;
 pub(crate) mod origin;
 mod scenes;
@@ -26,13 +26,13 @@ const LAG: Duration = Duration::from_secs(3);
 const SEED: u64 = 1;
 
 /// The lease of all tests.
-const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 
 /// Some sidecars, their store and their engine, in memory with paused time.
 pub(crate) struct Fleet {
     store: Arc<LaggingStore>,
-    engine: Arc<EngineModel>,
-    sidecars: Vec<Arc<Sidecar>>,
+    pub(crate) engine: Arc<EngineModel>,
+    pub(crate) sidecars: Vec<Arc<Sidecar>>,
     settings: Vec<String>,
     clock: Clock,
     // Dropped last.
@@ -41,7 +41,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// So many members, with these settings, that have a live lease.
-    async fn of(members: usize, settings: &[&str]) -> Self {
+    pub(crate) async fn of(members: usize, settings: &[&str]) -> Self {
         // What members, engine and store draw on this thread.
         fastrand::seed(SEED);
         let directory = tempfile::tempdir().unwrap();
@@ -107,14 +107,14 @@ impl Fleet {
         (version(&answer), answer)
     }
 
-    async fn write(&self, member: usize, key: usize) -> u64 {
+    pub(crate) async fn write(&self, member: usize, key: usize) -> u64 {
         let answer = self.send(member, &put(key)).await;
         assert_eq!(answer.status, 200);
         version(&answer).unwrap()
     }
 
     /// Lets what was announced be heard.
-    async fn heard(&self) {
+    pub(crate) async fn heard(&self) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
@@ -127,7 +127,7 @@ impl Fleet {
     }
 }
 
-fn target(key: usize) -> String {
+pub(crate) fn target(key: usize) -> String {
     format!("/kv/{}?api-version=2026-04-01", name(key))
 }
 

@@ -18,9 +18,11 @@ use tagalong::internals::metrics::Metrics;
 use tagalong::internals::mirror::Mirror;
 use tagalong::internals::profile::Footprint;
 use tagalong::internals::proxy::assemble::Environment;
+use tagalong::internals::proxy::explain::ExplainedRequest;
 use tagalong::internals::proxy::{self, Proxy};
 use tagalong::internals::sidecar;
 use tagalong::internals::snapshot::Snapshots;
+use tagalong::internals::store::Store;
 use tagalong::internals::sync_token::session::Session;
 use tagalong::internals::transport::dial::Dial;
 use tokio::task::JoinHandle;
@@ -43,6 +45,7 @@ pub(crate) struct Sidecar {
     mirrors: Vec<Arc<Mirror>>,
     background: Vec<JoinHandle<()>>,
     snapshots: Option<Arc<Snapshots>>,
+    proxy: Arc<Proxy>,
 }
 
 /// What [`serve`] gives.
@@ -124,7 +127,51 @@ impl Sidecar {
                 .collect(),
             mirrors,
             snapshots,
+            proxy,
         }
+    }
+
+    /// What `POST /admin/explain` says to a request in the short form.
+    pub(crate) async fn explain(&self, request: &str) -> serde_json::Value {
+        let (head, body) = match request.split_once("\n\n") {
+            Some((head, body)) => (head, body),
+            None => (request, ""),
+        };
+        let mut lines = head.lines();
+        let (method, target) = lines.next().and_then(|line| line.split_once(' ')).expect("a request line");
+        let mut built = Request::builder().method(method).uri(target);
+        if !head.to_ascii_lowercase().contains("\nhost:") {
+            built = built.header("host", self.address.to_string());
+        }
+        for line in lines {
+            let (name, value) = line.split_once(": ").expect("a field line");
+            built = built.header(name, value);
+        }
+        let (head, ()) = built.body(()).expect("a request").into_parts();
+        let caller = proxy::Caller {
+            listener: "main".into(),
+            connection: u64::MAX,
+            is_encrypted: false,
+            peer: "127.0.0.1".into(),
+        };
+        let asked = ExplainedRequest { caller, upstream: None, head, has_body: !body.is_empty() };
+        let explanation = self.proxy.explain(asked).await.expect("an upstream");
+        serde_json::to_value(explanation).expect("JSON")
+    }
+
+    /// What a request changes: everything that is counted, stored and sent, but for what follows from the time.
+    pub(crate) fn effects(&self) -> (Vec<String>, u64, Vec<u64>) {
+        let text = String::from_utf8(self.metrics.text().expect("metrics")).expect("text");
+        let of_time =
+            ["process_", "tagalong_budget_used", "tagalong_budget_forecast", "tagalong_budget_stretch"];
+        let counted = text.lines().filter(|line| !of_time.iter().any(|name| line.starts_with(name)));
+        let sent = self.sessions.iter().map(|session| session.sent_order());
+        (counted.map(str::to_owned).collect(), self.proxy.store().changes(), sent.collect())
+    }
+
+    /// What is stored.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        self.proxy.store()
     }
 
     /// The mirror of the upstream.
