@@ -39,7 +39,8 @@ class Process:
 
     def start(self, *command):
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([str(word) for word in command], env=ENVIRONMENT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            command = [str(word) for word in command]
+            self.process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -47,8 +48,9 @@ class Process:
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.process.kill()
-                    raise SystemExit(f"{command[0]} does not listen:\n{self.log.read_text(errors='replace')}") from None
+                    said = self.log.read_text(errors="replace")
+                    self.end()
+                    raise SystemExit(f"{command[0]} does not listen:\n{said}") from None
                 time.sleep(0.02)
 
     def end(self):
@@ -178,7 +180,8 @@ class Varnish(Templated):
 
     def arguments(self, file):
         # In the foreground; no port for an operator, and no user of its own.
-        return ["-F", "-n", self.directory / "work", "-a", f"127.0.0.1:{self.port}", "-f", file, "-s", "malloc,64m", "-T", "none", "-j", "none"]
+        listens = ["-a", f"127.0.0.1:{self.port}", "-T", "none"]
+        return ["-F", "-n", self.directory / "work", *listens, "-f", file, "-s", "malloc,64m", "-j", "none"]
 
 
 class Haproxy(Templated):
