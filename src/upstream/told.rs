@@ -43,7 +43,7 @@ struct ToldRecord {
     /// Until when the replica may lag behind.
     until: Option<Timestamp>,
     /// What own writes told, at whichever endpoint; of each resource the last, oldest first.
-    own_writes: VecDeque<OwnWrite>,
+    own_writes: VecDeque<RememberedWrite>,
 }
 
 /// What a response told, or several.
@@ -56,7 +56,7 @@ struct ToldStates {
 }
 
 #[derive(Debug)]
-struct OwnWrite {
+struct RememberedWrite {
     endpoint: usize,
     name: String,
     told: ToldState,
@@ -141,7 +141,7 @@ impl Upstream {
         if record.own_writes.len() >= MOST_OWN_WRITES {
             record.own_writes.pop_front();
         }
-        record.own_writes.push_back(OwnWrite { endpoint, name, told, answered });
+        record.own_writes.push_back(RememberedWrite { endpoint, name, told, answered });
     }
 
     /// Another endpoint is about to become the active one: reads what callers were told so far.
@@ -384,7 +384,7 @@ impl ToldRecord {
     }
 
     fn all(&self, by: ToldBy) -> impl Iterator<Item = (&String, &ToldState)> {
-        let is_meant = move |write: &&OwnWrite| {
+        let is_meant = move |write: &&RememberedWrite| {
             by.includes(write.endpoint) && !self.before.states.contains_key(&write.name)
         };
         let written = self.own_writes.iter().filter(is_meant).map(|write| (&write.name, &write.told));
