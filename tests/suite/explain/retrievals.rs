@@ -73,7 +73,7 @@ async fn reuse_and_demands(foreseen: &mut Foreseen) {
 /// To be explained is no use: what was used least recently is evicted all the same.
 #[tokio::test(start_paused = true)]
 async fn an_explanation_keeps_nothing_in_the_store() {
-    let scene = Scene::paused(&["upstream.sharing=rfc9111", "store.limit=1MiB"]);
+    let scene = Scene::paused(&["upstream.sharing=rfc9111", "store.limit=1MiB", "store.body_limit=512KiB"]);
     let body = "x".repeat(400 * 1024);
     scene.origin.otherwise(format!("200\nCache-Control: max-age=60\n\n{body}"));
     for target in ["/first", "/second"] {
