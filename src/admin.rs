@@ -1,10 +1,12 @@
-//! The operator's port: `/metrics`, `/livez`, `/readyz` and `/admin/…`, on a listener of its own with a small connection
+//! The operator's port: `/metrics`, `/livez`, `/readyz` and `/admin/…` with its page, on a listener of its own with a small connection
 //! limit of its own, so that it answers when the callers' limit is reached.
 
 mod door;
 mod explain;
+mod page;
 mod purge;
 mod serve;
+mod status;
 
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
+use crate::clock::Timestamp;
 use crate::config::{AdminSettings, Config};
 use crate::credentials::token_file::Absent;
 use crate::headers::request_source::AllowedSources;
@@ -25,6 +28,7 @@ use crate::store::Store;
 pub use door::DoorError;
 pub use explain::Explainer;
 pub use serve::{reserved_descriptors, serve};
+pub use status::{LiveState, Status, StatusSources, UpstreamFacts, UpstreamStatus};
 
 /// What the operator's port knows of one upstream.
 #[derive(Clone)]
@@ -36,6 +40,10 @@ pub struct AdminUpstream {
     /// Forgets what is known of its sync tokens: after its configuration store was restored from a backup, sequence numbers may
     /// count lower than before.
     pub reset_sync_tokens: Arc<dyn Fn() + Send + Sync>,
+    /// What the configuration says of it.
+    pub facts: UpstreamFacts,
+    /// What is true of it at a moment.
+    pub live_state: Arc<dyn Fn(Timestamp) -> LiveState + Send + Sync>,
 }
 
 /// What the operator's port shows and changes.
@@ -47,6 +55,7 @@ pub struct AdminState {
     sources: AllowedSources,
     admin: AdminSettings,
     explainer: Option<Explainer>,
+    status: StatusSources,
 }
 
 type AdminResponse = Response<Full<Bytes>>;
@@ -56,6 +65,9 @@ enum AdminPath {
     Live,
     Ready,
     Metrics,
+    Root,
+    Page,
+    Status,
     Purge,
     SyncTokens,
     Explain,
@@ -67,6 +79,9 @@ impl AdminPath {
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
+            "/" | "/admin" => Some(Self::Root),
+            page::PATH => Some(Self::Page),
+            "/admin/status" => Some(Self::Status),
             "/admin/purge" => Some(Self::Purge),
             "/admin/sync-tokens" => Some(Self::SyncTokens),
             "/admin/explain" => Some(Self::Explain),
@@ -76,7 +91,7 @@ impl AdminPath {
 
     const fn methods(&self) -> &'static str {
         match self {
-            Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Live | Self::Ready | Self::Metrics | Self::Root | Self::Page | Self::Status => "GET, HEAD",
             Self::Purge | Self::Explain => "POST",
             Self::SyncTokens => "DELETE",
         }
@@ -104,6 +119,7 @@ impl AdminState {
         store: Arc<dyn Store>,
         upstreams: Vec<AdminUpstream>,
         absent_token: Absent,
+        status: StatusSources,
     ) -> Result<Self, DoorError> {
         let admin = config.admin.clone();
         let mut sources = AllowedSources::new(&config.guard.allowed_hosts, &config.guard.allowed_origins);
@@ -113,7 +129,7 @@ impl AdminState {
         if let Some(path) = &admin.token_file {
             door::prepare_token(path, absent_token)?;
         }
-        Ok(Self { metrics, readiness, store, upstreams, sources, admin, explainer: None })
+        Ok(Self { metrics, readiness, store, upstreams, sources, admin, status, explainer: None })
     }
 
     /// The same with what `/admin/explain` asks.
@@ -128,7 +144,7 @@ impl AdminState {
             return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
         let Some(page) = AdminPath::at(parts.uri.path()) else {
-            let pages = "There are /livez, /readyz, /metrics, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
+            let pages = "There are /livez, /readyz, /metrics, /admin/, /admin/status, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
             return problem(StatusCode::NOT_FOUND, "unknown-path", pages);
         };
         if !page.takes(&parts.method) {
@@ -146,6 +162,9 @@ impl AdminState {
             AdminPath::Live => answer_json(StatusCode::OK, &json!({ "alive": true })),
             AdminPath::Ready => self.ready(),
             AdminPath::Metrics => self.metrics(),
+            AdminPath::Root => page::redirect(),
+            AdminPath::Page => page::page(),
+            AdminPath::Status => self.status(parts),
             AdminPath::Purge => self.purge(body),
             AdminPath::SyncTokens => self.reset_sync_tokens(parts),
             AdminPath::Explain => explain::answer(self.explainer.as_ref(), body).await,
@@ -160,7 +179,8 @@ impl AdminState {
         answer_json(status, &json!({ "ready": words.is_empty(), "reasons": words, "notes": notes }))
     }
 
-    fn metrics(&self) -> AdminResponse {
+    /// Sets the gauges of what is not counted as it happens.
+    fn observe(&self) {
         let store = &self.store;
         self.metrics.observe_store(
             store.len(),
@@ -169,6 +189,10 @@ impl AdminState {
             store.evictions(),
         );
         self.metrics.observe_ready(self.readiness.reasons().is_empty());
+    }
+
+    fn metrics(&self) -> AdminResponse {
+        self.observe();
         match self.metrics.text() {
             Ok(text) => answer(StatusCode::OK, Metrics::MEDIA_TYPE, text.into()),
             Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
@@ -265,10 +289,12 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Layers;
     use crate::config::caching::Sharing;
     use crate::profile::generic::Generic;
     use crate::profile::keyed_fields::FieldRules;
+    use crate::proxy::hot_keys::HotKeys;
     use crate::store::MemoryStore;
     use crate::stored_response::CacheKey;
 
@@ -276,6 +302,7 @@ mod tests {
         state: AdminState,
         resets: Arc<AtomicUsize>,
         readiness: Readiness,
+        hot_keys: Option<Arc<HotKeys>>,
     }
 
     #[test]
@@ -299,14 +326,19 @@ mod tests {
             reset_sync_tokens: Arc::new(move || {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
+            facts: UpstreamFacts::default(),
+            live_state: Arc::new(|_| LiveState::default()),
         };
         let readiness = Readiness::starting();
         let store = Arc::new(MemoryStore::new(1 << 20, 32));
         let metrics = Metrics::new(["main"]);
+        let hot_keys = config.admin.show_keys.then(Arc::default);
+        let status = StatusSources::new(&config, &metrics, Clock::System, hot_keys.clone());
+        let upstreams = vec![upstream];
         let state =
-            AdminState::new(&config, metrics, readiness.clone(), store, vec![upstream], Absent::Create)
+            AdminState::new(&config, metrics, readiness.clone(), store, upstreams, Absent::Create, status)
                 .unwrap();
-        Port { state, resets, readiness }
+        Port { state, resets, readiness, hot_keys }
     }
 
     fn ask(
@@ -358,6 +390,46 @@ mod tests {
     }
 
     #[test]
+    fn the_root_leads_to_the_page() {
+        let port = port(&[]);
+        for path in ["/", "/admin"] {
+            let (status, answer) = ask(&port, "GET", path, &[], "");
+            assert_eq!((status, answer.headers()["location"].to_str().unwrap()), (302, "/admin/"), "{path}");
+        }
+        let (status, answer) = ask(&port, "GET", "/admin/", &[], "");
+        assert_eq!((status, answer.headers()["cache-control"].to_str().unwrap()), (200, "no-store"));
+        assert_eq!(ask(&port, "GET", "/admin/", &[("host", "attacker.test")], "").0, 403);
+    }
+
+    #[tokio::test]
+    async fn keys_are_named_only_where_that_is_allowed_and_to_who_has_the_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = format!("admin.token_file={}", directory.path().join("token").display());
+        let status = async |port: &Port, fields: &[(&str, &str)]| -> Status {
+            let (status, answer) = ask(port, "GET", "/admin/status", fields, "");
+            assert_eq!(status, 200);
+            serde_json::from_str(&text(answer).await).unwrap()
+        };
+        let key = CacheKey::new("main", "secret-partition", "/kv/<b>?label=x");
+        let count = |port: &Port| (0..1_000).for_each(|_| port.hot_keys.as_ref().unwrap().note(&key));
+        let off = status(&port(&[]), &[]).await.hottest_keys;
+        assert!(!off.are_shown && off.why_not.unwrap().contains("admin.show_keys"));
+        let without_token = port(&["admin.show_keys=true"]);
+        count(&without_token);
+        let shown = status(&without_token, &[]).await.hottest_keys;
+        assert_eq!((shown.keys.len(), shown.keys[0].key.as_str()), (1, "/kv/<b>?label=x"));
+        assert!((shown.keys[0].share - 1.0).abs() < 1e-9 && shown.counted > 0);
+        let with_token = port(&["admin.show_keys=true", &file]);
+        count(&with_token);
+        let hidden = status(&with_token, &[]).await.hottest_keys;
+        assert!(hidden.keys.is_empty() && hidden.why_not.unwrap().contains("admin.token_file"));
+        let token = std::fs::read_to_string(directory.path().join("token")).unwrap();
+        let bearer = format!("Bearer {}", token.trim());
+        let shown = status(&with_token, &[("authorization", &bearer)]).await.hottest_keys;
+        assert_eq!(shown.keys.len(), 1);
+    }
+
+    #[test]
     fn a_wrong_method_is_told_the_right_one() {
         let port = port(&[]);
         for (method, path, allow) in [
@@ -369,7 +441,7 @@ mod tests {
             let (status, answer) = ask(&port, method, path, &[], "");
             assert_eq!((status, answer.headers()[ALLOW].to_str().unwrap()), (405, allow), "{path}");
         }
-        assert_eq!(ask(&port, "GET", "/", &[], "").0, 404);
+        assert_eq!(ask(&port, "GET", "/nowhere", &[], "").0, 404);
     }
 
     #[test]
