@@ -298,11 +298,11 @@ mod tests {
     use crate::store::MemoryStore;
     use crate::stored_response::CacheKey;
 
-    struct Port {
-        state: AdminState,
+    pub(super) struct Port {
+        pub(super) state: AdminState,
         resets: Arc<AtomicUsize>,
         readiness: Readiness,
-        hot_keys: Option<Arc<HotKeys>>,
+        pub(super) hot_keys: Option<Arc<HotKeys>>,
     }
 
     #[test]
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(ask(&port, "GET", "/livez", &[("host", "10.1.2.3:8485")], "").0, 200);
     }
 
-    fn port(assignments: &[&str]) -> Port {
+    pub(super) fn port(assignments: &[&str]) -> Port {
         let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.assignment(it));
         let config = Config::unvalidated(layers).unwrap();
         let resets = Arc::new(AtomicUsize::new(0));
@@ -341,7 +341,7 @@ mod tests {
         Port { state, resets, readiness, hot_keys }
     }
 
-    fn ask(
+    pub(super) fn ask(
         port: &Port,
         method: &str,
         target: &str,
@@ -360,7 +360,7 @@ mod tests {
         (answer.status().as_u16(), answer)
     }
 
-    async fn text(answer: AdminResponse) -> String {
+    pub(super) async fn text(answer: AdminResponse) -> String {
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
@@ -387,46 +387,6 @@ mod tests {
         assert_eq!(status, 200);
         assert!(text.contains("tagalong_store_capacity_bytes 1048576\n"), "{text}");
         assert!(text.contains("tagalong_ready 0\n"), "{text}");
-    }
-
-    #[test]
-    fn the_root_leads_to_the_page() {
-        let port = port(&[]);
-        for path in ["/", "/admin"] {
-            let (status, answer) = ask(&port, "GET", path, &[], "");
-            assert_eq!((status, answer.headers()["location"].to_str().unwrap()), (302, "/admin/"), "{path}");
-        }
-        let (status, answer) = ask(&port, "GET", "/admin/", &[], "");
-        assert_eq!((status, answer.headers()["cache-control"].to_str().unwrap()), (200, "no-store"));
-        assert_eq!(ask(&port, "GET", "/admin/", &[("host", "attacker.test")], "").0, 403);
-    }
-
-    #[tokio::test]
-    async fn keys_are_named_only_where_that_is_allowed_and_to_who_has_the_token() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = format!("admin.token_file={}", directory.path().join("token").display());
-        let status = async |port: &Port, fields: &[(&str, &str)]| -> Status {
-            let (status, answer) = ask(port, "GET", "/admin/status", fields, "");
-            assert_eq!(status, 200);
-            serde_json::from_str(&text(answer).await).unwrap()
-        };
-        let key = CacheKey::new("main", "secret-partition", "/kv/<b>?label=x");
-        let count = |port: &Port| (0..1_000).for_each(|_| port.hot_keys.as_ref().unwrap().note(&key));
-        let off = status(&port(&[]), &[]).await.hottest_keys;
-        assert!(!off.are_shown && off.why_not.unwrap().contains("admin.show_keys"));
-        let without_token = port(&["admin.show_keys=true"]);
-        count(&without_token);
-        let shown = status(&without_token, &[]).await.hottest_keys;
-        assert_eq!((shown.keys.len(), shown.keys[0].key.as_str()), (1, "/kv/<b>?label=x"));
-        assert!((shown.keys[0].share - 1.0).abs() < 1e-9 && shown.counted > 0);
-        let with_token = port(&["admin.show_keys=true", &file]);
-        count(&with_token);
-        let hidden = status(&with_token, &[]).await.hottest_keys;
-        assert!(hidden.keys.is_empty() && hidden.why_not.unwrap().contains("admin.token_file"));
-        let token = std::fs::read_to_string(directory.path().join("token")).unwrap();
-        let bearer = format!("Bearer {}", token.trim());
-        let shown = status(&with_token, &[("authorization", &bearer)]).await.hottest_keys;
-        assert_eq!(shown.keys.len(), 1);
     }
 
     #[test]

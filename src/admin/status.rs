@@ -4,6 +4,8 @@
 //! belongs to one upstream stands there; where something is switched off, its part is `null`.
 
 mod gathered;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

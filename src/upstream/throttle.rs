@@ -387,6 +387,9 @@ mod tests {
         let is_paused =
             |held, after| throttle.pause(None, held, NOW.plus(Duration::from_secs(after))).is_some();
         assert!(is_paused(Held::Reads, 2) && !is_paused(Held::Reads, 3));
+        let told = |after| throttle.pauses(NOW.plus(Duration::from_secs(after)));
+        assert_eq!(told(0), [(Held::Reads, hint(TOO_MANY, 3)), (Held::Writes, hint(TOO_MANY, 9))]);
+        assert_eq!(told(3), [(Held::Writes, hint(TOO_MANY, 6))]);
         assert!(is_paused(Held::Writes, 8) && !is_paused(Held::Writes, 9));
     }
 
