@@ -73,7 +73,7 @@ mod tests {
         // The hash of "x" in the notation of CSP.
         let policy = policy("<style>y</style><script>x</script>");
         assert!(
-            policy.contains("script-src 'sha256-LXEWQrcmsEQBYnyp++6ixAKZl9u7hKEG3h1uTzM1Y5g=';"),
+            policy.contains("script-src 'sha256-LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=';"),
             "{policy}"
         );
         assert_eq!(page().headers()[CONTENT_SECURITY_POLICY], *POLICY);

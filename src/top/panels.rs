@@ -195,6 +195,7 @@ pub(super) fn span(seconds: f64) -> String {
     match (days, hours, minutes) {
         (1.., ..) => format!("{days} d {} h", hours % 24),
         (_, 1.., _) => format!("{hours} h {} min", minutes % 60),
+        (_, _, 1..) if seconds.is_multiple_of(60) => format!("{minutes} min"),
         (_, _, 1..) => format!("{minutes} min {} s", seconds % 60),
         _ => format!("{seconds} s"),
     }
