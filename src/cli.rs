@@ -220,7 +220,7 @@ impl ConfigArguments {
 }
 
 /// The flags with which a command finds the operator's port of a running sidecar.
-const OPERATORS_PORT: &[&str] = &["config", "admin-listen", "assignments", "timeout"];
+const OPERATORS_PORT: &[&str] = &["config", "admin-listen", "assignments", "timeout", "once", "json"];
 
 /// The flags with which a snapshot is opened.
 const SNAPSHOT: &[&str] = &["config", "file", "snapshot-key-file", "connection-string-file", "assignments"];
@@ -236,7 +236,7 @@ fn command_line() -> clap::Command {
             })
         }
     };
-    let command = ["live", "ready", "wait"]
+    let command = ["live", "ready", "wait", "top"]
         .into_iter()
         .fold(CommandLine::command(), |command, name| command.mut_subcommand(name, showing(OPERATORS_PORT)));
     command.mut_subcommand("snapshot", |command| command.mut_subcommand("show", showing(SNAPSHOT)))

@@ -17,7 +17,7 @@ const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The maximum length of an answer that is read.
-const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
+const ANSWER_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The addresses of the admin port.
 pub(crate) struct Probe {

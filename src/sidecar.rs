@@ -18,7 +18,9 @@ use crate::accept::{
     Workers, WorkersError, descriptors,
 };
 use crate::accept_loop::ReservedDescriptors;
-use crate::admin::{AdminState, AdminUpstream, DoorError, Explainer, LiveState, StatusSources, UpstreamFacts};
+use crate::admin::{
+    AdminState, AdminUpstream, DoorError, Explainer, LiveState, StatusSources, UpstreamFacts,
+};
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};

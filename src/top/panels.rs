@@ -74,9 +74,9 @@ pub(super) fn panels(status: &Status, upstream: &UpstreamStatus) -> Vec<Panel> {
         Panel::new("Mirror", rows.into_iter().chain(named("ranges ", &mirror.validations)).collect())
     }));
     panels.extend(upstream.fleet.as_ref().map(|fleet| {
+        let failures = named("failures: ", &fleet.failures).into_iter().filter(|(_, number)| number != "0");
         let live = row("lease", if fleet.is_live { "live" } else { "lost" }.to_owned());
-        let rows =
-            named("writes ", &fleet.announcements).into_iter().chain(named("failures: ", &fleet.failures));
+        let rows = named("writes ", &fleet.announcements).into_iter().chain(failures);
         Panel::new("Fleet", [live].into_iter().chain(rows).collect())
     }));
     panels.extend(of_the_process(status));

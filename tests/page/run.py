@@ -130,7 +130,7 @@ path_prefix = "/orders"
 READ_NUMBERS = """(() => {
   const values = root => Array.from(root.querySelectorAll('[data-t]'), it => [it.dataset.t, JSON.parse(it.dataset.value), it.textContent]);
   const rows = root => Array.from(root.querySelectorAll('[data-rows]'), body => [
-    body.dataset.rows, 'some' in body.dataset, Array.from(body.rows, row => [row.cells[0].textContent, JSON.parse(row.dataset.value)]),
+    body.dataset.rows, body.dataset.some ?? null, Array.from(body.rows, row => [row.cells[0].textContent, JSON.parse(row.dataset.value)]),
   ]);
   const read = root => ({ values: values(root), rows: rows(root) });
   return {
@@ -186,9 +186,9 @@ def assert_numbers(seen, status):
             if form == "count" and value is not None:
                 assert text == f"{value:,}", (what, text)
             compared += 1
-        for path, only_some, rows in shown["rows"]:
-            expected = {word: count for word, count in (at(data, path) or {}).items() if count > 0 or not only_some}
-            assert dict(rows) == (expected or ({"none": None} if only_some else {})), (path, rows, expected)
+        for path, some, rows in shown["rows"]:
+            expected = {word: count for word, count in (at(data, path) or {}).items() if count > 0 or some is None}
+            assert dict(rows) == (expected or ({"none": None} if some == "" else {})), (path, rows, expected)
             compared += len(rows)
     assert seen["keys"] == [[it["key"], it["share"]] for it in status["hottest_keys"]["keys"]]
     assert seen["refusals"] == [it["reason"] for it in status["refusals"]["last"]]
