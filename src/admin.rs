@@ -1,10 +1,12 @@
-//! The operator's port: `/metrics`, `/livez`, `/readyz` and `/admin/…`, on a listener of its own with a small connection
+//! The operator's port: `/metrics`, `/livez`, `/readyz` and `/admin/…` with its page, on a listener of its own with a small connection
 //! limit of its own, so that it answers when the callers' limit is reached.
 
 mod door;
 mod explain;
+mod page;
 mod purge;
 mod serve;
+mod status;
 
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
+use crate::clock::Timestamp;
 use crate::config::{AdminSettings, Config};
 use crate::credentials::token_file::Absent;
 use crate::headers::request_source::AllowedSources;
@@ -25,6 +28,7 @@ use crate::store::Store;
 pub use door::DoorError;
 pub use explain::Explainer;
 pub use serve::{reserved_descriptors, serve};
+pub use status::{LiveState, Status, StatusSources, UpstreamFacts, UpstreamStatus};
 
 /// What the operator's port knows of one upstream.
 #[derive(Clone)]
@@ -36,6 +40,10 @@ pub struct AdminUpstream {
     /// Forgets what is known of its sync tokens: after its configuration store was restored from a backup, sequence numbers may
     /// count lower than before.
     pub reset_sync_tokens: Arc<dyn Fn() + Send + Sync>,
+    /// What the configuration says of it.
+    pub facts: UpstreamFacts,
+    /// What is true of it at a moment.
+    pub live_state: Arc<dyn Fn(Timestamp) -> LiveState + Send + Sync>,
 }
 
 /// What the operator's port shows and changes.
@@ -47,6 +55,7 @@ pub struct AdminState {
     sources: AllowedSources,
     admin: AdminSettings,
     explainer: Option<Explainer>,
+    status: StatusSources,
 }
 
 type AdminResponse = Response<Full<Bytes>>;
@@ -56,6 +65,9 @@ enum AdminPath {
     Live,
     Ready,
     Metrics,
+    Root,
+    Page,
+    Status,
     Purge,
     SyncTokens,
     Explain,
@@ -67,6 +79,9 @@ impl AdminPath {
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
+            "/" | "/admin" => Some(Self::Root),
+            page::PATH => Some(Self::Page),
+            "/admin/status" => Some(Self::Status),
             "/admin/purge" => Some(Self::Purge),
             "/admin/sync-tokens" => Some(Self::SyncTokens),
             "/admin/explain" => Some(Self::Explain),
@@ -76,7 +91,7 @@ impl AdminPath {
 
     const fn methods(&self) -> &'static str {
         match self {
-            Self::Live | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Live | Self::Ready | Self::Metrics | Self::Root | Self::Page | Self::Status => "GET, HEAD",
             Self::Purge | Self::Explain => "POST",
             Self::SyncTokens => "DELETE",
         }
@@ -104,6 +119,7 @@ impl AdminState {
         store: Arc<dyn Store>,
         upstreams: Vec<AdminUpstream>,
         absent_token: Absent,
+        status: StatusSources,
     ) -> Result<Self, DoorError> {
         let admin = config.admin.clone();
         let mut sources = AllowedSources::new(&config.guard.allowed_hosts, &config.guard.allowed_origins);
@@ -113,7 +129,7 @@ impl AdminState {
         if let Some(path) = &admin.token_file {
             door::prepare_token(path, absent_token)?;
         }
-        Ok(Self { metrics, readiness, store, upstreams, sources, admin, explainer: None })
+        Ok(Self { metrics, readiness, store, upstreams, sources, admin, status, explainer: None })
     }
 
     /// The same with what `/admin/explain` asks.
@@ -128,7 +144,7 @@ impl AdminState {
             return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
         let Some(page) = AdminPath::at(parts.uri.path()) else {
-            let pages = "There are /livez, /readyz, /metrics, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
+            let pages = "There are /livez, /readyz, /metrics, /admin/, /admin/status, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
             return problem(StatusCode::NOT_FOUND, "unknown-path", pages);
         };
         if !page.takes(&parts.method) {
@@ -146,6 +162,9 @@ impl AdminState {
             AdminPath::Live => answer_json(StatusCode::OK, &json!({ "alive": true })),
             AdminPath::Ready => self.ready(),
             AdminPath::Metrics => self.metrics(),
+            AdminPath::Root => page::redirect(),
+            AdminPath::Page => page::page(),
+            AdminPath::Status => self.status(parts),
             AdminPath::Purge => self.purge(body),
             AdminPath::SyncTokens => self.reset_sync_tokens(parts),
             AdminPath::Explain => explain::answer(self.explainer.as_ref(), body).await,
@@ -160,7 +179,8 @@ impl AdminState {
         answer_json(status, &json!({ "ready": words.is_empty(), "reasons": words, "notes": notes }))
     }
 
-    fn metrics(&self) -> AdminResponse {
+    /// Sets the gauges of what is not counted as it happens.
+    fn observe(&self) {
         let store = &self.store;
         self.metrics.observe_store(
             store.len(),
@@ -169,6 +189,10 @@ impl AdminState {
             store.evictions(),
         );
         self.metrics.observe_ready(self.readiness.reasons().is_empty());
+    }
+
+    fn metrics(&self) -> AdminResponse {
+        self.observe();
         match self.metrics.text() {
             Ok(text) => answer(StatusCode::OK, Metrics::MEDIA_TYPE, text.into()),
             Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
@@ -265,17 +289,20 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::config::Layers;
     use crate::config::caching::Sharing;
     use crate::profile::generic::Generic;
     use crate::profile::keyed_fields::FieldRules;
+    use crate::proxy::hot_keys::HotKeys;
     use crate::store::MemoryStore;
     use crate::stored_response::CacheKey;
 
-    struct Port {
-        state: AdminState,
+    pub(super) struct Port {
+        pub(super) state: AdminState,
         resets: Arc<AtomicUsize>,
         readiness: Readiness,
+        pub(super) hot_keys: Option<Arc<HotKeys>>,
     }
 
     #[test]
@@ -284,7 +311,7 @@ mod tests {
         assert_eq!(ask(&port, "GET", "/livez", &[("host", "10.1.2.3:8485")], "").0, 200);
     }
 
-    fn port(assignments: &[&str]) -> Port {
+    pub(super) fn port(assignments: &[&str]) -> Port {
         let layers = assignments.iter().fold(Layers::new(), |layers, it| layers.assignment(it));
         let config = Config::unvalidated(layers).unwrap();
         let resets = Arc::new(AtomicUsize::new(0));
@@ -299,17 +326,22 @@ mod tests {
             reset_sync_tokens: Arc::new(move || {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
+            facts: UpstreamFacts::default(),
+            live_state: Arc::new(|_| LiveState::default()),
         };
         let readiness = Readiness::starting();
         let store = Arc::new(MemoryStore::new(1 << 20, 32));
         let metrics = Metrics::new(["main"]);
+        let hot_keys = config.admin.show_keys.then(Arc::default);
+        let status = StatusSources::new(&config, &metrics, Clock::System, hot_keys.clone());
+        let upstreams = vec![upstream];
         let state =
-            AdminState::new(&config, metrics, readiness.clone(), store, vec![upstream], Absent::Create)
+            AdminState::new(&config, metrics, readiness.clone(), store, upstreams, Absent::Create, status)
                 .unwrap();
-        Port { state, resets, readiness }
+        Port { state, resets, readiness, hot_keys }
     }
 
-    fn ask(
+    pub(super) fn ask(
         port: &Port,
         method: &str,
         target: &str,
@@ -328,7 +360,7 @@ mod tests {
         (answer.status().as_u16(), answer)
     }
 
-    async fn text(answer: AdminResponse) -> String {
+    pub(super) async fn text(answer: AdminResponse) -> String {
         String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
@@ -369,7 +401,7 @@ mod tests {
             let (status, answer) = ask(&port, method, path, &[], "");
             assert_eq!((status, answer.headers()[ALLOW].to_str().unwrap()), (405, allow), "{path}");
         }
-        assert_eq!(ask(&port, "GET", "/", &[], "").0, 404);
+        assert_eq!(ask(&port, "GET", "/nowhere", &[], "").0, 404);
     }
 
     #[test]

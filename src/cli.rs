@@ -10,7 +10,7 @@ use tagalong::{
 };
 
 use crate::signals::{Signals, until_stopped};
-use crate::{demo, explain, mint, probe};
+use crate::{demo, explain, mint, probe, top};
 
 /// A command failed.
 pub(crate) enum CommandFailure {
@@ -64,6 +64,14 @@ enum Command {
     },
     /// Say what the sidecar on this machine would do with a request now, and why. Nothing is sent upstream.
     Explain(explain::ExplainOptions),
+    /// Show what the sidecar on this machine does, once a second: hit rate, origin, tokens, store. The same as a page is on
+    /// its admin port.
+    Top {
+        #[command(flatten)]
+        options: top::TopOptions,
+        #[command(flatten)]
+        settings: ConfigArguments,
+    },
     /// Exit 0 if the sidecar on this machine is alive.
     Live(ConfigArguments),
     /// Exit 0 if the sidecar on this machine is ready for callers; otherwise print the reason.
@@ -189,6 +197,15 @@ impl ConfigArguments {
         Ok(Config::unvalidated(self.layers())?)
     }
 
+    /// The token of the admin port, if there is a file with one that this user may read.
+    fn token(&self) -> Result<Option<String>, CommandFailure> {
+        // What is no regular file could keep the reader waiting.
+        let file = self.unvalidated()?.admin.token_file.filter(|path| path.is_file());
+        let text = file.and_then(|path| std::fs::read_to_string(path).ok());
+        // A line break within it would end the field.
+        Ok(text.and_then(|text| text.split_whitespace().next().map(str::to_owned)))
+    }
+
     fn probe(&self) -> Result<probe::Probe, CommandFailure> {
         Self::probe_of(&self.unvalidated()?)
     }
@@ -203,7 +220,7 @@ impl ConfigArguments {
 }
 
 /// The flags with which a command finds the operator's port of a running sidecar.
-const OPERATORS_PORT: &[&str] = &["config", "admin-listen", "assignments", "timeout"];
+const OPERATORS_PORT: &[&str] = &["config", "admin-listen", "assignments", "timeout", "once", "json"];
 
 /// The flags with which a snapshot is opened.
 const SNAPSHOT: &[&str] = &["config", "file", "snapshot-key-file", "connection-string-file", "assignments"];
@@ -219,7 +236,7 @@ fn command_line() -> clap::Command {
             })
         }
     };
-    let command = ["live", "ready", "wait"]
+    let command = ["live", "ready", "wait", "top"]
         .into_iter()
         .fold(CommandLine::command(), |command, name| command.mut_subcommand(name, showing(OPERATORS_PORT)));
     command.mut_subcommand("snapshot", |command| command.mut_subcommand("show", showing(SNAPSHOT)))
@@ -254,6 +271,9 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
             print(&config.effective.to_string())
         }
         Command::Explain(options) => print(&explain::run(options)?),
+        Command::Top { options, settings } => {
+            top::run(&options, &settings.probe()?, settings.token()?.as_deref())
+        }
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
         Command::Ready(settings) => settings.probe()?.ready().map_err(CommandFailure::Failed),
         Command::Wait { timeout, settings } => {

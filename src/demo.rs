@@ -135,6 +135,7 @@ fn invitation(origin: SocketAddr, address: SocketAddr, admin: SocketAddr) -> Str
          curl -i 'http://{address}{COLOUR}'          # twice: a miss, then a hit with Age\n  \
          curl -i -X PUT -H 'Content-Type: application/json' -d '{{\"value\":\"red\"}}' 'http://{address}{COLOUR}'\n  \
          curl -s 'http://{admin}/metrics' | grep tagalong_requests\n  \
+         tagalong top --admin-listen {admin}   # or open http://{admin}/ in a browser\n  \
          curl -s 'http://{origin}{COLOUR}'           # the origin itself: up to {} s after a write it may show the old value\n\n\
          Ctrl-C stops it.\n",
         SETTLE.as_secs()

@@ -70,6 +70,7 @@ mod words;
 
 // What the binary uses.
 pub use accept::Address;
+pub use admin::{Status, UpstreamStatus};
 pub use clock::{Clock, Timestamp};
 pub use config::duration::{format_duration, parse_duration};
 pub use config::masked::masked;

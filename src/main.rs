@@ -7,6 +7,7 @@ mod explain;
 mod mint;
 mod probe;
 mod signals;
+mod top;
 
 use std::process::ExitCode;
 

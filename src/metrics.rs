@@ -6,9 +6,12 @@
 
 mod budget;
 mod endpoints;
-mod families;
+pub mod families;
 mod fleet;
+pub mod history;
+pub mod last_refusals;
 mod mirror;
+pub mod readings;
 mod snapshot;
 
 use std::sync::Arc;
@@ -33,7 +36,9 @@ use families::{
     REFRESHED, REFUSALS, REQUESTS, STORE_CAPACITY, STORE_EVICTIONS, STORE_KEYS, STORE_WEIGHT, STORED,
 };
 pub use fleet::FleetMetrics;
+use last_refusals::{LastRefusal, LastRefusals};
 pub use mirror::MirrorMetrics;
+use readings::Readings;
 pub use snapshot::SnapshotMetrics;
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
@@ -207,6 +212,7 @@ struct Families {
     upstreams: Box<[UpstreamMetrics]>,
     connections: ConnectionCounters,
     refusals: IntCounterVec,
+    last_refusals: LastRefusals,
     store: StoreGauges,
     ready: IntGauge,
     snapshot: SnapshotMetrics,
@@ -320,6 +326,7 @@ impl Metrics {
                 errors: registrar.counters(&CONNECTION_ERRORS),
             },
             refusals,
+            last_refusals: LastRefusals::default(),
             store: StoreGauges {
                 keys: registrar.gauge(&STORE_KEYS),
                 weight_bytes: registrar.gauge(&STORE_WEIGHT),
@@ -360,8 +367,14 @@ impl Metrics {
     }
 
     /// Counts a request that the sidecar answered with an error of its own, by the word of `ProxyError::reason`.
-    pub fn refused(&self, reason: &'static str) {
-        self.families.refusals.with_label_values(&[reason]).inc();
+    pub fn refused(&self, refusal: LastRefusal) {
+        self.families.refusals.with_label_values(&[refusal.reason]).inc();
+        self.families.last_refusals.note(refusal);
+    }
+
+    /// The last of them, the latest first.
+    pub fn last_refusals(&self) -> Vec<LastRefusal> {
+        self.families.last_refusals.all()
     }
 
     /// Sets the gauges of the store.
@@ -388,6 +401,11 @@ impl Metrics {
         Ok(text)
     }
 
+    /// The same as numbers.
+    pub fn readings(&self) -> Readings {
+        Readings::new(self.families.registry.gather())
+    }
+
     /// The media type of [`Metrics::text`].
     pub const MEDIA_TYPE: &'static str = prometheus::TEXT_FORMAT;
 }
@@ -408,7 +426,12 @@ mod tests {
         metrics.upstream(0).origin.credential_refused("clock");
         metrics.upstream(0).mirror.gave_up("mirror-bound");
         metrics.connections().error("request-header");
-        metrics.refused("host");
+        metrics.refused(LastRefusal {
+            at: crate::clock::Timestamp::default(),
+            upstream: 0,
+            status: StatusCode::FORBIDDEN,
+            reason: "host",
+        });
         metrics.snapshot().refused("damaged");
         metrics.upstream(0).endpoints.of("contoso.azconfig.io").0.inc();
         let fleet = &metrics.upstream(0).fleet;

@@ -1,4 +1,4 @@
-//! `tagalong live|ready|wait|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
+//! `tagalong live|ready|wait|top|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
 //! curl.
 
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ const QUESTION_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The maximum length of an answer that is read.
-const ANSWER_LIMIT_BYTES: u64 = 64 * 1024;
+const ANSWER_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The addresses of the admin port.
 pub(crate) struct Probe {
@@ -43,6 +43,12 @@ impl Probe {
 
     pub(crate) fn ready(&self) -> Result<(), String> {
         self.ask("/readyz")
+    }
+
+    /// The body of `/admin/status`. Names of keys are told to who has the token.
+    pub(crate) fn status(&self, token: Option<&str>) -> Result<String, String> {
+        let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        self.send("GET /admin/status", &proof.unwrap_or_default(), "", DEADLINE)
     }
 
     #[expect(clippy::disallowed_methods, reason = "nothing else runs in this process, so nothing is blocked")]

@@ -27,6 +27,7 @@ pub mod destination;
 pub mod explain;
 mod fetch;
 mod fleet;
+pub mod hot_keys;
 mod labels;
 mod look_up;
 mod outcome;
@@ -69,6 +70,7 @@ use crate::transport::caller_body::CallerBodyLimits;
 use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
 use destination::Destination;
+use hot_keys::HotKeys;
 use look_up::LookUp;
 use outcome::Outcome;
 use request_context::{PassThrough, RequestContext};
@@ -87,6 +89,7 @@ pub struct Proxy {
     buffers: Arc<BufferBudget>,
     known_tags: KnownTags,
     heads: HeadCache,
+    hot_keys: Option<Arc<HotKeys>>,
 }
 
 /// The caller of a request: the facts of its connection.
@@ -112,9 +115,13 @@ impl Proxy {
         let pseudonym = assemble::pseudonym();
         let buffers = BufferBudget::new(config.limits.buffered_bodies_bytes);
         let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
-        let destinations =
+        let mut destinations =
             assemble::destinations(config, &store, &buffers, &pseudonym, &metrics, environment)?;
         labels::count_from_zero(config, &metrics);
+        let hot_keys = config.admin.show_keys.then(Arc::<HotKeys>::default);
+        for (destination, upstream) in destinations.iter_mut().zip(&config.upstreams) {
+            destination.use_keys(upstream.show_cache_key, hot_keys.clone());
+        }
         let by_listener = config.listeners.iter().filter_map(|listener| {
             let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
             Some((listener.name.clone().into_boxed_str(), index))
@@ -134,6 +141,7 @@ impl Proxy {
             buffers,
             known_tags: KnownTags::default(),
             heads: HeadCache::default(),
+            hot_keys,
             destinations,
             store,
         })
@@ -142,6 +150,11 @@ impl Proxy {
     /// What is counted.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Hits by key, if they are counted.
+    pub const fn hot_keys(&self) -> Option<&Arc<HotKeys>> {
+        self.hot_keys.as_ref()
     }
 
     /// What is stored.

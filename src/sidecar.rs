@@ -18,7 +18,9 @@ use crate::accept::{
     Workers, WorkersError, descriptors,
 };
 use crate::accept_loop::ReservedDescriptors;
-use crate::admin::{AdminState, AdminUpstream, DoorError, Explainer};
+use crate::admin::{
+    AdminState, AdminUpstream, DoorError, Explainer, LiveState, StatusSources, UpstreamFacts,
+};
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
 use crate::proxy::{Caller, Proxy};
@@ -222,6 +224,8 @@ impl Sidecar {
             tokio::spawn(crate::admin::serve(listener, reserved, Arc::clone(&self.admin), admin_stop.clone()))
         });
         let admin: Vec<_> = admin.collect();
+        let _history = (!admin.is_empty())
+            .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.admin).keep_history())));
         let proxy = Arc::clone(&self.proxy);
         let make_service = move |connection: &Arc<Connection>| {
             let proxy = Arc::clone(&proxy);
@@ -311,12 +315,20 @@ impl Assembly {
     fn new(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
         let proxy = Arc::new(Proxy::new(config, environment)?);
         let readiness = Readiness::starting();
-        let upstreams = proxy.destinations().iter().map(|destination| {
+        let upstreams = config.upstreams.iter().zip(proxy.destinations()).map(|(settings, destination)| {
             let session = Arc::clone(destination.upstream.session());
+            let (upstream, mirror) = (Arc::clone(&destination.upstream), destination.mirror.clone());
             AdminUpstream {
                 name: destination.upstream.name().to_owned(),
                 profile: Arc::clone(destination.upstream.profile()),
                 reset_sync_tokens: Arc::new(move || session.reset()),
+                facts: UpstreamFacts::of(settings),
+                live_state: Arc::new(move |now| LiveState {
+                    session: upstream.session().report(),
+                    pauses: upstream.pauses(now),
+                    mirror: mirror.as_ref().map(|mirror| (*mirror.is_loaded().borrow(), mirror.gave_up())),
+                    has_fleet: upstream.fleet().is_some(),
+                }),
             }
         });
         let admin = AdminState::new(
@@ -326,6 +338,7 @@ impl Assembly {
             Arc::clone(proxy.store()),
             upstreams.collect(),
             environment.absent_token,
+            StatusSources::new(config, proxy.metrics(), environment.clock.clone(), proxy.hot_keys().cloned()),
         )?
         .explaining(Explainer::new(Arc::clone(&proxy), config));
         let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;

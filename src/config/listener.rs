@@ -74,7 +74,9 @@ section! {
             flag("admin-listen", "IP:PORT", "Address for the operator: metrics, probes, purges [default: 127.0.0.1:8485 and [::1]:8485]");
         /// Whether addresses beyond loopback are permitted.
         pub allow_remote: bool = "false";
-        /// A file with the bearer token for whatever changes state; created at start if absent.
+        /// Whether `/admin/status` names the keys that answer most.
+        pub show_keys: bool = "false";
+        /// A file with the bearer token for whatever changes state, and for names of keys; created at start if absent.
         pub token_file: Option<PathBuf> = "";
         /// Most connections at once, apart from those of callers.
         pub connections: usize = "16", within(1, 1_000);

@@ -14,7 +14,8 @@ pub struct Family {
 macro_rules! families {
     ($($constant:ident = $name:literal, [$($label:literal),*], $meaning:literal;)*) => {
         $(
-            pub(super) const $constant: Family =
+            #[doc = $meaning]
+            pub const $constant: Family =
                 Family { name: $name, labels: &[$($label),*], meaning: $meaning };
         )*
 

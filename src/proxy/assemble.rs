@@ -266,7 +266,7 @@ fn destination(
             .collect(),
         write_strategy: upstream.write_strategy,
         caller_field: upstream.caller_field.clone(),
-        show_cache_key: upstream.show_cache_key,
+        key_use: None,
         upstream: served,
     })
 }

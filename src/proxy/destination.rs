@@ -10,6 +10,7 @@ use http::{HeaderName, Uri};
 use percent_encoding::percent_decode_str;
 use prometheus::IntCounter;
 
+use super::hot_keys::{HotKeys, KeyUse};
 use super::refresh::RefreshQueue;
 use crate::config::{CachingRules, WriteStrategy};
 use crate::credentials::partition::Partitions;
@@ -37,8 +38,8 @@ pub struct Destination {
     pub write_strategy: WriteStrategy,
     /// The request field whose value names a caller; `None`: a caller is a connection.
     pub caller_field: Option<HeaderName>,
-    /// Whether `Cache-Status` carries the cache key.
-    pub show_cache_key: bool,
+    /// What is done with cache keys beside answering; `None`: nothing.
+    pub key_use: Option<Box<KeyUse>>,
     /// Targets that are fetched at start and kept fresh.
     pub prefetched: Vec<PathAndQuery>,
     /// What is in use, and so validated before it becomes stale; `None`: nothing is.
@@ -62,6 +63,12 @@ pub struct RouteRules {
 }
 
 impl Destination {
+    /// Says what is done with cache keys beside answering.
+    pub fn use_keys(&mut self, is_in_cache_status: bool, counts: Option<Arc<HotKeys>>) {
+        let is_any = is_in_cache_status || counts.is_some();
+        self.key_use = is_any.then(|| Box::new(KeyUse { is_in_cache_status, counts }));
+    }
+
     /// The rules for a path.
     pub fn rules(&self, path: &str) -> &Arc<CachingRules> {
         self.route(path).map_or(&self.rules, |route| &route.rules)

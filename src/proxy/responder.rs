@@ -18,6 +18,7 @@ use crate::headers::cache_status::CacheStatus;
 use crate::headers::via::Pseudonym;
 use crate::logging::{Access, log_failure};
 use crate::metrics::UpstreamMetrics;
+use crate::metrics::last_refusals::LastRefusal;
 use crate::respond::{self, OwnFields};
 use crate::stored_response::CacheKey;
 
@@ -126,8 +127,8 @@ impl Responding<'_> {
             return self.fail(error, status);
         }
         self.count(&status, &reply);
-        let key = match &reply {
-            Reply::Stored { request, .. } if self.to.show_cache_key => Some(request.key.clone()),
+        let key = match (&reply, &self.to.key_use) {
+            (Reply::Stored { request, .. }, Some(key_use)) => key_use.note(&request.key, status.hit),
             _ => None,
         };
         let cache_status = CacheStatus { key: key.as_ref().map(CacheKey::as_bytes), ..status };
@@ -145,7 +146,9 @@ impl Responding<'_> {
         error: &ProxyError,
         cache_status: CacheStatus<'_>,
     ) -> (Response<FlowingBody>, &'static str) {
-        self.proxy.metrics.refused(error.reason());
+        let (at, upstream) = (self.proxy.clock.now(), self.responder.destination);
+        let (status, reason) = (error.status(), error.reason());
+        self.proxy.metrics.refused(LastRefusal { at, upstream, status, reason });
         log_failure(self.to.upstream.name(), error);
         let sync_token = self.to.upstream.session().response_line();
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };

@@ -85,6 +85,16 @@ impl Aggregate {
         self.ids.iter().map(|id| &id.newest)
     }
 
+    /// The same, each with the time at which its id was last seen.
+    pub fn newest_seen(&self) -> impl Iterator<Item = (&SyncToken, Timestamp)> {
+        self.ids.iter().map(|id| (&id.newest, id.seen_at))
+    }
+
+    /// The tokens of `required`, one an id.
+    pub fn required(&self) -> impl Iterator<Item = &SyncToken> {
+        self.ids.iter().filter_map(|id| id.required.as_ref())
+    }
+
     /// Merges the tokens of an upstream answer or of an authenticated change event into `newest`; says whether it changed.
     ///
     /// The highest sequence number of an id wins; on a tie the old value stays. Each value is remembered, so that a caller

@@ -11,6 +11,7 @@ mod fleet;
 mod lines;
 #[cfg(any(test, feature = "internals"))]
 mod mistakes;
+mod report;
 mod rules;
 mod writes;
 
@@ -23,6 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
 use lines::Lines;
+pub use report::SessionReport;
 pub use rules::{RequiredCoverage, Revelation};
 pub use writes::{WriteClosed, WriteOutcome};
 

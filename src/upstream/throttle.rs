@@ -21,16 +21,19 @@ use crate::headers::retry_after::retry_after;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
 use crate::transport::answer_body::AnswerBody;
+use crate::words::words;
 
-/// What a pause holds back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// Reads that the store does not answer. Writes go on: only their sender knows whether they can wait.
-    Reads,
-    /// Writes alone: the quota that is used up is one of storing.
-    Writes,
-    /// Reads that bring a body: the quota that is used up is one of bandwidth. What a 304 can answer, `HEAD` and `$select` go on.
-    Bodies,
+words! {
+    /// What a pause holds back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Held {
+        /// Reads that the store does not answer. Writes go on: only their sender knows whether they can wait.
+        Reads = "reads",
+        /// Writes alone: the quota that is used up is one of storing.
+        Writes = "writes",
+        /// Reads that bring a body: the quota that is used up is one of bandwidth. What a 304 can answer, `HEAD` and `$select` go on.
+        Bodies = "bodies",
+    }
 }
 
 /// What an answer with a hint holds back: the problem body (RFC 9457) of a 429 names the policy that was exceeded, one of
@@ -164,14 +167,18 @@ impl Throttle {
             return None;
         }
         drop(all);
-        let until = match held {
-            Held::Reads => paused.reads,
-            Held::Writes => paused.writes,
-            Held::Bodies => paused.bodies,
-        }?;
-        // A clock that was set back must not extend the wait.
-        let remaining = until.time.since(now).min(until.lasts);
-        (!remaining.is_zero()).then_some(Pause { status: until.status, remaining })
+        paused.of(held)?.left(now)
+    }
+
+    /// What is left of the longest pause of each kind, over all identities.
+    #[must_use]
+    pub fn pauses(&self, now: Timestamp) -> Vec<(Held, Pause)> {
+        let paused = self.lock();
+        let longest = |held: Held| {
+            let left = paused.values().filter_map(|it| it.of(held)?.left(now));
+            left.max_by_key(|pause| pause.remaining).map(|pause| (held, pause))
+        };
+        [Held::Reads, Held::Writes, Held::Bodies].into_iter().filter_map(longest).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Cow<'static, str>, Paused>> {
@@ -187,7 +194,24 @@ impl From<Pause> for UpstreamFailure {
     }
 }
 
+impl Until {
+    /// What is left of it.
+    fn left(self, now: Timestamp) -> Option<Pause> {
+        // A clock that was set back must not extend the wait.
+        let remaining = self.time.since(now).min(self.lasts);
+        (!remaining.is_zero()).then_some(Pause { status: self.status, remaining })
+    }
+}
+
 impl Paused {
+    const fn of(&self, held: Held) -> Option<Until> {
+        match held {
+            Held::Reads => self.reads,
+            Held::Writes => self.writes,
+            Held::Bodies => self.bodies,
+        }
+    }
+
     /// When the last of them ends.
     fn ends(&self) -> Timestamp {
         let times = [self.reads, self.writes, self.bodies].into_iter().flatten().map(|until| until.time);
@@ -196,6 +220,12 @@ impl Paused {
 }
 
 impl Upstream {
+    /// What is left of the longest pause of each kind that it asked for.
+    #[must_use]
+    pub fn pauses(&self, now: Timestamp) -> Vec<(Held, Pause)> {
+        self.state.throttle.pauses(now)
+    }
+
     /// Why this upstream is not asked for a caller with these fields at the moment, if it asked to be left alone.
     #[must_use]
     pub fn throttled(&self, fields: &HeaderMap, now: Timestamp) -> Option<UpstreamFailure> {
@@ -357,6 +387,9 @@ mod tests {
         let is_paused =
             |held, after| throttle.pause(None, held, NOW.plus(Duration::from_secs(after))).is_some();
         assert!(is_paused(Held::Reads, 2) && !is_paused(Held::Reads, 3));
+        let told = |after| throttle.pauses(NOW.plus(Duration::from_secs(after)));
+        assert_eq!(told(0), [(Held::Reads, hint(TOO_MANY, 3)), (Held::Writes, hint(TOO_MANY, 9))]);
+        assert_eq!(told(3), [(Held::Writes, hint(TOO_MANY, 6))]);
         assert!(is_paused(Held::Writes, 8) && !is_paused(Held::Writes, 9));
     }
 

@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 13] = [
 const EMULATOR_MAY_IMPORT: &str = "profile::app_configuration";
 
 /// The modules of the binary: they see the library from outside, as `tagalong::…`.
-const BINARY: [&str; 7] = ["main", "cli", "probe", "explain", "demo", "mint", "signals"];
+const BINARY: [&str; 8] = ["main", "cli", "probe", "explain", "top", "demo", "mint", "signals"];
 
 /// What stands at the top of the repository.
 const TOP: [&str; 21] = [

@@ -15,3 +15,4 @@ mod process;
 mod shipped_files;
 mod snapshot;
 mod start;
+mod status;
