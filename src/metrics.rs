@@ -9,6 +9,7 @@ mod endpoints;
 mod families;
 mod fleet;
 mod mirror;
+mod reload;
 mod snapshot;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use families::{
 };
 pub use fleet::FleetMetrics;
 pub use mirror::MirrorMetrics;
+pub use reload::ReloadMetrics;
 pub use snapshot::SnapshotMetrics;
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
@@ -210,6 +212,7 @@ struct Families {
     store: StoreGauges,
     ready: IntGauge,
     snapshot: SnapshotMetrics,
+    reload: ReloadMetrics,
 }
 
 /// Every metric of one process. Cheap to clone: all clones count together.
@@ -328,6 +331,7 @@ impl Metrics {
             },
             ready: registrar.gauge(&READY),
             snapshot: SnapshotMetrics::new(&registrar),
+            reload: ReloadMetrics::new(&registrar),
             registry: registrar.0,
         };
         #[cfg(target_os = "linux")]
@@ -347,6 +351,11 @@ impl Metrics {
     /// If there is no such upstream: the indices are fixed at start.
     pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
         &self.families.upstreams[index]
+    }
+
+    /// The counters of reloads.
+    pub fn reload(&self) -> &ReloadMetrics {
+        &self.families.reload
     }
 
     /// The counters of the snapshot.

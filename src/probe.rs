@@ -1,4 +1,4 @@
-//! `tagalong live|ready|wait|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
+//! `tagalong live|ready|wait|quit|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
 //! curl.
 
 use std::io::{Read, Write};
@@ -43,6 +43,11 @@ impl Probe {
 
     pub(crate) fn ready(&self) -> Result<(), String> {
         self.ask("/readyz")
+    }
+
+    /// Asks the sidecar to drain and to end. `token` is that of `admin.token_file`, if there is one.
+    pub(crate) fn quit(&self, token: Option<&str>) -> Result<(), String> {
+        self.question("/admin/quit", token, "").map(drop)
     }
 
     #[expect(clippy::disallowed_methods, reason = "nothing else runs in this process, so nothing is blocked")]
