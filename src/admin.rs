@@ -5,28 +5,32 @@ mod door;
 mod explain;
 mod page;
 mod purge;
+mod quit;
+mod rules;
 mod serve;
 mod status;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
-use crate::config::{AdminSettings, Config};
+use crate::config::Config;
 use crate::credentials::token_file::Absent;
-use crate::headers::request_source::AllowedSources;
 use crate::metrics::Metrics;
 use crate::profile::Profile;
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::store::Store;
 pub use door::DoorError;
 pub use explain::Explainer;
+pub use rules::AdminRules;
 pub use serve::{reserved_descriptors, serve};
 pub use status::{LiveState, Status, StatusSources, UpstreamFacts, UpstreamStatus};
 
@@ -52,8 +56,10 @@ pub struct AdminState {
     readiness: Readiness,
     store: Arc<dyn Store>,
     upstreams: Vec<AdminUpstream>,
-    sources: AllowedSources,
-    admin: AdminSettings,
+    /// Replaced by a reload.
+    rules: ArcSwap<AdminRules>,
+    connections: usize,
+    quitting: CancellationToken,
     explainer: Option<Explainer>,
     status: StatusSources,
 }
@@ -71,6 +77,7 @@ enum AdminPath {
     Purge,
     SyncTokens,
     Explain,
+    Quit,
 }
 
 impl AdminPath {
@@ -85,6 +92,7 @@ impl AdminPath {
             "/admin/purge" => Some(Self::Purge),
             "/admin/sync-tokens" => Some(Self::SyncTokens),
             "/admin/explain" => Some(Self::Explain),
+            "/admin/quit" => Some(Self::Quit),
             _ => None,
         }
     }
@@ -92,7 +100,7 @@ impl AdminPath {
     const fn methods(&self) -> &'static str {
         match self {
             Self::Live | Self::Ready | Self::Metrics | Self::Root | Self::Page | Self::Status => "GET, HEAD",
-            Self::Purge | Self::Explain => "POST",
+            Self::Purge | Self::Explain | Self::Quit => "POST",
             Self::SyncTokens => "DELETE",
         }
     }
@@ -103,7 +111,7 @@ impl AdminPath {
 
     /// What changes something, or shows what is stored.
     const fn needs_token(&self) -> bool {
-        matches!(self, Self::Purge | Self::SyncTokens | Self::Explain)
+        matches!(self, Self::Purge | Self::SyncTokens | Self::Explain | Self::Quit)
     }
 }
 
@@ -121,15 +129,19 @@ impl AdminState {
         absent_token: Absent,
         status: StatusSources,
     ) -> Result<Self, DoorError> {
-        let admin = config.admin.clone();
-        let mut sources = AllowedSources::new(&config.guard.allowed_hosts, &config.guard.allowed_origins);
-        if admin.allow_remote {
-            sources = sources.with_any_address();
-        }
-        if let Some(path) = &admin.token_file {
-            door::prepare_token(path, absent_token)?;
-        }
-        Ok(Self { metrics, readiness, store, upstreams, sources, admin, status, explainer: None })
+        let rules = ArcSwap::from_pointee(AdminRules::new(config, absent_token)?);
+        let (connections, quitting) = (config.admin.connections, CancellationToken::new());
+        Ok(Self {
+            metrics,
+            readiness,
+            store,
+            upstreams,
+            rules,
+            connections,
+            quitting,
+            status,
+            explainer: None,
+        })
     }
 
     /// The same with what `/admin/explain` asks.
@@ -138,13 +150,31 @@ impl AdminState {
         Self { explainer: Some(explainer), ..self }
     }
 
+    /// Replaces the rules for the requests that come from now on.
+    pub fn set_rules(&self, rules: AdminRules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// The rules in force.
+    #[cfg(test)]
+    pub fn rules(&self) -> Arc<AdminRules> {
+        self.rules.load_full()
+    }
+
+    /// Cancelled when the operator asks the sidecar to stop.
+    pub const fn quitting(&self) -> &CancellationToken {
+        &self.quitting
+    }
+
     /// Answers one request. `body` has been read whole.
     async fn answer(&self, parts: &Parts, body: &[u8]) -> AdminResponse {
-        if let Err(refusal) = self.sources.check(parts) {
+        let rules = self.rules.load_full();
+        if let Err(refusal) = rules.sources.check(parts) {
             return problem(StatusCode::FORBIDDEN, "not-admitted", &refusal.to_string());
         }
         let Some(page) = AdminPath::at(parts.uri.path()) else {
-            let pages = "There are /livez, /readyz, /metrics, /admin/, /admin/status, POST /admin/purge, DELETE /admin/sync-tokens and POST /admin/explain";
+            let pages = "There are /livez, /readyz, /metrics, /admin/, /admin/status, POST /admin/purge, DELETE /admin/sync-tokens, \
+                         POST /admin/explain and POST /admin/quit";
             return problem(StatusCode::NOT_FOUND, "unknown-path", pages);
         };
         if !page.takes(&parts.method) {
@@ -154,7 +184,7 @@ impl AdminState {
             return answer;
         }
         if page.needs_token()
-            && let Err(refusal) = door::authorize(parts, self.admin.token_file.as_deref())
+            && let Err(refusal) = door::authorize(parts, rules.token_file.as_deref())
         {
             return problem(StatusCode::UNAUTHORIZED, "unauthenticated", &refusal);
         }
@@ -168,6 +198,7 @@ impl AdminState {
             AdminPath::Purge => self.purge(body),
             AdminPath::SyncTokens => self.reset_sync_tokens(parts),
             AdminPath::Explain => explain::answer(self.explainer.as_ref(), body).await,
+            AdminPath::Quit => quit::quit(rules.can_quit, &self.quitting),
         }
     }
 

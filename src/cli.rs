@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 use tagalong::{
-    Absent, Config, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers, LogFormat, Logging,
-    ProfileKind, Sidecar, UpstreamSettings, Word as _, run_flags,
+    Absent, Clock, Config, ConfigWatch, DEFAULT_TOML, EmulatorError, EmulatorOptions, Environment, Layers,
+    LogFormat, Logging, ProfileKind, Reloader, Sidecar, UpstreamSettings, Word as _, run_flags,
 };
 
-use crate::signals::{Signals, until_stopped};
+use crate::signals::{Hangups, Signals, until_stopped};
 use crate::{demo, explain, mint, probe, top};
 
 /// A command failed.
@@ -76,6 +77,8 @@ enum Command {
     Live(ConfigArguments),
     /// Exit 0 if the sidecar on this machine is ready for callers; otherwise print the reason.
     Ready(ConfigArguments),
+    /// Stop the sidecar on this machine as SIGTERM does, once admin.quit allows it: for the last container of a Job.
+    Quit(ConfigArguments),
     /// Wait until the sidecar on this machine is ready; exit 1 if it is not ready in time.
     Wait {
         /// How long to wait.
@@ -236,7 +239,7 @@ fn command_line() -> clap::Command {
             })
         }
     };
-    let command = ["live", "ready", "wait", "top"]
+    let command = ["live", "ready", "wait", "top", "quit"]
         .into_iter()
         .fold(CommandLine::command(), |command, name| command.mut_subcommand(name, showing(OPERATORS_PORT)));
     command.mut_subcommand("snapshot", |command| command.mut_subcommand("show", showing(SNAPSHOT)))
@@ -247,7 +250,7 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
     let given = command_line().get_matches();
     let command_line = CommandLine::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     match command_line.command {
-        Command::Run(settings) => run_sidecar(settings.config()?),
+        Command::Run(settings) => run_sidecar(settings),
         Command::Emulator(options) => run_emulator(*options),
         Command::Demo(options) => {
             log_to_people("warn")?;
@@ -274,6 +277,11 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
         Command::Top { options, settings } => {
             top::run(&options, &settings.probe()?, settings.token()?.as_deref())
         }
+        Command::Quit(settings) => {
+            let token = operators_token(&settings.unvalidated()?)?;
+            let token = token.as_deref().map(str::trim);
+            settings.probe()?.quit(token).map_err(CommandFailure::Failed)
+        }
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
         Command::Ready(settings) => settings.probe()?.ready().map_err(CommandFailure::Failed),
         Command::Wait { timeout, settings } => {
@@ -282,10 +290,13 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
     }
 }
 
-fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
+fn run_sidecar(settings: ConfigArguments) -> Result<(), CommandFailure> {
+    // Before the file is read.
+    let watch = settings.config.as_deref().map(|path| ConfigWatch::new(path, Clock::System));
+    let config = settings.config()?;
     tagalong::start_logging(&config.logging)?;
     runtime()?.block_on(async {
-        let signals = Signals::listen()?;
+        let (signals, hangups) = (Signals::listen()?, Hangups::listen()?);
         let sidecar = Sidecar::bind(&config, &Environment::default()).await?;
         config.warn_of_readable_secrets();
         config.upstreams.iter().for_each(log_upstream);
@@ -296,6 +307,7 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
             tracing::info!(%address, "listening for the operator");
         }
         tokio::spawn(tagalong::tell_left_out());
+        tokio::spawn(reload(Arc::clone(sidecar.reloader()), Arc::new(settings), hangups, watch));
         match until_stopped(signals, |stop| sidecar.run(stop)).await {
             Some(Ok(0)) => tracing::info!("stopped"),
             Some(Ok(cut)) => {
@@ -306,6 +318,40 @@ fn run_sidecar(config: Config) -> Result<(), CommandFailure> {
         }
         Ok(())
     })
+}
+
+/// The token that the operator's port asks for, if the configuration names one.
+pub(crate) fn operators_token(config: &Config) -> Result<Option<String>, CommandFailure> {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|error| {
+            CommandFailure::NotTried(format!("admin.token_file {} cannot be read: {error}", path.display()))
+        })
+    };
+    config.admin.token_file.as_ref().map(read).transpose()
+}
+
+/// Reloads the configuration on SIGHUP and when its file has changed, for as long as the process runs.
+async fn reload(
+    reloader: Arc<Reloader>,
+    settings: Arc<ConfigArguments>,
+    mut hangups: Hangups,
+    mut watch: Option<ConfigWatch>,
+) {
+    loop {
+        let changed = async {
+            match &mut watch {
+                Some(watch) => watch.changed(reloader.interval()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = hangups.next() => {}
+            () = changed => {}
+        }
+        let settings = Arc::clone(&settings);
+        // The log has told what came of it.
+        let _outcome = reloader.reload(move || settings.layers()).await;
+    }
 }
 
 /// Logs the facts that an operator needs first: the store, its caching rules and its credential.
@@ -336,7 +382,7 @@ fn log_upstream(upstream: &UpstreamSettings) {
 fn run_emulator(options: EmulatorOptions) -> Result<(), CommandFailure> {
     log_to_people("info")?;
     runtime()?.block_on(async {
-        let signals = Signals::listen()?;
+        let signals = Signals::listen_with_hangup()?;
         match until_stopped(signals, |stop| tagalong::run_emulator(options, stop.cancelled_owned())).await {
             Some(Ok(())) => Ok(()),
             Some(Err(error @ EmulatorError::Serve(_))) => Err(CommandFailure::Failed(error.to_string())),

@@ -70,7 +70,7 @@ impl Seen {
 
 /// Runs the demo.
 pub(crate) async fn run(options: &DemoOptions) -> Result<(), CommandFailure> {
-    let signals = Signals::listen()?;
+    let signals = Signals::listen_with_hangup()?;
     let emulator = RunningEmulator::start(&emulator_options(options), Clock::System).await?;
     let origin = first(emulator.addresses())?;
     let config = config(options, origin)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::{CommandFailure, ConfigArguments};
+use crate::cli::{CommandFailure, ConfigArguments, operators_token};
 
 /// What `tagalong explain` is given.
 #[derive(Args)]
@@ -48,12 +48,7 @@ pub(crate) fn run(options: ExplainOptions) -> Result<String, CommandFailure> {
         "url": url, "method": method, "fields": fields, "upstream": upstream, "has_body": with_body,
     });
     let config = ConfigArguments::of_admin_port(config, admin_listen, assignments).unvalidated()?;
-    let token = match &config.admin.token_file {
-        None => None,
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            CommandFailure::NotTried(format!("admin.token_file {} cannot be read: {error}", path.display()))
-        })?),
-    };
+    let token = operators_token(&config)?;
     let token = token.as_deref().map(str::trim);
     let answer = ConfigArguments::probe_of(&config)?
         .question("/admin/explain", token, &question.to_string())

@@ -84,6 +84,8 @@ pub use emulator::{
 };
 pub use logging::{start as start_logging, tell_left_out};
 pub use proxy::assemble::Environment;
+pub use sidecar::config_watch::ConfigWatch;
+pub use sidecar::reload::Reloader;
 pub use sidecar::{Sidecar, show_snapshot};
 
 /// Every module, for the tests and benches of this package alone. Without the feature the compiler sees what nothing uses.

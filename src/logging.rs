@@ -7,14 +7,14 @@ mod failures;
 mod rate;
 
 use std::io::{self, IsTerminal};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry;
+use tracing_subscriber::{registry, reload};
 
 use crate::clock::Clock;
 use crate::config::masked::masked;
@@ -34,6 +34,11 @@ pub struct LogFilterError(#[from] tracing_subscriber::filter::ParseError);
 
 /// How often the number of lines that were left out is told.
 const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Replaces the filter of the log.
+type SetFilter = dyn Fn(Targets) + Send + Sync;
+
+static SET_FILTER: OnceLock<Box<SetFilter>> = OnceLock::new();
 
 static LEFT_OUT: LazyLock<LeftOut> = LazyLock::new(LeftOut::default);
 
@@ -59,9 +64,23 @@ pub async fn tell_left_out() {
 pub fn start(logging: &Logging) -> Result<(), LogFilterError> {
     let colours = std::io::stderr().is_terminal();
     let rate = RateLimit::new(Clock::System, LEFT_OUT.clone());
-    let subscriber = subscriber(logging, std::io::stderr, colours, rate)?;
+    let (subscriber, set_filter) = subscriber(logging, std::io::stderr, colours, rate)?;
     // A subscriber that is already set belongs to the program that uses this library, and stays.
-    let _already_set = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _set_once = SET_FILTER.set(set_filter);
+    }
+    Ok(())
+}
+
+/// Replaces the level while the process runs. Without [`start`] it has no effect.
+///
+/// # Errors
+/// [`LogFilterError`] if the level is not a filter.
+pub fn set_level(level: &str) -> Result<(), LogFilterError> {
+    let filter = level.parse()?;
+    if let Some(set_filter) = SET_FILTER.get() {
+        set_filter(filter);
+    }
     Ok(())
 }
 
@@ -70,20 +89,32 @@ fn subscriber<W>(
     writer: W,
     colours: bool,
     rate: RateLimit,
-) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, LogFilterError>
+) -> Result<(Box<dyn tracing::Subscriber + Send + Sync>, Box<SetFilter>), LogFilterError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     // Not `EnvFilter`: its filters by the fields of spans bring an engine for regular expressions, and there are no spans.
     let filter: Targets = logging.level.parse()?;
     let events = fmt::layer().with_writer(Masked(writer));
+    // Whether an event is wanted is remembered where it stands in the code, and found out again after a change: the lock costs nothing.
     Ok(match logging.format {
-        LogFormat::Human => Box::new(registry().with(events.with_ansi(colours)).with(filter).with(rate)),
+        LogFormat::Human => {
+            let (filter, handle) = reload::Layer::new(filter);
+            let subscriber = registry().with(events.with_ansi(colours)).with(filter).with(rate);
+            (Box::new(subscriber), Box::new(move |filter| set_by(&handle, filter)))
+        }
         LogFormat::Json => {
             let events = events.json().flatten_event(true).with_current_span(false);
-            Box::new(registry().with(events).with(filter).with(rate))
+            let (filter, handle) = reload::Layer::new(filter);
+            let subscriber = registry().with(events).with(filter).with(rate);
+            (Box::new(subscriber), Box::new(move |filter| set_by(&handle, filter)))
         }
     })
+}
+
+fn set_by<S>(handle: &reload::Handle<Targets, S>, filter: Targets) {
+    // It fails if the subscriber is gone, or has panicked: then there is no log.
+    let _is_set = handle.reload(filter);
 }
 
 /// Writes lines without the secrets that [`masked`] knows: an error of the system or of a library may quote a URL.
@@ -194,7 +225,7 @@ mod tests {
         let writer = lines.clone();
         let logging = Logging { level: level.to_owned(), format };
         let rate = RateLimit::new(Clock::System, LeftOut::default());
-        let subscriber = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
+        let (subscriber, _) = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
         tracing::subscriber::with_default(subscriber, work);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -224,6 +255,28 @@ mod tests {
         assert_eq!(line["took_micros"], 42);
         assert_eq!(line["traceparent"], trace);
         assert_eq!(line["target"], ACCESS_TARGET);
+    }
+
+    #[test]
+    fn the_level_may_change_while_the_process_runs() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let logging = Logging { level: "info".to_owned(), format };
+            let rate = RateLimit::new(Clock::System, LeftOut::default());
+            let (subscriber, set_filter) = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                let asked = || tracing::debug!("asked");
+                asked();
+                set_filter("debug".parse().unwrap());
+                asked();
+                set_filter("error".parse().unwrap());
+                asked();
+                tracing::info!("told");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!((text.matches("asked").count(), text.matches("told").count()), (1, 0), "{text}");
+        }
     }
 
     #[test]
@@ -270,7 +323,7 @@ mod tests {
         let logging = Logging { level: "debug".to_owned(), format: LogFormat::Human };
         let left_out = LeftOut::default();
         let rate = RateLimit::new(Clock::tokio(Timestamp::default()), left_out.clone());
-        let subscriber = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
+        let (subscriber, _) = subscriber(&logging, move || writer.clone(), false, rate).unwrap();
         let _guard = tracing::subscriber::set_default(subscriber);
         let count =
             |text: &str| String::from_utf8(lines.0.lock().unwrap().clone()).unwrap().matches(text).count();

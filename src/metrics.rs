@@ -12,6 +12,7 @@ pub mod history;
 pub mod last_refusals;
 mod mirror;
 pub mod readings;
+mod reload;
 mod snapshot;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use fleet::FleetMetrics;
 use last_refusals::{LastRefusal, LastRefusals};
 pub use mirror::MirrorMetrics;
 use readings::Readings;
+pub use reload::ReloadMetrics;
 pub use snapshot::SnapshotMetrics;
 
 /// The words of `Cache-Status; fwd=` (RFC 9211 §2.2).
@@ -216,6 +218,7 @@ struct Families {
     store: StoreGauges,
     ready: IntGauge,
     snapshot: SnapshotMetrics,
+    reload: ReloadMetrics,
 }
 
 /// Every metric of one process. Cheap to clone: all clones count together.
@@ -335,6 +338,7 @@ impl Metrics {
             },
             ready: registrar.gauge(&READY),
             snapshot: SnapshotMetrics::new(&registrar),
+            reload: ReloadMetrics::new(&registrar),
             registry: registrar.0,
         };
         #[cfg(target_os = "linux")]
@@ -354,6 +358,11 @@ impl Metrics {
     /// If there is no such upstream: the indices are fixed at start.
     pub fn upstream(&self, index: usize) -> &UpstreamMetrics {
         &self.families.upstreams[index]
+    }
+
+    /// The counters of reloads.
+    pub fn reload(&self) -> &ReloadMetrics {
+        &self.families.reload
     }
 
     /// The counters of the snapshot.

@@ -1,4 +1,4 @@
-//! `tagalong live|ready|wait|top|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
+//! `tagalong live|ready|wait|top|quit|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
 //! curl.
 
 use std::io::{Read, Write};
@@ -49,6 +49,11 @@ impl Probe {
     pub(crate) fn status(&self, token: Option<&str>) -> Result<String, String> {
         let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
         self.send("GET /admin/status", &proof.unwrap_or_default(), "", DEADLINE)
+    }
+
+    /// Asks the sidecar to drain and to end. `token` is that of `admin.token_file`, if there is one.
+    pub(crate) fn quit(&self, token: Option<&str>) -> Result<(), String> {
+        self.question("/admin/quit", token, "").map(drop)
     }
 
     #[expect(clippy::disallowed_methods, reason = "nothing else runs in this process, so nothing is blocked")]

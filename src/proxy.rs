@@ -19,6 +19,8 @@
 //!
 //! [`explain`] follows the same stages for one request and acts in none of them.
 //!
+//! A proxy never changes. A reload makes another over the same state ([`live`], `reconfigure`): requests end by the rules that they began with.
+//!
 //! Decisions are pure functions in [`crate::decide`]; these files act on them.
 
 mod admission;
@@ -28,11 +30,15 @@ pub mod explain;
 mod fetch;
 mod fleet;
 pub mod hot_keys;
+#[cfg(test)]
+mod in_force;
 mod labels;
+pub mod live;
 mod look_up;
 mod outcome;
 mod pass_through;
 mod prefetch;
+mod reconfigure;
 pub mod refresh;
 mod request_context;
 mod responder;
@@ -87,7 +93,7 @@ pub struct Proxy {
     clock: Clock,
     body_limits: CallerBodyLimits,
     buffers: Arc<BufferBudget>,
-    known_tags: KnownTags,
+    known_tags: Arc<KnownTags>,
     heads: HeadCache,
     hot_keys: Option<Arc<HotKeys>>,
 }
@@ -122,24 +128,15 @@ impl Proxy {
         for (destination, upstream) in destinations.iter_mut().zip(&config.upstreams) {
             destination.use_keys(upstream.show_cache_key, hot_keys.clone());
         }
-        let by_listener = config.listeners.iter().filter_map(|listener| {
-            let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
-            Some((listener.name.clone().into_boxed_str(), index))
-        });
-        let body_limits = CallerBodyLimits {
-            limit_bytes: config.limits.request_body_bytes,
-            read_whole_bytes: config.limits.buffered_request_body_bytes,
-            must_be_whole: false,
-            deadline: config.deadlines.request_body,
-        };
+        let body_limits = body_limits(config);
         Ok(Self {
             admission: Admission::new(config, pseudonym, body_limits, &buffers, environment.absent_token)?,
-            by_listener: by_listener.collect(),
+            by_listener: by_listener(config),
             metrics,
             clock: environment.clock.clone(),
             body_limits,
             buffers,
-            known_tags: KnownTags::default(),
+            known_tags: Arc::default(),
             heads: HeadCache::default(),
             hot_keys,
             destinations,
@@ -337,6 +334,24 @@ impl Proxy {
         let connection = if named.is_none() { Some(caller.connection) } else { None };
         let resource = (to.upstream.name(), to.upstream.profile().resource_name(target)?);
         Some(self.known_tags.key((named.map(HeaderValue::as_bytes), connection), resource))
+    }
+}
+
+/// The listeners whose requests all go to one upstream, and its position.
+fn by_listener(config: &Config) -> Vec<(Box<str>, usize)> {
+    let bound = config.listeners.iter().filter_map(|listener| {
+        let index = config.upstreams.iter().position(|upstream| upstream.name == listener.upstream)?;
+        Some((listener.name.clone().into_boxed_str(), index))
+    });
+    bound.collect()
+}
+
+fn body_limits(config: &Config) -> CallerBodyLimits {
+    CallerBodyLimits {
+        limit_bytes: config.limits.request_body_bytes,
+        read_whole_bytes: config.limits.buffered_request_body_bytes,
+        must_be_whole: false,
+        deadline: config.deadlines.request_body,
     }
 }
 

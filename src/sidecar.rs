@@ -1,5 +1,8 @@
 //! The whole sidecar as a process runs it: ports bound, callers and operator served, and draining.
 
+pub mod config_watch;
+mod followers;
+pub mod reload;
 mod snapshot_file;
 
 use std::net::SocketAddr;
@@ -15,19 +18,23 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::accept::certificate::{Certificate, CertificateError};
 use crate::accept::{
     AcceptLimits, Acceptor, Address, BindError, BoundListener, Connection, ConnectionCounts, ListenerOptions,
-    Workers, WorkersError, descriptors,
+    LiveAcceptLimits, Workers, WorkersError, descriptors,
 };
 use crate::accept_loop::ReservedDescriptors;
 use crate::admin::{
     AdminState, AdminUpstream, DoorError, Explainer, LiveState, StatusSources, UpstreamFacts,
 };
+use crate::clock::Timestamp;
 use crate::config::{Config, ListenerSettings};
 use crate::proxy::assemble::{AssembleError, Environment};
+use crate::proxy::destination::Destination;
+use crate::proxy::live::LiveProxy;
 use crate::proxy::{Caller, Proxy};
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::seal::key::SealingKeyError;
 use crate::snapshot::{RestoredSnapshot, Snapshots};
 use crate::transport::replica_discovery::ReplicaDiscovery;
+use reload::Reloader;
 pub use snapshot_file::{open as open_snapshots, show_snapshot};
 
 /// Why the sidecar does not start.
@@ -88,20 +95,20 @@ pub enum SidecarError {
 
 /// A sidecar whose ports are open and which serves no caller yet.
 pub struct Sidecar {
-    proxy: Arc<Proxy>,
+    proxy: Arc<LiveProxy>,
     listeners: Vec<(BoundListener, ListenerOptions)>,
     admin_listeners: Vec<(TcpListener, Arc<ReservedDescriptors>)>,
     admin: Arc<AdminState>,
     readiness: Readiness,
-    limits: AcceptLimits,
+    limits: LiveAcceptLimits,
     counts: Arc<ConnectionCounts>,
     workers: usize,
     // Dropped with the rest.
     snapshots: Option<Arc<Snapshots>>,
     _watched_certificates: Vec<AbortOnDropHandle<()>>,
-    _watched_credentials: [AbortOnDropHandle<()>; 2],
+    reloader: Arc<Reloader>,
     _mirrors: Vec<AbortOnDropHandle<()>>,
-    _validating: Vec<AbortOnDropHandle<()>>,
+    _following: Vec<AbortOnDropHandle<()>>,
     _notes: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -111,22 +118,9 @@ impl Sidecar {
     /// # Errors
     /// [`SidecarError`] names the port, file or setting that prevents the start.
     pub async fn bind(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
-        let Assembly { proxy, admin, readiness, listeners: assembled, snapshots } =
+        let Assembly { proxy: live, admin, readiness, listeners: assembled, snapshots } =
             Assembly::new(config, environment)?;
-        let credentials: Vec<_> = proxy
-            .destinations()
-            .iter()
-            .filter_map(|destination| destination.upstream.credential().availability())
-            .collect();
-        if !credentials.iter().all(|available| *available.borrow()) {
-            readiness.add(UnreadyReason::NoCredential);
-        }
-        let followed_credentials =
-            tokio::spawn(readiness.clone().follow(UnreadyReason::NoCredential, credentials));
-        let acceptances = proxy.destinations().iter().filter_map(|it| it.upstream.credential().acceptance());
-        let followed_acceptances =
-            tokio::spawn(readiness.clone().follow(UnreadyReason::CredentialRefused, acceptances.collect()));
-        let watched_credentials = [followed_credentials, followed_acceptances].map(AbortOnDropHandle::new);
+        let proxy = live.current();
         let (mut listeners, mut watched_certificates) = (Vec::new(), Vec::new());
         for (listener, assembled) in config.listeners.iter().zip(assembled) {
             if let Some(certificate) = &assembled.certificate {
@@ -140,14 +134,9 @@ impl Sidecar {
         let notes = spawn_notes(&proxy, &readiness, &restored);
         let mirrors = proxy.destinations().iter().filter_map(|destination| destination.mirror.clone());
         let mirrors = mirrors.map(|mirror| AbortOnDropHandle::new(tokio::spawn(mirror.run()))).collect();
-        let validating = (0..proxy.destinations().len())
-            .flat_map(|destination| {
-                [
-                    tokio::spawn(Arc::clone(&proxy).follow_fleet(destination)),
-                    tokio::spawn(Arc::clone(&proxy).prefetch(destination)),
-                    tokio::spawn(Arc::clone(&proxy).refresh_ahead(destination)),
-                ]
-            })
+        // These use nothing that a reload replaces.
+        let following = (0..proxy.destinations().len())
+            .map(|destination| tokio::spawn(Arc::clone(&proxy).follow_fleet(destination)))
             .chain(discover_replicas(config, &proxy))
             .map(AbortOnDropHandle::new)
             .collect();
@@ -163,20 +152,30 @@ impl Sidecar {
             }
         }
         let counts = Arc::new(ConnectionCounts::reporting_to(proxy.metrics().connections().clone()));
+        let limits = AcceptLimits { connections, ..AcceptLimits::new(&config.limits, &config.deadlines) };
+        let (proxy, admin, limits) = (live, Arc::new(admin), LiveAcceptLimits::from(limits));
+        let reloader = Reloader::new(
+            config,
+            Arc::clone(&proxy),
+            Arc::clone(&admin),
+            limits.clone(),
+            readiness.clone(),
+            environment,
+        );
         let sidecar = Self {
             proxy,
             listeners,
             admin_listeners,
-            admin: Arc::new(admin),
+            admin,
             readiness,
-            limits: AcceptLimits { connections, ..AcceptLimits::new(&config.limits, &config.deadlines) },
+            limits,
             counts,
             workers: config.runtime.workers,
             snapshots,
             _watched_certificates: watched_certificates,
-            _watched_credentials: watched_credentials,
+            reloader: Arc::new(reloader),
             _mirrors: mirrors,
-            _validating: validating,
+            _following: following,
             _notes: notes,
         };
         sidecar.refuse_loops(config)?;
@@ -193,8 +192,13 @@ impl Sidecar {
     }
 
     /// The path of requests, for tests that use it without a port.
-    pub const fn proxy(&self) -> &Arc<Proxy> {
+    pub const fn proxy(&self) -> &Arc<LiveProxy> {
         &self.proxy
+    }
+
+    /// What reads the configuration anew while it runs.
+    pub const fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     /// The addresses of the listeners for callers.
@@ -213,8 +217,8 @@ impl Sidecar {
             .collect()
     }
 
-    /// Serves until `shutdown`, then drains: `/readyz` fails first, nothing new is accepted, what runs may finish for as long as
-    /// `deadlines.drain` says, and the operator's port closes last. Returns how many connections had to be cut.
+    /// Serves until `shutdown`, or until the operator asks for the end, then drains: `/readyz` fails first; after `deadlines.shutdown_delay`
+    /// nothing new is accepted; what runs may finish for as long as `deadlines.drain` says; and the operator's port closes last. Returns how many connections had to be cut.
     ///
     /// # Errors
     /// When the threads that serve callers cannot be had.
@@ -240,9 +244,14 @@ impl Sidecar {
         // Accepting stops a moment after `/readyz` has begun to fail.
         let stop_accepting = CancellationToken::new();
         let (readiness, stop) = (self.readiness.clone(), stop_accepting.clone());
+        let (quitting, limits) = (self.admin.quitting().clone(), self.limits.clone());
         let watcher = tokio::spawn(async move {
-            shutdown.cancelled().await;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = quitting.cancelled() => {}
+            }
             readiness.add(UnreadyReason::Draining);
+            tokio::time::sleep(limits.current().shutdown_delay).await;
             stop.cancel();
         });
         let snapshots = self.snapshots;
@@ -296,7 +305,7 @@ impl Sidecar {
 
 /// All that a sidecar consists of, before a port is open or a task runs.
 struct Assembly {
-    proxy: Arc<Proxy>,
+    proxy: Arc<LiveProxy>,
     admin: AdminState,
     readiness: Readiness,
     /// In the order of the configuration.
@@ -314,20 +323,19 @@ struct AssembledListener {
 impl Assembly {
     fn new(config: &Config, environment: &Environment<'_>) -> Result<Self, SidecarError> {
         let proxy = Arc::new(Proxy::new(config, environment)?);
+        let live = Arc::new(LiveProxy::new(Arc::clone(&proxy)));
         let readiness = Readiness::starting();
-        let upstreams = config.upstreams.iter().zip(proxy.destinations()).map(|(settings, destination)| {
-            let session = Arc::clone(destination.upstream.session());
-            let (upstream, mirror) = (Arc::clone(&destination.upstream), destination.mirror.clone());
+        let destinations = config.upstreams.iter().zip(proxy.destinations()).enumerate();
+        let upstreams = destinations.map(|(index, (settings, destination))| {
+            let (session, live) = (Arc::clone(destination.upstream.session()), Arc::clone(&live));
             AdminUpstream {
                 name: destination.upstream.name().to_owned(),
                 profile: Arc::clone(destination.upstream.profile()),
                 reset_sync_tokens: Arc::new(move || session.reset()),
                 facts: UpstreamFacts::of(settings),
-                live_state: Arc::new(move |now| LiveState {
-                    session: upstream.session().report(),
-                    pauses: upstream.pauses(now),
-                    mirror: mirror.as_ref().map(|mirror| (*mirror.is_loaded().borrow(), mirror.gave_up())),
-                    has_fleet: upstream.fleet().is_some(),
+                // Of the settings in force: a reload may have changed them.
+                live_state: Arc::new(move |now| {
+                    live.current().destinations().get(index).map(|it| live_state(it, now)).unwrap_or_default()
                 }),
             }
         });
@@ -340,10 +348,22 @@ impl Assembly {
             environment.absent_token,
             StatusSources::new(config, proxy.metrics(), environment.clock.clone(), proxy.hot_keys().cloned()),
         )?
-        .explaining(Explainer::new(Arc::clone(&proxy), config));
+        .explaining(Explainer::new(Arc::clone(&live), config));
         let listeners = config.listeners.iter().map(AssembledListener::new).collect::<Result<_, _>>()?;
         let snapshots = open_snapshots(config, &proxy, environment)?;
-        Ok(Self { proxy, admin, readiness, listeners, snapshots })
+        Ok(Self { proxy: live, admin, readiness, listeners, snapshots })
+    }
+}
+
+/// What `/admin/status` tells of an upstream beside the metrics.
+fn live_state(destination: &Destination, now: Timestamp) -> LiveState {
+    let Destination { upstream, mirror, .. } = destination;
+    LiveState {
+        session: upstream.session().report(),
+        pauses: upstream.pauses(now),
+        mirror: mirror.as_ref().map(|mirror| (*mirror.is_loaded().borrow(), mirror.gave_up())),
+        has_budget: upstream.settings().budget.is_some(),
+        has_fleet: upstream.fleet().is_some(),
     }
 }
 

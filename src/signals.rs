@@ -1,4 +1,4 @@
-//! The signals to stop: the first one starts the drain, a second one stops at once.
+//! The signals to stop: the first one starts the drain, a second one stops at once. And SIGHUP.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Where SIGHUP stops as well: what has no configuration to read anew.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -15,14 +17,51 @@ impl Signals {
     /// # Errors
     /// The error of the system if it refuses the handlers.
     pub(crate) fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup: None })
+    }
+
+    /// The same, and SIGHUP stops as well: the terminal was closed.
+    ///
+    /// # Errors
+    /// As for [`Signals::listen`].
+    pub(crate) fn listen_with_hangup() -> std::io::Result<Self> {
+        Ok(Self { hangup: Some(signal(SignalKind::hangup())?), ..Self::listen()? })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = received(&mut self.hangup) => {}
         }
+    }
+}
+
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// SIGHUP where it means that the configuration is read anew.
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    /// Registers the handler. From then on SIGHUP does not end the process. Call it inside a runtime.
+    ///
+    /// # Errors
+    /// The error of the system if it refuses the handler.
+    pub(crate) fn listen() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for the next one. Several that come meanwhile count as one.
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
     }
 }
 

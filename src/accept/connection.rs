@@ -22,7 +22,7 @@ use super::http2_requests::{Limited, STREAMS};
 use super::listener::Stream;
 use super::stream::{PIECE_BYTES, StreamExecutor, StreamProgress, next_piece};
 use super::watched::Watched;
-use super::{AcceptLimits, CallerService};
+use super::{AcceptLimits, CallerService, LiveAcceptLimits};
 use crate::body::unread::UnreadBody;
 
 /// How a connection came to its end: the word in logs and metrics.
@@ -100,23 +100,23 @@ pub(super) async fn serve<S: CallerService>(
     stream: Stream,
     http2: bool,
     service: S,
-    limits: &AcceptLimits,
+    live: &LiveAcceptLimits,
     counts: &ConnectionCounts,
     activity: Arc<Activity>,
 ) -> ConnectionEnd {
-    let unread = UnreadBody::default();
+    let (limits, unread) = (live.current(), UnreadBody::default());
     let transport = Watched::new(stream, http2, Arc::clone(&activity), unread.clone());
     let detects_disconnect = transport.detects_disconnect();
     let io = TokioIo::new(transport);
     if http2 {
         let executor = StreamExecutor::new(limits.write_stall);
-        let mut builder = http1_or_http2(limits, executor.clone());
-        let service = Limited { service, requests: counts.http2_requests(limits.http2_requests) };
+        let mut builder = http1_or_http2(&limits, executor.clone());
+        let service = Limited { service, requests: counts.http2_requests(live.clone()) };
         let service = Watching { service, activity: Arc::clone(&activity), unread, streams: Some(executor) };
         builder.http1().half_close(detects_disconnect);
         Driven { connection: builder.serve_connection(io, service).into_owned(), activity, told: false }.await
     } else {
-        let mut builder = http1_only(limits);
+        let mut builder = http1_only(&limits);
         let service = Watching { service, activity: Arc::clone(&activity), unread, streams: None };
         builder.half_close(detects_disconnect);
         let connection = builder.serve_connection(io, service);

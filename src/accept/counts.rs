@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::LiveAcceptLimits;
 use super::connection::ConnectionEnd;
 use super::http2_requests::Http2Requests;
 use super::listener::Address;
@@ -30,9 +31,9 @@ impl ConnectionCounts {
         Self { metrics: Some(metrics), ..Self::default() }
     }
 
-    /// The HTTP/2 requests under way, at most `limit`.
-    pub(super) fn http2_requests(&self, limit: usize) -> Http2Requests {
-        Http2Requests::new(limit, Arc::clone(&self.http2_requests))
+    /// The HTTP/2 requests under way, as many as the limits allow.
+    pub(super) fn http2_requests(&self, limits: LiveAcceptLimits) -> Http2Requests {
+        Http2Requests::new(limits, Arc::clone(&self.http2_requests))
     }
 
     /// Connections open now.

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
-use super::CallerService;
+use super::{CallerService, LiveAcceptLimits};
 
 /// Most requests of one connection at once (`SETTINGS_MAX_CONCURRENT_STREAMS`): the fewest that RFC 9113, section 6.5.2 recommends.
 pub(super) const STREAMS: u32 = 100;
@@ -27,7 +27,7 @@ const ANSWER: &str = "{\"title\":\"Too many requests at once\",\"status\":503,\
 /// The HTTP/2 requests under way on all connections, and their limit.
 #[derive(Debug)]
 pub(super) struct Http2Requests {
-    limit: usize,
+    limits: LiveAcceptLimits,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -43,14 +43,15 @@ impl Drop for StreamPermit {
 
 impl Http2Requests {
     /// `under_way` is shared by all that the limit holds for together.
-    pub(super) const fn new(limit: usize, under_way: Arc<AtomicUsize>) -> Self {
-        Self { limit, under_way }
+    pub(super) const fn new(limits: LiveAcceptLimits, under_way: Arc<AtomicUsize>) -> Self {
+        Self { limits, under_way }
     }
 
     fn permit(&self) -> Option<StreamPermit> {
         // The permit is made first: dropping it decrements the count.
         let permit = StreamPermit(Arc::clone(&self.under_way));
-        (self.under_way.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(permit)
+        let limit = self.limits.current().http2_requests;
+        (self.under_way.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
     }
 }
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
@@ -72,7 +73,9 @@ pub struct AcceptLimits {
     pub idle: Duration,
     /// How long a caller may take nothing of the answer that waits for it, on a connection or on an HTTP/2 stream.
     pub write_stall: Duration,
-    /// From the signal to stop until what still runs is cut off.
+    /// From the signal to stop until the drain begins.
+    pub shutdown_delay: Duration,
+    /// From the beginning of the drain until what still runs is cut off.
     pub drain: Duration,
 }
 
@@ -89,6 +92,7 @@ impl AcceptLimits {
             request_header: deadlines.request_header,
             idle: deadlines.idle,
             write_stall: deadlines.write_stall,
+            shutdown_delay: deadlines.shutdown_delay,
             drain: deadlines.drain,
         }
     }
@@ -100,8 +104,8 @@ impl AcceptLimits {
         (shortest / 20).clamp(Duration::from_millis(10), Duration::from_millis(500))
     }
 
-    fn in_ticks(&self) -> TickLimits {
-        let ticks = |duration| TickLimits::ticks(duration, self.tick());
+    fn in_ticks(&self, tick: Duration) -> TickLimits {
+        let ticks = |duration| TickLimits::ticks(duration, tick);
         TickLimits {
             header: ticks(self.request_header),
             idle: ticks(self.idle),
@@ -121,8 +125,32 @@ impl Default for AcceptLimits {
             request_header: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(30),
+            shutdown_delay: Duration::ZERO,
             drain: Duration::from_secs(10),
         }
+    }
+}
+
+/// The limits in force. All clones are replaced together.
+#[derive(Clone, Debug)]
+pub struct LiveAcceptLimits(Arc<ArcSwap<AcceptLimits>>);
+
+impl LiveAcceptLimits {
+    /// The limits as they are now.
+    #[must_use]
+    pub fn current(&self) -> Arc<AcceptLimits> {
+        self.0.load_full()
+    }
+
+    /// Replaces them. Connections that are open keep the limits of header sections that they began with.
+    pub fn replace(&self, limits: AcceptLimits) {
+        self.0.store(Arc::new(limits));
+    }
+}
+
+impl From<AcceptLimits> for LiveAcceptLimits {
+    fn from(limits: AcceptLimits) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(limits)))
     }
 }
 
@@ -189,7 +217,7 @@ pub struct Connection {
 /// Cheap to clone. What is cloned shares connections, sweeper, counts and shutdown.
 #[derive(Clone, Debug)]
 pub struct Acceptor {
-    limits: Arc<AcceptLimits>,
+    limits: LiveAcceptLimits,
     registry: Arc<Registry>,
     counts: Arc<ConnectionCounts>,
     shutdown: CancellationToken,
@@ -204,13 +232,17 @@ impl Acceptor {
     /// An acceptor for the current runtime; call it inside one. `counts` may be shared with other runtimes, and the limit of
     /// connections then holds for all of them together.
     #[must_use]
-    pub fn new(limits: AcceptLimits, counts: Arc<ConnectionCounts>, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        limits: impl Into<LiveAcceptLimits>,
+        counts: Arc<ConnectionCounts>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let limits = limits.into();
         let registry = Arc::new(Registry::default());
         let swept = Arc::clone(&registry);
-        let (tick_limits, tick) = (limits.in_ticks(), limits.tick());
-        let sweeper = tokio::spawn(async move { swept.sweep(tick_limits, tick).await });
+        let swept_by = limits.clone();
+        let sweeper = tokio::spawn(async move { swept.sweep(&swept_by).await });
         let sweeper = Arc::new(AbortOnDropHandle::new(sweeper));
-        let limits = Arc::new(limits);
         Self { limits, registry, counts, shutdown, busy: Busy::default(), _sweeper: sweeper }
     }
 
@@ -239,9 +271,10 @@ impl Acceptor {
             self.busy.refuse(stream);
             return;
         }
-        let limits = (self.limits.connections, self.limits.connections_per_caller);
-        let Some(permit) = self.counts.permit(&peer, limits, || self.registry.cut_longest_idle()) else {
-            warn!(listener = &*options.name, %peer, limit = self.limits.connections, "too many connections");
+        let limits = self.limits.current();
+        let most = (limits.connections, limits.connections_per_caller);
+        let Some(permit) = self.counts.permit(&peer, most, || self.registry.cut_longest_idle()) else {
+            warn!(listener = &*options.name, %peer, limit = limits.connections, "too many connections");
             if options.tls.is_none() {
                 self.busy.answer(stream);
             }
@@ -252,7 +285,7 @@ impl Acceptor {
         let connection = Arc::new(Connection { id, listener: Arc::clone(&options.name), peer, is_encrypted });
         let service = make_service(&connection);
         let entered = self.registry.enter(id);
-        let (limits, counts) = (Arc::clone(&self.limits), Arc::clone(&self.counts));
+        let (limits, counts) = (self.limits.clone(), Arc::clone(&self.counts));
         let (http2, tls) = (options.http2, options.tls.clone());
         tokio::spawn(async move {
             let _held = (permit, load);
@@ -272,7 +305,7 @@ impl Acceptor {
     /// what is left. Returns how many those were. Call it after shutdown.
     pub async fn drain(&self) -> usize {
         self.registry.drain();
-        if tokio::time::timeout(self.limits.drain, self.registry.emptied()).await.is_ok() {
+        if tokio::time::timeout(self.limits.current().drain, self.registry.emptied()).await.is_ok() {
             return 0;
         }
         let cut = self.registry.len();

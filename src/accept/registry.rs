@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::activity::{Activity, CutReason, Order, TickLimits, Ticks};
+use super::LiveAcceptLimits;
+use super::activity::{Activity, CutReason, Order, Ticks};
 
 /// The open connections of one runtime.
 #[derive(Debug, Default)]
@@ -88,14 +89,19 @@ impl Registry {
     }
 
     /// Checks every connection once a tick, and sleeps while there is none. Never returns.
-    pub(super) async fn sweep(&self, limits: TickLimits, tick: Duration) {
+    ///
+    /// A tick may become shorter while it runs, and never longer: what was counted in short ticks would then count as more time.
+    pub(super) async fn sweep(&self, live: &LiveAcceptLimits) {
+        let mut tick = Duration::MAX;
         loop {
             if self.len() == 0 {
                 self.changed.notified().await;
                 continue;
             }
+            tick = tick.min(live.current().tick());
             tokio::time::sleep(tick).await;
             self.ticks.advance();
+            let limits = live.current().in_ticks(tick);
             for activity in self.lock().connections.values() {
                 if let Some(reason) = activity.overdue(&limits) {
                     activity.tell(Order::Cut(reason));

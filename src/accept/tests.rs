@@ -37,7 +37,7 @@ struct Serving {
     served: tokio::task::JoinHandle<usize>,
 }
 
-fn serve_with<F, A>(limits: AcceptLimits, http2: bool, answer: F) -> Serving
+fn serve_with<F, A>(limits: impl Into<LiveAcceptLimits>, http2: bool, answer: F) -> Serving
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<TestBody>> + Send + 'static,
@@ -535,7 +535,7 @@ async fn workers_share_connections_evenly_and_drain() {
             Ok::<_, Infallible>(answer)
         })
     };
-    let workers = Workers::start(3, &AcceptLimits::default(), &counts, &shutdown, &make_service)
+    let workers = Workers::start(3, &AcceptLimits::default().into(), &counts, &shutdown, &make_service)
         .expect("three threads");
     let workers = Arc::new(workers);
     let listener = BoundListener::tcp((Ipv4Addr::LOCALHOST, 0).into()).await.expect("bound");

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::listener::{Accepted, Address, Stream};
-use super::{AcceptLimits, Acceptor, CallerService, Connection, ConnectionCounts, ListenerOptions};
+use super::{Acceptor, CallerService, Connection, ConnectionCounts, ListenerOptions, LiveAcceptLimits};
 use crate::accept_loop::{Listener, accept_until};
 
 /// Why workers could not be started.
@@ -98,7 +98,7 @@ impl Workers {
     /// [`WorkersError`] when the system has no thread or no descriptors for a runtime.
     pub fn start<S: CallerService>(
         count: usize,
-        limits: &AcceptLimits,
+        limits: &LiveAcceptLimits,
         counts: &Arc<ConnectionCounts>,
         shutdown: &CancellationToken,
         make_service: &(impl Fn(&Arc<Connection>) -> S + Clone + Send + 'static),

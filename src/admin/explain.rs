@@ -13,8 +13,9 @@ use serde::Deserialize;
 
 use super::{AdminResponse, answer as answer_with, problem};
 use crate::config::Config;
+use crate::proxy::Caller;
 use crate::proxy::explain::ExplainedRequest;
-use crate::proxy::{Caller, Proxy};
+use crate::proxy::live::LiveProxy;
 
 /// The body of a question.
 #[derive(Debug, Deserialize)]
@@ -60,14 +61,14 @@ enum ExplainError {
 
 /// Who asks for explanations, with the names and addresses of listeners.
 pub struct Explainer {
-    proxy: Arc<Proxy>,
+    proxy: Arc<LiveProxy>,
     listeners: Vec<(Arc<str>, Vec<SocketAddr>)>,
 }
 
 impl Explainer {
-    /// Explains what `proxy` would do, which has this configuration.
+    /// Explains what `proxy` would do. Names and addresses of listeners are the same after a reload.
     #[must_use]
-    pub fn new(proxy: Arc<Proxy>, config: &Config) -> Self {
+    pub fn new(proxy: Arc<LiveProxy>, config: &Config) -> Self {
         let listeners = config.listeners.iter();
         let listeners =
             listeners.map(|listener| (Arc::from(listener.name.as_str()), listener.listen.clone())).collect();
@@ -78,7 +79,8 @@ impl Explainer {
         let question: ExplainQuestion = serde_json::from_slice(body)?;
         let upstream = question.upstream.clone();
         let request = self.request(question)?;
-        let explanation = self.proxy.explain(request).await;
+        let proxy = self.proxy.current();
+        let explanation = proxy.explain(request).await;
         let explanation = explanation.ok_or_else(|| ExplainError::Upstream(upstream.unwrap_or_default()))?;
         Ok(serde_json::to_string(&explanation)?)
     }

@@ -39,7 +39,7 @@ pub async fn serve(
     state: Arc<AdminState>,
     stop: CancellationToken,
 ) {
-    let slots = ConnectionSlots::new(state.admin.connections);
+    let slots = ConnectionSlots::new(state.connections);
     let serve = |(stream, _)| {
         let (state, slot) = (Arc::clone(&state), Arc::new(slots.take()));
         let refill_at_end = reserved.refill_at_end();

@@ -372,7 +372,8 @@ impl AdminState {
         self.observe();
         let now = self.status.now();
         let upstreams = self.upstreams.iter().map(|it| (it.name.as_str(), &it.facts, (it.live_state)(now)));
-        let may_name_keys = || door::authorize(parts, self.admin.token_file.as_deref());
+        let rules = self.rules.load_full();
+        let may_name_keys = || door::authorize(parts, rules.token_file.as_deref());
         let status = self.status.status(&self.metrics, &self.readiness, upstreams.collect(), may_name_keys);
         match serde_json::to_string(&status) {
             Ok(text) => answer(StatusCode::OK, "application/json", format!("{text}\n").into()),

@@ -14,7 +14,7 @@ const SMALL_BODY_BYTES: u64 = 64 * 1024;
 /// Most bytes of bodies in memory outside the store, and how many there are.
 #[derive(Debug)]
 pub struct BufferBudget {
-    limit_bytes: i64,
+    limit_bytes: AtomicI64,
     /// Above the limit only while callers still read bodies that were evicted from the store.
     used_bytes: AtomicI64,
 }
@@ -23,7 +23,12 @@ impl BufferBudget {
     /// A budget of which nothing is used.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes: signed(limit_bytes), used_bytes: AtomicI64::new(0) })
+        Arc::new(Self { limit_bytes: AtomicI64::new(signed(limit_bytes)), used_bytes: AtomicI64::new(0) })
+    }
+
+    /// Replaces the limit. What is in use stays.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.limit_bytes.store(signed(limit_bytes), Ordering::Relaxed);
     }
 
     /// The bytes in use.
@@ -65,7 +70,7 @@ impl BufferPermit {
     /// Whether so many bytes more are permitted. If not, the permit stays as it is.
     #[must_use]
     pub fn grow(&mut self, more_bytes: u64) -> bool {
-        let limit_bytes = self.budget.limit_bytes;
+        let limit_bytes = self.budget.limit_bytes.load(Ordering::Relaxed);
         let is_small = self.bytes.saturating_add(more_bytes) <= SMALL_BODY_BYTES;
         let granted =
             self.budget.take(more_bytes, if is_small { limit_bytes } else { limit_bytes - limit_bytes / 4 });

@@ -47,6 +47,8 @@ mod tests {
                 "{path} takes something else"
             );
             assert!(comment.contains(&format!("Default: {default}.\n")), "{path} has default {default}");
+            let reload = if key.needs_restart { "needs a restart" } else { "at once" };
+            assert!(comment.contains(&format!("Reload: {reload}.\n")), "{path}: a reload: {reload}");
             assert!(comment.contains("Reason: "), "{path} gives no reason");
             assert!(!comment.starts_with("Takes"), "{path} does not say what it is");
             if !key.path.contains('*') {

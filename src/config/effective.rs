@@ -1,10 +1,12 @@
 //! The effective configuration: every key with its value and where that came from, fit to be shown.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::duration::format_duration;
 use super::error::Source;
+use super::key::WrittenValue;
 use super::section::Values;
 use super::upstream::UpstreamSettings;
 use super::validate::section;
@@ -21,6 +23,14 @@ pub struct Setting {
     pub source: Source,
     /// What it comes to where the value leaves that to others: what `auto` means here.
     pub resolved: Option<String>,
+    /// Equal for equal values, secrets included, within one process. Tells nothing else.
+    pub(super) fingerprint: u64,
+}
+
+/// The hash is keyed with a secret of this process, so that nothing can be guessed from it.
+pub(super) fn fingerprint(written: &WrittenValue) -> u64 {
+    static HASHER: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
+    HASHER.hash_one(written)
 }
 
 /// Every key with its value and its source, in the order of their paths. `Display` writes TOML that can be read back
@@ -35,6 +45,7 @@ impl Effective {
             value: layered.key.shown(&layered.written),
             source: layered.source.clone(),
             resolved: None,
+            fingerprint: fingerprint(&layered.written),
         });
         Self(settings.collect())
     }
@@ -88,7 +99,7 @@ impl fmt::Display for Effective {
             .max()
             .unwrap_or(0)
             .min(72);
-        for Setting { path, value, source, resolved } in &self.0 {
+        for Setting { path, value, source, resolved, .. } in &self.0 {
             let assignment = format!("{path} = {value}");
             write!(formatter, "{assignment:width$}  # {source}")?;
             match resolved {

@@ -25,19 +25,19 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct FleetSettings in "fleet" {
         /// Where the engine is: one URL, or those of its nodes, of which one is the primary. Empty: there is no fleet.
-        pub url: Vec<String> = "", flag("fleet-url", "URL", "Where the Valkey or Redis is through which sidecars share what they know");
+        pub url: Vec<String> = "", restart(), flag("fleet-url", "URL", "Where the Valkey or Redis is through which sidecars share what they know");
         /// The file with the engine's password.
-        pub password_file: Option<PathBuf> = "";
+        pub password_file: Option<PathBuf> = "", restart();
         /// The certificates that are trusted for `rediss://`; `None`: those of the system.
-        pub ca_file: Option<PathBuf> = "";
+        pub ca_file: Option<PathBuf> = "", restart();
         /// The key of the fleet.
-        pub key_file: Option<PathBuf> = "", flag("fleet-key-file", "FILE", "The key of the fleet, the same for all its members");
+        pub key_file: Option<PathBuf> = "", restart(), flag("fleet-key-file", "FILE", "The key of the fleet, the same for all its members");
         /// How long what the fleet told counts after the engine's last answer.
-        pub lease: Duration = "1s", within(200, 10_000);
+        pub lease: Duration = "1s", restart(), within(200, 10_000);
         /// When the caller of a write is answered.
-        pub announce: AnnounceMode = "engine";
+        pub announce: AnnounceMode = "engine", restart();
         /// Whether stored responses are shared, too.
-        pub second_level: bool = "true";
+        pub second_level: bool = "true", restart();
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
 
 /// A value as it was written: one text, or a list of texts.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum WrittenValue {
     One(String),
     Many(Vec<String>),
@@ -87,6 +87,8 @@ pub(crate) struct Key {
     /// set none. What names a destination or proves an identity is never inherited: a secret must not reach a host
     /// that it was not meant for.
     pub(crate) is_inherited: bool,
+    /// Whether a change takes effect only with the next start of the process; a reload that changes it is refused.
+    pub(crate) needs_restart: bool,
     pub(crate) flag: Option<Flag>,
     /// In the unit of the type: bytes of a size, milliseconds of a duration.
     pub(crate) least: u64,
@@ -104,6 +106,7 @@ impl Key {
             default,
             shape: T::SHAPE,
             is_inherited: true,
+            needs_restart: false,
             flag: None,
             least: 0,
             most: u64::MAX,
@@ -116,6 +119,10 @@ impl Key {
 
     pub(crate) const fn within(self, least: u64, most: u64) -> Self {
         Self { least, most, ..self }
+    }
+
+    pub(crate) const fn restart(self) -> Self {
+        Self { needs_restart: true, ..self }
     }
 
     pub(crate) const fn not_inherited(self) -> Self {

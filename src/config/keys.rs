@@ -6,12 +6,13 @@ use super::fleet::FleetSettings;
 use super::key::{Flag, Key};
 use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLimits};
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
+use super::reload::ReloadSettings;
 use super::snapshot::SnapshotSettings;
 use super::upstream::{
     CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
 };
 
-const SECTIONS: [&[Key]; 18] = [
+const SECTIONS: [&[Key]; 19] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -29,6 +30,7 @@ const SECTIONS: [&[Key]; 18] = [
     Deadlines::KEYS,
     GuardSettings::KEYS,
     Logging::KEYS,
+    ReloadSettings::KEYS,
     Runtime::KEYS,
 ];
 

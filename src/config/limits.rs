@@ -13,9 +13,9 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct StoreLimits in "store" {
         /// Most bytes of all stored responses together, with all that storing them costs.
-        pub limit_bytes as "limit": u64 = "64MiB", within(MIB, TIB);
+        pub limit_bytes as "limit": u64 = "64MiB", restart(), within(MIB, TIB);
         /// Most variants (`Vary`) of one target.
-        pub variants: usize = "32", within(1, 10_000);
+        pub variants: usize = "32", restart(), within(1, 10_000);
         /// Most bytes of one stored body; larger ones stream through.
         pub body_limit_bytes as "body_limit": u64 = "4MiB", within(0, TIB);
     }
@@ -63,7 +63,9 @@ section! {
         pub idle: Duration = "60s", within(10, DAY);
         /// How long a caller may take nothing of a response that waits for it: then its connection is cut, or its HTTP/2 stream.
         pub write_stall: Duration = "30s", within(10, DAY);
-        /// From the signal to stop until what still runs is cut off.
+        /// From the signal to stop until the drain begins: callers are served as before, and `/readyz` fails already.
+        pub shutdown_delay: Duration = "0s", within(0, HOUR);
+        /// From the end of that delay until what still runs is cut off.
         pub drain: Duration = "10s", within(0, HOUR);
     }
 }
@@ -101,7 +103,7 @@ section! {
         pub level: String = "info",
             flag("log-level", "LEVEL", "error, warn, info, debug, trace, or a filter such as info,tagalong::access=debug [default: info]");
         /// The form of the lines.
-        pub format: LogFormat = "human",
+        pub format: LogFormat = "human", restart(),
             flag("log-format", "FORMAT", "human or json [default: human]");
     }
 }
@@ -111,7 +113,7 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Runtime in "runtime" {
         /// Threads that serve callers, each with a runtime of its own.
-        pub workers: usize = "1", within(1, 1_024),
+        pub workers: usize = "1", restart(), within(1, 1_024),
             flag("workers", "N", "Threads that serve callers [default: 1]");
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod caching;
+mod difference;
 mod documented;
 pub mod duration;
 mod effective;
@@ -20,15 +21,19 @@ mod limits;
 mod listener;
 pub mod masked;
 mod nearest;
+pub mod reload;
 pub mod secret;
 mod section;
 pub mod size;
 pub mod snapshot;
+#[cfg(test)]
+pub mod test_keys;
 mod upstream;
 mod validate;
 mod values;
 
 pub use caching::CachingRules;
+pub use difference::{ChangedKey, NeedsRestart};
 pub use documented::DEFAULT_TOML;
 pub use effective::Effective;
 pub use endpoint::is_endpoint_of;
@@ -38,6 +43,7 @@ pub use keys::flags;
 pub use layers::Layers;
 pub use limits::{Deadlines, GuardSettings, Limits, LogFormat, Logging, Runtime, StoreLimits};
 pub use listener::{AdminSettings, ListenerSettings};
+pub use reload::ReloadSettings;
 pub use secret::SecretString;
 pub use snapshot::SnapshotSettings;
 pub use upstream::{
@@ -71,6 +77,8 @@ pub struct Config {
     pub guard: GuardSettings,
     /// What is logged, and how.
     pub logging: Logging,
+    /// When the configuration is read anew.
+    pub reload: ReloadSettings,
     /// How the process runs.
     pub runtime: Runtime,
     /// Every value as it was written, secrets masked, with its source.
@@ -109,6 +117,7 @@ impl Config {
             deadlines: Deadlines::read(&section("deadlines")),
             guard: GuardSettings::read(&section("guard")),
             logging: Logging::read(&section("logging")),
+            reload: ReloadSettings::read(&section("reload")),
             runtime: Runtime::read(&section("runtime")),
             effective: Effective::of(&values),
         })

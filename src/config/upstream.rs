@@ -116,9 +116,9 @@ impl Word for CredentialKind {}
 
 section! {
     /// How the sidecar proves itself upstream. Empty texts and paths mean "not set".
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct CredentialSettings in "upstream.credential" {
-        pub(super) configured_kind as "kind": Option<CredentialKind> = "auto", not_inherited(),
+        pub(super) configured_kind as "kind": Option<CredentialKind> = "auto", restart(), not_inherited(),
             flag("credential", "KIND", "none, forward, hmac, entra or bearer-file [default: hmac with an access key, else forward]");
         /// `hmac`: `Endpoint=…;Id=…;Secret=…` in the configuration itself (from a variable, as a rule).
         pub connection_string: SecretString = "", not_inherited();
@@ -181,11 +181,11 @@ section! {
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
     pub struct UpstreamTls in "upstream.tls" {
         /// Certificate authorities (PEM) trusted beside those of the system and the bundled ones.
-        pub ca_file: Option<PathBuf> = "";
+        pub ca_file: Option<PathBuf> = "", restart();
         /// The sidecar's own certificate chain (PEM), for upstreams that ask for one.
-        pub client_certificate_file: Option<PathBuf> = "", not_inherited();
+        pub client_certificate_file: Option<PathBuf> = "", restart(), not_inherited();
         /// The private key (PEM) of that certificate.
-        pub client_key_file: Option<PathBuf> = "", not_inherited();
+        pub client_key_file: Option<PathBuf> = "", restart(), not_inherited();
     }
 }
 
@@ -194,10 +194,10 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct MirrorSettings in "upstream.mirror" {
         /// Whether there are any.
-        pub enabled: bool = "false", not_inherited(),
+        pub enabled: bool = "false", restart(), not_inherited(),
             switch("mirror", "Hold the store, or what upstream.mirror.select names, whole in memory");
         /// Which key-values, such as `key=app:*&label=prod`; empty means all.
-        pub select: Vec<String> = "", not_inherited();
+        pub select: Vec<String> = "", restart(), not_inherited();
         /// How long what was read or validated counts as current; `None` is the upstream's `freshness`.
         pub interval: Option<Duration> = "auto", within(1000, DAY);
         /// The most key-values.
@@ -237,7 +237,7 @@ section! {
         pub outdates: Vec<String> = "";
         /// Whether what lies below `path_prefix` belongs together, with all else that is said to: an answer that shows a change of one
         /// resource outdates what was sent before it of all. For the generic profile.
-        pub related: bool = "false";
+        pub related: bool = "false", restart();
     }
     beside |section| {
         /// Its section: `upstream.routes.NAME`.
@@ -250,22 +250,22 @@ section! {
     #[derive(Clone, Debug)]
     pub struct UpstreamSettings in "upstream" {
         /// Scheme and authority; the path is `/`. Always set once the configuration has been validated.
-        pub url: Uri = "", not_inherited(),
+        pub url: Uri = "", restart(), not_inherited(),
             flag("upstream", "URL", "The origin [default: the Endpoint of the connection string]");
         /// Other endpoints of the same store, asked in this order when the one before does not answer.
-        pub replicas: Vec<Uri> = "", not_inherited();
+        pub replicas: Vec<Uri> = "", restart(), not_inherited();
         /// Whether replicas are looked for by SRV records.
-        pub srv: bool = "false", not_inherited();
+        pub srv: bool = "false", restart(), not_inherited();
         /// How long a replica may lag behind.
         pub replica_lag: Duration = "60s", within(0, DAY);
-        pub(crate) configured_profile as "profile": Option<ProfileKind> = "auto", not_inherited(),
+        pub(crate) configured_profile as "profile": Option<ProfileKind> = "auto", restart(), not_inherited(),
             flag("profile", "PROFILE", "app-configuration or generic [default: by the upstream's host]");
         /// Requests with one of these hosts in `Host` go to this upstream.
         pub hosts: Vec<String> = "", not_inherited();
         /// Requests whose path begins so go to this upstream, with the prefix taken off; empty means none.
         pub path_prefix: String = "", not_inherited();
         /// How far the trust in the origin's headers goes.
-        pub sharing: Sharing = "guarded",
+        pub sharing: Sharing = "guarded", restart(),
             flag("sharing", "SHARING", "guarded or rfc9111 [default: guarded]");
         /// When a stored response may answer without asking.
         pub consistency: Consistency = "session",
@@ -290,7 +290,7 @@ section! {
         /// The request field whose value names a caller for `optimistic`; `None`: a caller is a connection.
         pub caller_field: Option<HeaderName> = "";
         /// Where the tokens of the origin are kept for the time after a restart; `None`: nowhere.
-        pub sync_token_file: Option<PathBuf> = "", not_inherited(),
+        pub sync_token_file: Option<PathBuf> = "", restart(), not_inherited(),
             flag("sync-token-file", "FILE", "Where sync tokens are kept, so that a restart shows no caller less than before");
         /// How long a write without known outcome stays open at an origin without tokens.
         pub settle_time: Duration = "10s", within(0, HOUR);
@@ -303,17 +303,17 @@ section! {
         /// The paths (with all below them) that are let through; empty means all.
         pub allowed_paths: Vec<String> = "", not_inherited();
         /// Request fields forwarded although `guarded` or the profile would strip them.
-        pub forwarded_request_fields: Vec<HeaderName> = "";
+        pub forwarded_request_fields: Vec<HeaderName> = "", restart();
         /// Request fields that are no part of the cache key although their meaning is not known.
-        pub ignored_fields: Vec<HeaderName> = "";
+        pub ignored_fields: Vec<HeaderName> = "", restart();
         /// Request fields that name who asks, and whose answers are shared among requests with the same value.
-        pub partition_fields: Vec<HeaderName> = "";
+        pub partition_fields: Vec<HeaderName> = "", restart();
         /// Whether `Cache-Status` carries the cache key.
         pub show_cache_key: bool = "false";
         /// Whether HTTP/2 is offered to the upstream (by ALPN, so over TLS only).
-        pub http2: bool = "true";
+        pub http2: bool = "true", restart();
         /// Which proxy stands between.
-        pub proxy: UpstreamProxy = "environment";
+        pub proxy: UpstreamProxy = "environment", restart();
         /// To establish a connection, TLS included.
         pub connect_deadline: Duration = "2s", within(1, 5 * MINUTE);
         /// From the request's last byte to the end of the answer's header section.

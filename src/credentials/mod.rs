@@ -15,6 +15,7 @@ use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
+use crate::transport::client::ExchangeLimits;
 use refusal::{CredentialRefusal, Refusals};
 
 /// Why a request cannot get its credential.
@@ -103,6 +104,9 @@ pub trait Credential: Send + Sync + std::fmt::Debug {
         }
         refusal
     }
+
+    /// Takes the deadlines of the upstream over, where it asks somebody else for the credential.
+    fn set_deadlines(&self, _of_upstream: ExchangeLimits) {}
 
     /// As whom the sidecar asks, without any secret. Another identity may be allowed to read other things.
     fn identity(&self) -> String {

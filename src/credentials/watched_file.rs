@@ -1,4 +1,4 @@
-//! A secret file that may be replaced while the process runs. It is checked on use, at most once a second, on a
+//! A file, of a secret as a rule, that may be replaced while the process runs. It is checked on use, at most once a second, on a
 //! blocking thread. Meanwhile its users get the value that was read last.
 
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ use crate::config::input_file;
 /// How long a value is used without another check: a rotated secret takes effect a second later.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a secret file cannot be used.
+/// Why a watched file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 pub struct FileError {
@@ -36,14 +36,26 @@ pub struct WatchedFile<T> {
     reading: Box<Reading<T>>,
     held: ArcSwapOption<T>,
     looked_at_micros: AtomicI64,
-    /// The version that was last read, usable or not. Locked during a check.
-    seen: Mutex<Option<Version>>,
+    look_interval: Duration,
+    /// Whether others than its owner must not read it.
+    is_secret: bool,
+    /// What the last check found. Locked during a check.
+    seen: Mutex<LastLook>,
 }
 
 impl<T> std::fmt::Debug for WatchedFile<T> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("WatchedFile").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// What a check found.
+#[derive(Default)]
+struct LastLook {
+    /// The version that was read, usable or not.
+    version: Option<Version>,
+    /// Why it could not be used: the log says that once.
+    failure: Option<String>,
 }
 
 /// The metadata that changes if a file is rewritten, replaced by renaming, or reached through a changed symbolic link.
@@ -71,11 +83,11 @@ impl Version {
 impl<T: Send + Sync + 'static> WatchedFile<T> {
     /// A file that must be usable at once. It is read on this thread: only at start.
     pub fn open(path: &Path, reading: Box<Reading<T>>) -> Result<Self, FileError> {
-        let (version, text) = read(path).map_err(|error| cannot_read(path, &error))?;
+        let (version, text) = read(path, true).map_err(|error| cannot_read(path, &error))?;
         let value = reading(&text).map_err(|cause| FileError { path: path.to_owned(), cause })?;
         let file = Self::awaited(path, reading);
         file.held.store(Some(Arc::new(value)));
-        Ok(Self { seen: Mutex::new(Some(version)), ..file })
+        Ok(Self { seen: Mutex::new(LastLook { version: Some(version), failure: None }), ..file })
     }
 
     /// A file that may appear later, because another program writes it.
@@ -85,8 +97,15 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
             reading,
             held: ArcSwapOption::empty(),
             looked_at_micros: AtomicI64::new(i64::MIN),
-            seen: Mutex::new(None),
+            look_interval: LOOK_INTERVAL,
+            is_secret: true,
+            seen: Mutex::default(),
         }
+    }
+
+    /// A file that others may read, too, which is checked at each use.
+    pub fn public(path: &Path, reading: Box<Reading<T>>) -> Self {
+        Self { look_interval: Duration::ZERO, is_secret: false, ..Self::awaited(path, reading) }
     }
 
     /// Where it is.
@@ -114,7 +133,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
     fn is_due(&self, now: Timestamp) -> bool {
         let looked_at = Timestamp::from_unix_micros(self.looked_at_micros.load(Ordering::Relaxed));
         // A clock that was set back must not keep an old secret alive.
-        now < looked_at || now.since(looked_at) >= LOOK_INTERVAL
+        now < looked_at || now.since(looked_at) >= self.look_interval
     }
 
     /// Checks whether the file has changed, and reads it if so. One check runs at a time. Others use the last value,
@@ -128,21 +147,22 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         if !self.is_due(now) {
             return None;
         }
-        let (path, before) = (self.path.clone(), *seen);
+        let (path, before, is_secret) = (self.path.clone(), seen.version, self.is_secret);
         let read = tokio::task::spawn_blocking(move || {
             let metadata = std::fs::metadata(&path)?;
-            if before == Some(Version::of(&metadata)) { Ok(None) } else { read(&path).map(Some) }
+            if before == Some(Version::of(&metadata)) { Ok(None) } else { read(&path, is_secret).map(Some) }
         })
         .await
         .unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")));
+        let read_anew = matches!(read, Ok(Some(_)));
         let failure = match read {
             Ok(None) => None,
             Ok(Some((version, text))) => {
-                *seen = Some(version);
+                seen.version = Some(version);
                 match (self.reading)(&text) {
                     Ok(value) => {
                         self.held.store(Some(Arc::new(value)));
-                        tracing::info!(path = %self.path.display(), "read a secret file");
+                        tracing::info!(path = %self.path.display(), "read a watched file that has changed");
                         None
                     }
                     Err(cause) => Some(FileError { path: self.path.clone(), cause }),
@@ -150,12 +170,17 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
             }
             Err(error) => {
                 // A file that reappears is read again even if its metadata is the same.
-                *seen = None;
+                seen.version = None;
                 Some(cannot_read(&self.path, &error))
             }
         };
-        if let Some(failure) = &failure {
-            tracing::warn!(error = %failure, "a secret file cannot be used; what was read before stays in force");
+        if let Some(failure) = &failure
+            && seen.failure.as_ref() != Some(&failure.cause)
+        {
+            tracing::warn!(error = %failure, "a watched file cannot be used; what was read before stays in force");
+        }
+        if failure.is_some() || read_anew {
+            seen.failure = failure.as_ref().map(|failure| failure.cause.clone());
         }
         self.looked_at_micros.store(now.as_unix_micros(), Ordering::Relaxed);
         failure
@@ -163,8 +188,9 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
 }
 
 /// A file's version and text. The version is taken first, so that a change in between is noticed at the next check.
-fn read(path: &Path) -> std::io::Result<(Version, Zeroizing<String>)> {
-    let (metadata, text) = input_file::read_secret(path)?;
+fn read(path: &Path, is_secret: bool) -> std::io::Result<(Version, Zeroizing<String>)> {
+    let (metadata, text) =
+        if is_secret { input_file::read_secret(path)? } else { input_file::read_text(path)? };
     Ok((Version::of(&metadata), text))
 }
 

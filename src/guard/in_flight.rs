@@ -12,9 +12,9 @@ use crate::error::ProxyError;
 #[derive(Debug)]
 pub struct InFlight {
     /// Zero: no limit beside that of connections.
-    limit: usize,
+    limit: AtomicUsize,
     /// Zero: no limit for each caller.
-    limit_per_caller: usize,
+    limit_per_caller: AtomicUsize,
     all: AtomicUsize,
     by_caller: Mutex<HashMap<Arc<str>, usize, ahash::RandomState>>,
 }
@@ -31,11 +31,17 @@ impl InFlight {
     #[must_use]
     pub fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            limit: limits.requests,
-            limit_per_caller: limits.requests_per_caller,
+            limit: AtomicUsize::new(limits.requests),
+            limit_per_caller: AtomicUsize::new(limits.requests_per_caller),
             all: AtomicUsize::new(0),
             by_caller: Mutex::default(),
         })
+    }
+
+    /// Replaces the limits. Requests in flight stay counted, those of each caller as far as there was a limit for it.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.limit.store(limits.requests, Ordering::Relaxed);
+        self.limit_per_caller.store(limits.requests_per_caller, Ordering::Relaxed);
     }
 
     /// A permit for one more request of any caller.
@@ -56,22 +62,24 @@ impl InFlight {
     /// [`ProxyError::Overloaded`] at the limit.
     pub fn check(&self, caller: &Arc<str>) -> Result<(), ProxyError> {
         self.has_place_after(self.all.load(Ordering::Relaxed))?;
-        if self.limit_per_caller == 0 {
+        if self.limit_per_caller.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         let count = self.callers().get(caller).copied().unwrap_or_default();
         self.has_place_for_caller_after(count)
     }
 
-    const fn has_place_after(&self, requests: usize) -> Result<(), ProxyError> {
-        if self.limit > 0 && requests >= self.limit {
+    fn has_place_after(&self, requests: usize) -> Result<(), ProxyError> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit > 0 && requests >= limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests" });
         }
         Ok(())
     }
 
-    const fn has_place_for_caller_after(&self, requests: usize) -> Result<(), ProxyError> {
-        if requests >= self.limit_per_caller {
+    fn has_place_for_caller_after(&self, requests: usize) -> Result<(), ProxyError> {
+        let limit = self.limit_per_caller.load(Ordering::Relaxed);
+        if limit > 0 && requests >= limit {
             return Err(ProxyError::Overloaded { limit: "limits.requests_per_caller" });
         }
         Ok(())
@@ -89,7 +97,7 @@ impl RequestPermit {
     /// # Errors
     /// [`ProxyError::Overloaded`] if the caller is at its limit.
     pub fn of(mut self, caller: &Arc<str>) -> Result<Self, ProxyError> {
-        if self.counts.limit_per_caller == 0 {
+        if self.counts.limit_per_caller.load(Ordering::Relaxed) == 0 {
             return Ok(self);
         }
         {
@@ -124,6 +132,7 @@ mod tests {
     use super::*;
 
     fn counts(limit: usize, limit_per_caller: usize) -> Arc<InFlight> {
+        let (limit, limit_per_caller) = (AtomicUsize::new(limit), AtomicUsize::new(limit_per_caller));
         Arc::new(InFlight { limit, limit_per_caller, all: AtomicUsize::new(0), by_caller: Mutex::default() })
     }
 

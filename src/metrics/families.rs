@@ -102,6 +102,12 @@ families! {
         "Connections of callers that were answered 503 and closed because limits.connections was reached.";
     CONNECTION_ERRORS = "tagalong_connection_errors_total", ["reason"],
         "Connections of callers that ended otherwise than by agreement: malformed requests, deadlines.";
+    RELOADS = "tagalong_reloads_total", ["outcome"],
+        "Reloads of the configuration: applied, unchanged (it was in force already), or refused (the log says why).";
+    RELOAD_SUCCESSFUL = "tagalong_config_last_reload_successful", [],
+        "Whether the last reload was applied or found nothing changed; 0: it was refused, and the one before stays in force.";
+    RELOADED_AT = "tagalong_config_last_reload_timestamp_seconds", [],
+        "When a changed configuration was taken over last; 0: not since the start.";
     READY = "tagalong_ready", [], "Whether /readyz says yes; 0 from the first moment of draining.";
     BUILD_INFO = "tagalong_build_info", ["version"], "Which version runs, in its label.";
 }

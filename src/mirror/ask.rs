@@ -86,25 +86,26 @@ impl Mirror {
         };
         let target = target.and_then(|target| target.parse::<PathAndQuery>().ok());
         let target = target.ok_or(PollError::GiveUp(GiveUpReason::Name))?;
-        let request = Arc::new(request(CacheKey::new(self.upstream.name(), "", target.as_str())));
+        let request = Arc::new(request(CacheKey::new(self.upstream().name(), "", target.as_str())));
         if let Some(hold) = self.hold() {
-            return Err(PollError::Failed(self.upstream.heed(hold)));
+            return Err(PollError::Failed(self.upstream().heed(hold)));
         }
         let key = request.key.clone();
         let retrieval = Retrieval {
-            upstream: Arc::clone(&self.upstream),
+            upstream: self.upstream(),
             request,
             target,
-            rules: Arc::clone(&self.rules),
+            rules: Arc::clone(&self.setup().rules),
             validates: Validates::Mirrored(held),
             demand,
         };
         let mut is_own = true;
-        let result = match self.upstream.join(&key, satisfies) {
+        let upstream = self.upstream();
+        let result = match upstream.join(&key, satisfies) {
             (Role::Lead(leader), snapshot) => retrieval.lead(leader, snapshot).await,
             (Role::Follow(follower), _) => match follower.result().await {
                 Some(SharedResult::NotShared { .. } | SharedResult::Arriving(_)) | None => {
-                    let snapshot = self.upstream.session().snapshot(&[]);
+                    let snapshot = self.upstream().session().snapshot(&[]);
                     Some(retrieval.ask(snapshot, std::future::pending()).await)
                 }
                 Some(result) => {
@@ -130,7 +131,7 @@ impl Mirror {
                 let share = StoredShare::default();
                 let response = Arc::new(StoredResponse { body, share, ..(*response).clone() });
                 // Counted after the answer: what is sent from here on is asked for later.
-                let arrived = known_since.unwrap_or_else(|| self.upstream.session().sent_order());
+                let arrived = known_since.unwrap_or_else(|| self.upstream().session().sent_order());
                 Ok((RangeAnswer { response, arrived }, status))
             }
             Some(LeaderResult::Shared(SharedResult::Failed(failure))) => Err(PollError::Failed(failure)),
@@ -155,7 +156,7 @@ impl Mirror {
     }
 
     fn failed(&self, cause: String) -> PollError {
-        let upstream = self.upstream.authority().to_string();
+        let upstream = self.upstream().authority().to_string();
         PollError::Failed(ProxyError::BrokenAnswer { upstream, cause: cause.into() }.into())
     }
 }

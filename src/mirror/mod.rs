@@ -47,6 +47,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -80,9 +81,9 @@ pub struct ResolvedMirror {
 
 /// The mirror of one upstream.
 pub struct Mirror {
-    settings: ResolvedMirror,
-    upstream: Arc<Upstream>,
-    rules: Arc<CachingRules>,
+    selectors: Vec<Selector>,
+    /// What a reload replaces.
+    setup: ArcSwap<MirrorSetup>,
     clock: Clock,
     state: RwLock<MirrorState>,
     metrics: MirrorMetrics,
@@ -109,6 +110,18 @@ pub struct MirroredRanges {
     pub lifetime: Duration,
 }
 
+/// What of a mirror a reload replaces: all but its collections.
+pub struct MirrorSetup {
+    /// Where it asks.
+    pub upstream: Arc<Upstream>,
+    /// The rules of that upstream.
+    pub rules: Arc<CachingRules>,
+    /// See [`ResolvedMirror::interval`].
+    pub interval: Duration,
+    /// See [`ResolvedMirror::bounds`]. What is held already stays until the next answer.
+    pub bounds: Bounds,
+}
+
 struct MirrorState {
     collections: Vec<Collection>,
     /// The api-version that the items came with.
@@ -126,11 +139,11 @@ impl Mirror {
         clock: Clock,
         metrics: MirrorMetrics,
     ) -> Self {
+        let ResolvedMirror { selectors, interval, bounds } = settings;
         let state = MirrorState { collections: Vec::new(), version: ApiVersion::V2026_04_01, gave_up: None };
         Self {
-            settings,
-            upstream,
-            rules,
+            selectors,
+            setup: ArcSwap::from_pointee(MirrorSetup { upstream, rules, interval, bounds }),
             clock,
             state: RwLock::new(state),
             metrics,
@@ -138,6 +151,20 @@ impl Mirror {
             changes: AtomicU64::new(0),
             changed_elsewhere: ChangedRanges::default(),
         }
+    }
+
+    /// Replaces all but the collections. What is held goes on.
+    pub fn set_up(&self, setup: MirrorSetup) {
+        self.setup.store(Arc::new(setup));
+    }
+
+    /// What the configuration says now.
+    pub fn setup(&self) -> Guard<Arc<MirrorSetup>> {
+        self.setup.load()
+    }
+
+    fn upstream(&self) -> Arc<Upstream> {
+        Arc::clone(&self.setup().upstream)
     }
 
     /// The answer to a request as far as the items say; `rules` are those of its route. `None` where the request is to be answered
@@ -228,12 +255,13 @@ impl Mirror {
 
     /// How often a range is validated: the budget may stretch it.
     fn interval(&self) -> Duration {
-        self.settings.interval.mul_f64(self.upstream.stretch(self.clock.now()))
+        let setup = self.setup();
+        setup.interval.mul_f64(setup.upstream.stretch(self.clock.now()))
     }
 
     /// Why the ranges are not validated at the moment: the origin asked for that, or the budget does.
     pub fn hold(&self) -> Option<Hold> {
-        self.upstream.hold_of_ranges(self.clock.now())
+        self.upstream().hold_of_ranges(self.clock.now())
     }
 
     /// Why the mirror gave up, if it did.

@@ -39,7 +39,7 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 impl Mirror {
     /// Loads the collections and validates them until the task is dropped.
     pub async fn run(self: Arc<Self>) {
-        if let Some(member) = self.upstream.fleet() {
+        if let Some(member) = self.upstream().fleet() {
             member.started().await;
         }
         loop {
@@ -53,7 +53,7 @@ impl Mirror {
                 }
             };
             self.give_up(reason);
-            tokio::time::sleep(self.settings.interval * GIVEN_UP_INTERVALS).await;
+            tokio::time::sleep(self.setup().interval * GIVEN_UP_INTERVALS).await;
         }
     }
 
@@ -72,7 +72,7 @@ impl Mirror {
         self.metrics.gave_up(reason.as_str());
         self.metrics.observe(0, 0, 0);
         tracing::warn!(
-            upstream = self.upstream.name(),
+            upstream = self.upstream().name(),
             reason = reason.as_str(),
             "the mirror of this upstream gave up; keys and lists are cached one by one instead"
         );
@@ -80,7 +80,7 @@ impl Mirror {
 
     /// How long a range, or a load, waits after a failure.
     fn pause(&self) -> Duration {
-        (self.settings.interval / 4).clamp(Duration::from_millis(100), Duration::from_secs(10))
+        (self.setup().interval / 4).clamp(Duration::from_millis(100), Duration::from_secs(10))
     }
 
     async fn load_all(&self) -> Result<(), PollError> {
@@ -91,7 +91,7 @@ impl Mirror {
                 state.collections = self.unloaded_collections();
             }
         }
-        for index in 0..self.settings.selectors.len() {
+        for index in 0..self.selectors.len() {
             let anchors = self.shared_anchors(index).await;
             while let Some(anchor) = self.load_position(index) {
                 match self.ask(index, anchor.as_ref(), |_| false, &PresentedTokens::NOTHING).await {
@@ -128,7 +128,7 @@ impl Mirror {
     /// The ranges that the second pass of a load asks for: all, except where records of a fleet show one state already.
     fn ranges_to_validate(&self) -> Vec<(usize, Option<KeyValueId>)> {
         let mut ranges = self.all_ranges();
-        if self.upstream.fleet().is_some() {
+        if self.upstream().fleet().is_some() {
             let state = self.read();
             let is_one_state = |collection: &Collection| collection.is_one_state(0..collection.ranges.len());
             ranges.retain(|(index, _)| !state.collections.get(*index).is_some_and(is_one_state));
@@ -138,8 +138,8 @@ impl Mirror {
 
     /// The collections before anything is loaded.
     pub(super) fn unloaded_collections(&self) -> Vec<Collection> {
-        let clauses = self.upstream.session().clauses();
-        let selectors = self.settings.selectors.iter();
+        let clauses = self.upstream().session().clauses();
+        let selectors = self.selectors.iter();
         selectors.map(|selector| Collection::new(selector.clone(), clauses)).collect()
     }
 
@@ -156,11 +156,10 @@ impl Mirror {
 
     /// Validates each range before its interval is over, until the mirror has to give up.
     async fn poll(&self) -> GiveUpReason {
-        let interval = self.interval();
         let (loaded, loaded_at) = (crate::clock::instant(), self.clock.now());
         let mut audited = crate::clock::instant();
         loop {
-            let tick = (interval / 64).max(Duration::from_millis(10));
+            let tick = (self.interval() / 64).max(Duration::from_millis(10));
             tokio::select! {
                 () = tokio::time::sleep(tick) => {}
                 () = self.changed_elsewhere.come() => {}
@@ -181,7 +180,7 @@ impl Mirror {
             // those of several sidecars, too.
             let left = interval.saturating_sub(loaded.elapsed()).as_secs_f64();
             // A fleet's requests are those of one.
-            let is_alone = self.upstream.fleet().is_none();
+            let is_alone = self.upstream().fleet().is_none();
             let chance = if is_alone && left > 0.0 { tick.as_secs_f64() / left } else { 0.0 };
             let is_due = |range: &Range| {
                 let (validated_at, waited) = (range.answer.response_time, now.since(range.polled_at));
@@ -310,7 +309,7 @@ impl Mirror {
         let bytes: usize = state.collections.iter().map(Collection::bytes).sum();
         let ranges = state.collections.iter().map(|collection| collection.ranges.len()).sum();
         self.metrics.observe(ranges, items, bytes);
-        if items > self.settings.bounds.items || bytes > self.settings.bounds.bytes {
+        if items > self.setup().bounds.items || bytes > self.setup().bounds.bytes {
             return Err(PollError::GiveUp(GiveUpReason::Bound));
         }
         Ok(())
@@ -335,7 +334,7 @@ impl Mirror {
         } else {
             self.metrics.audits_different.inc();
             tracing::warn!(
-                upstream = self.upstream.name(),
+                upstream = self.upstream().name(),
                 "an audit of the mirror found another value under the same entity tag; the range was replaced"
             );
         }

@@ -45,7 +45,7 @@ impl Mirror {
         if !self.holds_version(target) {
             return Ok(answer);
         }
-        let (answer, whole) = self.upstream.read_body(answer, LIMIT_BYTES, TIME_LIMIT).await?;
+        let (answer, whole) = self.upstream().read_body(answer, LIMIT_BYTES, TIME_LIMIT).await?;
         // Its own bytes: what was read is shared with the caller.
         let item = whole.and_then(|bytes| Item::read(Bytes::copy_from_slice(&bytes)).ok());
         if let Some(item) = item.filter(|item| item.id == id) {
@@ -67,7 +67,7 @@ impl Mirror {
 
     fn predict(&self, id: &KeyValueId, state: Option<Item>) {
         // Nothing is sent: it tells where the order of sending stands.
-        let now = self.upstream.session().snapshot(&[]).covers;
+        let now = self.upstream().session().snapshot(&[]).covers;
         let mut state_of_mirror = self.write();
         for collection in &mut state_of_mirror.collections {
             let filter = &collection.selector.filter;

@@ -25,9 +25,9 @@ impl Mirror {
         ranges: Vec<Range>,
         is_one_state: bool,
     ) -> usize {
-        let position = self.settings.selectors.iter().position(|selector| &*selector.query == query);
+        let position = self.selectors.iter().position(|selector| &*selector.query == query);
         let Some((index, version)) = position.zip(ApiVersion::from_values([version]).ok()) else { return 0 };
-        let clauses = self.upstream.session().clauses();
+        let clauses = self.upstream().session().clauses();
         let mut state = self.write();
         if state.collections.is_empty() {
             state.collections = self.unloaded_collections();
@@ -66,6 +66,6 @@ impl Mirror {
     /// The most bytes that its items may occupy.
     #[must_use]
     pub fn bytes_limit(&self) -> u64 {
-        self.settings.bounds.bytes as u64
+        self.setup().bounds.bytes as u64
     }
 }

@@ -14,7 +14,8 @@ fn note_name(selector: &Selector) -> String {
 impl Mirror {
     /// The anchors that other members have for a collection, in their order; none without a fleet.
     pub(super) async fn shared_anchors(&self, index: usize) -> Vec<KeyValueId> {
-        let Some((member, selector)) = self.upstream.fleet().zip(self.settings.selectors.get(index)) else {
+        let upstream = self.upstream();
+        let Some((member, selector)) = upstream.fleet().zip(self.selectors.get(index)) else {
             return Vec::new();
         };
         let note = member.read_note(&note_name(selector)).await.unwrap_or_default();
@@ -24,8 +25,9 @@ impl Mirror {
 
     /// Tells the others the anchors of each collection, where they know others.
     pub(super) async fn share_anchors(&self) {
-        let Some(member) = self.upstream.fleet() else { return };
-        for (index, selector) in self.settings.selectors.iter().enumerate() {
+        let upstream = self.upstream();
+        let Some(member) = upstream.fleet() else { return };
+        for (index, selector) in self.selectors.iter().enumerate() {
             let own = self.read().collections.get(index).filter(|it| it.is_loaded).map(anchors);
             let Some(own) = own else { continue };
             if own != self.shared_anchors(index).await {

@@ -22,13 +22,14 @@ use crate::profile::keyed_fields::{FieldRules, KeyedFields};
 use crate::profile::{CanonicalTarget, Footprint, Profile, UnkeyedReason, index_key_of};
 
 /// The profile of any HTTP API.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Generic {
     scheme: Scheme,
     authority: Option<Authority>,
     sharing: Sharing,
     fields: FieldRules,
-    differing: DifferingFields,
+    /// Learned, so it is the same after a reload.
+    differing: Arc<DifferingFields>,
     outdates: Vec<(String, Vec<String>)>,
 }
 
@@ -41,7 +42,7 @@ impl Generic {
             authority: upstream.authority().cloned(),
             sharing,
             fields,
-            differing: DifferingFields::default(),
+            differing: Arc::default(),
             outdates: Vec::new(),
         }
     }
@@ -133,6 +134,10 @@ impl Profile for Generic {
             return footprint;
         }
         Footprint::Targets(targets.iter().cloned().chain(also).collect())
+    }
+
+    fn with_operators_outdates(&self, outdates: Vec<(String, Vec<String>)>) -> Option<Arc<dyn Profile>> {
+        Some(Arc::new(Self { outdates, ..self.clone() }))
     }
 
     fn index_key(&self, canonical_target: &str) -> Option<u64> {

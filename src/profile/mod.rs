@@ -279,6 +279,13 @@ pub trait Profile: Send + Sync + fmt::Debug {
     /// any write may.
     fn index_key(&self, canonical_target: &str) -> Option<u64>;
 
+    /// The same profile, with all that it has learned, where a write below each of these paths outdates what is at and below others
+    /// (`outdates`). `None` where the profile knows by itself what writes touch.
+    fn with_operators_outdates(&self, outdates: Vec<(String, Vec<String>)>) -> Option<Arc<dyn Profile>> {
+        let _knows_by_itself = outdates;
+        None
+    }
+
     /// Whether the write can have touched the stored response with this canonical target.
     fn touches(&self, write: &Footprint, canonical_target: &str) -> bool;
 }

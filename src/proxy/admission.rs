@@ -17,7 +17,7 @@ use crate::body::budget::BufferBudget;
 use crate::body::unread::UnreadBody;
 use crate::body::{BodyError, FlowingBody};
 use crate::clock::Timestamp;
-use crate::config::Config;
+use crate::config::{Config, ListenerSettings};
 use crate::credentials::token_file::Absent;
 use crate::error::ProxyError;
 use crate::guard::Guard;
@@ -28,11 +28,14 @@ use crate::headers::survey::Survey;
 use crate::headers::via::Pseudonym;
 use crate::transport::caller_body::{CallerBodyLimits, read_or_stream};
 
+/// A listener, and what its callers must prove.
+type ListenerCallers = (Box<str>, Arc<Callers>);
+
 /// The checks that admit a request or refuse it.
 pub(super) struct Admission {
     guard: Guard,
     /// Listeners whose callers must prove themselves; the others are open.
-    callers: Vec<(Box<str>, Callers)>,
+    callers: Vec<ListenerCallers>,
     body_limits: CallerBodyLimits,
     buffers: Arc<BufferBudget>,
     in_flight: Arc<InFlight>,
@@ -71,11 +74,7 @@ impl Admission {
     ) -> Result<Self, AssembleError> {
         let mut callers = Vec::new();
         for listener in &config.listeners {
-            let rules = Callers::new(listener, absent_token)
-                .map_err(|source| AssembleError::Callers { name: listener.name.clone(), source })?;
-            if let Some(rules) = rules {
-                callers.push((listener.name.clone().into_boxed_str(), rules));
-            }
+            callers.extend(callers_of(listener, absent_token)?);
         }
         Ok(Self {
             guard: Guard::new(&config.guard, &config.limits, pseudonym),
@@ -84,6 +83,53 @@ impl Admission {
             buffers: Arc::clone(buffers),
             in_flight: InFlight::new(&config.limits),
         })
+    }
+
+    /// The rules of another configuration, with the same requests in flight. Credentials of callers that stay the same are not read anew: their
+    /// files are watched.
+    ///
+    /// # Errors
+    /// As for [`Admission::new`].
+    pub(super) fn reconfigured(
+        &self,
+        (before, config): (&Config, &Config),
+        body_limits: CallerBodyLimits,
+        absent_token: Absent,
+    ) -> Result<Self, AssembleError> {
+        let mut callers = Vec::new();
+        for (before, listener) in before.listeners.iter().zip(&config.listeners) {
+            let credentials = |it: &ListenerSettings| {
+                (it.local_keys_file.clone(), it.bearer_file.clone(), it.bearer_field.clone())
+            };
+            if credentials(before) == credentials(listener) {
+                let same = self.callers.iter().find(|(name, _)| **name == *listener.name);
+                callers.extend(same.cloned());
+            } else {
+                callers.extend(callers_of(listener, absent_token)?);
+            }
+        }
+        Ok(Self {
+            guard: Guard::new(&config.guard, &config.limits, self.pseudonym().clone()),
+            callers,
+            body_limits,
+            buffers: Arc::clone(&self.buffers),
+            in_flight: Arc::clone(&self.in_flight),
+        })
+    }
+
+    /// Puts the limits of a configuration in force for all requests in flight together.
+    pub(super) fn take_over(&self, config: &Config) {
+        self.in_flight.set_limits(&config.limits);
+        self.buffers.set_limit(config.limits.buffered_bodies_bytes);
+    }
+
+    /// What it reads of the configuration, for tests.
+    #[cfg(test)]
+    pub(super) fn in_force(&self) -> String {
+        let Self { guard, callers, body_limits, buffers, in_flight } = self;
+        // The name in `Via` differs from process to process.
+        let guard = format!("{guard:?}").split("pseudonym").next().unwrap_or_default().to_owned();
+        format!("guard {guard}\ncallers {callers:?}\n{body_limits:?} {buffers:?}\nin_flight {in_flight:?}")
     }
 
     /// How this sidecar names itself in `Via`.
@@ -189,9 +235,20 @@ impl Admission {
         let permit = permit(&name)?;
         to.permissions.check(&head.method, target.path(), &head.headers)?;
         access.check(&head.method, target, &head.headers, &**to.upstream.profile())?;
-        let content = content.map(|content| (rules, content));
+        let content = content.map(|content| (&**rules, content));
         Ok(ProvenRequest { survey: Survey::of(&head.headers), content, permit })
     }
+}
+
+/// The credentials that a listener asks its callers for, with its name; none if it is open.
+fn callers_of(
+    listener: &ListenerSettings,
+    absent_token: Absent,
+) -> Result<Option<ListenerCallers>, AssembleError> {
+    let name = || listener.name.clone();
+    let rules = Callers::new(listener, absent_token)
+        .map_err(|source| AssembleError::Callers { name: name(), source })?;
+    Ok(rules.map(|rules| (name().into_boxed_str(), Arc::new(rules))))
 }
 
 /// A body as it comes from a caller's connection, which is told when the body is left unread.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Uri, Version};
+use prometheus::IntCounter;
 
 use super::destination::{Destination, RouteRules};
 use super::fleet::{Fleet, FleetKeyError};
@@ -22,6 +23,7 @@ use crate::credentials::refusal::Refusals;
 use crate::credentials::token_file::Absent;
 use crate::credentials::{Credential, ForwardedCredential, NoCredential, travels_in_the_clear};
 use crate::fleet::engine::FleetEngine;
+use crate::fleet::member::FleetMember;
 use crate::fleet::redis::FleetUrlError;
 use crate::guard::callers::CallersError;
 use crate::guard::permissions::Permissions;
@@ -196,19 +198,8 @@ fn destination(
                 .map_err(|source| AssembleError::Tls { name: name(), source: Box::new(source) })?,
         ),
     };
-    let limits = ExchangeLimits {
-        connect_deadline: upstream.connect_deadline,
-        header_deadline: upstream.header_deadline,
-        body_stall_deadline: upstream.body_stall_deadline,
-        pool_idle_time: upstream.pool_idle_time,
-        pool_idle_limit: upstream.pool_idle_limit,
-        exchange_limit: upstream.exchange_limit,
-        exchange_wait: upstream.exchange_wait,
-        header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
-            .unwrap_or(usize::MAX),
-    };
+    let limits = exchange_limits(upstream);
     let credential = credential(upstream, metrics.origin.clone(), environment.clock.clone())?;
-    let rules = upstream.caching_rules();
     let state = UpstreamState::new(
         Surroundings {
             store: Arc::clone(store),
@@ -226,49 +217,102 @@ fn destination(
     if let Some(member) = &fleet {
         state.session.enable_fleet(member.id(), upstream.settle_time);
     }
-    let settings = ResolvedSettings {
-        name: name(),
-        endpoints: endpoints(upstream, authority, &dial, limits, metrics),
-        replica_lag: upstream.replica_lag,
+    let lasting = Lasting {
+        endpoints: Arc::new(endpoints(upstream, authority, &dial, limits, metrics)),
+        state: Arc::new(state),
         profile: profile(upstream, environment.clauses),
-        credential,
-        settle_time: upstream.settle_time,
-        conflict_wait: upstream.conflict_wait,
-        retry_after_limit: upstream.retry_after_limit,
         budget: upstream
             .budget
             .is_limited()
-            .then(|| Budget::new(upstream.budget.clone(), metrics.budget.clone())),
+            .then(|| Arc::new(Budget::new(upstream.budget.clone(), metrics.budget.clone()))),
+        credential,
         fleet,
-        via: pseudonym.value(Version::HTTP_11),
-    };
-    let rules = Arc::new(rules);
-    let served = Arc::new(Upstream::new(settings, Arc::new(state)));
-    Ok(Destination {
-        mirror: mirror(upstream, &served, &rules, &environment.clock, &metrics.mirror)?,
-        prefetched: upstream.prefetch.targets.clone(),
-        refreshes: upstream.refresh_ahead.then(RefreshQueue::default),
+        partitions: Arc::new(Partitions::new(random_key())),
+        refreshes: upstream.refresh_ahead.then(Arc::default),
         refreshed: metrics.requests.refreshed.clone(),
-        origin: origin(upstream),
-        permissions: Permissions::new(upstream),
-        partitions: Partitions::new(random_key()),
-        hosts: upstream.hosts.clone(),
-        path_prefix: upstream.path_prefix.clone(),
-        rules,
-        routes: upstream
-            .routes
-            .iter()
-            .map(|route| RouteRules {
-                path_prefix: route.path_prefix.clone(),
-                rules: Arc::new(upstream.caching_rules_of(route)),
-                write_strategy: route.write_strategy.unwrap_or(upstream.write_strategy),
-            })
-            .collect(),
-        write_strategy: upstream.write_strategy,
-        caller_field: upstream.caller_field.clone(),
-        key_use: None,
-        upstream: served,
-    })
+        mirror: None,
+    };
+    let mut destination = lasting.with_settings(upstream, pseudonym);
+    let (served, rules) = (&destination.upstream, &destination.rules);
+    destination.mirror = mirror(upstream, served, rules, &environment.clock, &metrics.mirror)?;
+    Ok(destination)
+}
+
+/// What of a destination may outlive its settings.
+pub(super) struct Lasting {
+    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) state: Arc<UpstreamState>,
+    pub(super) profile: Arc<dyn Profile>,
+    pub(super) budget: Option<Arc<Budget>>,
+    pub(super) credential: Arc<dyn Credential>,
+    pub(super) fleet: Option<Arc<FleetMember>>,
+    pub(super) partitions: Arc<Partitions>,
+    pub(super) refreshes: Option<Arc<RefreshQueue>>,
+    pub(super) refreshed: IntCounter,
+    pub(super) mirror: Option<Arc<Mirror>>,
+}
+
+impl Lasting {
+    /// The destination with these settings.
+    pub(super) fn with_settings(
+        self,
+        upstream: &config::UpstreamSettings,
+        pseudonym: &Pseudonym,
+    ) -> Destination {
+        let settings = ResolvedSettings {
+            name: upstream.name.clone(),
+            endpoints: self.endpoints,
+            replica_lag: upstream.replica_lag,
+            profile: self.profile,
+            credential: self.credential,
+            settle_time: upstream.settle_time,
+            conflict_wait: upstream.conflict_wait,
+            retry_after_limit: upstream.retry_after_limit,
+            budget: self.budget,
+            fleet: self.fleet,
+            via: pseudonym.value(Version::HTTP_11),
+        };
+        Destination {
+            mirror: self.mirror,
+            prefetched: upstream.prefetch.targets.clone(),
+            refreshes: self.refreshes,
+            refreshed: self.refreshed,
+            origin: origin(upstream),
+            permissions: Permissions::new(upstream),
+            partitions: self.partitions,
+            hosts: upstream.hosts.clone(),
+            path_prefix: upstream.path_prefix.clone(),
+            rules: Arc::new(upstream.caching_rules()),
+            routes: upstream
+                .routes
+                .iter()
+                .map(|route| RouteRules {
+                    path_prefix: route.path_prefix.clone(),
+                    rules: Arc::new(upstream.caching_rules_of(route)),
+                    write_strategy: route.write_strategy.unwrap_or(upstream.write_strategy),
+                })
+                .collect(),
+            write_strategy: upstream.write_strategy,
+            caller_field: upstream.caller_field.clone(),
+            key_use: None,
+            upstream: Arc::new(Upstream::new(settings, self.state)),
+        }
+    }
+}
+
+/// What the configuration says of an exchange.
+pub(super) fn exchange_limits(upstream: &config::UpstreamSettings) -> ExchangeLimits {
+    ExchangeLimits {
+        connect_deadline: upstream.connect_deadline,
+        header_deadline: upstream.header_deadline,
+        body_stall_deadline: upstream.body_stall_deadline,
+        pool_idle_time: upstream.pool_idle_time,
+        pool_idle_limit: upstream.pool_idle_limit,
+        exchange_limit: upstream.exchange_limit,
+        exchange_wait: upstream.exchange_wait,
+        header_section_limit_bytes: usize::try_from(upstream.header_section_limit_bytes)
+            .unwrap_or(usize::MAX),
+    }
 }
 
 /// Keeps the tokens of the session in a file: in the one that is configured, else beside the snapshot, which is written too seldom to have
@@ -344,14 +388,20 @@ fn mirror(
     if selectors.is_empty() {
         selectors.push(Selector::everything());
     }
+    let (interval, bounds) = mirror_limits(settings, rules);
+    let resolved = ResolvedMirror { selectors, interval, bounds };
+    let (upstream, rules) = (Arc::clone(upstream), Arc::clone(rules));
+    Ok(Some(Arc::new(Mirror::new(resolved, upstream, rules, clock.clone(), metrics.clone()))))
+}
+
+/// How often a mirror validates, and how much it may hold.
+pub(super) fn mirror_limits(settings: &config::UpstreamSettings, rules: &CachingRules) -> (Duration, Bounds) {
     let interval = settings.mirror.interval.or(rules.freshness).unwrap_or(DEFAULT_MIRROR_INTERVAL);
     let bounds = Bounds {
         items: settings.mirror.items_limit,
         bytes: usize::try_from(settings.mirror.bytes_limit).unwrap_or(usize::MAX),
     };
-    let resolved = ResolvedMirror { selectors, interval, bounds };
-    let (upstream, rules) = (Arc::clone(upstream), Arc::clone(rules));
-    Ok(Some(Arc::new(Mirror::new(resolved, upstream, rules, clock.clone(), metrics.clone()))))
+    (interval, bounds)
 }
 
 /// The authority as it will stand in `Host`, which HTTP clients send without the scheme's own port: what is signed must be what
@@ -381,14 +431,21 @@ fn profile(upstream: &config::UpstreamSettings, clauses: Clauses) -> Arc<dyn Pro
                 partition: upstream.partition_fields.clone(),
             };
             let profile = Generic::new(&upstream.url, upstream.sharing, fields);
-            Arc::new(upstream.routes.iter().fold(profile, |profile, route| {
-                profile.with_outdates(route.path_prefix.clone(), route.outdates.clone())
-            }))
+            Arc::new(
+                operators_outdates(upstream)
+                    .into_iter()
+                    .fold(profile, |profile, (written, outdated)| profile.with_outdates(written, outdated)),
+            )
         }
     }
 }
 
-fn credential(
+/// What writes outdate by the configuration, for profiles that do not know it themselves.
+pub(super) fn operators_outdates(upstream: &config::UpstreamSettings) -> Vec<(String, Vec<String>)> {
+    upstream.routes.iter().map(|route| (route.path_prefix.clone(), route.outdates.clone())).collect()
+}
+
+pub(super) fn credential(
     upstream: &config::UpstreamSettings,
     metrics: OriginCounters,
     clock: Clock,

@@ -25,7 +25,7 @@ pub struct Destination {
     /// Which methods and paths are let through.
     pub permissions: Permissions,
     /// Which callers share stored responses, where callers' own credentials go upstream.
-    pub partitions: Partitions,
+    pub partitions: Arc<Partitions>,
     /// Requests with one of these hosts go here.
     pub hosts: Vec<String>,
     /// Requests whose path begins so go here, with the prefix taken off; empty means none.
@@ -43,7 +43,7 @@ pub struct Destination {
     /// Targets that are fetched at start and kept fresh.
     pub prefetched: Vec<PathAndQuery>,
     /// What is in use, and so validated before it becomes stale; `None`: nothing is.
-    pub refreshes: Option<RefreshQueue>,
+    pub refreshes: Option<Arc<RefreshQueue>>,
     /// How often something was.
     pub refreshed: IntCounter,
     /// Collections of it that are held whole.

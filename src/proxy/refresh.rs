@@ -108,7 +108,9 @@ impl Proxy {
                 }
                 // Where the budget stretches lifetimes, who finds one over waits: that costs fewer requests.
                 None if is_used && to.upstream.stretch(self.clock.now()) <= 1.0 => {
-                    self.refresh(to, &watched.context, &stored);
+                    // A reload may have changed the rules meanwhile.
+                    let rules = Arc::clone(to.rules(watched.context.target.path()));
+                    self.refresh(to, &RequestContext { rules, ..watched.context }, &stored);
                 }
                 None => {}
             }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
@@ -42,6 +43,21 @@ pub struct ExchangeLimits {
     pub header_section_limit_bytes: usize,
 }
 
+impl ExchangeLimits {
+    const fn of_pool(&self) -> PoolLimits {
+        PoolLimits {
+            connect_deadline: self.connect_deadline,
+            idle_time: self.pool_idle_time,
+            idle_limit: self.pool_idle_limit,
+            header_section_limit_bytes: self.header_section_limit_bytes,
+        }
+    }
+
+    fn places(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.exchange_limit.min(Semaphore::MAX_PERMITS)))
+    }
+}
+
 /// A request to the upstream. It is built from the parsed request, so that no byte of the caller's framing is passed
 /// through.
 #[derive(Debug)]
@@ -62,11 +78,12 @@ pub struct Outgoing {
 #[derive(Clone)]
 pub struct PooledClient {
     pool: Pool,
-    exchanges: Arc<Semaphore>,
+    /// The places for exchanges. Replaced with their number: exchanges under way keep theirs.
+    exchanges: Arc<ArcSwap<Semaphore>>,
     scheme: Scheme,
     authority: Authority,
     host: HeaderValue,
-    limits: ExchangeLimits,
+    limits: Arc<ArcSwap<ExchangeLimits>>,
 }
 
 impl PooledClient {
@@ -75,21 +92,25 @@ impl PooledClient {
     #[must_use]
     pub fn new(scheme: Scheme, authority: Authority, dial: Arc<dyn Dial>, limits: ExchangeLimits) -> Self {
         let origin = absolute(Some(&scheme), Some(&authority), PathAndQuery::from_static("/"));
-        let of_pool = PoolLimits {
-            connect_deadline: limits.connect_deadline,
-            idle_time: limits.pool_idle_time,
-            idle_limit: limits.pool_idle_limit,
-            header_section_limit_bytes: limits.header_section_limit_bytes,
-        };
         let host = host(&scheme, &authority);
-        let exchanges = Arc::new(Semaphore::new(limits.exchange_limit.min(Semaphore::MAX_PERMITS)));
-        Self { pool: Pool::new(origin, dial, of_pool), exchanges, scheme, authority, host, limits }
+        let (pool, exchanges) = (Pool::new(origin, dial, limits.of_pool()), ArcSwap::from(limits.places()));
+        let (exchanges, limits) = (Arc::new(exchanges), Arc::new(ArcSwap::from_pointee(limits)));
+        Self { pool, exchanges, scheme, authority, host, limits }
+    }
+
+    /// Replaces the limits for the exchanges that begin from now on. Connections stay.
+    pub fn set_limits(&self, limits: ExchangeLimits) {
+        let before = self.limits.swap(Arc::new(limits));
+        self.pool.set_limits(limits.of_pool());
+        if before.exchange_limit != limits.exchange_limit {
+            self.exchanges.store(limits.places());
+        }
     }
 
     /// The configured limits.
     #[must_use]
-    pub const fn limits(&self) -> ExchangeLimits {
-        self.limits
+    pub fn limits(&self) -> ExchangeLimits {
+        **self.limits.load()
     }
 
     /// The upstream's authority, as it stands in `Host`.
@@ -126,18 +147,18 @@ impl PooledClient {
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, ProxyError> {
-        if let Ok(permit) = Arc::clone(&self.exchanges).try_acquire_owned() {
+        let exchanges = self.exchanges.load_full();
+        if let Ok(permit) = Arc::clone(&exchanges).try_acquire_owned() {
             return Ok(permit);
         }
-        let acquiring = Arc::clone(&self.exchanges).acquire_owned();
-        match tokio::time::timeout(self.limits.exchange_wait, acquiring).await {
+        match tokio::time::timeout(self.limits().exchange_wait, exchanges.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(ProxyError::Overloaded { limit: "upstream.exchange_limit" }),
         }
     }
 
     async fn attempt(&self, outgoing: Outgoing) -> Result<SentExchange, AttemptFailure> {
-        let deadline = self.limits.header_deadline + outgoing.body_deadline;
+        let deadline = self.limits().header_deadline + outgoing.body_deadline;
         let mut is_connected = false;
         let sending = self.send(outgoing, &mut is_connected);
         let outcome = tokio::time::timeout(deadline, sending).await;
@@ -158,7 +179,7 @@ impl PooledClient {
             }
         };
         let fields = answered.response.headers();
-        let limit_bytes = self.limits.header_section_limit_bytes;
+        let limit_bytes = self.limits().header_section_limit_bytes;
         let cause = if answered.response.status().is_informational() {
             "it switches protocols, which the request did not ask for".into()
         } else if !has_plain_body(fields) {
@@ -222,7 +243,7 @@ impl PooledClient {
 
     fn no_connection(&self, error: ConnectError) -> AttemptFailure {
         let upstream = self.authority.to_string();
-        let deadline = self.limits.connect_deadline;
+        let deadline = self.limits().connect_deadline;
         let (cause, advice) = match &error {
             ConnectError::Io(error) => (RootCause::of(error), ConnectAdvice::on(error)),
             ConnectError::Handshake(error) => (RootCause::of(error), ConnectAdvice::on(error)),
@@ -362,5 +383,36 @@ mod tests {
             }
             assert_eq!(has_plain_body(&fields), plain, "{lines:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_number_of_exchanges_holds_at_once() {
+        let limits = |exchange_limit| ExchangeLimits {
+            connect_deadline: Duration::from_secs(1),
+            header_deadline: Duration::from_secs(1),
+            body_stall_deadline: Duration::from_secs(1),
+            pool_idle_time: Duration::from_secs(1),
+            pool_idle_limit: 1,
+            exchange_limit,
+            exchange_wait: Duration::from_secs(1),
+            header_section_limit_bytes: 8192,
+        };
+        let unreachable = |_: Uri| -> futures_util::future::BoxFuture<'static, _> {
+            Box::pin(std::future::ready(Err(io::ErrorKind::ConnectionRefused.into())))
+        };
+        let authority = Authority::from_static("origin.test");
+        let client = PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits(1));
+        let of_endpoint = client.clone();
+        let first = client.permit().await.expect("a place");
+        assert!(client.permit().await.is_err());
+        of_endpoint.set_limits(limits(2));
+        let (second, third) =
+            (client.permit().await.expect("a place"), client.permit().await.expect("a place"));
+        drop(first);
+        assert!(client.permit().await.is_err(), "what is given back of the limit before opens no place");
+        client.set_limits(ExchangeLimits { exchange_wait: Duration::from_secs(9), ..limits(2) });
+        drop((second, third));
+        assert!(client.permit().await.is_ok(), "the same number keeps the places");
+        assert_eq!(of_endpoint.limits().exchange_wait, Duration::from_secs(9));
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Uri;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,7 +42,7 @@ pub struct Pool {
 struct PoolState {
     origin: Uri,
     dial: Arc<dyn Dial>,
-    limits: PoolLimits,
+    limits: ArcSwap<PoolLimits>,
     kept: Mutex<Kept>,
 }
 
@@ -118,7 +119,14 @@ impl Pool {
     /// A pool for the origin of this URI. It opens no connection yet.
     #[must_use]
     pub fn new(origin: Uri, dial: Arc<dyn Dial>, limits: PoolLimits) -> Self {
+        let limits = ArcSwap::from_pointee(limits);
         Self { shared: Arc::new(PoolState { origin, dial, limits, kept: Mutex::default() }) }
+    }
+
+    /// Replaces the limits. Connections that are open keep the limit of header sections that they were opened with.
+    pub fn set_limits(&self, limits: PoolLimits) {
+        self.shared.limits.store(Arc::new(limits));
+        self.shared.close_expired();
     }
 
     /// A connection that waits for use, else a new one.
@@ -141,7 +149,7 @@ impl Pool {
     /// # Errors
     /// [`ConnectError`] if there is none within the deadline.
     pub async fn open(&self) -> Result<PooledConnection, ConnectError> {
-        let deadline = self.shared.limits.connect_deadline;
+        let deadline = self.shared.limits.load().connect_deadline;
         tokio::time::timeout(deadline, self.shared.open()).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
@@ -186,13 +194,14 @@ impl PoolState {
     }
 
     fn put_back(self: &Arc<Self>, connection: Http1) {
-        if connection.sender.is_closed() || self.limits.idle_time.is_zero() || self.limits.idle_limit == 0 {
+        let limits = **self.limits.load();
+        if connection.sender.is_closed() || limits.idle_time.is_zero() || limits.idle_limit == 0 {
             return;
         }
         let oldest;
         {
             let mut kept = self.lock();
-            oldest = if kept.idle.len() >= self.limits.idle_limit { kept.idle.pop_front() } else { None };
+            oldest = if kept.idle.len() >= limits.idle_limit { kept.idle.pop_front() } else { None };
             kept.idle.push_back(Idle { connection, since: instant() });
             self.sweep(&mut kept);
         }
@@ -207,7 +216,7 @@ impl PoolState {
             shared.last_used = last_used;
             return PooledConnection::Http2(shared.connection.clone());
         }
-        if !self.limits.idle_time.is_zero() {
+        if !self.limits.load().idle_time.is_zero() {
             kept.http2 = Some(SharedHttp2 { connection: opened.clone(), last_used });
             self.sweep(&mut kept);
         }
@@ -215,7 +224,7 @@ impl PoolState {
     }
 
     fn is_expired(&self, since: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(since) >= self.limits.idle_time
+        now.saturating_duration_since(since) >= self.limits.load().idle_time
     }
 
     /// Closes what has been unused for too long, in a task that ends with the last connection.
@@ -225,7 +234,7 @@ impl PoolState {
         }
         let Ok(runtime) = Handle::try_current() else { return };
         kept.is_swept = true;
-        let (pool, idle_time) = (Arc::downgrade(self), self.limits.idle_time);
+        let (pool, idle_time) = (Arc::downgrade(self), self.limits.load().idle_time);
         runtime.spawn(async move {
             let mut next = instant() + idle_time;
             loop {
@@ -248,7 +257,7 @@ impl PoolState {
         let first = kept.idle.front().map(|idle| idle.since);
         let first = first.into_iter().chain(kept.http2.as_ref().map(|shared| shared.last_used)).min();
         kept.is_swept = first.is_some();
-        first.map(|since| since + self.limits.idle_time)
+        first.map(|since| since + self.limits.load().idle_time)
     }
 
     async fn open(&self) -> Result<PooledConnection, ConnectError> {
@@ -256,7 +265,7 @@ impl PoolState {
         let is_http2 = io.is_http2();
         let usage = ConnectionUse::default();
         let io = TokioIo::new(UpstreamConnection::new(io, usage.clone()));
-        let limit_bytes = self.limits.header_section_limit_bytes;
+        let limit_bytes = self.limits.load().header_section_limit_bytes;
         if is_http2 {
             let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())

@@ -9,7 +9,7 @@
 //! [`decide::stretch`](crate::decide::stretch) has the rule. Windows are those of the clock, as the service counts them: hours on the hour,
 //! days at midnight UTC. Other clients of the same store are not seen: `share` says how much of the quota is for this sidecar.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ pub enum BudgetedRequest {
 pub struct Budget {
     settings: BudgetSettings,
     metrics: BudgetMetrics,
-    state: Mutex<BudgetState>,
+    state: Arc<Mutex<BudgetState>>,
 }
 
 #[derive(Debug)]
@@ -144,7 +144,19 @@ impl Budget {
             reads: Turns::default(),
             writes: Turns::default(),
         };
-        Self { settings, metrics, state: Mutex::new(state) }
+        Self { settings, metrics, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The same budget with other limits: what was used is used.
+    #[must_use]
+    pub fn with_settings(&self, settings: BudgetSettings) -> Self {
+        Self { settings, metrics: self.metrics.clone(), state: Arc::clone(&self.state) }
+    }
+
+    /// The limits.
+    #[must_use]
+    pub const fn settings(&self) -> &BudgetSettings {
+        &self.settings
     }
 
     /// By which factor the operator's lifetimes are stretched now.

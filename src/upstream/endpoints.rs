@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::Upstream;
 use crate::clock::instant;
 use crate::error::ProxyError;
-use crate::transport::client::PooledClient;
+use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::received_body::ReceivedBody;
 use crate::transport::replica_discovery::{DiscoveryError, ReplicaDiscovery};
 
@@ -120,13 +120,21 @@ impl Endpoints {
         for authority in replicas {
             let is_known = endpoints.iter().any(|it| *it.client.authority() == authority);
             if !is_known && endpoints.len() < MOST_ENDPOINTS {
-                endpoints.push(Arc::new((self.make)(authority)));
+                let endpoint = (self.make)(authority);
+                endpoint.client.set_limits(self.first.client.limits());
+                endpoints.push(Arc::new(endpoint));
                 health.push(Health::default());
             }
         }
         let added = endpoints.len() - before;
         self.endpoints.store(Arc::new(endpoints));
         added
+    }
+
+    /// Replaces the limits of every endpoint, also of those that are added later.
+    pub fn set_limits(&self, limits: ExchangeLimits) {
+        let _none_is_added_meanwhile = self.lock();
+        self.endpoints.load().iter().for_each(|endpoint| endpoint.client.set_limits(limits));
     }
 
     /// The position of the active endpoint.

@@ -65,6 +65,18 @@ impl Upstream {
         Self { settings, state }
     }
 
+    /// What the configuration says of it.
+    #[must_use]
+    pub const fn settings(&self) -> &ResolvedSettings {
+        &self.settings
+    }
+
+    /// What was learned of it.
+    #[must_use]
+    pub const fn state(&self) -> &Arc<UpstreamState> {
+        &self.state
+    }
+
     /// Its name in the configuration.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -12,12 +12,13 @@ use crate::fleet::member::FleetMember;
 use crate::profile::Profile;
 use crate::transport::client::PooledClient;
 
-/// What the configuration says of one upstream, and what is made of it at once. A reload replaces all of it together.
+/// What the configuration says of one upstream, and what is made of it at once. A reload replaces all of it together; what is behind an
+/// [`Arc`] may be the same as before.
 pub struct ResolvedSettings {
     /// Its name in the configuration. Its keys in the store begin with it.
     pub name: String,
     /// Where it is: its URL and its replicas.
-    pub endpoints: Endpoints,
+    pub endpoints: Arc<Endpoints>,
     /// How long a replica may lag behind.
     pub replica_lag: Duration,
     /// What kind of API it is.
@@ -31,7 +32,7 @@ pub struct ResolvedSettings {
     /// The longest pause that it may ask for.
     pub retry_after_limit: Duration,
     /// How many requests its quota allows; `None`: no limit is known.
-    pub budget: Option<Budget>,
+    pub budget: Option<Arc<Budget>>,
     /// Its membership in a fleet.
     pub fleet: Option<Arc<FleetMember>>,
     /// How the sidecar names itself in `Via`.

@@ -54,7 +54,7 @@ fn settings(
     let metrics = Metrics::new(["main"]).upstream(0).endpoints.clone();
     ResolvedSettings {
         name: "main".to_owned(),
-        endpoints: Endpoints::new(
+        endpoints: Arc::new(Endpoints::new(
             authority,
             [],
             metrics.failovers.clone(),
@@ -63,7 +63,7 @@ fn settings(
                 is_active: metrics.of(authority.as_str()).1,
                 client: PooledClient::new(Scheme::HTTP, authority, Arc::new(unreachable), limits),
             }),
-        ),
+        )),
         replica_lag: seconds,
         profile: Arc::new(Generic::new(
             &Uri::from_static("http://o"),

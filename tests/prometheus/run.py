@@ -49,6 +49,8 @@ EMPTY = {
     "tagalong_mirror_give_ups_total": "the mirror does not give up here",
     "tagalong_mirror_audits_total": "a mirror reads a range without a condition once in many intervals",
     "tagalong_snapshot_refusals_total": "no snapshot is refused here",
+    "tagalong_reloads_total": "no configuration changes here",
+    "tagalong_config_last_reload_timestamp_seconds": "no configuration changes here",
     "tagalong_snapshot_restored": "these sidecars start without a snapshot",
     "tagalong_fleet_failures_total": "the fleet's engine does not fail here",
 }

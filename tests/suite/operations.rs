@@ -12,6 +12,8 @@ mod limits;
 mod lingering;
 mod metrics;
 mod process;
+mod quit;
+mod reload;
 mod shipped_files;
 mod snapshot;
 mod start;

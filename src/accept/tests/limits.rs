@@ -42,3 +42,34 @@ async fn one_connection_too_many_gives_way_or_gets_503_at_once() {
     next.write_all(GET).await.expect("writable");
     read_hello(&mut next).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn replaced_limits_hold_for_connections_that_are_open() {
+    let seconds = Duration::from_secs;
+    let idle = |idle| AcceptLimits { connections: 1, idle, ..AcceptLimits::default() };
+    let live = LiveAcceptLimits::from(idle(seconds(600)));
+    let serving = serve_with(live.clone(), false, |_| async { full("hello") });
+    let mut caller = serving.connector.connect(4096);
+    caller.write_all(GET).await.expect("writable");
+    read_hello(&mut caller).await;
+    // Swept every 10 ms from here on.
+    live.replace(AcceptLimits {
+        connections: 2,
+        request_header: Duration::from_millis(200),
+        ..idle(seconds(20))
+    });
+    let mut second = serving.connector.connect(4096);
+    second.write_all(GET).await.expect("writable");
+    read_hello(&mut second).await;
+    tokio::time::sleep(seconds(10)).await;
+    // Seldom again: what was counted in short ticks must not count as more time.
+    live.replace(AcceptLimits { connections: 2, ..idle(seconds(20)) });
+    tokio::time::sleep(seconds(5)).await;
+    for caller in [&mut caller, &mut second] {
+        caller.write_all(GET).await.expect("writable");
+        read_hello(caller).await;
+    }
+    let start = Stopwatch::start();
+    assert_eq!(read_to_end(&mut caller).await, "");
+    assert!(start.elapsed() >= seconds(20) && start.elapsed() < seconds(22), "{:?}", start.elapsed());
+}

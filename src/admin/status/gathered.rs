@@ -35,7 +35,6 @@ pub struct UpstreamFacts {
     url: String,
     profile: String,
     credential: String,
-    has_budget: bool,
 }
 
 impl UpstreamFacts {
@@ -46,7 +45,6 @@ impl UpstreamFacts {
             url: settings.url.to_string(),
             profile: settings.profile().word(),
             credential: settings.credential.kind.word(),
-            has_budget: settings.budget.is_limited(),
         }
     }
 }
@@ -60,6 +58,8 @@ pub struct LiveState {
     pub pauses: Vec<(Held, Pause)>,
     /// Of its mirror, if there is one: whether it is loaded, and why it gave up.
     pub mirror: Option<(bool, Option<GiveUpReason>)>,
+    /// Whether it has a quota.
+    pub has_budget: bool,
     /// Whether it is in a fleet.
     pub has_fleet: bool,
 }
@@ -262,7 +262,7 @@ impl UpstreamReadings<'_> {
             origin: self.origin(),
             tokens: tokens(&live.session),
             throttle: live.pauses.iter().map(|(held, pause)| pause_status(*held, *pause)).collect(),
-            budget: facts.has_budget.then(|| self.budget()),
+            budget: live.has_budget.then(|| self.budget()),
             mirror: live.mirror.map(|(is_loaded, gave_up)| self.mirror(is_loaded, gave_up)),
             fleet: live.has_fleet.then(|| self.fleet()),
         }

@@ -106,7 +106,29 @@ impl std::fmt::Debug for EntraCredential {
         formatter
             .debug_struct("EntraCredential")
             .field("principal", &self.renewer.principal)
+            .field("audience", &self.renewer.audience)
+            .field("issuer", self.renewer.client.authority())
+            .field("limits", &self.renewer.client.limits())
             .finish_non_exhaustive()
+    }
+}
+
+/// Those of requests to the issuer, with the deadlines of the upstream.
+const fn limits(
+    connect_deadline: Duration,
+    header_deadline: Duration,
+    body_stall_deadline: Duration,
+) -> ExchangeLimits {
+    ExchangeLimits {
+        connect_deadline,
+        header_deadline,
+        body_stall_deadline,
+        pool_idle_time: Duration::ZERO,
+        pool_idle_limit: 0,
+        // One renewer asks at a time.
+        exchange_limit: 2,
+        exchange_wait: header_deadline,
+        header_section_limit_bytes: 64 * 1024,
     }
 }
 
@@ -148,17 +170,8 @@ impl EntraCredential {
             (audience, _) => audience.to_owned(),
         };
         let issuer = issuer(settings, &principal, &or_variable)?;
-        let limits = ExchangeLimits {
-            connect_deadline: upstream.connect_deadline,
-            header_deadline: upstream.header_deadline,
-            body_stall_deadline: upstream.body_stall_deadline,
-            pool_idle_time: Duration::ZERO,
-            pool_idle_limit: 0,
-            // One renewer asks at a time.
-            exchange_limit: 2,
-            exchange_wait: upstream.header_deadline,
-            header_section_limit_bytes: 64 * 1024,
-        };
+        let limits =
+            limits(upstream.connect_deadline, upstream.header_deadline, upstream.body_stall_deadline);
         let (Some(scheme), Some(authority)) = (issuer.scheme().cloned(), issuer.authority().cloned()) else {
             return Err(EntraError::Missing("an authority or imds with scheme and host"));
         };
@@ -408,6 +421,11 @@ impl Credential for EntraCredential {
 
     fn own(&self) -> Option<(&'static str, &Refusals)> {
         Some(("entra", &self.refusals))
+    }
+
+    fn set_deadlines(&self, of_upstream: ExchangeLimits) {
+        let ExchangeLimits { connect_deadline, header_deadline, body_stall_deadline, .. } = of_upstream;
+        self.renewer.client.set_limits(limits(connect_deadline, header_deadline, body_stall_deadline));
     }
 
     fn identity(&self) -> String {

@@ -19,6 +19,15 @@ use super::process::{Process, all, connect};
 async fn lagging_emulator() -> SocketAddr {
     let settings =
         EmulatorSettings { replicas: 3, settle: Duration::from_secs(3), ..EmulatorSettings::default() };
+    emulator_with(settings).await
+}
+
+/// A store without key-values.
+pub(super) async fn emulator() -> SocketAddr {
+    emulator_with(EmulatorSettings::default()).await
+}
+
+async fn emulator_with(settings: EmulatorSettings) -> SocketAddr {
     let emulator = Emulator::new(settings, Clock::System, 1);
     let faults = Arc::new(Faults::new(PlanDocument::default(), 1));
     let service = Service::new(emulator, faults, Arc::new(Counts::default()), Clock::System);

@@ -42,6 +42,13 @@ impl Process {
         Self::started_by(tagalong(), upstream, more)
     }
 
+    /// Of another program than the one that was built for the tests.
+    pub(super) fn start_binary(binary: &str, upstream: SocketAddr, more: &[&str]) -> Self {
+        let mut command = Command::new(binary);
+        command.env_clear();
+        Self::started_by(command, upstream, more)
+    }
+
     /// With at most so many open files.
     pub(super) fn start_with_open_files(limit: usize, upstream: SocketAddr, more: &[&str]) -> Self {
         let mut shell = Command::new("sh");
@@ -81,6 +88,15 @@ impl Process {
 
     pub(super) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The value of a metric, with its labels as they stand there.
+    pub(super) fn metric(&self, name: &str) -> f64 {
+        let mut operator = connect(self.operator);
+        ask(&mut operator, "/metrics");
+        let text = all(operator);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
     }
 
     /// The most memory that the process has had resident so far.
