@@ -22,6 +22,7 @@
 //! | [`profile`] | what one kind of API knows about itself: App Configuration, or generic |
 //! | [`store`] | the map in memory, bounded in bytes; knows nothing of HTTP |
 //! | [`transport`] | dialling, TLS, the pooled client, bodies on the wire; knows nothing of caching |
+//! | [`trace`] | spans of requests, for a collector |
 //! | [`credentials`], [`seal`] | how the sidecar proves itself upstream; what leaves the process and comes back is sealed |
 //! | [`fleet`] | what many sidecars share through an engine: entries, records, leases |
 //! | [`upstream`] | one upstream: its session, its view of the store, collapsing, throttling, the exchange |
@@ -64,6 +65,7 @@ mod snapshot;
 mod store;
 mod stored_response;
 mod sync_token;
+mod trace;
 mod transport;
 mod upstream;
 mod words;
@@ -98,6 +100,6 @@ pub mod internals {
 
     reexport! {
         accept accept_loop admin body clock config credentials decide emulator error fleet guard headers identify logging metrics
-        mirror presented_request profile proxy readiness respond seal sidecar snapshot store stored_response sync_token transport upstream
+        mirror presented_request profile proxy readiness respond seal sidecar snapshot store stored_response sync_token trace transport upstream
     }
 }

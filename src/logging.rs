@@ -173,6 +173,7 @@ impl Access<'_> {
 
     /// Emits the event.
     pub fn log(&self) {
+        let traceparent = self.traceparent.filter(|text| is_traceparent(text));
         tracing::debug!(
             target: ACCESS_TARGET,
             upstream = self.upstream,
@@ -181,7 +182,8 @@ impl Access<'_> {
             status = self.status.as_u16(),
             cache_status = self.cache_status,
             took_micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
-            traceparent = self.traceparent.filter(|text| is_traceparent(text)),
+            traceparent,
+            trace_id = traceparent.and_then(|text| text.split('-').nth(1)),
             "request"
         );
     }

@@ -72,6 +72,7 @@ use crate::metrics::Metrics;
 use crate::respond::head_cache::HeadCache;
 use crate::store::Store;
 use crate::sync_token::aggregate::PresentedTokens;
+use crate::trace::{TracedRequest, Tracer};
 use crate::transport::caller_body::CallerBodyLimits;
 use admission::{Admission, Admitted, flowing};
 use assemble::{AssembleError, Environment};
@@ -96,6 +97,7 @@ pub struct Proxy {
     known_tags: Arc<KnownTags>,
     heads: HeadCache,
     hot_keys: Option<Arc<HotKeys>>,
+    tracer: Tracer,
 }
 
 /// The caller of a request: the facts of its connection.
@@ -121,8 +123,9 @@ impl Proxy {
         let pseudonym = assemble::pseudonym();
         let buffers = BufferBudget::new(config.limits.buffered_bodies_bytes);
         let metrics = Metrics::new(config.upstreams.iter().map(|upstream| upstream.name.as_str()));
+        let tracer = assemble::tracer(config)?;
         let mut destinations =
-            assemble::destinations(config, &store, &buffers, &pseudonym, &metrics, environment)?;
+            assemble::destinations(config, &store, &buffers, &pseudonym, &metrics, &tracer, environment)?;
         labels::count_from_zero(config, &metrics);
         let hot_keys = config.admin.show_keys.then(Arc::<HotKeys>::default);
         for (destination, upstream) in destinations.iter_mut().zip(&config.upstreams) {
@@ -130,6 +133,7 @@ impl Proxy {
         }
         let body_limits = body_limits(config);
         Ok(Self {
+            tracer,
             admission: Admission::new(config, pseudonym, body_limits, &buffers, environment.absent_token)?,
             by_listener: by_listener(config),
             metrics,
@@ -152,6 +156,11 @@ impl Proxy {
     /// Hits by key, if they are counted.
     pub const fn hot_keys(&self) -> Option<&Arc<HotKeys>> {
         self.hot_keys.as_ref()
+    }
+
+    /// Makes spans of requests.
+    pub const fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// What is stored.
@@ -187,13 +196,21 @@ impl Proxy {
     }
 
     /// The stages that never wait: route → admit → identify → look up → respond.
-    fn begin(&self, caller: &Arc<Caller>, head: Parts, body: FlowingBody) -> Progress {
+    fn begin(&self, caller: &Arc<Caller>, mut head: Parts, body: FlowingBody) -> Progress {
         let Some((index, to, target)) = self.route(caller, &head) else {
             return Progress::Answered(responder::without_destination());
         };
+        let traced = TracedRequest {
+            method: &head.method,
+            path: target.path(),
+            server: None,
+            upstream: to.upstream.name(),
+        };
+        let span = self.tracer.of_caller(traced, &mut head.headers);
         let shown = self.callers_resource(caller, to, &head, &target);
         let (pseudonym, clock) = (self.admission.pseudonym(), &self.clock);
-        let responder = Responder::new(&head, caller.is_encrypted, index, to, shown, pseudonym, clock);
+        let responder =
+            Responder::new(&head, caller.is_encrypted, index, to, shown, pseudonym, clock).with_span(span);
         if self.admission.asks_who_calls(caller) {
             let unproven = Box::new((Arc::clone(caller), head, target, body));
             return Progress::Waits(responder, Next::Authenticate(unproven));

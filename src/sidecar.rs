@@ -278,6 +278,7 @@ impl Sidecar {
         if let Some(snapshots) = snapshots {
             snapshots.write_if_changed().await;
         }
+        self.proxy.current().tracer().stop().await;
         admin_stop.cancel();
         join_all(admin).await;
         Ok(cut)

@@ -8,11 +8,12 @@ use super::limits::{Deadlines, GuardSettings, Limits, Logging, Runtime, StoreLim
 use super::listener::{AdminSettings, ListenerSettings, ListenerTls};
 use super::reload::ReloadSettings;
 use super::snapshot::SnapshotSettings;
+use super::tracing::TracingSettings;
 use super::upstream::{
     CredentialSettings, MirrorSettings, PrefetchSettings, Route, UpstreamSettings, UpstreamTls,
 };
 
-const SECTIONS: [&[Key]; 19] = [
+const SECTIONS: [&[Key]; 20] = [
     ListenerSettings::KEYS,
     ListenerTls::KEYS,
     AdminSettings::KEYS,
@@ -32,6 +33,7 @@ const SECTIONS: [&[Key]; 19] = [
     Logging::KEYS,
     ReloadSettings::KEYS,
     Runtime::KEYS,
+    TracingSettings::KEYS,
 ];
 
 /// Every key.

@@ -28,6 +28,7 @@ pub mod size;
 pub mod snapshot;
 #[cfg(test)]
 pub mod test_keys;
+pub mod tracing;
 mod upstream;
 mod validate;
 mod values;
@@ -46,6 +47,7 @@ pub use listener::{AdminSettings, ListenerSettings};
 pub use reload::ReloadSettings;
 pub use secret::SecretString;
 pub use snapshot::SnapshotSettings;
+pub use tracing::TracingSettings;
 pub use upstream::{
     CredentialKind, CredentialSettings, ProfileKind, UpstreamProxy, UpstreamSettings, UpstreamTls,
     WriteStrategy,
@@ -77,6 +79,8 @@ pub struct Config {
     pub guard: GuardSettings,
     /// What is logged, and how.
     pub logging: Logging,
+    /// Where spans of requests go.
+    pub tracing: TracingSettings,
     /// When the configuration is read anew.
     pub reload: ReloadSettings,
     /// How the process runs.
@@ -117,6 +121,7 @@ impl Config {
             deadlines: Deadlines::read(&section("deadlines")),
             guard: GuardSettings::read(&section("guard")),
             logging: Logging::read(&section("logging")),
+            tracing: TracingSettings::read(&section("tracing")),
             reload: ReloadSettings::read(&section("reload")),
             runtime: Runtime::read(&section("runtime")),
             effective: Effective::of(&values),

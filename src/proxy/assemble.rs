@@ -42,6 +42,7 @@ use crate::snapshot::keep::sync_tokens_beside;
 use crate::store::{MemoryStore, Store};
 use crate::sync_token::clauses::Clauses;
 use crate::sync_token::persisted::{PersistedTokens, PersistenceError};
+use crate::trace::Tracer;
 use crate::transport::client::{ExchangeLimits, PooledClient};
 use crate::transport::dial::Dial;
 use crate::transport::tls::{NetworkDial, TlsError};
@@ -115,6 +116,13 @@ pub enum AssembleError {
     /// The fleet's engine cannot be named.
     #[error(transparent)]
     Fleet(#[from] FleetUrlError),
+    /// Spans cannot be sent.
+    #[cfg(feature = "otlp")]
+    #[error("tracing: {cause}; see tracing.endpoint and tracing.ca_file")]
+    Tracing {
+        /// What is wrong.
+        cause: String,
+    },
     /// There is no key of the fleet.
     #[error(transparent)]
     FleetKey(#[from] FleetKeyError),
@@ -164,6 +172,7 @@ pub fn destinations(
     buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
     metrics: &Metrics,
+    tracer: &Tracer,
     environment: &Environment<'_>,
 ) -> Result<Vec<Destination>, AssembleError> {
     let fleet = Fleet::new(config, environment)?;
@@ -172,14 +181,22 @@ pub fn destinations(
         .map(|(index, upstream)| {
             let metrics = metrics.upstream(index);
             let snapshot = config.snapshot.file.as_deref();
-            destination(upstream, (snapshot, fleet.as_ref()), store, buffers, pseudonym, metrics, environment)
+            destination(
+                upstream,
+                (snapshot, fleet.as_ref(), tracer),
+                store,
+                buffers,
+                pseudonym,
+                metrics,
+                environment,
+            )
         })
         .collect()
 }
 
 fn destination(
     upstream: &config::UpstreamSettings,
-    (snapshot, fleet): (Option<&Path>, Option<&Fleet<'_>>),
+    (snapshot, fleet, tracer): (Option<&Path>, Option<&Fleet<'_>>, &Tracer),
     store: &Arc<dyn Store>,
     buffers: &Arc<BufferBudget>,
     pseudonym: &Pseudonym,
@@ -206,6 +223,7 @@ fn destination(
             buffers: Arc::clone(buffers),
             metrics: metrics.origin.clone(),
             clock: environment.clock.clone(),
+            tracer: tracer.clone(),
         },
         environment.clauses,
         Partitions::new(random_key()),
@@ -298,6 +316,41 @@ impl Lasting {
             upstream: Arc::new(Upstream::new(settings, self.state)),
         }
     }
+}
+
+/// Makes spans if the configuration names a collector. Only a program that serves sends them; a check of the configuration has no runtime.
+///
+/// # Errors
+/// [`AssembleError::Tracing`] where the collector cannot be reached at all.
+#[cfg(feature = "otlp")]
+pub fn tracer(config: &Config) -> Result<Tracer, AssembleError> {
+    use crate::trace::Exporting;
+
+    let tracing = &config.tracing;
+    let failed = |cause: String| AssembleError::Tracing { cause };
+    let Some((endpoint, authority)) = tracing.endpoint.as_ref().and_then(|it| Some((it, it.authority()?)))
+    else {
+        return Ok(Tracer::default());
+    };
+    let tls = config::UpstreamTls { ca_file: tracing.ca_file.clone(), ..Default::default() };
+    let dial = NetworkDial::new(&tls, &config::UpstreamProxy::None, false);
+    let dial = dial.map_err(|error| failed(error.to_string()))?;
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Ok(Tracer::default());
+    }
+    let scheme = endpoint.scheme().cloned().unwrap_or(Scheme::HTTP);
+    let ratio = tracing.sample_percent as f64 / 100.0;
+    let exporting = Exporting::new(scheme, authority.clone(), Arc::new(dial), ratio);
+    exporting.map(Tracer::new).map_err(|error| failed(error.to_string()))
+}
+
+/// No spans: the configuration names no collector, or is refused.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "otlp"))]
+pub fn tracer(_config: &Config) -> Result<Tracer, AssembleError> {
+    Ok(Tracer::default())
 }
 
 /// What the configuration says of an exchange.

@@ -54,6 +54,7 @@ impl Proxy {
             // Heads follow from the settings as well.
             heads: HeadCache::default(),
             hot_keys: self.hot_keys.clone(),
+            tracer: self.tracer.clone(),
         })
     }
 

@@ -21,6 +21,7 @@ use crate::metrics::UpstreamMetrics;
 use crate::metrics::last_refusals::LastRefusal;
 use crate::respond::{self, OwnFields};
 use crate::stored_response::CacheKey;
+use crate::trace::RequestSpan;
 
 /// Makes the answer to one request: what is known of it before it is judged.
 pub(super) struct Responder {
@@ -32,6 +33,7 @@ pub(super) struct Responder {
     access: Option<Box<AccessFacts>>,
     /// What the answer shows of which resource to whom, and the method of the request.
     shown: Option<Box<(CallersResource, Method)>>,
+    span: RequestSpan,
 }
 
 /// Kept only if the access log is on.
@@ -67,7 +69,13 @@ impl Responder {
         let upstream = &to.upstream;
         let proof = SentCredential::of(upstream.credential(), &head.headers, upstream.authority());
         let shown = shown.map(|shown| Box::new((shown, head.method.clone())));
-        Self { destination, via: pseudonym.value(head.version), view, proof, access, shown }
+        let via = pseudonym.value(head.version);
+        Self { destination, via, view, proof, access, shown, span: RequestSpan::default() }
+    }
+
+    /// With the span that ends with the answer.
+    pub(super) fn with_span(self, span: RequestSpan) -> Self {
+        Self { span, ..self }
     }
 
     /// Index of the destination.
@@ -113,6 +121,7 @@ impl Responding<'_> {
             let (resource, method) = *shown;
             self.proxy.known_tags.note(resource, &method, response.status(), response.headers());
         }
+        self.responder.span.end(Some(response.status()), word);
         response
     }
 

@@ -14,6 +14,7 @@ use crate::metrics::OriginOutcome;
 use crate::sync_token::coverage::Coverage;
 use crate::sync_token::session::{Received, SessionSnapshot};
 use crate::sync_token::token::SyncToken;
+use crate::trace::TracedRequest;
 use crate::transport::answer_body::AnswerBody;
 use crate::transport::client::Outgoing;
 use crate::transport::received_body::ReceivedBody;
@@ -49,6 +50,13 @@ impl Upstream {
             FlowingBody::Full(bytes) => bytes.clone(),
             FlowingBody::Empty | FlowingBody::Streaming(_) => bytes::Bytes::new(),
         };
+        let traced = TracedRequest {
+            method: &method,
+            path: target.path(),
+            server: Some(endpoint.client.authority().host()),
+            upstream: &self.settings.name,
+        };
+        let span = self.state.tracer.of_origin_request(traced, &mut outgoing.fields);
         let unsigned = Unsigned {
             method: &outgoing.method,
             target: target.as_str(),
@@ -70,6 +78,7 @@ impl Upstream {
         endpoint.requests.inc();
         let exchanged = endpoint.client.exchange(outgoing).await;
         let now = self.state.clock.now();
+        span.end(exchanged.as_ref().ok().map(Response::status), outcome_word(&exchanged));
         self.state.metrics.asked(outcome(&exchanged), now.since(sent));
         self.settings.endpoints.observe(
             position,
@@ -124,6 +133,11 @@ impl Upstream {
         }
         self.state.session.observe(sent, fields, now)
     }
+}
+
+/// What a span says of an exchange: the word of its error, if there is one.
+fn outcome_word(exchanged: &Result<Response<ReceivedBody>, ProxyError>) -> &'static str {
+    exchanged.as_ref().map_or_else(ProxyError::reason, |_| "answered")
 }
 
 fn outcome(exchanged: &Result<Response<ReceivedBody>, ProxyError>) -> OriginOutcome {

@@ -21,6 +21,7 @@ use crate::profile::recognition::Recognition;
 use crate::store::Store;
 use crate::sync_token::clauses::Clauses;
 use crate::sync_token::session::Session;
+use crate::trace::Tracer;
 
 /// What an upstream shares with the rest of the process.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub metrics: OriginCounters,
     /// What time it is.
     pub clock: Clock,
+    /// Makes spans of what it is asked.
+    pub tracer: Tracer,
 }
 
 /// What was learned of one upstream. It lives on when its settings are replaced.
@@ -67,6 +70,8 @@ pub struct UpstreamState {
     pub(super) metrics: OriginCounters,
     /// See [`Surroundings::clock`].
     pub(super) clock: Clock,
+    /// See [`Surroundings::tracer`].
+    pub(super) tracer: Tracer,
 }
 
 impl UpstreamState {
@@ -78,7 +83,7 @@ impl UpstreamState {
         partitions: Partitions,
         recognition: Recognition,
     ) -> Self {
-        let Surroundings { store, buffers, metrics, clock } = surroundings;
+        let Surroundings { store, buffers, metrics, clock, tracer } = surroundings;
         Self {
             session: Arc::new(Session::new(clauses)),
             last_shown: LastShown::default(),
@@ -95,6 +100,7 @@ impl UpstreamState {
             buffers,
             metrics,
             clock,
+            tracer,
         }
     }
 }

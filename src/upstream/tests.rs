@@ -82,6 +82,7 @@ fn settings(
 
 fn state() -> Arc<UpstreamState> {
     let surroundings = Surroundings {
+        tracer: crate::trace::Tracer::default(),
         store: Arc::new(MemoryStore::new(1 << 20, 8)),
         buffers: BufferBudget::new(1 << 20),
         metrics: Metrics::new(["main"]).upstream(0).origin.clone(),

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Which module may import which: a module may import those of its own line and of the lines above it, and no two modules import each
 /// other, on whatever way. The modules of the binary (`main`, `cli`, `demo`, `explain`, `probe`, `signals`) come after all of them.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["words", "error", "clock", "memo", "headers", "body", "metrics", "readiness", "accept_loop"],
     &["config", "sync_token", "stored_response", "presented_request", "logging"],
     &["decide", "profile"],
     &["store", "transport"],
+    &["trace"],
     &["credentials", "seal"],
     &["fleet"],
     &["upstream"],

@@ -16,5 +16,6 @@ mod quit;
 mod reload;
 mod shipped_files;
 mod snapshot;
+mod spans;
 mod start;
 mod status;
