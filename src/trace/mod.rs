@@ -12,13 +12,16 @@
 #[cfg(feature = "otlp")]
 mod export;
 
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+#[cfg(feature = "otlp")]
+use http::HeaderName;
+use http::{HeaderMap, Method, StatusCode};
 
 #[cfg(feature = "otlp")]
 pub use export::Exporting;
 
 /// The field of W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+#[cfg(feature = "otlp")]
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Makes spans. Without a collector it makes none.
 #[derive(Clone, Debug, Default)]
