@@ -32,7 +32,7 @@ pub use door::DoorError;
 pub use explain::Explainer;
 pub use rules::AdminRules;
 pub use serve::{reserved_descriptors, serve};
-pub use status::{LiveState, Status, StatusSources, UpstreamFacts, UpstreamStatus};
+pub use status::{ConfiguredFacts, LiveState, Status, StatusSources, UpstreamStatus};
 
 /// What the operator's port knows of one upstream.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub struct AdminUpstream {
     /// count lower than before.
     pub reset_sync_tokens: Arc<dyn Fn() + Send + Sync>,
     /// What the configuration says of it.
-    pub facts: UpstreamFacts,
+    pub facts: ConfiguredFacts,
     /// What is true of it at a moment.
     pub live_state: Arc<dyn Fn(Timestamp) -> LiveState + Send + Sync>,
 }
@@ -357,7 +357,7 @@ mod tests {
             reset_sync_tokens: Arc::new(move || {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
-            facts: UpstreamFacts::default(),
+            facts: ConfiguredFacts::default(),
             live_state: Arc::new(|_| LiveState::default()),
         };
         let readiness = Readiness::starting();

@@ -22,7 +22,7 @@ use crate::accept::{
 };
 use crate::accept_loop::ReservedDescriptors;
 use crate::admin::{
-    AdminState, AdminUpstream, DoorError, Explainer, LiveState, StatusSources, UpstreamFacts,
+    AdminState, AdminUpstream, ConfiguredFacts, DoorError, Explainer, LiveState, StatusSources,
 };
 use crate::clock::Timestamp;
 use crate::config::{Config, ListenerSettings};
@@ -333,7 +333,7 @@ impl Assembly {
                 name: destination.upstream.name().to_owned(),
                 profile: Arc::clone(destination.upstream.profile()),
                 reset_sync_tokens: Arc::new(move || session.reset()),
-                facts: UpstreamFacts::of(settings),
+                facts: ConfiguredFacts::of(settings),
                 // Of the settings in force: a reload may have changed them.
                 live_state: Arc::new(move |now| {
                     live.current().destinations().get(index).map(|it| live_state(it, now)).unwrap_or_default()

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{AdminResponse, AdminState, answer, door, problem};
 use crate::metrics::history::HISTORY_STEP;
-pub use gathered::{LiveState, StatusSources, UpstreamFacts};
+pub use gathered::{ConfiguredFacts, LiveState, StatusSources};
 
 /// The document. Times are seconds since 1970 (`…_unix_seconds`) or durations (`…_seconds`). Counts are since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

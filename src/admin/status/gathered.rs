@@ -31,13 +31,13 @@ const FADE_STEPS: u32 = 12;
 
 /// What the configuration says of an upstream, as the operator reads it.
 #[derive(Clone, Debug, Default)]
-pub struct UpstreamFacts {
+pub struct ConfiguredFacts {
     url: String,
     profile: String,
     credential: String,
 }
 
-impl UpstreamFacts {
+impl ConfiguredFacts {
     /// Those of these settings.
     #[must_use]
     pub fn of(settings: &UpstreamSettings) -> Self {
@@ -65,7 +65,7 @@ pub struct LiveState {
 }
 
 /// An upstream with what is known of it.
-pub(in crate::admin) type NamedUpstream<'a> = (&'a str, &'a UpstreamFacts, LiveState);
+pub(in crate::admin) type NamedUpstream<'a> = (&'a str, &'a ConfiguredFacts, LiveState);
 
 /// What the document needs beside the metrics.
 pub struct StatusSources {
