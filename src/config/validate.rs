@@ -51,12 +51,6 @@ pub(super) fn validate(config: &Config) -> Vec<ConfigError> {
             config.logging.level
         ));
     }
-    if config.tracing.endpoint.is_some() && cfg!(not(feature = "otlp")) {
-        refuse(
-            "tracing.endpoint is set, and this program was built without spans: build it with --features otlp, or leave the key out"
-                .to_owned(),
-        );
-    }
     if config.limits.buffered_request_body_bytes > config.limits.request_body_bytes {
         refuse(
             "limits.buffered_request_body is larger than limits.request_body: nothing would stream; lower the one or \

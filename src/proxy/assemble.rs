@@ -117,8 +117,7 @@ pub enum AssembleError {
     #[error(transparent)]
     Fleet(#[from] FleetUrlError),
     /// Spans cannot be sent.
-    #[cfg(feature = "otlp")]
-    #[error("tracing: {cause}; see tracing.endpoint and tracing.ca_file")]
+    #[error("tracing.endpoint: {cause}")]
     Tracing {
         /// What is wrong.
         cause: String,
@@ -334,7 +333,7 @@ pub fn tracer(config: &Config) -> Result<Tracer, AssembleError> {
     };
     let tls = config::UpstreamTls { ca_file: tracing.ca_file.clone(), ..Default::default() };
     let dial = NetworkDial::new(&tls, &config::UpstreamProxy::None, false);
-    let dial = dial.map_err(|error| failed(error.to_string()))?;
+    let dial = dial.map_err(|error| failed(format!("tracing.ca_file: {error}")))?;
     if tokio::runtime::Handle::try_current().is_err() {
         return Ok(Tracer::default());
     }
@@ -344,13 +343,17 @@ pub fn tracer(config: &Config) -> Result<Tracer, AssembleError> {
     exporting.map(Tracer::new).map_err(|error| failed(error.to_string()))
 }
 
-/// No spans: the configuration names no collector, or is refused.
+/// No spans.
 ///
 /// # Errors
-/// None.
+/// [`AssembleError::Tracing`] where the configuration names a collector.
 #[cfg(not(feature = "otlp"))]
-pub fn tracer(_config: &Config) -> Result<Tracer, AssembleError> {
-    Ok(Tracer::default())
+pub fn tracer(config: &Config) -> Result<Tracer, AssembleError> {
+    if config.tracing.endpoint.is_none() {
+        return Ok(Tracer::default());
+    }
+    let cause = "this program was built without spans; build it with --features otlp, or leave the key out";
+    Err(AssembleError::Tracing { cause: cause.to_owned() })
 }
 
 /// What the configuration says of an exchange.

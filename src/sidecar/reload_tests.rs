@@ -354,7 +354,7 @@ async fn a_refused_reload_changes_nothing_and_every_outcome_is_counted() {
     // Valid parts beside one that is not: all of it is refused.
     for (wrong, because) in [
         ("limits.connections=0", "write a whole number from 1 to 1000000"),
-        ("limits.conections=7", "did you mean `limits.connections`?"),
+        ("limits.conections=7", "did you mean `limits.connections`"),
         ("store.limit=1GiB", "store.limit cannot be changed while the sidecar runs"),
         ("listener.local_keys_file=/nowhere/keys", "/nowhere/keys"),
     ] {

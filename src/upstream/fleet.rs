@@ -117,7 +117,7 @@ impl Upstream {
             session.observe_fleet(&tokens, now);
         }
         // Before anything new is read: who reads this learns what the run before may have lost.
-        let (writes, has_forgotten) = member.to_announce_again(is_other);
+        let (writes, has_forgotten) = member.to_announce_again();
         let mut announced = Vec::new();
         if has_forgotten {
             let number = member.announce_forgotten().await?;

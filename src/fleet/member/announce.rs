@@ -158,9 +158,9 @@ impl FleetMember {
 
     /// The own writes that are to be announced again, and whether there are others of which nothing is known any more.
     #[must_use]
-    pub fn to_announce_again(&self, is_other_run: bool) -> (Vec<OwnWrite>, bool) {
+    pub fn to_announce_again(&self) -> (Vec<OwnWrite>, bool) {
         let state = self.lock();
-        let writes = state.own_writes.iter().filter(|write| is_other_run || write.number.is_none());
+        let writes = state.own_writes.iter().filter(|write| write.number.is_none());
         (writes.cloned().collect(), state.has_forgotten)
     }
 

@@ -80,7 +80,7 @@ impl Scene {
             ["damaged", "format", "key", "too-old", "future", "store", "identity", "profile", "too-large"];
         reasons.into_iter().find(|reason| {
             let name = format!("tagalong_snapshot_refusals_total{{reason=\"{reason}\"}}");
-            sidecar.metric(&name).is_some()
+            sidecar.metric(&name).is_some_and(|count| count > 0.0)
         })
     }
 }

@@ -29,6 +29,8 @@ struct EngineState {
     fails: Option<EngineError>,
     /// Members that cannot reach it.
     cut_off: HashSet<usize>,
+    /// It takes no announcement.
+    refuses_announcements: bool,
     /// Each entry is added twice with this chance, in percent.
     twice_percent: u8,
     streams: HashMap<String, StreamState>,
@@ -71,6 +73,11 @@ impl EngineModel {
     pub(crate) fn fail(&self, why: Option<EngineError>) {
         self.state.lock().unwrap().fails = why;
         self.changed.notify_waiters();
+    }
+
+    /// From now on it takes no announcement, and answers everything else.
+    pub(super) fn refuse_announcements(&self, refuses: bool) {
+        self.state.lock().unwrap().refuses_announcements = refuses;
     }
 
     pub(super) fn cut_off(&self, member: usize, is_cut_off: bool) {
@@ -277,7 +284,13 @@ impl FleetStream for MemberStream {
     fn announce<'a>(&'a self, sealed: Vec<u8>, tokens: Vec<AnnouncedToken>) -> EngineAnswer<'a, u64> {
         Box::pin(async move {
             self.joined()?;
-            let percent = self.engine.state.lock().unwrap().twice_percent;
+            let percent = {
+                let state = self.engine.state.lock().unwrap();
+                if state.refuses_announcements {
+                    return Err(EngineError::Full);
+                }
+                state.twice_percent
+            };
             let number = self
                 .ask(|stream, _| {
                     for token in tokens {

@@ -201,6 +201,24 @@ async fn without_its_engine_each_keeps_the_promises_that_it_makes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_has_no_lease_while_its_write_is_not_announced() {
+    let fleet = Fleet::of(2, &[]).await;
+    fleet.engine.refuse_announcements(true);
+    let written = fleet.write(0, 1).await;
+    // Turns would renew the lease in this time.
+    for _ in 0..20 {
+        tokio::time::sleep(LEASE / 4).await;
+        assert!(!fleet.sidecars[0].member().has_live_lease());
+    }
+    assert!(fleet.sidecars[1].member().has_live_lease());
+    assert_eq!(fleet.read(0, 1).await.0, Some(written));
+    fleet.engine.refuse_announcements(false);
+    fleet.joined().await;
+    fleet.heard().await;
+    assert_eq!(fleet.read(1, 1).await.0, Some(written));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_engine_forgets_is_announced_again() {
     let fleet = Fleet::of(3, &["upstream.settle_time=5s"]).await;
     fleet.write(0, 1).await;
