@@ -47,6 +47,7 @@ struct StoreState {
     reads: usize,
     bodies: usize,
     way_millis: u64,
+    cache_control: Option<&'static str>,
 }
 
 impl LaggingStore {
@@ -57,6 +58,11 @@ impl LaggingStore {
     /// Answers after up to so long.
     pub(crate) fn set_way(&self, millis: u64) {
         self.state.lock().unwrap().way_millis = millis;
+    }
+
+    /// From now on its answers say so.
+    pub(crate) fn set_cache_control(&self, directives: &'static str) {
+        self.state.lock().unwrap().cache_control = Some(directives);
     }
 
     pub(crate) fn set_away(&self, is_away: bool) {
@@ -128,6 +134,10 @@ impl LaggingStore {
             .header("date", http_date::format(self.clock.now()))
             .header("content-type", "application/vnd.microsoft.appconfig.kv+json")
             .header("sync-token", format!("zAJw6V16=v{token};sn={token}"));
+        let answer = match state.cache_control {
+            Some(directives) => answer.header("cache-control", directives),
+            None => answer,
+        };
         if request.method == "GET" && tag.as_ref().is_some_and(is_condition) {
             return answer.status(304).body(Full::default()).unwrap();
         }

@@ -126,14 +126,20 @@ async fn each_member_has_its_own_lifetimes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_is_stale_is_not_taken_even_where_its_caller_would_accept_it() {
-    let fleet = Fleet::of(2, &["upstream.freshness=5s"]).await;
+async fn a_record_that_is_stale_is_not_taken_even_where_it_might_answer_for_a_while() {
+    let fleet = Fleet::of(2, &["upstream.freshness="]).await;
+    fleet.store.set_cache_control("max-age=5, stale-while-revalidate=600");
     fleet.write(0, 1).await;
     fleet.heard().await;
     fleet.read(0, 1).await;
+    let (_, fresh) = fleet.read(1, 1).await;
+    assert_eq!(fresh.cache_status().detail.as_deref(), Some("fleet"), "{fresh:?}");
+    let other = 2;
+    fleet.write(0, other).await;
+    fleet.read(0, other).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let asked = fleet.store.requests().0;
-    let answer = fleet.send(1, &format!("GET {}\nCache-Control: max-stale=60", target(1))).await;
+    let (_, answer) = fleet.read(1, other).await;
     assert!(!answer.is_hit(), "who asks has the news: {answer:?}");
     assert_eq!(fleet.store.requests().0 - asked, 1);
 }
