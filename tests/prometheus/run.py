@@ -7,9 +7,9 @@ Needs `prometheus` and `promtool` (Debian: prometheus). It checks config/prometh
 `tagalong emulator`, three sidecars (two in a fleet if there is a redis-server, one of them with a mirror; one whose origin is away)
 and Prometheus on free loopback ports, sends requests, and then asks Prometheus:
 
-- every panel of config/grafana/tagalong.json, every expression of README.md and every recording rule must be valid and give data;
+- every panel of config/grafana/tagalong.json, every expression of README.md and config/OPERATIONS.md, and every recording rule must be valid and give data;
 - every rule must be healthy, and each series that an alert looks at must be there;
-- every name that is used is one that README.md's table explains, and each of the table is on /metrics;
+- every name that is used is one that the table of config/OPERATIONS.md explains, and each of the table is on /metrics;
 - every word that an expression expects in a label is one of the program's source.
 
 What may be without data is in EMPTY, with the reason. It prints `N passed, N failed` last and exits 0 only if nothing failed.
@@ -175,8 +175,8 @@ def filled_in(expression):
 
 
 def readme():
-    """Each expression of README.md: code that applies a function to a metric, or names one with its labels."""
-    text = (ROOT / "README.md").read_text()
+    """Each expression of README.md and config/OPERATIONS.md: code that applies a function to a metric, or names one with its labels."""
+    text = "\n".join((ROOT / name).read_text() for name in ("README.md", "config/OPERATIONS.md"))
     blocks = re.findall(r"^```promql\n(.*?)^```", text, re.S | re.M)
     blocks += [code for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", text) if re.search(r"\w\(\s*" + NAME, code)]
     for block in blocks:
@@ -255,13 +255,13 @@ def send_requests(sidecars):
 
 
 def questions(prometheus, metrics):
-    table = set(re.findall(r"^\| `(tagalong_[a-z_]+)` \|", (ROOT / "README.md").read_text(), re.M))
+    table = set(re.findall(r"^\| `(tagalong_[a-z_]+)` \|", (ROOT / "config/OPERATIONS.md").read_text(), re.M))
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.rs"))
     known = set(re.findall(r'"([a-z0-9-]+)"', source))
     exported = set(re.findall(r"^# TYPE (\S+)", metrics, re.M))
 
     for name in sorted({name for name in exported if name.startswith("tagalong_")} - table):
-        check(name, "it is on /metrics, but not in the table of README.md")
+        check(name, "it is on /metrics, but not in the table of config/OPERATIONS.md")
     for name in sorted(table):
         check(f"/metrics has {name}", None if name in exported else "it is not there")
 
@@ -292,7 +292,7 @@ def questions(prometheus, metrics):
         names = set(re.findall(r"\btagalong_[a-z_]+\b", re.sub(r"\w+:tagalong_\w+:\w+", "", expression)))
         names = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
         for name in sorted(names - table):
-            check(where, f"{name} is not in the table of README.md")
+            check(where, f"{name} is not in the table of config/OPERATIONS.md")
         for word in set(words(expression)) - known - {"1xx", "2xx", "3xx", "4xx", "5xx"}:
             check(where, f'no label has "{word}": no such word is in src/')
 

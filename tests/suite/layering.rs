@@ -375,10 +375,12 @@ fn missing_paths(markdown: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_files_that_the_readme_names_exist() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(named_paths(&readme).len() > 40, "{:?}", named_paths(&readme));
-    assert_eq!(missing_paths(&readme), Vec::<String>::new());
+fn the_files_that_the_documents_name_exist() {
+    let mut all = files("config", &["md"]);
+    all.push(PathBuf::from("README.md"));
+    let text = all.iter().map(|file| fs::read_to_string(root().join(file)).unwrap()).collect::<String>();
+    assert!(named_paths(&text).len() > 80, "{:?}", named_paths(&text));
+    assert_eq!(missing_paths(&text), Vec::<String>::new());
     let wrong =
         "`decide/reuse.rs` `GET /kv/x` `gone/board.rs` `tests/gone.py --all`\n```text\n`fenced/gone.rs`\n```";
     assert_eq!(missing_paths(wrong), ["gone/board.rs", "tests/gone.py"]);
@@ -405,7 +407,7 @@ fn citations(text: &str) -> Vec<&'static str> {
 fn nothing_cites_a_document_outside_the_repository() {
     let mut all = vec![PathBuf::from("README.md")];
     for directory in ["src", "tests", "benches", "config"] {
-        all.extend(files(directory, &["rs", "py", "js", "toml", "yaml", "json", "sh"]));
+        all.extend(files(directory, &["rs", "py", "js", "toml", "yaml", "json", "sh", "md"]));
     }
     let mut wrong = Vec::new();
     for file in all {

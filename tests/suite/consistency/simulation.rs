@@ -278,7 +278,7 @@ fn judge_as_registers(scenario: &Scenario, around: &Environment, run: &mut Run) 
     }
 }
 
-/// Without the refusals that stay outside the proof (see README.md): after a write of which the sidecar itself never learned
+/// Without the refusals that stay outside the proof (see config/GUIDE.md): after a write of which the sidecar itself never learned
 /// the outcome, nothing says whether a 412 tells of it.
 fn provable(scenario: &Scenario, around: &Environment, key: &str, events: &[Event]) -> Vec<Event> {
     let outside = |event: &Event| {

@@ -4,11 +4,11 @@ use std::io::Write;
 
 use super::process::{Process, all, closed_address, connect};
 
-const README: &str = include_str!("../../../README.md");
+const REFERENCE: &str = include_str!("../../../config/OPERATIONS.md");
 
-/// The families in the table of README.
+/// The families in the table of the reference.
 fn promised() -> Vec<&'static str> {
-    README.lines().filter_map(|line| line.strip_prefix("| `tagalong_")?.split('`').next()).collect()
+    REFERENCE.lines().filter_map(|line| line.strip_prefix("| `tagalong_")?.split('`').next()).collect()
 }
 
 #[test]
