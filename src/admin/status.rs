@@ -38,6 +38,8 @@ pub struct Status {
     pub upstreams: Vec<UpstreamStatus>,
     /// The store, which all upstreams share.
     pub store: StoreStatus,
+    /// Reloads of the configuration.
+    pub reload: ReloadStatus,
     /// The snapshot file.
     pub snapshot: Option<SnapshotFileStatus>,
     /// Connections of callers.
@@ -290,6 +292,17 @@ pub struct SnapshotFileStatus {
     pub restored: BTreeMap<String, u64>,
     /// What was not used at the start, by reason.
     pub refusals: BTreeMap<String, u64>,
+}
+
+/// Reloads of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReloadStatus {
+    /// Whether the last one was not refused.
+    pub last_successful: bool,
+    /// When one last changed something; `null`: not since the start.
+    pub applied_at_unix_seconds: Option<i64>,
+    /// All of them, by outcome.
+    pub by_outcome: BTreeMap<String, u64>,
 }
 
 /// Connections of callers.

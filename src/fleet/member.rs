@@ -289,7 +289,9 @@ impl FleetMember {
     pub fn renew(&self, heard: &HeardEntries) {
         if let Some(since) = heard.complete_since {
             let mut state = self.lock();
-            if state.held_until.is_none_or(|until| since >= until) {
+            // The turn may have been under way when an own write could not be announced.
+            let is_unannounced = state.own_writes.iter().any(|write| write.has_failed);
+            if !is_unannounced && state.held_until.is_none_or(|until| since >= until) {
                 state.lease_until = Some(since + self.settings.lease);
             }
             drop(state);

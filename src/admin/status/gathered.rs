@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::{
     BudgetStatus, ConnectionsStatus, EndpointStatus, FleetStatus, HotKeyStatus, HottestKeys, LatencyStatus,
     MirrorStatus, OriginStatus, PauseStatus, ProcessStatus, RecentStatus, RefusalStatus, RefusalsStatus,
-    RequestsStatus, SnapshotFileStatus, Status, StoreStatus, TokenStatus, TokensStatus, UpstreamStatus,
+    ReloadStatus, RequestsStatus, SnapshotFileStatus, Status, StoreStatus, TokenStatus, TokensStatus,
+    UpstreamStatus,
 };
 use crate::clock::{Clock, Timestamp, instant};
 use crate::config::{Config, UpstreamSettings, Word as _};
@@ -135,6 +136,7 @@ impl StatusSources {
                 capacity_bytes: readings.count(&families::STORE_CAPACITY, None),
                 evictions: readings.count(&families::STORE_EVICTIONS, None),
             },
+            reload: reload(&readings),
             snapshot: self.has_snapshot.then(|| snapshot(&readings)),
             connections: ConnectionsStatus {
                 open: readings.count(&families::CONNECTIONS_OPEN, None),
@@ -341,10 +343,22 @@ fn pause_status(held: Held, pause: Pause) -> PauseStatus {
     }
 }
 
+fn reload(readings: &Readings) -> ReloadStatus {
+    ReloadStatus {
+        last_successful: readings.count(&families::RELOAD_SUCCESSFUL, None) == 1,
+        applied_at_unix_seconds: moment(readings, &families::RELOADED_AT),
+        by_outcome: readings.by_word(&families::RELOADS, None, "outcome"),
+    }
+}
+
+/// A time; 0 is none.
+fn moment(readings: &Readings, family: &Family) -> Option<i64> {
+    i64::try_from(readings.count(family, None)).ok().filter(|at| *at > 0)
+}
+
 fn snapshot(readings: &Readings) -> SnapshotFileStatus {
-    let written_at = readings.count(&families::SNAPSHOT_WRITTEN, None);
     SnapshotFileStatus {
-        written_at_unix_seconds: i64::try_from(written_at).ok().filter(|at| *at > 0),
+        written_at_unix_seconds: moment(readings, &families::SNAPSHOT_WRITTEN),
         bytes: readings.count(&families::SNAPSHOT_BYTES, None),
         writes: readings.by_word(&families::SNAPSHOT_WRITES, None, "outcome"),
         restored: readings.by_word(&families::SNAPSHOT_RESTORED, None, "what"),

@@ -56,12 +56,15 @@ const OF_UPSTREAM: [(&str, &str, &str); 33] = [
 ];
 
 /// The same of the whole process.
-const OF_PROCESS: [(&str, &str, &str); 16] = [
+const OF_PROCESS: [(&str, &str, &str); 19] = [
     ("ready", "tagalong_ready", ""),
     ("store.keys", "tagalong_store_keys", ""),
     ("store.weight_bytes", "tagalong_store_weight_bytes", ""),
     ("store.capacity_bytes", "tagalong_store_capacity_bytes", ""),
     ("store.evictions", "tagalong_store_evictions_total", ""),
+    ("reload.last_successful", "tagalong_config_last_reload_successful", ""),
+    ("reload.applied_at_unix_seconds", "tagalong_config_last_reload_timestamp_seconds", ""),
+    ("reload.by_outcome", "tagalong_reloads_total", "outcome"),
     ("snapshot.writes", "tagalong_snapshot_writes_total", "outcome"),
     ("snapshot.bytes", "tagalong_snapshot_bytes", ""),
     ("snapshot.written_at_unix_seconds", "tagalong_snapshot_written_timestamp_seconds", ""),
