@@ -48,7 +48,7 @@ pub struct Status {
     pub refusals: RefusalsStatus,
     /// The keys that answer most.
     pub hottest_keys: HottestKeys,
-    /// What the system says of the process; `null` where it says nothing.
+    /// What the system says of the process, at most ten seconds ago; `null` where it says nothing.
     pub process: Option<ProcessStatus>,
 }
 

@@ -1,7 +1,8 @@
 //! Where the numbers of [`Status`] come from: the registry of `/metrics`, and the state of each upstream.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -26,6 +27,9 @@ use crate::upstream::throttle::{Held, Pause};
 
 /// So many keys are named.
 const NAMED_KEYS: usize = 20;
+
+/// How old what the system says of the process may be.
+const PROCESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// After so many steps of the history the counts of keys are halved: a minute.
 const FADE_STEPS: u32 = 12;
@@ -75,6 +79,7 @@ pub struct StatusSources {
     history: RequestHistory,
     hot_keys: Option<Arc<HotKeys>>,
     has_snapshot: bool,
+    process: Mutex<Option<(Instant, Option<ProcessStatus>)>>,
 }
 
 impl StatusSources {
@@ -86,6 +91,7 @@ impl StatusSources {
             history: RequestHistory::new(metrics),
             hot_keys,
             has_snapshot: config.snapshot.file.is_some(),
+            process: Mutex::default(),
         }
     }
 
@@ -149,7 +155,7 @@ impl StatusSources {
                 last: last_refusals(metrics, &names),
             },
             hottest_keys: self.hottest_keys(may_name_keys),
-            process: process(&readings),
+            process: self.process(metrics),
         }
     }
 
@@ -178,6 +184,19 @@ impl StatusSources {
                 total_by_step: recent.steps.iter().map(|step| step.requests).collect(),
                 hits_by_step: recent.steps.iter().map(|step| step.hits).collect(),
             },
+        }
+    }
+
+    /// What the system says of the process. It is asked seldom: asking costs more than the rest of the document.
+    fn process(&self, metrics: &Metrics) -> Option<ProcessStatus> {
+        let mut last = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((asked, status)) if instant() - *asked < PROCESS_INTERVAL => status.clone(),
+            _ => {
+                let status = process(&metrics.process_readings());
+                *last = Some((instant(), status.clone()));
+                status
+            }
         }
     }
 
