@@ -19,7 +19,7 @@ fn is_left_out(series: &str) -> bool {
 }
 
 /// The parts of the status of one upstream, each with the name of its metric and of the label that its words are in.
-const OF_UPSTREAM: [(&str, &str, &str); 33] = [
+const OF_UPSTREAM: [(&str, &str, &str); 34] = [
     ("requests.by_cache_status", "tagalong_requests_total", "cache_status"),
     ("requests.by_detail", "tagalong_request_details_total", "detail"),
     ("requests.stored", "tagalong_responses_stored_total", ""),
@@ -51,12 +51,13 @@ const OF_UPSTREAM: [(&str, &str, &str); 33] = [
     ("fleet.announce_latency.count", "tagalong_fleet_announce_seconds_count", ""),
     ("fleet.announce_latency.sum_seconds", "tagalong_fleet_announce_seconds_sum", ""),
     ("fleet.entries", "tagalong_fleet_entries_total", "what"),
+    ("fleet.epochs", "tagalong_fleet_epochs_total", ""),
     ("fleet.failures", "tagalong_fleet_failures_total", "reason"),
     ("fleet.records", "tagalong_fleet_records_total", "outcome"),
 ];
 
 /// The same of the whole process.
-const OF_PROCESS: [(&str, &str, &str); 19] = [
+const OF_PROCESS: [(&str, &str, &str); 18] = [
     ("ready", "tagalong_ready", ""),
     ("store.keys", "tagalong_store_keys", ""),
     ("store.weight_bytes", "tagalong_store_weight_bytes", ""),
@@ -75,7 +76,6 @@ const OF_PROCESS: [(&str, &str, &str); 19] = [
     ("connections.refused", "tagalong_connections_refused_total", ""),
     ("connections.errors", "tagalong_connection_errors_total", "reason"),
     ("refusals.by_reason", "tagalong_refusals_total", "reason"),
-    ("fleet.epochs", "tagalong_fleet_epochs_total", ""),
 ];
 
 fn number(value: &Value) -> f64 {
@@ -111,12 +111,9 @@ fn series_of(part: &Value, upstream: Option<&str>, names: &[(&str, &str, &str)])
 
 fn series_of_status(status: &Value) -> Series {
     let mut series = series_of(status, None, &OF_PROCESS);
-    // It belongs to an upstream.
-    series.remove("tagalong_fleet_epochs_total");
     for upstream in status["upstreams"].as_array().unwrap() {
         let name = upstream["name"].as_str().unwrap();
         series.extend(series_of(upstream, Some(name), &OF_UPSTREAM));
-        series.extend(series_of(upstream, Some(name), &OF_PROCESS[15..]));
         for endpoint in upstream["endpoints"].as_array().unwrap() {
             let labels =
                 format!("{{endpoint=\"{}\",upstream=\"{name}\"}}", endpoint["endpoint"].as_str().unwrap());
