@@ -234,9 +234,13 @@ async fn what_an_engine_forgets_is_announced_again() {
     }
     let written = fleet.write(0, 1).await;
     fleet.engine.fail_over(2, 50);
+    let heard = || fleet.metric(1, "tagalong_fleet_entries_total", "what=\"write\"");
+    let heard_before = heard();
     tokio::time::sleep(LEASE + Duration::from_secs(2)).await;
     fleet.joined().await;
     fleet.heard().await;
+    // Both: the engine had acknowledged them, and neither had settled.
+    assert_eq!(heard() - heard_before, 2.0);
     for member in 0..3 {
         assert_eq!(fleet.read(member, 1).await.0, Some(written), "member {member}");
         assert!(fleet.metric(member, "tagalong_fleet_epochs_total", "") >= 2.0);
