@@ -29,6 +29,9 @@ import tomllib
 import venv
 import zipfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from program import built_binary  # noqa: E402
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CONFIG = ROOT / "config"
@@ -103,16 +106,6 @@ def install():
     for tool in (HELM, KUBECTL):
         tool.chmod(0o755)
     stamp.write_text(wanted)
-
-
-def built_binary():
-    command = ["cargo", "build", "--bin", "tagalong", "--message-format", "json-render-diagnostics"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
-    for line in output.splitlines():
-        message = json.loads(line)
-        if message.get("executable"):
-            return pathlib.Path(message["executable"])
-    sys.exit("cargo built no binary; run cargo build to see the error")
 
 
 def helm(*words, **options):

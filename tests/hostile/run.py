@@ -14,13 +14,15 @@ upstream. Its exit code is that of hostile.py: 0 only if every case in scope pas
 """
 
 import argparse
-import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from program import built_binary  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 COLLECTION = pathlib.Path(os.environ.get("TAGALONG_HOSTILE", ROOT.parent / "shared" / "hostile"))
@@ -41,16 +43,6 @@ def free_ports(count):
     for taken in sockets:
         taken.close()
     return ports
-
-
-def built_binary():
-    command = ["cargo", "build", "--bin", "tagalong", "--message-format", "json-render-diagnostics"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
-    for line in output.splitlines():
-        message = json.loads(line)
-        if message.get("executable"):
-            return pathlib.Path(message["executable"])
-    sys.exit("cargo built no binary; run cargo build to see the error")
 
 
 def main():

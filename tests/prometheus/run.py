@@ -34,6 +34,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from program import built_binary  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "config" / "prometheus"
 START_LIMIT_SECONDS = 30
@@ -77,16 +80,6 @@ def free_ports(count):
     for taken in sockets:
         taken.close()
     return ports
-
-
-def built_binary():
-    command = ["cargo", "build", "--bin", "tagalong", "--message-format", "json-render-diagnostics"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
-    for line in output.splitlines():
-        message = json.loads(line)
-        if message.get("executable"):
-            return pathlib.Path(message["executable"])
-    sys.exit("cargo built no binary; run cargo build to see the error")
 
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
