@@ -1,7 +1,7 @@
 //! The operator's port: `/metrics`, `/livez`, `/readyz` and `/admin/…` with its page, on a listener of its own with a small connection
 //! limit of its own, so that it answers when the callers' limit is reached.
 
-mod door;
+mod authorization;
 mod explain;
 mod page;
 mod purge;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::profile::Profile;
 use crate::readiness::{Readiness, ReadinessNote, UnreadyReason};
 use crate::store::Store;
-pub use door::DoorError;
+pub use authorization::AdminTokenError;
 pub use explain::Explainer;
 pub use rules::AdminRules;
 pub use serve::{reserved_descriptors, serve};
@@ -119,7 +119,7 @@ impl AdminState {
     /// Puts the handles together. Reads the token file; `absent_token` says what becomes of one that is configured and not there.
     ///
     /// # Errors
-    /// [`DoorError`] when there is a token file that can neither be read nor created.
+    /// [`AdminTokenError`] when there is a token file that can neither be read nor created.
     pub fn new(
         config: &Config,
         metrics: Metrics,
@@ -128,7 +128,7 @@ impl AdminState {
         upstreams: Vec<AdminUpstream>,
         absent_token: Absent,
         status: StatusSources,
-    ) -> Result<Self, DoorError> {
+    ) -> Result<Self, AdminTokenError> {
         let rules = ArcSwap::from_pointee(AdminRules::new(config, absent_token)?);
         let (connections, quitting) = (config.admin.connections, CancellationToken::new());
         Ok(Self {
@@ -184,7 +184,7 @@ impl AdminState {
             return answer;
         }
         if page.needs_token()
-            && let Err(refusal) = door::authorize(parts, rules.token_file.as_deref())
+            && let Err(refusal) = authorization::authorize(parts, rules.token_file.as_deref())
         {
             return problem(StatusCode::UNAUTHORIZED, "unauthenticated", &refusal);
         }

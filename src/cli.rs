@@ -10,8 +10,9 @@ use tagalong::{
     LogFormat, Logging, ProfileKind, Reloader, Sidecar, UpstreamSettings, Word as _, run_flags,
 };
 
+use crate::probe::Probe;
 use crate::signals::{Hangups, Signals, until_stopped};
-use crate::{demo, explain, mint, probe, top};
+use crate::{demo, explain, mint, top};
 
 /// A command failed.
 pub(crate) enum CommandFailure {
@@ -200,25 +201,8 @@ impl ConfigArguments {
         Ok(Config::unvalidated(self.layers())?)
     }
 
-    /// The token of the admin port, if there is a file with one that this user may read.
-    fn token(&self) -> Result<Option<String>, CommandFailure> {
-        // What is no regular file could keep the reader waiting.
-        let file = self.unvalidated()?.admin.token_file.filter(|path| path.is_file());
-        let text = file.and_then(|path| std::fs::read_to_string(path).ok());
-        // A line break within it would end the field.
-        Ok(text.and_then(|text| text.split_whitespace().next().map(str::to_owned)))
-    }
-
-    fn probe(&self) -> Result<probe::Probe, CommandFailure> {
-        Self::probe_of(&self.unvalidated()?)
-    }
-
-    pub(crate) fn probe_of(config: &Config) -> Result<probe::Probe, CommandFailure> {
-        probe::Probe::of(config).ok_or_else(|| {
-            CommandFailure::NotTried(
-                "admin.listen has no address with a port; set one with --admin-listen".to_owned(),
-            )
-        })
+    fn probe(&self) -> Result<Probe, CommandFailure> {
+        Probe::of(&self.unvalidated()?)
     }
 }
 
@@ -275,12 +259,12 @@ pub(crate) fn run() -> Result<(), CommandFailure> {
         }
         Command::Explain(options) => print(&explain::run(options)?),
         Command::Top { options, settings } => {
-            top::run(&options, &settings.probe()?, settings.token()?.as_deref())
+            let config = settings.unvalidated()?;
+            // Without the token it shows no names of keys.
+            top::run(&options, &Probe::authorized(&config).or_else(|_| Probe::of(&config))?)
         }
         Command::Quit(settings) => {
-            let token = operators_token(&settings.unvalidated()?)?;
-            let token = token.as_deref().map(str::trim);
-            settings.probe()?.quit(token).map_err(CommandFailure::Failed)
+            Probe::authorized(&settings.unvalidated()?)?.quit().map_err(CommandFailure::Failed)
         }
         Command::Live(settings) => settings.probe()?.live().map_err(CommandFailure::Failed),
         Command::Ready(settings) => settings.probe()?.ready().map_err(CommandFailure::Failed),
@@ -318,16 +302,6 @@ fn run_sidecar(settings: ConfigArguments) -> Result<(), CommandFailure> {
         }
         Ok(())
     })
-}
-
-/// The token that the operator's port asks for, if the configuration names one.
-pub(crate) fn operators_token(config: &Config) -> Result<Option<String>, CommandFailure> {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).map_err(|error| {
-            CommandFailure::NotTried(format!("admin.token_file {} cannot be read: {error}", path.display()))
-        })
-    };
-    config.admin.token_file.as_ref().map(read).transpose()
 }
 
 /// Reloads the configuration on SIGHUP and when its file has changed, for as long as the process runs.

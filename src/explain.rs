@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::{CommandFailure, ConfigArguments, operators_token};
+use crate::cli::{CommandFailure, ConfigArguments};
+use crate::probe::Probe;
 
 /// What `tagalong explain` is given.
 #[derive(Args)]
@@ -48,10 +49,8 @@ pub(crate) fn run(options: ExplainOptions) -> Result<String, CommandFailure> {
         "url": url, "method": method, "fields": fields, "upstream": upstream, "has_body": with_body,
     });
     let config = ConfigArguments::of_admin_port(config, admin_listen, assignments).unvalidated()?;
-    let token = operators_token(&config)?;
-    let token = token.as_deref().map(str::trim);
-    let answer = ConfigArguments::probe_of(&config)?
-        .question("/admin/explain", token, &question.to_string())
+    let answer = Probe::authorized(&config)?
+        .question("/admin/explain", &question.to_string())
         .map_err(|reason| CommandFailure::Failed(detail_of(&reason)))?;
     if json {
         return Ok(answer);
@@ -234,10 +233,8 @@ fn flight(forward: &Value) -> String {
     if is_true(&forward["asks_fleet_first"]) {
         words.push("looks for a record of the fleet first".to_owned());
     }
-    if is_true(&forward["is_hit_for_miss"]) {
-        words.push(
-            "hit-for-miss: the last answer could not be stored, so that it waits for nobody".to_owned(),
-        );
+    if let Some(reason) = forward["hit_for_miss"].as_str() {
+        words.push(format!("hit-for-miss: alone, because the last answer could not be stored ({reason})"));
     } else if is_true(&forward["is_alone"]) {
         words.push("alone".to_owned());
     }
@@ -253,9 +250,14 @@ fn upstream_lines(upstream: &Value, line: &mut impl FnMut(&'static str, Option<S
         .filter_map(|what| Some(format!("{what} for {} s", present(&upstream["paused_seconds"][*what])?)))
         .collect();
     line("throttled", Some(paused.join(", ")));
+    line("last failure", present(&upstream["last_failure"]).map(failure));
     line("budget", present(&upstream["budget"]).map(budget));
     line("mirror", present(&upstream["mirror"]).map(mirror));
     line("fleet", present(&upstream["fleet"]).map(fleet));
+}
+
+fn failure(failure: &Value) -> String {
+    format!("{} {} s ago: {}", text(&failure["word"]), failure["ago_seconds"], text(&failure["detail"]))
 }
 
 fn budget(budget: &Value) -> String {

@@ -1,11 +1,14 @@
 //! `tagalong live|ready|wait|top|quit|explain`: requests to the admin port of the sidecar on this machine, for images without a shell or
 //! curl.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use tagalong::{Clock, Config};
+
+use crate::cli::CommandFailure;
 
 /// The limit for one request. The default limit of a Kubernetes probe is 1 s.
 const DEADLINE: Duration = Duration::from_millis(900);
@@ -19,14 +22,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The maximum length of an answer that is read.
 const ANSWER_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The addresses of the admin port.
+/// The admin port of a sidecar.
 pub(crate) struct Probe {
     addresses: Vec<SocketAddr>,
+    /// The field line that proves the operator, if there is one.
+    authorization: String,
 }
 
 impl Probe {
-    /// The admin port that a configuration names; `None` if it names none.
-    pub(crate) fn of(config: &Config) -> Option<Self> {
+    /// The admin port that a configuration names.
+    pub(crate) fn of(config: &Config) -> Result<Self, CommandFailure> {
         let addresses: Vec<SocketAddr> = config
             .admin
             .listen
@@ -34,7 +39,28 @@ impl Probe {
             .filter(|address| address.port() != 0)
             .map(|it| reachable(*it))
             .collect();
-        (!addresses.is_empty()).then_some(Self { addresses })
+        if addresses.is_empty() {
+            let advice = "admin.listen has no address with a port; set one with --admin-listen";
+            return Err(CommandFailure::NotTried(advice.to_owned()));
+        }
+        Ok(Self { addresses, authorization: String::new() })
+    }
+
+    /// The same for what asks for the token of `admin.token_file`, if the configuration names one.
+    pub(crate) fn authorized(config: &Config) -> Result<Self, CommandFailure> {
+        let probe = Self::of(config)?;
+        let Some(path) = &config.admin.token_file else { return Ok(probe) };
+        let unreadable = |cause: &dyn Display| {
+            CommandFailure::NotTried(format!("admin.token_file {} cannot be read: {cause}", path.display()))
+        };
+        // What is no regular file could keep the reader waiting.
+        if !path.is_file() {
+            return Err(unreadable(&"there is no such file"));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        // A line break within it would end the field.
+        let token = text.split_whitespace().next().unwrap_or_default();
+        Ok(Self { authorization: format!("Authorization: Bearer {token}\r\n"), ..probe })
     }
 
     pub(crate) fn live(&self) -> Result<(), String> {
@@ -46,14 +72,13 @@ impl Probe {
     }
 
     /// The body of `/admin/status`. Names of keys are told to who has the token.
-    pub(crate) fn status(&self, token: Option<&str>) -> Result<String, String> {
-        let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
-        self.send("GET /admin/status", &proof.unwrap_or_default(), "", DEADLINE)
+    pub(crate) fn status(&self) -> Result<String, String> {
+        self.send("GET /admin/status", "", DEADLINE)
     }
 
-    /// Asks the sidecar to drain and to end. `token` is that of `admin.token_file`, if there is one.
-    pub(crate) fn quit(&self, token: Option<&str>) -> Result<(), String> {
-        self.question("/admin/quit", token, "").map(drop)
+    /// Asks the sidecar to drain and to end.
+    pub(crate) fn quit(&self) -> Result<(), String> {
+        self.question("/admin/quit", "").map(drop)
     }
 
     #[expect(clippy::disallowed_methods, reason = "nothing else runs in this process, so nothing is blocked")]
@@ -70,21 +95,19 @@ impl Probe {
     }
 
     fn ask(&self, path: &str) -> Result<(), String> {
-        self.send(&format!("GET {path}"), "", "", DEADLINE).map(drop)
+        self.send(&format!("GET {path}"), "", DEADLINE).map(drop)
     }
 
-    /// The answer to a `POST` of JSON. `token` is that of `admin.token_file`, if there is one.
-    pub(crate) fn question(&self, path: &str, token: Option<&str>, body: &str) -> Result<String, String> {
-        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
-        let fields = format!("{}Content-Type: application/json\r\n", authorization.unwrap_or_default());
-        self.send(&format!("POST {path}"), &fields, body, QUESTION_DEADLINE)
+    /// The answer to a `POST` of JSON.
+    pub(crate) fn question(&self, path: &str, body: &str) -> Result<String, String> {
+        self.send(&format!("POST {path}"), body, QUESTION_DEADLINE)
     }
 
     /// The body of an answer. Asks the addresses in order; the first answer decides.
-    fn send(&self, line: &str, fields: &str, body: &str, deadline: Duration) -> Result<String, String> {
+    fn send(&self, line: &str, body: &str, deadline: Duration) -> Result<String, String> {
         let mut unreachable = String::new();
         for address in &self.addresses {
-            match exchange(*address, line, fields, body, deadline) {
+            match exchange(*address, line, &self.authorization, body, deadline) {
                 Ok(answer) => return judge(*address, &answer),
                 Err(error) => {
                     let separator = if unreachable.is_empty() { "" } else { "; " };
@@ -111,15 +134,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn exchange(
     address: SocketAddr,
     line: &str,
-    fields: &str,
+    authorization: &str,
     body: &str,
     deadline: Duration,
 ) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, deadline)?;
     stream.set_read_timeout(Some(deadline))?;
     stream.set_write_timeout(Some(deadline))?;
-    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("{line} HTTP/1.1\r\nHost: {address}\r\n{fields}{length}Connection: close\r\n\r\n");
+    let content = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    let head =
+        format!("{line} HTTP/1.1\r\nHost: {address}\r\n{authorization}{content}Connection: close\r\n\r\n");
     // At once: the port may answer, and close, before it has read a body.
     stream.write_all(format!("{head}{body}").as_bytes())?;
     let mut answer = Vec::new();

@@ -22,7 +22,7 @@ use crate::accept::{
 };
 use crate::accept_loop::ReservedDescriptors;
 use crate::admin::{
-    AdminState, AdminUpstream, ConfiguredFacts, DoorError, Explainer, LiveState, StatusSources,
+    AdminState, AdminTokenError, AdminUpstream, ConfiguredFacts, Explainer, LiveState, StatusSources,
 };
 use crate::clock::Timestamp;
 use crate::config::{Config, ListenerSettings};
@@ -58,7 +58,7 @@ pub enum SidecarError {
     Assemble(#[from] AssembleError),
     /// The admin token cannot be had.
     #[error(transparent)]
-    Token(#[from] DoorError),
+    Token(#[from] AdminTokenError),
     /// The threads that serve callers cannot be had.
     #[error(transparent)]
     Workers(#[from] WorkersError),

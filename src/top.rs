@@ -32,8 +32,8 @@ pub(crate) struct TopOptions {
 }
 
 /// Runs the command.
-pub(crate) fn run(options: &TopOptions, probe: &Probe, token: Option<&str>) -> Result<(), CommandFailure> {
-    let text = probe.status(token).map_err(CommandFailure::Failed)?;
+pub(crate) fn run(options: &TopOptions, probe: &Probe) -> Result<(), CommandFailure> {
+    let text = probe.status().map_err(CommandFailure::Failed)?;
     if options.json {
         return print(&text);
     }
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &TopOptions, probe: &Probe, token: Option<&str>) -> R
     let failed =
         |error: std::io::Error| CommandFailure::Failed(format!("the terminal fails: {error}; use --once"));
     let mut terminal = ratatui::try_init().map_err(failed)?;
-    let outcome = follow(&mut terminal, status, || parsed(&probe.status(token)?));
+    let outcome = follow(&mut terminal, status, || parsed(&probe.status()?));
     ratatui::restore();
     outcome.map_err(failed)
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::DoorError;
-use super::door;
+use super::AdminTokenError;
+use super::authorization;
 use crate::config::Config;
 use crate::credentials::token_file::Absent;
 use crate::headers::request_source::AllowedSources;
@@ -22,15 +22,15 @@ impl AdminRules {
     /// The rules of a configuration. Reads the token file; `absent_token` says what becomes of one that is configured and not there.
     ///
     /// # Errors
-    /// [`DoorError`] when there is a token file that can neither be read nor created.
-    pub fn new(config: &Config, absent_token: Absent) -> Result<Self, DoorError> {
+    /// [`AdminTokenError`] when there is a token file that can neither be read nor created.
+    pub fn new(config: &Config, absent_token: Absent) -> Result<Self, AdminTokenError> {
         let admin = &config.admin;
         let mut sources = AllowedSources::new(&config.guard.allowed_hosts, &config.guard.allowed_origins);
         if admin.allow_remote {
             sources = sources.with_any_address();
         }
         if let Some(path) = &admin.token_file {
-            door::prepare_token(path, absent_token)?;
+            authorization::prepare_token(path, absent_token)?;
         }
         Ok(Self { sources, token_file: admin.token_file.clone(), can_quit: admin.quit })
     }

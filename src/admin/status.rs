@@ -15,7 +15,7 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{AdminResponse, AdminState, answer, door, problem};
+use super::{AdminResponse, AdminState, answer, authorization, problem};
 use crate::metrics::history::HISTORY_STEP;
 pub use gathered::{ConfiguredFacts, LiveState, StatusSources};
 
@@ -386,7 +386,7 @@ impl AdminState {
         let now = self.status.now();
         let upstreams = self.upstreams.iter().map(|it| (it.name.as_str(), &it.facts, (it.live_state)(now)));
         let rules = self.rules.load_full();
-        let may_name_keys = || door::authorize(parts, rules.token_file.as_deref());
+        let may_name_keys = || authorization::authorize(parts, rules.token_file.as_deref());
         let status = self.status.status(&self.metrics, &self.readiness, upstreams.collect(), may_name_keys);
         match serde_json::to_string(&status) {
             Ok(text) => answer(StatusCode::OK, "application/json", format!("{text}\n").into()),

@@ -166,7 +166,7 @@ impl FleetMember {
         self.live.subscribe()
     }
 
-    /// Whether it was found to have no live lease: a glance for hits.
+    /// Whether it was found to have no live lease: for hits, without taking the lock.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)

@@ -2,7 +2,7 @@
 //! nothing is asked, stored, counted or noted, and what is stored counts as not used.
 //!
 //! ```text
-//! route → admit → identify ─┬─ passed on: throttled? ──────────────────────────────────────────────┬─▶ Foreseen ─▶ Explanation
+//! route → admit → identify ─┬─ passed on: throttled? ──────────────────────────────────────────────┬─▶ Forecast ─▶ Explanation
 //!                           └─ look up ─┬─ hit ────────────────────────────────────────────────────┤
 //!                                       └─ step: refused, held back, alone, followed, led, listed ─┘
 //! ```
@@ -11,7 +11,7 @@
 
 pub mod because;
 pub mod facts;
-mod foreseen;
+mod forecast;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -43,7 +43,7 @@ use crate::upstream::retrieval::Validates;
 use crate::upstream::store_view::collapse_key_among;
 pub use facts::Explanation;
 use facts::{ForwardFacts, TargetFacts, UpstreamFacts};
-use foreseen::Foreseen;
+use forecast::Forecast;
 
 /// A request to explain.
 #[derive(Debug)]
@@ -59,19 +59,19 @@ pub struct ExplainedRequest {
 }
 
 /// What is stored, read without a use of it: the variants of one key at once, the others of the upstream if they are asked for.
-struct StoreGlance<'a> {
+struct StorePeek<'a> {
     upstream: &'a Upstream,
     own: HashMap<CacheKey, Variants>,
     all: OnceLock<HashMap<CacheKey, Variants>>,
 }
 
-impl<'a> StoreGlance<'a> {
+impl<'a> StorePeek<'a> {
     fn of(upstream: &'a Upstream, key: &CacheKey) -> Self {
-        Self { upstream, own: upstream.glance(|stored| stored == key), all: OnceLock::new() }
+        Self { upstream, own: upstream.peek(|stored| stored == key), all: OnceLock::new() }
     }
 
     fn variants(&self, key: &CacheKey) -> Option<Variants> {
-        let all = || self.upstream.glance(|stored| stored.upstream() == key.upstream());
+        let all = || self.upstream.peek(|stored| stored.upstream() == key.upstream());
         self.own.get(key).or_else(|| self.all.get_or_init(all).get(key)).cloned()
     }
 }
@@ -96,18 +96,18 @@ impl Proxy {
         };
         let body = if has_body { FlowingBody::Full(Bytes::from_static(b"\0")) } else { FlowingBody::Empty };
         let identified = self.identify(to, head, &survey, body, target, known_tag);
-        let foreseen = match identified {
-            Err(error) => Foreseen::of(Err(refused.unwrap_or(error))),
+        let forecast = match identified {
+            Err(error) => Forecast::of(Err(refused.unwrap_or(error))),
             Ok(Identification::Other(passed)) => {
-                self.foresee_passed(to, &caller, &passed).unless_refused(refused)
+                self.forecast_passed(to, &caller, &passed).unless_refused(refused)
             }
             Ok(Identification::Retrieval(context, _)) => {
                 about.key = Some(String::from_utf8_lossy(context.request.key.as_bytes()).into_owned());
-                self.foresee_retrieval(to, &caller, &context).unless_refused(refused)
+                self.forecast_retrieval(to, &caller, &context).unless_refused(refused)
             }
         };
         let upstream = UpstreamFacts::of(to, self.clock.now());
-        Some(foreseen.explained(about, upstream))
+        Some(forecast.explained(about, upstream))
     }
 
     /// Admits it, or says why not. Takes what proves its caller out of the head.
@@ -132,14 +132,14 @@ impl Proxy {
         if self.admission.asks_who_calls(caller) { Ok(()) } else { self.admission.check_permit(&caller.peer) }
     }
 
-    fn foresee_passed(&self, to: &Destination, caller: &Caller, passed: &PassThrough) -> Foreseen {
+    fn forecast_passed(&self, to: &Destination, caller: &Caller, passed: &PassThrough) -> Forecast {
         let reason = passed.reason();
         let (method, fields) = match &passed.identified {
             Identified::Cacheable(post) => (&post.method, &post.fields),
             Identified::Bypass(bypassed) => (&bypassed.method, &bypassed.fields),
         };
         if let Err(error) = self.permitted(caller) {
-            return Foreseen::of(Err(error));
+            return Forecast::of(Err(error));
         }
         let asks_about_tokens =
             matches!(to.upstream.session().requirement(fields), PresentedTokens::Unknown(_));
@@ -151,40 +151,40 @@ impl Proxy {
             None
         };
         if let Some(failure) = failure {
-            return Foreseen::of(Ok(Outcome::failed(failure.error, reason))).because_of(reason);
+            return Forecast::of(Ok(Outcome::failed(failure.error, reason))).because_of(reason);
         }
         let forward = ForwardFacts::passed(to, method, &passed.target, fields);
-        let if_no_answer = Foreseen::of(Ok(Outcome::failed(no_answer(to).error, reason)));
-        Foreseen::forwarded(to, reason, forward).or_else(if_no_answer)
+        let if_no_answer = Forecast::of(Ok(Outcome::failed(no_answer(to).error, reason)));
+        Forecast::forwarded(to, reason, forward).or_else(if_no_answer)
     }
 
-    fn foresee_retrieval(&self, to: &Destination, caller: &Caller, context: &RequestContext) -> Foreseen {
-        let glance = StoreGlance::of(&to.upstream, &context.request.key);
-        let variants = glance.variants(&context.request.key);
+    fn forecast_retrieval(&self, to: &Destination, caller: &Caller, context: &RequestContext) -> Forecast {
+        let peek = StorePeek::of(&to.upstream, &context.request.key);
+        let variants = peek.variants(&context.request.key);
         let found = self.look_up_among(to, context, variants.as_ref());
-        let foreseen = match (&context.presented, &found.stored, found.decision) {
+        let forecast = match (&context.presented, &found.stored, found.decision) {
             (PresentedTokens::Known { .. }, Some(stored), Decision::Reuse(reuse)) => {
                 let outcome = outcome_of_hit(to, context, Arc::clone(stored), reuse);
-                Foreseen::of(Ok(outcome)).stale(reuse.staleness)
+                Forecast::of(Ok(outcome)).stale(reuse.staleness)
             }
             _ => match self.permitted(caller) {
-                Err(error) => Foreseen::of(Err(error)),
-                Ok(()) => self.foresee_beyond(to, context, &found, &glance),
+                Err(error) => Forecast::of(Err(error)),
+                Ok(()) => self.forecast_beyond(to, context, &found, &peek),
             },
         };
         let variants = variants.as_ref().map_or(0, |variants| variants.as_slice().len());
-        foreseen.looked_up(to, context, &found, variants, self.clock.now())
+        forecast.looked_up(to, context, &found, variants, self.clock.now())
     }
 
-    fn foresee_beyond(
+    fn forecast_beyond(
         &self,
         to: &Destination,
         context: &RequestContext,
         found: &LookUp,
-        glance: &StoreGlance<'_>,
-    ) -> Foreseen {
+        peek: &StorePeek<'_>,
+    ) -> Forecast {
         let now = self.clock.now();
-        let variants = glance.variants(&context.request.key);
+        let variants = peek.variants(&context.request.key);
         // What a mirror makes is stored before the origin is asked.
         let stored = found.stored.clone();
         let in_place = |failure, reason| {
@@ -194,25 +194,25 @@ impl Proxy {
         if let PresentedTokens::Unknown(_) = context.presented {
             let reason = ForwardReason::Stale(StaleReason::Uncovered(UncoveredReason::UnknownSyncToken));
             if let Some(failure) = to.upstream.throttled(&context.request.fields, now) {
-                return Foreseen::of(in_place(failure, None)).because_of(reason);
+                return Forecast::of(in_place(failure, None)).because_of(reason);
             }
             let first = "the origin is asked first what the caller's Sync-Token stands for".to_owned();
             let forward = ForwardFacts { first: Some(first), ..self.fetched(to, context, None) };
-            let if_no_answer = Foreseen::of(in_place(no_answer(to), None));
-            return Foreseen::forwarded(to, reason, forward).or_else(if_no_answer);
+            let if_no_answer = Forecast::of(in_place(no_answer(to), None));
+            return Forecast::forwarded(to, reason, forward).or_else(if_no_answer);
         }
-        let step = self.step(to, context, found, &|key| glance.variants(key));
+        let step = self.step(to, context, found, &|key| peek.variants(key));
         let (reason, forward, hold) = match step {
-            RetrievalStep::Refuse | RetrievalStep::Reuse => return Foreseen::of(Err(only_if_cached())),
+            RetrievalStep::Refuse | RetrievalStep::Reuse => return Forecast::of(Err(only_if_cached())),
             RetrievalStep::Pass(reason) => {
                 let request = &context.request;
                 let forward = ForwardFacts::passed(to, &request.method, &context.target, &request.fields);
-                let if_no_answer = Foreseen::of(Ok(Outcome::failed(no_answer(to).error, reason)));
-                return Foreseen::forwarded(to, reason, forward).or_else(if_no_answer);
+                let if_no_answer = Forecast::of(Ok(Outcome::failed(no_answer(to).error, reason)));
+                return Forecast::forwarded(to, reason, forward).or_else(if_no_answer);
             }
             RetrievalStep::ValidateMirror(reason) => {
                 if let Some(hold) = to.mirror.as_ref().and_then(|mirror| mirror.hold()) {
-                    return Foreseen::of(in_place(hold.pause.into(), Some(reason))).because_of(reason);
+                    return Forecast::of(in_place(hold.pause.into(), Some(reason))).because_of(reason);
                 }
                 let first = "the ranges of the mirror that it depends on are validated".to_owned();
                 let forward = ForwardFacts { first: Some(first), ..self.fetched(to, context, in_hand) };
@@ -242,10 +242,10 @@ impl Proxy {
             }
         };
         if let Some(hold) = hold {
-            return Foreseen::of(in_place(hold.pause.into(), None)).because_of(reason);
+            return Forecast::of(in_place(hold.pause.into(), None)).because_of(reason);
         }
-        let if_no_answer = Foreseen::of(in_place(no_answer(to), Some(reason)));
-        Foreseen::forwarded(to, reason, forward).or_else(if_no_answer)
+        let if_no_answer = Forecast::of(in_place(no_answer(to), Some(reason)));
+        Forecast::forwarded(to, reason, forward).or_else(if_no_answer)
     }
 
     /// What goes upstream for a retrieval that may share its fetch.

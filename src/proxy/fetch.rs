@@ -17,7 +17,7 @@ use crate::upstream::retrieval::Validates;
 pub(super) fn fetches_alone(to: &Destination, context: &RequestContext) -> bool {
     !context.proven
         || !may_collapse(&context.request, to.upstream.profile().fetches_head_as_get())
-        || to.upstream.is_hit_for_miss(&context.request)
+        || to.upstream.hit_for_miss(&context.request).is_some()
 }
 
 /// Whether a request may follow a fetch that has started with this coverage.

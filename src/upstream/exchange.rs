@@ -80,6 +80,7 @@ impl Upstream {
         let now = self.state.clock.now();
         span.end(exchanged.as_ref().ok().map(Response::status), outcome_word(&exchanged));
         self.state.metrics.asked(outcome(&exchanged), now.since(sent));
+        self.state.last_failure.note(endpoint.client.authority().as_str(), &exchanged, now);
         self.settings.endpoints.observe(
             position,
             &exchanged,

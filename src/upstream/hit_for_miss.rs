@@ -2,22 +2,23 @@
 //! request, because it could not use the answer, and sends its caller's own condition.
 
 use super::slot_table::SlotTable;
+use crate::decide::storable::NotStored;
 use crate::stored_response::CacheKey;
 
 /// The keys whose last answer was for its caller alone.
 #[derive(Debug, Default)]
-pub struct HitForMiss(SlotTable);
+pub struct HitForMiss(SlotTable<Option<NotStored>>);
 
 impl HitForMiss {
-    /// Whether the last answer for this key was for its caller alone.
+    /// Why the last answer for this key could not be stored; `None` if it could.
     #[must_use]
-    pub fn contains(&self, key: &CacheKey) -> bool {
-        self.0.contains(key)
+    pub fn reason(&self, key: &CacheKey) -> Option<NotStored> {
+        self.0.get(key).flatten()
     }
 
     /// Remembers that the last answer for this key was for its caller alone.
-    pub fn insert(&self, key: &CacheKey) {
-        self.0.insert(key, 0);
+    pub fn insert(&self, key: &CacheKey, reason: NotStored) {
+        self.0.insert(key, Some(reason));
     }
 
     /// Forgets a key: its last answer was stored.
@@ -34,11 +35,11 @@ mod tests {
     fn a_key_is_remembered_until_its_answer_is_stored() {
         let table = HitForMiss::default();
         let (key, other) = (CacheKey::new("main", "", "/a"), CacheKey::new("main", "", "/b"));
-        table.insert(&key);
-        assert!(table.contains(&key) && !table.contains(&other));
+        table.insert(&key, NotStored::Private);
+        assert_eq!((table.reason(&key), table.reason(&other)), (Some(NotStored::Private), None));
         table.remove(&other);
-        assert!(table.contains(&key));
+        assert_eq!(table.reason(&key), Some(NotStored::Private));
         table.remove(&key);
-        assert!(!table.contains(&key));
+        assert_eq!(table.reason(&key), None);
     }
 }

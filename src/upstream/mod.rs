@@ -11,6 +11,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod fleet;
 pub mod hit_for_miss;
+pub mod last_failure;
 pub mod lists;
 #[cfg(any(test, feature = "internals"))]
 mod mistakes;
@@ -40,6 +41,7 @@ use http::uri::Authority;
 use crate::clock::Timestamp;
 use crate::config::CachingRules;
 use crate::credentials::Credential;
+use crate::decide::storable::NotStored;
 use crate::presented_request::PresentedRequest;
 use crate::profile::{Footprint, Profile};
 use crate::stored_response::CacheKey;
@@ -48,6 +50,7 @@ use crate::sync_token::coverage::{Coverage, CoverageVerdict};
 use crate::sync_token::resource_order::OrderScope;
 use crate::sync_token::session::Session;
 use crate::sync_token::write_log::IndexLookUp;
+use last_failure::OriginFailure;
 use settings::ResolvedSettings;
 use shown_changes::ShownChange;
 use state::UpstreamState;
@@ -133,10 +136,16 @@ impl Upstream {
         &self.state.session
     }
 
-    /// Whether requests for the key of this one go upstream each by itself, because the last answer could not be stored.
+    /// Whether requests for the key of this one go upstream each by itself, because the last answer could not be stored: and why not.
     #[must_use]
-    pub fn is_hit_for_miss(&self, request: &PresentedRequest) -> bool {
-        self.state.hit_for_miss.contains(&request.sharing_key())
+    pub fn hit_for_miss(&self, request: &PresentedRequest) -> Option<NotStored> {
+        self.state.hit_for_miss.reason(&request.sharing_key())
+    }
+
+    /// The last time that the origin gave no usable answer.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<OriginFailure> {
+        self.state.last_failure.get()
     }
 
     /// What rules 1 to 3 of coverage say about answering this request from what has this coverage.

@@ -102,7 +102,7 @@ impl Upstream {
         match result {
             LeaderResult::Stored { .. } => self.state.hit_for_miss.remove(&request.sharing_key()),
             LeaderResult::Alone(unshared) if is_hit_for_miss(unshared.not_stored, unshared.may_pass()) => {
-                self.state.hit_for_miss.insert(&request.sharing_key());
+                self.state.hit_for_miss.insert(&request.sharing_key(), unshared.not_stored);
             }
             _ => {}
         }
@@ -283,7 +283,7 @@ impl Retrieval {
     #[must_use]
     pub fn conditions(&self, in_hand: Option<&StoredResponse>) -> ConditionalFields {
         match in_hand {
-            None if self.upstream.is_hit_for_miss(&self.request) => callers_own(&self.request),
+            None if self.upstream.hit_for_miss(&self.request).is_some() => callers_own(&self.request),
             _ => validation(&self.request, in_hand),
         }
     }

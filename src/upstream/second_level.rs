@@ -192,7 +192,7 @@ impl Retrieval {
             && request.range.is_none()
             && !request.private_partition
             && Identity::outlives_process(request.key.partition())
-            && !self.upstream.is_hit_for_miss(request)
+            && self.upstream.hit_for_miss(request).is_none()
     }
 
     /// What a record comes to here; `None` where it may not answer.

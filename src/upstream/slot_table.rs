@@ -28,6 +28,14 @@ impl<V: Copy + Default> SlotTable<V> {
         (before == fingerprint).then_some(old)
     }
 
+    /// The value that is remembered for `key`.
+    #[must_use]
+    pub fn get(&self, key: impl Hash) -> Option<V> {
+        let (slot, fingerprint) = self.slot_of(key);
+        let (found, value) = self.lock()[slot];
+        (found == fingerprint).then_some(value)
+    }
+
     /// Whether a value is remembered for `key`.
     #[must_use]
     pub fn contains(&self, key: impl Hash) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::appearances::Appearances;
 use super::collapse::Collapsing;
 use super::hit_for_miss::HitForMiss;
+use super::last_failure::LastFailure;
 use super::lists::StoredLists;
 use super::restored::RestoredState;
 use super::result::SharedResult;
@@ -54,6 +55,8 @@ pub struct UpstreamState {
     pub(super) collapsing: Arc<Collapsing<SharedResult>>,
     /// Keys whose answers cannot be stored.
     pub(super) hit_for_miss: HitForMiss,
+    /// When the origin gave no usable answer last.
+    pub(super) last_failure: LastFailure,
     /// What callers were told by an endpoint that is not asked any more.
     pub(super) told: ToldByOthers,
     /// What a snapshot restored.
@@ -92,6 +95,7 @@ impl UpstreamState {
             lists: StoredLists::default(),
             collapsing: Arc::default(),
             hit_for_miss: HitForMiss::default(),
+            last_failure: LastFailure::default(),
             told: ToldByOthers::default(),
             restored: RestoredState::default(),
             throttle: Throttle::new(partitions),

@@ -39,7 +39,7 @@ impl Upstream {
 
     /// All that is stored for the keys of this upstream that `is_wanted` accepts. It counts as no use.
     #[must_use]
-    pub fn glance(&self, is_wanted: impl Fn(&CacheKey) -> bool) -> HashMap<CacheKey, Variants> {
+    pub fn peek(&self, is_wanted: impl Fn(&CacheKey) -> bool) -> HashMap<CacheKey, Variants> {
         let mut found = HashMap::new();
         self.state.store.for_each(&mut |key, variants| {
             if is_wanted(key) {

@@ -119,14 +119,14 @@ fn other_settings_go_on_with_what_was_learned() {
     let tokens = fields(SYNC_TOKEN, "a=one;sn=1");
     before.session().observe(snapshot.covers, &tokens, NOW);
     assert!(before.put(&request.key, stored(200, &[("etag", "\"a\"")])));
-    before.state.hit_for_miss.insert(&request.sharing_key());
+    before.state.hit_for_miss.insert(&request.sharing_key(), NotStored::NoStore);
     pause(&before, &HeaderMap::new(), 300);
 
     let settings = settings("new", Arc::new(NoCredential), Duration::from_secs(5));
     let after = Upstream::new(settings, Arc::clone(&before.state));
     assert_eq!(after.authority(), "new");
     assert_eq!(after.session().snapshot(&[]).sync_token, Some(HeaderValue::from_static("a=one")));
-    assert!(after.stored(&request).is_some() && after.is_hit_for_miss(&request));
+    assert!(after.stored(&request).is_some() && after.hit_for_miss(&request).is_some());
     assert_eq!(remaining_seconds(&after, &HeaderMap::new()), Some(60), "what was promised is kept");
     // Each of the two takes note for the other.
     let write = after.session().open_write(Footprint::Everything);

@@ -13,6 +13,7 @@ use super::super::destination::{self, Destination};
 use crate::clock::Timestamp;
 use crate::config::Word as _;
 use crate::decide::age::current_age;
+use crate::decide::storable::NotStored;
 use crate::mirror::give_up::GiveUpReason;
 use crate::stored_response::StoredResponse;
 use crate::sync_token::coverage::Coverage;
@@ -166,8 +167,9 @@ pub struct ForwardFacts {
     /// What it is to the fetches for its key.
     #[serde(serialize_with = "joins_word")]
     pub joins: Option<Joins>,
-    /// The last answer for the key could not be stored, so that nobody waits for another.
-    pub is_hit_for_miss: bool,
+    /// Why the last answer for the key could not be stored, so that no request waits for another; `None` if it could, or that is not
+    /// remembered.
+    pub hit_for_miss: Option<&'static str>,
 }
 
 fn joins_word<S: serde::Serializer>(joins: &Option<Joins>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -201,6 +203,8 @@ pub struct UpstreamFacts {
     pub is_replica: bool,
     /// How long the origin has asked for fewer reads, writes and bodies.
     pub paused_seconds: PauseFacts,
+    /// The last time that it gave no usable answer.
+    pub last_failure: Option<FailureFacts>,
     /// The budget of requests, if there is a quota.
     pub budget: Option<BudgetFacts>,
     /// The mirror, if there is one.
@@ -218,6 +222,17 @@ pub struct PauseFacts {
     pub writes: Option<u64>,
     /// Of reads that bring a body.
     pub bodies: Option<u64>,
+}
+
+/// A request that the origin gave no usable answer to.
+#[derive(Debug, Serialize)]
+pub struct FailureFacts {
+    /// The word of `detail=`.
+    pub word: &'static str,
+    /// What happened.
+    pub detail: String,
+    /// How long ago.
+    pub ago_seconds: u64,
 }
 
 /// The budget.
@@ -334,7 +349,7 @@ impl ForwardFacts {
             asks_fleet_first: false,
             is_alone: true,
             joins: None,
-            is_hit_for_miss: false,
+            hit_for_miss: None,
         }
     }
 
@@ -344,7 +359,7 @@ impl ForwardFacts {
             conditions: conditions(&retrieval.conditions(in_hand).fields),
             asks_fleet_first: retrieval.asks_fleet_first(in_hand),
             is_alone: false,
-            is_hit_for_miss: to.upstream.is_hit_for_miss(&retrieval.request),
+            hit_for_miss: to.upstream.hit_for_miss(&retrieval.request).map(NotStored::as_str),
             ..Self::passed(to, retrieval.method(), &retrieval.target, &HeaderMap::new())
         }
     }
@@ -372,6 +387,11 @@ impl UpstreamFacts {
             stretch: budget.stretch,
             window_left_seconds: budget.window_left.as_secs(),
         });
+        let last_failure = upstream.last_failure().map(|failure| FailureFacts {
+            word: failure.why.as_str(),
+            detail: failure.detail,
+            ago_seconds: now.since(failure.at).as_secs(),
+        });
         let mirror = to.mirror.as_ref().map(|mirror| MirrorFacts {
             is_loaded: *mirror.is_loaded().borrow(),
             gave_up: mirror.gave_up().map(GiveUpReason::as_str),
@@ -389,6 +409,7 @@ impl UpstreamFacts {
                 writes: paused(Held::Writes),
                 bodies: paused(Held::Bodies),
             },
+            last_failure,
             budget,
             mirror,
             fleet,

@@ -1,8 +1,9 @@
 //! `explain` against the answers: for every reason that the code has, the sidecar is asked first what it would do, and then the request
-//! is sent. What was foreseen must be what happens, and to ask must change nothing.
+//! is sent. What was said must be what happens, and to ask must change nothing.
 //!
-//! The reasons come from the enums of the code: one that is added fails [`every_reason_is_foreseen`] until a case shows it.
+//! The reasons come from the enums of the code: one that is added fails [`every_reason_is_explained`] until a case shows it.
 
+mod afterwards;
 mod refusals;
 mod retrievals;
 mod upstreams;
@@ -30,15 +31,15 @@ use crate::support::sidecar::Sidecar;
 /// What `fwd=` said (`hit` or nothing in its place), and `detail=`.
 type Words = (String, String);
 
-/// The words of the answers so far, each of which was foreseen.
+/// The words of the answers so far, each of which was explained before.
 #[derive(Debug, Default)]
-struct Foreseen {
+struct ExplainedCases {
     words: BTreeSet<Words>,
     /// How many scenes failed; each has said why.
     failed: usize,
 }
 
-impl Foreseen {
+impl ExplainedCases {
     /// Plays a scene. The others are played although it fails.
     async fn play(&mut self, scene: impl AsyncFnOnce(&mut Self)) {
         let played = AssertUnwindSafe(scene(self)).catch_unwind().await;
@@ -63,7 +64,7 @@ impl Foreseen {
     }
 
     fn compare(&mut self, request: &str, told: &Value, answer: &Response) {
-        let foreseen = parsed(&told["cache_status"]);
+        let expected = parsed(&told["cache_status"]);
         let real = answer.cache_status();
         let both = format!("{request}\n{told:#}\n{:?}", answer.head);
         match told["decision"].as_str() {
@@ -71,23 +72,23 @@ impl Foreseen {
                 assert_eq!(told["forward"]["asks_fleet_first"], true, "{both}");
             }
             Some("forward") => {
-                assert_eq!(foreseen.fwd, real.fwd, "{both}");
+                assert_eq!(expected.fwd, real.fwd, "{both}");
                 assert!(!real.hit && told["status"].is_null(), "{both}");
-                match &foreseen.detail {
-                    Some(_) => assert_eq!(foreseen.detail, real.detail, "{both}"),
+                match &expected.detail {
+                    Some(_) => assert_eq!(expected.detail, real.detail, "{both}"),
                     // Only the answer of the origin can add one.
                     None => assert!(real.detail.as_deref().is_none_or(is_said_by_answer), "{both}"),
                 }
-                if foreseen.collapsed.is_some() {
-                    assert_eq!(foreseen.collapsed, real.collapsed, "{both}");
+                if expected.collapsed.is_some() {
+                    assert_eq!(expected.collapsed, real.collapsed, "{both}");
                 }
             }
             Some("hit") => {
-                assert_eq!(foreseen, CacheStatus { before: Vec::new(), ..real.clone() }, "{both}");
+                assert_eq!(expected, CacheStatus { before: Vec::new(), ..real.clone() }, "{both}");
                 assert_eq!(told["status"], answer.status, "{both}");
             }
             Some("refused") => {
-                assert_eq!((&foreseen.fwd, &foreseen.detail), (&real.fwd, &real.detail), "{both}");
+                assert_eq!((&expected.fwd, &expected.detail), (&real.fwd, &real.detail), "{both}");
                 assert_eq!(told["status"], answer.status, "{both}");
             }
             other => panic!("{other:?}: {both}"),
@@ -95,13 +96,13 @@ impl Foreseen {
         self.note(&real);
     }
 
-    /// Compares what was foreseen for an origin that does not answer.
+    /// Compares what was said of an origin that does not answer.
     fn compare_without_answer(&mut self, request: &str, told: &Value, answer: &Response) {
         let instead = &told["if_no_answer"];
-        let (foreseen, real) = (parsed(&instead["cache_status"]), answer.cache_status());
+        let (expected, real) = (parsed(&instead["cache_status"]), answer.cache_status());
         let both = format!("{request}\n{told:#}\n{:?}", answer.head);
         assert_eq!(
-            (&foreseen.fwd, &foreseen.detail, foreseen.hit),
+            (&expected.fwd, &expected.detail, expected.hit),
             (&real.fwd, &real.detail, real.hit),
             "{both}"
         );
@@ -153,7 +154,7 @@ fn forward_reasons() -> Vec<ForwardReason> {
 fn staleness() -> Vec<Staleness> {
     use Staleness::{Disconnected, Fresh, MaxStale, Stretched, WhileRevalidate};
     let mut all = vec![Fresh, WhileRevalidate, MaxStale, Stretched];
-    all.extend(Unreachable::all().into_iter().filter(|why| is_foreseen(*why)).map(Disconnected));
+    all.extend(Unreachable::all().into_iter().filter(|why| is_known_before(*why)).map(Disconnected));
     for staleness in &all {
         match staleness {
             Fresh | WhileRevalidate | MaxStale | Stretched | Disconnected(_) => {}
@@ -163,11 +164,11 @@ fn staleness() -> Vec<Staleness> {
 }
 
 /// Whether it is known before a request is sent that the origin will not answer it.
-const fn is_foreseen(why: Unreachable) -> bool {
+const fn is_known_before(why: Unreachable) -> bool {
     match why {
         // The origin, or the budget, asked for a pause.
         Unreachable::Throttled => true,
-        // Foreseen as what happens if the origin does not answer: see `forward_without_answer`.
+        // ExplainedCases as what happens if the origin does not answer: see `forward_without_answer`.
         Unreachable::Connect
         | Unreachable::TimedOut
         | Unreachable::Broken
@@ -216,13 +217,14 @@ fn all_words() -> BTreeSet<Words> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_reason_is_foreseen() {
-    let mut foreseen = Foreseen::default();
-    retrievals::all(&mut foreseen).await;
-    upstreams::all(&mut foreseen).await;
-    refusals::all(&mut foreseen).await;
-    let missing: Vec<Words> = all_words().difference(&foreseen.words).cloned().collect();
-    assert_eq!(foreseen.failed, 0, "scenes failed, and these words are missing: {missing:?}");
+async fn every_reason_is_explained() {
+    let mut cases = ExplainedCases::default();
+    retrievals::all(&mut cases).await;
+    upstreams::all(&mut cases).await;
+    refusals::all(&mut cases).await;
+    afterwards::all(&mut cases).await;
+    let missing: Vec<Words> = all_words().difference(&cases.words).cloned().collect();
+    assert_eq!(cases.failed, 0, "scenes failed, and these words are missing: {missing:?}");
     assert!(missing.is_empty(), "no case shows these words, in `fwd=` and `detail=`: {missing:?}");
     // The refusals of `disconnected` share one word; each is told in the problem.
     assert!(DisconnectedRefusal::all().len() > 3);

@@ -1,16 +1,16 @@
 //! Requests that the sidecar refuses: each refusal, by the guard, by the permissions, by the strategy of writes, or by a limit.
 
-use super::Foreseen;
+use super::ExplainedCases;
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
-pub(super) async fn all(foreseen: &mut Foreseen) {
-    foreseen.play(by_the_guard).await;
-    foreseen.play(by_the_configuration).await;
-    foreseen.play(at_a_limit).await;
+pub(super) async fn all(cases: &mut ExplainedCases) {
+    cases.play(by_the_guard).await;
+    cases.play(by_the_configuration).await;
+    cases.play(at_a_limit).await;
 }
 
-async fn by_the_guard(foreseen: &mut Foreseen) {
+async fn by_the_guard(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&["limits.target=64B", "limits.header_fields=8"]);
     scene.origin.otherwise("200\nCache-Control: max-age=60\n\nx");
     scene.get("/a").await;
@@ -29,20 +29,20 @@ async fn by_the_guard(foreseen: &mut Foreseen) {
         format!("GET /a\nVia: {own_name}"),
         "GET /nothing\nCache-Control: only-if-cached".to_owned(),
     ] {
-        let answer = foreseen.hold(&scene.sidecar, &request).await;
+        let answer = cases.hold(&scene.sidecar, &request).await;
         assert!(answer.status >= 400, "{request}: {answer:?}");
     }
     // The connection refuses these before they are a request: the status is the same, and there is no Cache-Status.
     let fields: String = (0..20).map(|number| format!("\nX-{number}: 1")).collect();
     for request in [format!("GET /a{fields}"), "GET /a\nContent-Length: 1\nContent-Length: 2".to_owned()] {
-        let told = foreseen.told(&scene.sidecar, &request).await;
+        let told = cases.told(&scene.sidecar, &request).await;
         let answer = scene.send(&request).await;
         assert_eq!((told["decision"].as_str(), &told["status"]), (Some("refused"), &answer.status.into()));
-        foreseen.note(&super::parsed(&told["cache_status"]));
+        cases.note(&super::parsed(&told["cache_status"]));
     }
 }
 
-async fn by_the_configuration(foreseen: &mut Foreseen) {
+async fn by_the_configuration(cases: &mut ExplainedCases) {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "let-me-in\n").unwrap();
@@ -59,14 +59,14 @@ async fn by_the_configuration(foreseen: &mut Foreseen) {
     ] {
         let scene = Scene::paused(&[settings]);
         scene.origin.otherwise("200\nCache-Control: max-age=60\n\nx");
-        let answer = foreseen.hold(&scene.sidecar, request).await;
+        let answer = cases.hold(&scene.sidecar, request).await;
         assert_eq!(answer.status, status, "{settings}: {request}");
     }
     // What an admitted caller would be told is told all the same.
     let scene = Scene::paused(&[&*bearer]);
     scene.origin.otherwise("200\nCache-Control: max-age=60\n\nx");
     scene.send("GET /a\nAuthorization: Bearer let-me-in").await;
-    let told = foreseen.told(&scene.sidecar, "GET /a").await;
+    let told = cases.told(&scene.sidecar, "GET /a").await;
     assert_eq!((told["decision"].as_str(), &told["store"]["variants"]), (Some("refused"), &1.into()));
     assert!(!told.to_string().contains("let-me-in"));
     // The tag that a caller was given last goes along: by a field that names it, that is known.
@@ -74,13 +74,13 @@ async fn by_the_configuration(foreseen: &mut Foreseen) {
     let scene = Scene::paused(&settings);
     scene.origin.otherwise("200\nCache-Control: max-age=60\nETag: \"7\"\n\nx");
     scene.send("GET /a\nX-Caller: me").await;
-    let told = foreseen.told(&scene.sidecar, "PUT /a\nX-Caller: me\n\nx").await;
+    let told = cases.told(&scene.sidecar, "PUT /a\nX-Caller: me\n\nx").await;
     assert_eq!(told["forward"]["conditions"][0][1], "\"7\"", "{told:#}");
-    foreseen.hold(&scene.sidecar, "PUT /a\nX-Caller: me\n\nx").await;
+    cases.hold(&scene.sidecar, "PUT /a\nX-Caller: me\n\nx").await;
     assert_eq!(scene.last_request("/a").field("if-match"), Some("\"7\""));
 }
 
-async fn at_a_limit(foreseen: &mut Foreseen) {
+async fn at_a_limit(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&["limits.requests=1"]);
     scene.origin.otherwise("200\nCache-Control: max-age=60\n\nx");
     scene.get("/stored").await;
@@ -89,8 +89,8 @@ async fn at_a_limit(foreseen: &mut Foreseen) {
     let mut slow = scene.caller().await;
     slow.post("GET /slow").await;
     scene.origin.received(2).await;
-    assert_eq!(foreseen.hold(&scene.sidecar, "GET /other").await.status, 503);
-    assert_eq!(foreseen.hold(&scene.sidecar, "GET /stored").await.status, 200, "a hit waits for nothing");
+    assert_eq!(cases.hold(&scene.sidecar, "GET /other").await.status, 503);
+    assert_eq!(cases.hold(&scene.sidecar, "GET /stored").await.status, 200, "a hit waits for nothing");
     gate.open();
     assert_eq!(slow.read(false).await.status, 200);
 }

@@ -4,22 +4,22 @@ use serde_json::Value;
 use tagalong::internals::stored_response::StoredResponse;
 use tagalong::internals::sync_token::coverage::Coverage;
 
-use super::Foreseen;
+use super::ExplainedCases;
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
 const RFC9111: [&str; 2] = ["upstream.sharing=rfc9111", "upstream.refresh_ahead=false"];
 const FRESH: &str = "200\nCache-Control: max-age=60\nETag: \"1\"\n\n0123456789";
 
-pub(super) async fn all(foreseen: &mut Foreseen) {
-    foreseen.play(reuse_and_demands).await;
-    foreseen.play(kept_parts_and_variants).await;
-    foreseen.play(writes).await;
-    foreseen.play(bypasses).await;
-    foreseen.play(callers_that_name_themselves).await;
-    foreseen.play(shared_fetches).await;
-    foreseen.play(pauses).await;
-    foreseen.play(forward_without_answer).await;
+pub(super) async fn all(cases: &mut ExplainedCases) {
+    cases.play(reuse_and_demands).await;
+    cases.play(kept_parts_and_variants).await;
+    cases.play(writes).await;
+    cases.play(bypasses).await;
+    cases.play(callers_that_name_themselves).await;
+    cases.play(shared_fetches).await;
+    cases.play(pauses).await;
+    cases.play(forward_without_answer).await;
 }
 
 /// Lets whole seconds pass.
@@ -33,41 +33,41 @@ fn condition(told: &Value) -> Option<String> {
     lines.first().map(|line| format!("{}: {}", line[0].as_str().unwrap(), line[1].as_str().unwrap()))
 }
 
-async fn reuse_and_demands(foreseen: &mut Foreseen) {
+async fn reuse_and_demands(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
     scene.origin.otherwise(FRESH);
-    foreseen.hold(sidecar, "GET /a").await;
-    assert!(foreseen.hold(sidecar, "GET /a").await.is_hit());
-    assert_eq!(foreseen.hold(sidecar, "GET /a\nIf-None-Match: \"1\"").await.status, 304);
-    assert_eq!(foreseen.hold(sidecar, "GET /a\nRange: bytes=0-3").await.status, 206);
-    assert_eq!(foreseen.hold(sidecar, "HEAD /a").await.status, 200);
+    cases.hold(sidecar, "GET /a").await;
+    assert!(cases.hold(sidecar, "GET /a").await.is_hit());
+    assert_eq!(cases.hold(sidecar, "GET /a\nIf-None-Match: \"1\"").await.status, 304);
+    assert_eq!(cases.hold(sidecar, "GET /a\nRange: bytes=0-3").await.status, 206);
+    assert_eq!(cases.hold(sidecar, "HEAD /a").await.status, 200);
     pass(5).await;
     for demand in ["no-cache", "no-store", "max-age=1", "min-fresh=59"] {
         let request = format!("GET /a\nCache-Control: {demand}");
-        foreseen.hold(sidecar, &request).await;
+        cases.hold(sidecar, &request).await;
         pass(5).await;
     }
     pass(61).await;
-    assert!(foreseen.hold(sidecar, "GET /a\nCache-Control: max-stale=600").await.is_hit());
-    let told = foreseen.told(sidecar, "GET /a").await;
+    assert!(cases.hold(sidecar, "GET /a\nCache-Control: max-stale=600").await.is_hit());
+    let told = cases.told(sidecar, "GET /a").await;
     assert_eq!(condition(&told).as_deref(), Some("if-none-match: \"1\""));
-    foreseen.hold(sidecar, "GET /a").await;
+    cases.hold(sidecar, "GET /a").await;
     assert_eq!(scene.last_request("/a").field("if-none-match"), Some("\"1\""));
 
     scene.on("/no-cache", "200\nCache-Control: no-cache\nETag: \"1\"\n\nx");
     scene.get("/no-cache").await;
-    foreseen.hold(sidecar, "GET /no-cache").await;
+    cases.hold(sidecar, "GET /no-cache").await;
     let directives = "max-age=1, stale-while-revalidate=100";
     scene.on("/swr", format!("200\nCache-Control: {directives}\nETag: \"1\"\n\nx"));
     scene.get("/swr").await;
     pass(3).await;
-    assert!(foreseen.hold(sidecar, "GET /swr").await.is_hit());
+    assert!(cases.hold(sidecar, "GET /swr").await.is_hit());
 
     let strong = Scene::paused(&["upstream.consistency=strong"]);
     strong.origin.otherwise(FRESH);
     strong.get("/a").await;
-    foreseen.hold(&strong.sidecar, "GET /a").await;
+    cases.hold(&strong.sidecar, "GET /a").await;
 }
 
 /// To be explained is no use: what was used least recently is evicted all the same.
@@ -87,28 +87,28 @@ async fn an_explanation_keeps_nothing_in_the_store() {
     assert!(scene.get("/second").await.is_hit());
 }
 
-async fn kept_parts_and_variants(foreseen: &mut Foreseen) {
+async fn kept_parts_and_variants(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
     scene.origin.otherwise("200\nCache-Control: max-age=60\nVary: Accept-Language\n\nx");
     scene.send("GET /v\nAccept-Language: de").await;
-    foreseen.hold(sidecar, "GET /v\nAccept-Language: en").await;
+    cases.hold(sidecar, "GET /v\nAccept-Language: en").await;
     let part = "206\nContent-Range: bytes 0-3/10\nCache-Control: max-age=60\nETag: \"1\"\n\n0123";
     scene.on("/p", part);
     scene.send("GET /p\nRange: bytes=0-3").await;
     scene.on("/p", "206\nContent-Range: bytes 4-9/10\nCache-Control: max-age=60\nETag: \"1\"\n\n456789");
-    let told = foreseen.told(sidecar, "GET /p").await;
+    let told = cases.told(sidecar, "GET /p").await;
     assert!(condition(&told).is_some(), "{told:#}");
-    assert_eq!(foreseen.hold(sidecar, "GET /p").await.text(), "0123456789");
+    assert_eq!(cases.hold(sidecar, "GET /p").await.text(), "0123456789");
 
     // As a snapshot restores it.
     scene.on("/s", "200\nCache-Control: max-age=60\nETag: \"1\"\n\nx");
     scene.get("/s").await;
     restored(&scene, "/s");
     scene.on("/s", "304\nETag: \"1\"");
-    let told = foreseen.told(sidecar, "GET /s").await;
+    let told = cases.told(sidecar, "GET /s").await;
     assert_eq!(told["store"]["selected"]["is_restored"], true, "{told:#}");
-    foreseen.hold(sidecar, "GET /s").await;
+    cases.hold(sidecar, "GET /s").await;
 }
 
 /// Makes what is stored for a target what a snapshot restores.
@@ -125,30 +125,30 @@ fn restored(scene: &Scene, target: &str) {
     assert!(store.put(&key, StoredResponse { covers: Coverage::NOTHING, ..stored }));
 }
 
-async fn writes(foreseen: &mut Foreseen) {
+async fn writes(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
     scene.origin.otherwise(FRESH);
     scene.get("/a").await;
     for request in ["PUT /b\n\nx", "POST /b\n\nx", "DELETE /b", "OPTIONS /b"] {
-        foreseen.hold(sidecar, request).await;
+        cases.hold(sidecar, request).await;
     }
-    foreseen.hold(sidecar, "PUT /a\n\nx").await;
-    foreseen.hold(sidecar, "GET /a").await;
+    cases.hold(sidecar, "PUT /a\n\nx").await;
+    cases.hold(sidecar, "GET /a").await;
     let gate = Gate::closed();
     scene.on("/a", Answer::held(&gate, "200\n\nwritten"));
     let mut writer = scene.caller().await;
     let asked = scene.origin.requests().len();
     writer.post("PUT /a\n\nx").await;
     scene.origin.received(asked + 1).await;
-    let told = foreseen.told(sidecar, "GET /a").await;
+    let told = cases.told(sidecar, "GET /a").await;
     assert_eq!(told["coverage"]["open_writes"], 1, "{told:#}");
-    foreseen.hold(sidecar, "GET /a").await;
+    cases.hold(sidecar, "GET /a").await;
     gate.open();
     assert_eq!(writer.read(false).await.status, 200);
 }
 
-async fn bypasses(foreseen: &mut Foreseen) {
+async fn bypasses(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     scene.origin.otherwise("200\nCache-Control: no-store\n\nx");
     for request in [
@@ -158,64 +158,64 @@ async fn bypasses(foreseen: &mut Foreseen) {
         "GET /a\nAccept-Datetime: Sun, 22 Nov 2026 00:00:00 GMT",
         "GET /a\n\nbody",
     ] {
-        foreseen.hold(&scene.sidecar, request).await;
+        cases.hold(&scene.sidecar, request).await;
     }
     let settings = ["upstream.profile=app-configuration", "upstream.credential.kind=none"];
     let scene = Scene::paused(&settings);
     scene.origin.otherwise("200\n\n{}");
     for target in ["/kvx", "/locks/a", "/kv?key=%zz", "/kv?key=a*b"] {
         let separator = if target.contains('?') { '&' } else { '?' };
-        foreseen.hold(&scene.sidecar, &format!("GET {target}{separator}api-version=2023-11-01")).await;
+        cases.hold(&scene.sidecar, &format!("GET {target}{separator}api-version=2023-11-01")).await;
     }
 }
 
-async fn callers_that_name_themselves(foreseen: &mut Foreseen) {
+async fn callers_that_name_themselves(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&[]);
     let sidecar = &scene.sidecar;
     scene.origin.otherwise(FRESH);
-    foreseen.hold(sidecar, "GET /a\nCookie: who=me").await;
+    cases.hold(sidecar, "GET /a\nCookie: who=me").await;
     let signed = "GET /b\nAuthorization: HMAC-SHA256 Credential=a&SignedHeaders=host&Signature=hunter2";
     scene.on("/b", "200\nCache-Control: max-age=600, public\nETag: \"1\"\n\nx");
     scene.send(signed).await;
     scene.on("/b", "304\nETag: \"1\"");
-    let told = foreseen.told(sidecar, signed).await;
+    let told = cases.told(sidecar, signed).await;
     assert!(!told.to_string().contains("hunter2"), "a credential is not repeated: {told:#}");
-    foreseen.hold(sidecar, signed).await;
+    cases.hold(sidecar, signed).await;
     let bearer = "GET /c\nAuthorization: Bearer hunter2";
-    foreseen.hold(sidecar, bearer).await;
-    let told = foreseen.told(sidecar, bearer).await;
+    cases.hold(sidecar, bearer).await;
+    let told = cases.told(sidecar, bearer).await;
     assert_eq!(told["decision"], "hit");
     assert!(!told.to_string().contains("hunter2"), "{told:#}");
 }
 
-async fn shared_fetches(foreseen: &mut Foreseen) {
+async fn shared_fetches(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
     let gate = Gate::closed();
     scene.on("/a", Answer::held(&gate, FRESH));
     let (mut first, mut second) = (scene.caller().await, scene.caller().await);
-    assert_eq!(foreseen.told(sidecar, "GET /a").await["forward"]["joins"], "leads a fetch");
+    assert_eq!(cases.told(sidecar, "GET /a").await["forward"]["joins"], "leads a fetch");
     first.post("GET /a").await;
     scene.origin.received(1).await;
-    let told = foreseen.told(sidecar, "GET /a").await;
+    let told = cases.told(sidecar, "GET /a").await;
     assert_eq!(told["forward"]["joins"], "follows the fetch under way");
     second.post("GET /a").await;
     scene.settled().await;
     gate.open();
     assert_eq!(first.read(false).await.status, 200);
-    foreseen.compare("GET /a", &told, &second.read(false).await);
+    cases.compare("GET /a", &told, &second.read(false).await);
     assert_eq!(scene.asked("/a"), 1);
 
     scene.origin.otherwise("200\nCache-Control: no-store\n\nx");
-    foreseen.hold(sidecar, "GET /unstored").await;
-    let told = foreseen.told(sidecar, "GET /unstored\nIf-None-Match: \"mine\"").await;
-    assert_eq!(told["forward"]["is_hit_for_miss"], true, "{told:#}");
+    cases.hold(sidecar, "GET /unstored").await;
+    let told = cases.told(sidecar, "GET /unstored\nIf-None-Match: \"mine\"").await;
+    assert_eq!(told["forward"]["hit_for_miss"], "no-store", "{told:#}");
     assert_eq!(condition(&told).as_deref(), Some("if-none-match: \"mine\""));
-    foreseen.hold(sidecar, "GET /unstored\nIf-None-Match: \"mine\"").await;
+    cases.hold(sidecar, "GET /unstored\nIf-None-Match: \"mine\"").await;
     assert_eq!(scene.last_request("/unstored").field("if-none-match"), Some("\"mine\""));
 }
 
-async fn pauses(foreseen: &mut Foreseen) {
+async fn pauses(cases: &mut ExplainedCases) {
     let scene = Scene::paused(&RFC9111);
     let sidecar = &scene.sidecar;
     scene.origin.otherwise("200\nCache-Control: max-age=10\nETag: \"1\"\n\nx");
@@ -227,20 +227,20 @@ async fn pauses(foreseen: &mut Foreseen) {
     restored(&scene, "/restored");
     pass(11).await;
     scene.on("/throttle", "429\nRetry-After: 30\n\nslow down");
-    foreseen.hold(sidecar, "GET /throttle").await;
-    assert_eq!(foreseen.hold(sidecar, "GET /stale").await.status, 200);
-    assert_eq!(foreseen.hold(sidecar, "GET /restored").await.status, 200);
-    let told = foreseen.told(sidecar, "GET /strict").await;
+    cases.hold(sidecar, "GET /throttle").await;
+    assert_eq!(cases.hold(sidecar, "GET /stale").await.status, 200);
+    assert_eq!(cases.hold(sidecar, "GET /restored").await.status, 200);
+    let told = cases.told(sidecar, "GET /strict").await;
     assert!(told["because"].as_str().unwrap().contains("must-revalidate"), "{told:#}");
-    assert_eq!(foreseen.hold(sidecar, "GET /strict").await.status, 429);
-    let told = foreseen.told(sidecar, "GET /nothing").await;
+    assert_eq!(cases.hold(sidecar, "GET /strict").await.status, 429);
+    let told = cases.told(sidecar, "GET /nothing").await;
     assert!(told["upstream"]["paused_seconds"]["reads"].as_u64().is_some_and(|left| left > 20), "{told:#}");
-    assert_eq!(foreseen.hold(sidecar, "GET /nothing").await.status, 429);
-    assert_eq!(foreseen.hold(sidecar, "PUT /stale\n\nx").await.status, 200, "writes go on");
+    assert_eq!(cases.hold(sidecar, "GET /nothing").await.status, 429);
+    assert_eq!(cases.hold(sidecar, "PUT /stale\n\nx").await.status, 200, "writes go on");
 }
 
-/// What is foreseen for an origin that is away is what happens.
-async fn forward_without_answer(foreseen: &mut Foreseen) {
+/// What is cases for an origin that is away is what happens.
+async fn forward_without_answer(cases: &mut ExplainedCases) {
     let mut scene = Scene::paused(&RFC9111);
     scene.origin.otherwise("200\nCache-Control: max-age=10\nETag: \"1\"\n\nx");
     for target in ["/stale", "/written"] {
@@ -257,9 +257,9 @@ async fn forward_without_answer(foreseen: &mut Foreseen) {
         "PUT /stale\n\nx",
         "GET /stale\nIf-Match: \"zz\"",
     ] {
-        let told = foreseen.told(&scene.sidecar, request).await;
+        let told = cases.told(&scene.sidecar, request).await;
         assert_eq!(told["decision"], "forward");
         let answer = scene.send(request).await;
-        foreseen.compare_without_answer(request, &told, &answer);
+        cases.compare_without_answer(request, &told, &answer);
     }
 }

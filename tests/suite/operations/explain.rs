@@ -25,6 +25,12 @@ fn a_person_gets_the_reason_in_one_command() {
     assert_eq!(first, "fwd=uri-miss: the origin is asked, because nothing is stored for the target");
     assert!(told.contains("listener main -> upstream main") && told.contains("GET /kv/a?x=1"), "{told}");
     assert!(told.contains("504, Cache-Status: tagalong; fwd=uri-miss; detail=connect"), "{told}");
+    // What the answer of the origin showed is told afterwards.
+    let mut caller = connect(process.callers);
+    write!(caller, "GET /kv/a?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(all(caller).starts_with("HTTP/1.1 504 "));
+    let told = stdout(&explain(&[&url]));
+    assert!(told.contains("last failure") && told.contains("disconnected 0 s ago: cannot connect to "), "{told}");
     let refused = stdout(&explain(&["/a", "-H", "Host: attacker.test"]));
     assert!(refused.starts_with("refused with 403 (host-not-allowed): "), "{refused}");
     let json = stdout(&explain(&[

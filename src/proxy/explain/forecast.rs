@@ -20,7 +20,7 @@ use crate::sync_token::aggregate::PresentedTokens;
 use crate::sync_token::coverage::CoverageVerdict;
 
 /// See the module.
-pub(super) struct Foreseen {
+pub(super) struct Forecast {
     status: CacheStatus<'static>,
     /// The status of the answer; `None` where the origin decides it.
     answer: Option<u16>,
@@ -35,7 +35,7 @@ pub(super) struct Foreseen {
     ranges: Option<RangesFacts>,
 }
 
-impl Foreseen {
+impl Forecast {
     /// An outcome for which the origin is not asked.
     pub(super) fn of(outcome: Result<Outcome, ProxyError>) -> Self {
         let (status, answer, problem) = match outcome {

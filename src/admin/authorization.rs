@@ -9,7 +9,7 @@ use crate::config::SecretString;
 use crate::credentials::token_file::{self, Absent, TokenFileError};
 
 /// Checks that there is a token, and makes one (or tries whether one could be made) if there is no file.
-pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), DoorError> {
+pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), AdminTokenError> {
     token_file::prepare(path, absent)?;
     Ok(())
 }
@@ -17,7 +17,7 @@ pub(super) fn prepare_token(path: &Path, absent: Absent) -> Result<(), DoorError
 /// The token for what changes state cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error("admin.token_file {0}")]
-pub struct DoorError(#[from] TokenFileError);
+pub struct AdminTokenError(#[from] TokenFileError);
 
 /// Whether a request may change something: it carries the token, if one is configured. The file is read each time, so that
 /// a rotated token holds at once; such requests are rare.
