@@ -30,7 +30,10 @@ fn a_person_gets_the_reason_in_one_command() {
     write!(caller, "GET /kv/a?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     assert!(all(caller).starts_with("HTTP/1.1 504 "));
     let told = stdout(&explain(&[&url]));
-    assert!(told.contains("last failure") && told.contains("disconnected 0 s ago: cannot connect to "), "{told}");
+    assert!(
+        told.contains("last failure") && told.contains("disconnected 0 s ago: cannot connect to "),
+        "{told}"
+    );
     let refused = stdout(&explain(&["/a", "-H", "Host: attacker.test"]));
     assert!(refused.starts_with("refused with 403 (host-not-allowed): "), "{refused}");
     let json = stdout(&explain(&[
