@@ -64,6 +64,8 @@ pub struct FleetMember {
 #[derive(Default)]
 struct MemberState {
     membership: Option<Membership>,
+    /// The engine gave an answer when it was asked last: own writes are announced, also while there is no lease yet.
+    is_answering: bool,
     lease_until: Option<Instant>,
     /// Until when the members of a new run announce again what the run before may have lost.
     held_until: Option<Instant>,
@@ -232,6 +234,7 @@ impl FleetMember {
         }
         state.held_until = Some(instant() + (self.settings.lease * LEASES_HELD).saturating_sub(age));
         state.membership = Some(Membership { stream, seal, run: run.into(), clock: None });
+        state.is_answering = true;
         Ok(JoinedRun { is_other, last, history, tokens })
     }
 
@@ -239,6 +242,7 @@ impl FleetMember {
     pub fn leave(&self) {
         let mut state = self.lock();
         state.membership = None;
+        state.is_answering = false;
         state.lease_until = None;
         drop(state);
         self.note_lease();
@@ -318,7 +322,10 @@ impl FleetMember {
     /// Takes note of an engine that gives no answer. Says so once.
     pub fn failed(&self, error: EngineError) {
         self.metrics.failed(error.as_str());
-        let is_new = self.lock().told.replace(error).is_none();
+        let mut state = self.lock();
+        state.is_answering = false;
+        let is_new = state.told.replace(error).is_none();
+        drop(state);
         if is_new {
             tracing::warn!(
                 upstream = self.metrics.upstream(),

@@ -58,7 +58,7 @@ impl FleetMember {
         let began = instant();
         let serial = write.serial;
         self.remember(write, settle_time);
-        match self.announce_while_live(serial).await {
+        match self.announce_own(serial).await {
             Some(number) => {
                 announced(number);
                 self.metrics.announced.inc();
@@ -87,9 +87,14 @@ impl FleetMember {
 
     /// Announces an own write. An engine that gives no answer is not waited for, except where all members are to know: then as long as
     /// the own lease is live. Without one, the others know that this member tells them nothing.
-    async fn announce_while_live(&self, serial: u64) -> Option<u64> {
+    ///
+    /// A member without a lease announces all the same once the engine answers: else one that writes all the time would always have an
+    /// unannounced write, and so never get a lease.
+    async fn announce_own(&self, serial: u64) -> Option<u64> {
         loop {
-            self.live_membership()?;
+            if !self.lock().is_answering && !self.has_live_lease() {
+                return None;
+            }
             let known = self.lock().own_writes.iter().find(|it| it.serial == serial).cloned()?;
             if let Some(number) = known.number {
                 // When the run was joined.
@@ -97,7 +102,7 @@ impl FleetMember {
             }
             match self.announce_again(&known).await {
                 Ok(number) => return Some(number),
-                Err(error) if self.settings.announce == AnnounceMode::Engine => {
+                Err(error) if self.settings.announce == AnnounceMode::Engine || !self.has_live_lease() => {
                     self.failed(error);
                     return None;
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tagalong::internals::clock::Clock;
+use tagalong::internals::clock::{Clock, instant};
 use tagalong::internals::fleet::engine::EngineError;
 
 use super::{Fleet, LEASE, put, target, version};
@@ -222,6 +222,34 @@ async fn a_member_has_no_lease_while_its_write_is_not_announced() {
     fleet.joined().await;
     fleet.heard().await;
     assert_eq!(fleet.read(1, 1).await.0, Some(written));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_writes_all_the_time_gets_its_lease() {
+    for mode in ["engine", "all"] {
+        let mut fleet = Fleet::of(1, &[&format!("fleet.announce={mode}")]).await;
+        let writer = fleet.add(&[]);
+        let write_for = async |duration: Duration| {
+            let start = instant();
+            while start.elapsed() < duration {
+                fleet.write(writer, 1).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // When it starts, and when the engine is there again.
+        for _ in 0..2 {
+            write_for(4 * LEASE).await;
+            assert!(fleet.sidecars[writer].member().has_live_lease(), "{mode}");
+            fleet.engine.fail(Some(EngineError::Away));
+            write_for(2 * LEASE).await;
+            assert!(!fleet.sidecars[writer].member().has_live_lease(), "{mode}");
+            fleet.engine.fail(None);
+        }
+        fleet.joined().await;
+        let written = fleet.write(writer, 1).await;
+        fleet.heard().await;
+        assert_eq!(fleet.read(0, 1).await.0, Some(written), "{mode}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
