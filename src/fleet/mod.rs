@@ -19,6 +19,9 @@
 //! lease uses no records, and keeps the promises that it makes alone. A member with one lacks no write that was announced longer than L
 //! ago: its next turn would have shown it.
 //!
+//! A member whose own write is not announced has no lease. It announces as soon as the engine answers, also before it has a lease: otherwise
+//! one that writes all the time would never get one.
+//!
 //! # An engine that forgets
 //!
 //! Replication between engines is asynchronous, so a failover can lose entries that were acknowledged. A gap in the numbers, or another run, is
