@@ -83,22 +83,22 @@ impl<'a> Screen<'a> {
     }
 }
 
-/// What a key asks for.
+/// What a key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum KeyAction {
     Quit,
     Next,
     Previous,
     Nothing,
 }
 
-fn wish(code: KeyCode, modifiers: KeyModifiers) -> Wish {
+fn action_of(code: KeyCode, modifiers: KeyModifiers) -> KeyAction {
     match code {
-        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Wish::Quit,
-        KeyCode::Char('q') | KeyCode::Esc => Wish::Quit,
-        KeyCode::Tab | KeyCode::Right => Wish::Next,
-        KeyCode::BackTab | KeyCode::Left => Wish::Previous,
-        _ => Wish::Nothing,
+        KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => KeyAction::Quit,
+        KeyCode::Char('q') | KeyCode::Esc => KeyAction::Quit,
+        KeyCode::Tab | KeyCode::Right => KeyAction::Next,
+        KeyCode::BackTab | KeyCode::Left => KeyAction::Previous,
+        _ => KeyAction::Nothing,
     }
 }
 
@@ -126,11 +126,11 @@ fn follow(
             redraw = true;
             if let Event::Key(key) = event {
                 let count = status.upstreams.len().max(1);
-                match wish(key.code, key.modifiers) {
-                    Wish::Quit => return Ok(()),
-                    Wish::Next => upstream = (upstream + 1) % count,
-                    Wish::Previous => upstream = (upstream + count - 1) % count,
-                    Wish::Nothing => redraw = false,
+                match action_of(key.code, key.modifiers) {
+                    KeyAction::Quit => return Ok(()),
+                    KeyAction::Next => upstream = (upstream + 1) % count,
+                    KeyAction::Previous => upstream = (upstream + count - 1) % count,
+                    KeyAction::Nothing => redraw = false,
                 }
             }
         }
@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn keys_quit_and_change_the_upstream() {
         for (code, modifiers, expected) in [
-            (KeyCode::Char('q'), KeyModifiers::NONE, Wish::Quit),
-            (KeyCode::Char('c'), KeyModifiers::CONTROL, Wish::Quit),
-            (KeyCode::Char('c'), KeyModifiers::NONE, Wish::Nothing),
-            (KeyCode::Tab, KeyModifiers::NONE, Wish::Next),
-            (KeyCode::BackTab, KeyModifiers::SHIFT, Wish::Previous),
+            (KeyCode::Char('q'), KeyModifiers::NONE, KeyAction::Quit),
+            (KeyCode::Char('c'), KeyModifiers::CONTROL, KeyAction::Quit),
+            (KeyCode::Char('c'), KeyModifiers::NONE, KeyAction::Nothing),
+            (KeyCode::Tab, KeyModifiers::NONE, KeyAction::Next),
+            (KeyCode::BackTab, KeyModifiers::SHIFT, KeyAction::Previous),
         ] {
-            assert_eq!(wish(code, modifiers), expected, "{code}");
+            assert_eq!(action_of(code, modifiers), expected, "{code}");
         }
     }
 
