@@ -4,6 +4,7 @@
 //! cargo bench --bench load                 every scenario as it is named, three minutes
 //! cargo bench --bench load -- --short      the same with shorter intervals, half a minute
 //! cargo bench --bench load -- --report     prints, and does not fail for a scenario over its bound
+//! BINARY=PATH cargo bench --bench load     the same with another program than the one that is built with it
 //! ```
 //!
 //! The emulator and the sidecar of each scenario are processes of their own, at level `session`; all scenarios run at the

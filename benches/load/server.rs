@@ -31,7 +31,12 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// A server of this binary; ended with this program.
+/// The program that is measured: the one that the environment names, or the one that was built with this bench.
+fn binary() -> String {
+    std::env::var("BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tagalong").to_owned())
+}
+
+/// A server; ended with this program.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -39,7 +44,7 @@ impl Process {
     pub(crate) async fn start(arguments: impl Fn([u16; 2]) -> String) -> (Self, [u16; 2]) {
         for _ in 0..5 {
             let ports = [free_port(), free_port()];
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tagalong"));
+            let mut command = Command::new(binary());
             command.args(arguments(ports).split(' '));
             command.env("TAGALONG_LIMITS__CONNECTIONS", CONNECTIONS_LIMIT.to_string());
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary");
