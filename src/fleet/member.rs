@@ -64,7 +64,7 @@ pub struct FleetMember {
 #[derive(Default)]
 struct MemberState {
     membership: Option<Membership>,
-    /// The engine gave an answer when it was asked last: own writes are announced, also while there is no lease yet.
+    /// Nothing has failed since the run was joined: own writes are announced, also while there is no lease yet.
     is_answering: bool,
     lease_until: Option<Instant>,
     /// Until when the members of a new run announce again what the run before may have lost.
@@ -75,6 +75,17 @@ struct MemberState {
     own_writes: VecDeque<OwnWrite>,
     /// Own writes were forgotten that had not been announced.
     has_forgotten: bool,
+}
+
+impl MemberState {
+    fn has_live_lease(&self) -> bool {
+        self.lease_until.is_some_and(|until| instant() < until)
+    }
+
+    /// Whether there is an own write whose announcement is to be made up for.
+    fn has_unannounced(&self) -> bool {
+        self.own_writes.iter().any(|write| write.has_failed)
+    }
 }
 
 /// A run of the engine that the member has joined.
@@ -177,7 +188,7 @@ impl FleetMember {
     /// Whether its lease is live at this moment.
     #[must_use]
     pub fn has_live_lease(&self) -> bool {
-        self.lock().lease_until.is_some_and(|until| instant() < until)
+        self.lock().has_live_lease()
     }
 
     /// Resolves when the lease is live, at the latest one lease after the start. A sidecar that starts finds with its fleet what others have asked.
@@ -195,8 +206,7 @@ impl FleetMember {
 
     fn live_membership(&self) -> Option<Membership> {
         let state = self.lock();
-        let is_live = state.lease_until.is_some_and(|until| instant() < until);
-        let membership = state.membership.as_ref().filter(|_| is_live)?;
+        let membership = state.membership.as_ref().filter(|_| state.has_live_lease())?;
         Some(Membership { clock: state.clock, ..membership.clone() })
     }
 
@@ -253,7 +263,7 @@ impl FleetMember {
     /// # Errors
     /// [`EngineError`]
     pub async fn turn(&self, read: u64) -> Result<HeardEntries, EngineError> {
-        if self.lock().own_writes.iter().any(|write| write.has_failed) {
+        if self.lock().has_unannounced() {
             // It is announced on joining.
             return Err(EngineError::Away);
         }
@@ -294,8 +304,7 @@ impl FleetMember {
         if let Some(since) = heard.complete_since {
             let mut state = self.lock();
             // The turn may have been under way when an own write could not be announced.
-            let is_unannounced = state.own_writes.iter().any(|write| write.has_failed);
-            if !is_unannounced && state.held_until.is_none_or(|until| since >= until) {
+            if !state.has_unannounced() && state.held_until.is_none_or(|until| since >= until) {
                 state.lease_until = Some(since + self.settings.lease);
             }
             drop(state);
@@ -306,7 +315,7 @@ impl FleetMember {
     /// Notes whether the lease is live, and says so when that changes. `true` if it is.
     pub fn note_lease(&self) -> bool {
         let mut state = self.lock();
-        let is_live = state.lease_until.is_some_and(|until| instant() < until);
+        let is_live = state.has_live_lease();
         if is_live && state.told.take().is_some() {
             tracing::info!(upstream = self.metrics.upstream(), "the fleet is there again");
         }

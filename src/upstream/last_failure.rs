@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Response, StatusCode};
 
-use super::result::UpstreamFailure;
 use crate::clock::Timestamp;
 use crate::decide::Unreachable;
 use crate::error::ProxyError;
@@ -30,7 +29,7 @@ impl LastFailure {
     pub(super) fn note<B>(&self, endpoint: &str, exchanged: &Result<Response<B>, ProxyError>, at: Timestamp) {
         let failure = match exchanged {
             Ok(response) => failure_of_status(endpoint, response.status()),
-            Err(error) => Some((UpstreamFailure::from(error.clone()).why, error.to_string())),
+            Err(error) => Some((Unreachable::from(error), error.to_string())),
         };
         if let Some((why, detail)) = failure {
             *self.lock() = Some(OriginFailure { why, detail, at });

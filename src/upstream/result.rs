@@ -118,17 +118,22 @@ impl UnsharedAnswer {
     }
 }
 
-impl From<ProxyError> for UpstreamFailure {
-    fn from(error: ProxyError) -> Self {
-        let why = match &error {
+impl From<&ProxyError> for Unreachable {
+    fn from(error: &ProxyError) -> Self {
+        match error {
             ProxyError::AnswerTimeout { .. }
             | ProxyError::BodyTimeout { .. }
-            | ProxyError::ConnectTimeout { .. } => Unreachable::TimedOut,
-            ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Unreachable::Broken,
-            ProxyError::Throttled { .. } => Unreachable::Throttled,
-            ProxyError::Overloaded { .. } => Unreachable::Overloaded,
-            _ => Unreachable::Connect,
-        };
-        Self { why, error }
+            | ProxyError::ConnectTimeout { .. } => Self::TimedOut,
+            ProxyError::BrokenAnswer { .. } | ProxyError::NoAnswer { .. } => Self::Broken,
+            ProxyError::Throttled { .. } => Self::Throttled,
+            ProxyError::Overloaded { .. } => Self::Overloaded,
+            _ => Self::Connect,
+        }
+    }
+}
+
+impl From<ProxyError> for UpstreamFailure {
+    fn from(error: ProxyError) -> Self {
+        Self { why: Unreachable::from(&error), error }
     }
 }

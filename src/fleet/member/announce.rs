@@ -92,10 +92,13 @@ impl FleetMember {
     /// unannounced write, and so never get a lease.
     async fn announce_own(&self, serial: u64) -> Option<u64> {
         loop {
-            if !self.lock().is_answering && !self.has_live_lease() {
-                return None;
-            }
-            let known = self.lock().own_writes.iter().find(|it| it.serial == serial).cloned()?;
+            let known = {
+                let state = self.lock();
+                if !state.is_answering && !state.has_live_lease() {
+                    return None;
+                }
+                state.own_writes.iter().find(|it| it.serial == serial).cloned()?
+            };
             if let Some(number) = known.number {
                 // When the run was joined.
                 return Some(number);

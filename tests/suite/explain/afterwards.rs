@@ -4,7 +4,8 @@
 use tagalong::internals::decide::Unreachable;
 use tagalong::internals::decide::storable::NotStored;
 
-use super::ExplainedCases;
+use super::retrievals::RFC9111;
+use super::{ExplainedCases, pass};
 use crate::support::answer::Answer;
 use crate::support::scene::Scene;
 
@@ -62,16 +63,16 @@ fn failing(why: Unreachable) -> Option<Answer> {
 
 /// A stale response was given, because the origin failed.
 async fn failed(cases: &mut ExplainedCases, why: Unreachable, failing: Answer) {
-    let scene = Scene::paused(&["upstream.sharing=rfc9111", "upstream.refresh_ahead=false"]);
+    let scene = Scene::paused(&RFC9111);
     scene.origin.otherwise(STALE_AFTER_10_S);
     scene.get("/a").await;
     let told = cases.told(&scene.sidecar, "GET /a").await;
     assert!(told["upstream"]["last_failure"].is_null(), "{told:#}");
-    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    pass(11).await;
     scene.origin.otherwise(failing);
     let answer = scene.get("/a").await;
     assert_eq!((answer.status, answer.cache_status().detail.as_deref()), (200, Some(why.as_str())));
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    pass(2).await;
     let told = cases.told(&scene.sidecar, "GET /a").await;
     let failure = &told["upstream"]["last_failure"];
     assert_eq!((failure["word"].as_str(), failure["ago_seconds"].as_u64()), (Some(why.as_str()), Some(2)));

@@ -116,6 +116,11 @@ impl ExplainedCases {
     }
 }
 
+/// Lets whole seconds pass, in paused time.
+async fn pass(seconds: u64) {
+    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+}
+
 fn parsed(cache_status: &Value) -> CacheStatus {
     let value = cache_status.as_str().expect("a field value");
     CacheStatus::ours(&Head::parse(format!("HTTP/1.1 200 OK\r\nCache-Status: {value}\r\n\r\n").as_bytes()))

@@ -4,11 +4,11 @@ use serde_json::Value;
 use tagalong::internals::stored_response::StoredResponse;
 use tagalong::internals::sync_token::coverage::Coverage;
 
-use super::ExplainedCases;
+use super::{ExplainedCases, pass};
 use crate::support::answer::{Answer, Gate};
 use crate::support::scene::Scene;
 
-const RFC9111: [&str; 2] = ["upstream.sharing=rfc9111", "upstream.refresh_ahead=false"];
+pub(super) const RFC9111: [&str; 2] = ["upstream.sharing=rfc9111", "upstream.refresh_ahead=false"];
 const FRESH: &str = "200\nCache-Control: max-age=60\nETag: \"1\"\n\n0123456789";
 
 pub(super) async fn all(cases: &mut ExplainedCases) {
@@ -20,11 +20,6 @@ pub(super) async fn all(cases: &mut ExplainedCases) {
     cases.play(shared_fetches).await;
     cases.play(pauses).await;
     cases.play(forward_without_answer).await;
-}
-
-/// Lets whole seconds pass.
-async fn pass(seconds: u64) {
-    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
 }
 
 /// The condition that would go upstream.
