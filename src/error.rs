@@ -23,6 +23,7 @@ pub struct Refused {
 
 impl Refused {
     /// A refusal with the status that belongs to its reason.
+    #[cold]
     pub fn new(reason: RefusalReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: reason.status(), reason, detail: detail.into(), fields: Vec::new() }
     }

@@ -7,7 +7,9 @@ pub mod in_flight;
 pub mod local_keys;
 pub mod permissions;
 
-use http::header::{EXPECT, TRANSFER_ENCODING};
+use std::sync::OnceLock;
+
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -27,6 +29,8 @@ pub struct Guard {
     limit_section_bytes: usize,
     limit_lines: usize,
     pseudonym: Pseudonym,
+    /// The first `Host` that was admitted. Nearly every caller sends the same one, and what is allowed never changes here.
+    admitted_host: OnceLock<HeaderValue>,
 }
 
 impl Guard {
@@ -40,6 +44,7 @@ impl Guard {
             limit_section_bytes: usize::try_from(limits.header_section_bytes).unwrap_or(usize::MAX),
             limit_lines: limits.header_fields,
             pseudonym,
+            admitted_host: OnceLock::new(),
         }
     }
 
@@ -60,7 +65,7 @@ impl Guard {
         check_method(&head.method)?;
         check_framing(head, survey)?;
         check_target(head)?;
-        let authority = self.sources.check_host(head).map_err(refused_source)?;
+        self.check_source(head, survey).map_err(refused_source)?;
         if survey.has(FieldSet::EXPECT) {
             check_expectation(&head.headers)?;
         }
@@ -77,8 +82,29 @@ impl Guard {
                  set guard.allow_forwarded",
             ));
         }
+        Ok(())
+    }
+
+    /// Whether the request may come from where it comes from.
+    fn check_source(&self, head: &Parts, survey: &Survey) -> Result<(), SourceError> {
         if survey.has(FieldSet::ORIGIN.union(FieldSet::SEC_FETCH_SITE)) {
-            self.sources.check_browser(&head.headers, authority).map_err(refused_source)?;
+            return self.sources.check(head);
+        }
+        // The only thing that names a host, and the same to the byte.
+        let host = head
+            .headers
+            .get(HOST)
+            .filter(|_| head.uri.authority().is_none() && !survey.repeated.intersects(FieldSet::HOST));
+        if host.is_some() && host == self.admitted_host.get() {
+            return Ok(());
+        }
+        self.sources.check_host(head)?;
+        if let Some(host) = host
+            && self.admitted_host.get().is_none()
+            && let Ok(copy) = HeaderValue::from_bytes(host.as_bytes())
+        {
+            // A copy keeps no buffer of a connection alive. Another thread may have been first.
+            let _first = self.admitted_host.set(copy);
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ use assemble::{AssembleError, Environment};
 use destination::Destination;
 use hot_keys::HotKeys;
 use look_up::LookUp;
-use outcome::Outcome;
+use outcome::{Hit, Outcome};
 use request_context::{PassThrough, RequestContext};
 use responder::Responder;
 use write_strategy::{CallersResource, KnownTags};
@@ -185,7 +185,7 @@ impl Proxy {
     {
         let (mut head, body) = request.into_parts();
         let body = flowing(body, &mut head.extensions);
-        match self.begin(caller, head, body) {
+        match self.begin(caller, &mut head, body) {
             Progress::Answered(response) => Either::Left(ready(Ok(response))),
             Progress::Waits(responder, next) => {
                 let proxy = Arc::clone(self);
@@ -195,9 +195,10 @@ impl Proxy {
         }
     }
 
-    /// The stages that never wait: route → admit → identify → look up → respond.
-    fn begin(&self, caller: &Arc<Caller>, mut head: Parts, body: FlowingBody) -> Progress {
-        let Some((index, to, target)) = self.route(caller, &head) else {
+    /// The stages that never wait: route → admit → identify → look up → respond. Takes out of the head what later stages need: a head,
+    /// or an outcome, that is moved from stage to stage costs a hit more than most of its stages.
+    fn begin(&self, caller: &Arc<Caller>, head: &mut Parts, body: FlowingBody) -> Progress {
+        let Some((index, to, target)) = self.route(caller, head) else {
             return Progress::Answered(responder::without_destination());
         };
         let traced = TracedRequest {
@@ -207,21 +208,23 @@ impl Proxy {
             upstream: to.upstream.name(),
         };
         let span = self.tracer.of_caller(traced, &mut head.headers);
-        let shown = self.callers_resource(caller, to, &head, &target);
+        let shown = self.callers_resource(caller, to, head, &target);
         let (pseudonym, clock) = (self.admission.pseudonym(), &self.clock);
         let responder =
-            Responder::new(&head, caller.is_encrypted, index, to, shown, pseudonym, clock).with_span(span);
+            Responder::new(head, caller.is_encrypted, index, to, shown, pseudonym, clock).with_span(span);
         if self.admission.asks_who_calls(caller) {
+            let (no_head, ()) = Request::new(()).into_parts();
+            let head = std::mem::replace(head, no_head);
             let unproven = Box::new((Arc::clone(caller), head, target, body));
             return Progress::Waits(responder, Next::Authenticate(unproven));
         }
         let step = self
             .admission
-            .admit(to, &head, &target)
+            .admit(to, head, &target)
             .and_then(|survey| self.identify(to, head, &survey, body, target, || self.known_tag(&responder)))
             .map(|identified| self.answer_from_store(to, identified));
         let outcome = match step {
-            Ok(Step::Hit(hit)) => Ok(hit),
+            Ok(Step::Hit(hit)) => Ok(hit.outcome(to)),
             Ok(Step::Beyond(beyond)) => match self.admission.permit(&caller.peer) {
                 Ok(permit) => return Progress::Waits(responder, Next::Beyond(beyond, permit)),
                 Err(error) => Err(error),
@@ -258,10 +261,10 @@ impl Proxy {
     ) -> Result<Outcome, ProxyError> {
         let now = self.clock.now();
         let (admitted, _permit) = self.admission.admit_proven(caller, to, head, &target, body, now).await?;
-        let Admitted { head, survey, body } = admitted;
-        let identified = self.identify(to, head, &survey, body, target, || self.known_tag(responder))?;
+        let Admitted { mut head, survey, body } = admitted;
+        let identified = self.identify(to, &mut head, &survey, body, target, || self.known_tag(responder))?;
         match self.answer_from_store(to, identified) {
-            Step::Hit(hit) => Ok(hit),
+            Step::Hit(hit) => Ok(hit.outcome(to)),
             Step::Beyond(beyond) => self.beyond(to, *beyond).await,
         }
     }
@@ -289,11 +292,12 @@ impl Proxy {
         self.known_tags.of(responder.shown()?)
     }
 
-    /// What a request asks for, and in whose name. `known_tag` is the tag that its caller was last given for it.
+    /// What a request asks for, and in whose name. `known_tag` is the tag that its caller was last given for it. The fields are taken
+    /// out of the head.
     fn identify(
         &self,
         to: &Destination,
-        mut head: Parts,
+        head: &mut Parts,
         survey: &Survey,
         body: FlowingBody,
         target: PathAndQuery,
@@ -307,7 +311,8 @@ impl Proxy {
         let rules = Arc::clone(to.rules(target.path()));
         let destination = to.identifying(&rules, &identity);
         let has_body = !body.is_end_stream();
-        Ok(match identify(&head.method, &target, head.headers, survey, has_body, destination)? {
+        let fields = std::mem::take(&mut head.headers);
+        Ok(match identify(&head.method, &target, fields, survey, has_body, destination)? {
             Identified::Cacheable(request) if request.is_retrieval() => {
                 let presented = to.upstream.session().requirement(&request.fields);
                 let proven = identity.proven;
@@ -395,7 +400,7 @@ enum Identification {
 
 /// Whether the store answers.
 enum Step {
-    Hit(Outcome),
+    Hit(Hit),
     /// Boxed, so that a hit stays small.
     Beyond(Box<Beyond>),
 }

@@ -19,6 +19,7 @@ use crate::error::{ProblemDetails, ProxyError};
 use crate::guard::closes_connection;
 use crate::headers::cache_status::CacheStatus;
 use crate::headers::hop_by_hop::remove_hop_by_hop;
+use crate::headers::lasting::lasting;
 use crate::headers::range::ContentRange;
 use crate::presented_request::PresentedRequest;
 use crate::stored_response::StoredResponse;
@@ -51,6 +52,7 @@ impl OwnFields<'_> {
 /// Answers from a stored response: its status and body, a 304 for a caller that has it already, the bytes that a `Range` asks
 /// for, or the head alone for `HEAD`. `age_seconds` is its current age.
 #[must_use]
+#[inline(never)]
 pub fn from_stored(
     request: &PresentedRequest,
     stored: &StoredResponse,
@@ -201,7 +203,7 @@ static AGES: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 601];
 
 fn age_value(seconds: u64) -> HeaderValue {
     match usize::try_from(seconds).ok().and_then(|seconds| AGES.get(seconds)) {
-        Some(slot) => slot.get_or_init(|| HeaderValue::from(seconds)).clone(),
+        Some(slot) => slot.get_or_init(|| lasting(&HeaderValue::from(seconds))).clone(),
         None => HeaderValue::from(seconds),
     }
 }
@@ -229,6 +231,7 @@ pub fn keep_what_a_304_carries(fields: &mut HeaderMap) {
 }
 
 /// Adds the fields that only the caller whose request fetched an answer gets to see. What the answer says itself stays.
+#[cold]
 pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
     let said: Vec<HeaderName> = withheld.keys().filter(|name| fields.contains_key(*name)).cloned().collect();
     let mut last_name = None;
@@ -242,6 +245,7 @@ pub fn add_withheld(fields: &mut HeaderMap, withheld: HeaderMap) {
 
 /// The answer to a failure: what went wrong and what to do next.
 #[must_use]
+#[cold]
 pub fn from_error(error: &ProxyError, own: OwnFields<'_>) -> Response<FlowingBody> {
     let mut response = from_problem(&error.problem(), own);
     let fields = response.headers_mut();

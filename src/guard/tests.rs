@@ -307,3 +307,32 @@ fn doubtful_framing_closes_the_connection() {
     assert!(!closes_connection(RefusalReason::OnlyIfCached));
     assert!(!closes_connection(RefusalReason::HostNotAllowed));
 }
+
+/// A guard remembers a `Host` that it admitted: what it says of any request is the same as before.
+#[test]
+fn a_remembered_host_admits_nothing_else() {
+    let same = ("host", "127.0.0.1:8484");
+    let warm = guard();
+    assert_eq!(verdict(&warm, &head("GET", "/", &[same])), None);
+    for (target, fields) in [
+        ("/", &[same][..]),
+        ("/", &[]),
+        ("/", &[("host", "127.0.0.1:8485")]),
+        ("/", &[("host", "127.0.0.1:8484.evil.example")]),
+        ("/", &[("host", "evil.example")]),
+        ("/", &[("host", "127.0.0.1:84844")]),
+        ("/", &[same, same]),
+        ("/", &[same, ("host", "evil.example")]),
+        ("/", &[("host", "evil.example"), same]),
+        ("http://evil.example/", &[same]),
+        ("http://127.0.0.1:8484/", &[same]),
+        ("/", &[same, ("origin", "https://evil.example")]),
+        ("/", &[same, ("origin", "http://127.0.0.1:8484")]),
+        ("/", &[same, ("sec-fetch-site", "cross-site")]),
+        ("/", &[same, ("expect", "something")]),
+        ("/", &[same, ("x-forwarded-for", "192.0.2.1")]),
+    ] {
+        let request = head("GET", target, fields);
+        assert_eq!(verdict(&warm, &request), verdict(&guard(), &request), "{target} {fields:?}");
+    }
+}

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::lasting::lasting;
+
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -37,11 +39,11 @@ static PLAIN_HITS: [OnceLock<HeaderValue>; 601] = [const { OnceLock::new() }; 60
 
 impl CacheStatus<'_> {
     /// Our member, as a field value.
-    fn header_value(&self) -> HeaderValue {
+    pub fn header_value(&self) -> HeaderValue {
         let slot = self.ttl_seconds.and_then(|seconds| PLAIN_HITS.get(usize::try_from(seconds).ok()?));
         let plain = CacheStatus { hit: true, ttl_seconds: self.ttl_seconds, ..CacheStatus::default() };
         match slot {
-            Some(slot) if *self == plain => slot.get_or_init(|| self.write()).clone(),
+            Some(slot) if *self == plain => slot.get_or_init(|| lasting(&self.write())).clone(),
             _ => self.write(),
         }
     }

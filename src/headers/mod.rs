@@ -9,6 +9,7 @@ pub mod entity_tag;
 pub mod hmac_authorization;
 pub mod hop_by_hop;
 pub mod http_date;
+pub mod lasting;
 pub(crate) mod list;
 pub mod range;
 pub mod request_date;

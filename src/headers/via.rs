@@ -3,6 +3,8 @@
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Version};
 
+use super::lasting::lasting;
+
 /// The name of this sidecar in `Via`.
 ///
 /// It must differ between instances that may be chained: a request that carries it is treated as a loop.
@@ -22,6 +24,7 @@ impl Pseudonym {
             return None;
         }
         let value = |version: &str| HeaderValue::try_from(format!("{version} {name}")).ok();
+        let value = |version| value(version).map(|value| lasting(&value));
         Some(Self {
             name: name.into(),
             http_1_0: value("1.0")?,

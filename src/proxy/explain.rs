@@ -23,9 +23,9 @@ use http::uri::PathAndQuery;
 use super::destination::{self, Destination};
 use super::fetch::{fetches_alone, follows};
 use super::look_up::LookUp;
-use super::outcome::Outcome;
+use super::outcome::{Hit, Outcome};
 use super::request_context::{PassThrough, RequestContext};
-use super::retrieval::{RetrievalStep, only_if_cached, outcome_of_hit};
+use super::retrieval::{RetrievalStep, only_if_cached};
 use super::{Caller, Identification, Proxy};
 use crate::body::FlowingBody;
 use crate::decide::{Decision, ForwardReason, StaleReason};
@@ -95,7 +95,7 @@ impl Proxy {
             Err(error) => (Survey::of(&head.headers), Some(error)),
         };
         let body = if has_body { FlowingBody::Full(Bytes::from_static(b"\0")) } else { FlowingBody::Empty };
-        let identified = self.identify(to, head, &survey, body, target, known_tag);
+        let identified = self.identify(to, &mut head, &survey, body, target, known_tag);
         let forecast = match identified {
             Err(error) => Forecast::of(Err(refused.unwrap_or(error))),
             Ok(Identification::Other(passed)) => {
@@ -164,7 +164,8 @@ impl Proxy {
         let found = self.look_up_among(to, context, variants.as_ref());
         let forecast = match (&context.presented, &found.stored, found.decision) {
             (PresentedTokens::Known { .. }, Some(stored), Decision::Reuse(reuse)) => {
-                let outcome = outcome_of_hit(to, context, Arc::clone(stored), reuse);
+                let (request, stored) = (Arc::clone(&context.request), Arc::clone(stored));
+                let outcome = Hit { request, stored, reuse }.outcome(to);
                 Forecast::of(Ok(outcome)).stale(reuse.staleness)
             }
             _ => match self.permitted(caller) {

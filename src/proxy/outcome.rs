@@ -58,13 +58,28 @@ pub(super) struct UpstreamReply {
     pub(super) body: FlowingBody,
 }
 
+/// An answer from the store, before anything is made of it.
+pub(super) struct Hit {
+    pub(super) request: Arc<PresentedRequest>,
+    pub(super) stored: Arc<StoredResponse>,
+    pub(super) reuse: Reuse,
+}
+
+impl Hit {
+    /// What came of the request.
+    #[inline]
+    pub(super) fn outcome(self, to: &Destination) -> Outcome {
+        Outcome::hit(self.request, self.stored, self.reuse).without_fleet(to.upstream.is_without_fleet())
+    }
+}
+
 impl Outcome {
     fn new(status: CacheStatus<'static>, reply: Reply) -> Self {
         Self { status, reply, withheld: None, own_sync_token: None }
     }
 
     /// From the store, without asking the origin.
-    pub(super) fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
+    fn hit(request: Arc<PresentedRequest>, response: Arc<StoredResponse>, reuse: Reuse) -> Self {
         let status = CacheStatus {
             hit: true,
             ttl_seconds: Some(reuse.ttl_seconds),
@@ -76,7 +91,7 @@ impl Outcome {
     }
 
     /// Says that what the fleet tells does not count, where nothing else is said.
-    pub(super) fn without_fleet(mut self, is_without_fleet: bool) -> Self {
+    fn without_fleet(mut self, is_without_fleet: bool) -> Self {
         if is_without_fleet && self.status.detail.is_none() {
             self.status.detail = Some(FLEET_LOST);
         }

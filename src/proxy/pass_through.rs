@@ -134,7 +134,7 @@ impl Proxy {
         })
     }
 
-    async fn forwarded(&self, to: &Destination, passing: Passing) -> Result<PassedRequest, ProxyError> {
+    async fn forwarded(&self, to: &Destination, passing: Passing) -> Result<Box<PassedRequest>, ProxyError> {
         let Passing { method, target, fields, shows, body } = passing;
         let mut limits = self.body_limits;
         if to.upstream.credential().signs_body() {
@@ -149,7 +149,7 @@ impl Proxy {
             whole => CallerBody { body: whole, ..CallerBody::empty() },
         };
         let body_deadline = limits.deadline;
-        Ok(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows })
+        Ok(Box::new(PassedRequest { method, target, fields, body, body_deadline, unknown_tokens, shows }))
     }
 }
 

@@ -140,9 +140,9 @@ impl Proxy {
 
     /// The request that a caller would send, without its fields.
     fn prefetching(&self, to: &Destination, target: PathAndQuery) -> Option<RequestContext> {
-        let (head, ()) = Request::get(target.clone()).body(()).ok()?.into_parts();
+        let (mut head, ()) = Request::get(target.clone()).body(()).ok()?.into_parts();
         let survey = Survey::of(&HeaderMap::new());
-        match self.identify(to, head, &survey, FlowingBody::Empty, target, || None) {
+        match self.identify(to, &mut head, &survey, FlowingBody::Empty, target, || None) {
             Ok(Identification::Retrieval(context, _)) => Some(context),
             Ok(Identification::Other(_)) | Err(_) => None,
         }

@@ -96,45 +96,46 @@ impl Responder {
     ) -> Response<FlowingBody> {
         let Some(to) = proxy.destinations.get(self.destination) else { return without_destination() };
         let metrics = proxy.metrics.upstream(self.destination);
-        Responding { responder: self, proxy, to, metrics }.respond(outcome)
+        let responding = Responding { responder: &self, proxy, to, metrics };
+        let mut word = "hit";
+        let response = match outcome {
+            Ok(outcome) => responding.answer(outcome, &mut word),
+            Err(error) => responding.fail(&error, unanswered(&error), &mut word),
+        };
+        if let Some(facts) = &self.access {
+            responding.log(facts, response.status(), word);
+        }
+        if let Some(shown) = self.shown {
+            let (resource, method) = *shown;
+            proxy.known_tags.note(resource, &method, response.status(), response.headers());
+        }
+        self.span.end(Some(response.status()), word);
+        response
     }
 }
 
 /// A responder with what it needs of the proxy.
 struct Responding<'a> {
-    responder: Responder,
+    responder: &'a Responder,
     proxy: &'a Proxy,
     to: &'a Destination,
     metrics: &'a UpstreamMetrics,
 }
 
 impl Responding<'_> {
-    fn respond(self, outcome: Result<Outcome, ProxyError>) -> Response<FlowingBody> {
-        let (response, word) = match outcome {
-            Ok(outcome) => self.answer(outcome),
-            Err(error) => self.fail(&error, unanswered(&error)),
-        };
-        if let Some(facts) = &self.responder.access {
-            self.log(facts, response.status(), word);
-        }
-        if let Some(shown) = self.responder.shown {
-            let (resource, method) = *shown;
-            self.proxy.known_tags.note(resource, &method, response.status(), response.headers());
-        }
-        self.responder.span.end(Some(response.status()), word);
-        response
-    }
-
-    fn answer(&self, outcome: Outcome) -> (Response<FlowingBody>, &'static str) {
+    /// The answer, and the word for it in logs. The response is returned alone and by value: so it is made in its place, and not moved.
+    /// What a hit does not need is kept out of this function: its instructions would lie between those of a hit.
+    fn answer(&self, outcome: Outcome, word: &mut &'static str) -> Response<FlowingBody> {
         if let Some(error) = outcome.explanation(self.responder.proof, self.to) {
             let fwd_status = Some(StatusCode::UNAUTHORIZED);
             let status = CacheStatus { detail: Some(error.reason()), fwd_status, ..outcome.status };
-            return self.fail(&error, status);
+            return self.fail(&error, status, word);
         }
         let Outcome { status, reply, withheld, own_sync_token } = outcome;
         if let Reply::Failed(error) = &reply {
-            return self.fail(error, status);
+            return self.fail(error, status, word);
         }
+        *word = status.fwd.unwrap_or("hit");
         self.count(&status, &reply);
         let key = match (&reply, &self.to.key_use) {
             (Reply::Stored { request, .. }, Some(key_use)) => key_use.note(&request.key, status.hit),
@@ -147,14 +148,17 @@ impl Responding<'_> {
         if let Some(withheld) = withheld {
             respond::add_withheld(answer.headers_mut(), *withheld);
         }
-        (answer, status.fwd.unwrap_or("hit"))
+        answer
     }
 
+    #[cold]
     fn fail(
         &self,
         error: &ProxyError,
         cache_status: CacheStatus<'_>,
-    ) -> (Response<FlowingBody>, &'static str) {
+        word: &mut &'static str,
+    ) -> Response<FlowingBody> {
+        *word = error.reason();
         let (at, upstream) = (self.proxy.clock.now(), self.responder.destination);
         let (status, reason) = (error.status(), error.reason());
         self.proxy.metrics.refused(LastRefusal { at, upstream, status, reason });
@@ -163,7 +167,7 @@ impl Responding<'_> {
         let own = OwnFields { cache_status, sync_token, via: self.responder.via.clone() };
         let mut answer = respond::from_error(error, own);
         self.to.upstream.profile().describe_answer(&HeaderMap::new(), answer.headers_mut());
-        (answer, error.reason())
+        answer
     }
 
     fn reply(&self, reply: Reply, own: OwnFields<'_>) -> Response<FlowingBody> {
@@ -172,21 +176,24 @@ impl Responding<'_> {
             Reply::Stored { request, response, age_seconds, .. } => {
                 let now = || self.proxy.clock.now();
                 let age_seconds = age_seconds.unwrap_or_else(|| current_age(&response, now()).as_secs());
-                self.proxy.heads.answer(&request, &response, age_seconds, own, profile)
+                self.proxy.heads.answer(&request, &response, age_seconds, &own, profile)
             }
-            Reply::Upstream(reply) => {
-                let UpstreamReply { status, mut fields, body } = *reply;
-                for name in profile.absolute_fields() {
-                    if let (Some(value), Some(view)) = (fields.get(name), &self.responder.view)
-                        && let Some(through_here) = rewritten(value, &self.to.origin, view)
-                    {
-                        fields.insert(name, through_here);
-                    }
-                }
-                respond::from_upstream(status, fields, body, own)
-            }
+            Reply::Upstream(reply) => self.pass_on(*reply, own),
             Reply::Failed(error) => respond::from_error(&error, own),
         }
+    }
+
+    #[inline(never)]
+    fn pass_on(&self, reply: UpstreamReply, own: OwnFields<'_>) -> Response<FlowingBody> {
+        let UpstreamReply { status, mut fields, body } = reply;
+        for name in self.to.upstream.profile().absolute_fields() {
+            if let (Some(value), Some(view)) = (fields.get(name), &self.responder.view)
+                && let Some(through_here) = rewritten(value, &self.to.origin, view)
+            {
+                fields.insert(name, through_here);
+            }
+        }
+        respond::from_upstream(status, fields, body, own)
     }
 
     fn count(&self, status: &CacheStatus<'_>, reply: &Reply) {
@@ -208,6 +215,7 @@ impl Responding<'_> {
         }
     }
 
+    #[cold]
     fn log(&self, facts: &AccessFacts, status: StatusCode, word: &str) {
         Access {
             upstream: self.to.upstream.name(),
@@ -223,6 +231,7 @@ impl Responding<'_> {
 }
 
 /// A configuration always has an upstream; this answers all the same if it has none.
+#[cold]
 pub(super) fn without_destination() -> Response<FlowingBody> {
     let mut response = Response::new(FlowingBody::Empty);
     *response.status_mut() = StatusCode::BAD_GATEWAY;

@@ -17,7 +17,7 @@ use http::header::ETAG;
 use super::Proxy;
 use super::destination::Destination;
 use super::look_up::LookUp;
-use super::outcome::Outcome;
+use super::outcome::{Hit, Outcome};
 use super::pass_through::Passing;
 use super::request_context::RequestContext;
 use crate::body::FlowingBody;
@@ -65,7 +65,7 @@ impl Proxy {
         context: &RequestContext,
         stored: Arc<StoredResponse>,
         reuse: Reuse,
-    ) -> Outcome {
+    ) -> Hit {
         if reuse.staleness == Staleness::WhileRevalidate {
             self.validate_in_background(to, context);
         }
@@ -73,7 +73,7 @@ impl Proxy {
             to.upstream.note_stretched_use(&stored, self.clock.now());
         }
         self.note_use(to, context, &stored);
-        outcome_of_hit(to, context, stored, reuse)
+        Hit { request: Arc::clone(&context.request), stored, reuse }
     }
 
     /// Resolves first what the caller's unknown token values include, then looks up and retrieves.
@@ -129,7 +129,7 @@ impl Proxy {
         found.keep_made(to, context);
         match found {
             LookUp { decision: Decision::Reuse(reuse), stored: Some(stored), .. } => {
-                Ok(self.hit(to, context, stored, reuse).after_asking(reason))
+                Ok(self.hit(to, context, stored, reuse).outcome(to).after_asking(reason))
             }
             found => Err(found),
         }
@@ -350,17 +350,6 @@ fn items_past_limits(
         items.as_ref().map(|items| items.iter().map(|item| (item.canonical_target.as_str(), limit_of(item))));
     let (refusal, item) = items_within_limits(stale_for, limits, strictest).err()?;
     Some(item.map_or_else(|| refusal.as_str().to_owned(), |item| format!("{}: {item}", refusal.as_str())))
-}
-
-/// The answer from the store.
-#[inline]
-pub(super) fn outcome_of_hit(
-    to: &Destination,
-    context: &RequestContext,
-    stored: Arc<StoredResponse>,
-    reuse: Reuse,
-) -> Outcome {
-    Outcome::hit(Arc::clone(&context.request), stored, reuse).without_fleet(to.upstream.is_without_fleet())
 }
 
 /// The refusal where the caller forbids to ask.

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::{Form, OwnFields, from_stored};
+use super::{Form, OwnFields, age_value, from_stored};
 use crate::body::FlowingBody;
 use crate::headers::cache_status::CacheStatus;
 use crate::presented_request::PresentedRequest;
@@ -57,7 +57,7 @@ impl HeadCache {
         request: &PresentedRequest,
         stored: &Arc<StoredResponse>,
         age_seconds: u64,
-        own: OwnFields<'_>,
+        own: &OwnFields<'_>,
         profile: &dyn Profile,
     ) -> Response<FlowingBody> {
         let form = Form::of(request, stored);
@@ -65,22 +65,38 @@ impl HeadCache {
         let plain_hit =
             CacheStatus { hit: true, ttl_seconds, detail: stored.detail(), ..CacheStatus::default() };
         if !form.has_lasting_head() || own.cache_status != plain_hit {
-            let mut answer = from_stored(request, stored, age_seconds, own);
+            let mut answer = from_stored(request, stored, age_seconds, own.clone());
             profile.describe_answer(&request.fields, answer.headers_mut());
             return answer;
         }
         let slot = &self.slots[slot_of(stored, form)];
         let kept = slot.load();
         if let Some(head) = &*kept
-            && head.is_of(stored, form, age_seconds, &own)
+            && head.is_of(stored, form, age_seconds, own)
         {
             return head.answer(request, stored, profile);
         }
         drop(kept);
+        Self::keep_anew(slot, request, stored, form, age_seconds, own, profile)
+    }
+
+    /// Makes the head, and keeps it.
+    #[inline(never)]
+    fn keep_anew(
+        slot: &ArcSwapOption<Head>,
+        request: &PresentedRequest,
+        stored: &Arc<StoredResponse>,
+        form: Form,
+        age_seconds: u64,
+        own: &OwnFields<'_>,
+        profile: &dyn Profile,
+    ) -> Response<FlowingBody> {
+        let ttl_seconds = own.cache_status.ttl_seconds;
         let (sync_token, via) = (own.sync_token.clone(), own.via.clone());
-        let mut answer = from_stored(request, stored, age_seconds, own);
+        let mut answer = from_stored(request, stored, age_seconds, own.clone());
         profile.describe_answer(&HeaderMap::new(), answer.headers_mut());
-        if let Some(fields) = detached(answer.headers(), profile) {
+        let own_values = [age_value(age_seconds), own.cache_status.header_value(), via.clone()];
+        if let Some(fields) = detached(answer.headers(), &own_values, profile) {
             let stored = Arc::downgrade(stored);
             let status = answer.status();
             let head = Head { stored, form, age_seconds, ttl_seconds, sync_token, via, status, fields };
@@ -135,8 +151,9 @@ fn slot_of(stored: &Arc<StoredResponse>, form: Form) -> usize {
 }
 
 /// The same fields with one small allocation of their own behind them, so that they keep nothing else alive; `None` if that would
-/// not be small. What the profile renews on every copy stands in front.
-fn detached(fields: &HeaderMap, profile: &dyn Profile) -> Option<HeaderMap> {
+/// not be small. What the profile renews on every copy stands in front. `own_values` are the process's own, which are cheap to copy and
+/// keep no response alive.
+fn detached(fields: &HeaderMap, own_values: &[HeaderValue], profile: &dyn Profile) -> Option<HeaderMap> {
     let length_bytes = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if length_bytes > MAX_HEAD_BYTES {
         return None;
@@ -150,7 +167,12 @@ fn detached(fields: &HeaderMap, profile: &dyn Profile) -> Option<HeaderMap> {
     let mut values = Bytes::from(values);
     let mut copy = HeaderMap::with_capacity(fields.keys_len());
     for (name, value) in lines() {
-        copy.append(*name, HeaderValue::from_maybe_shared(values.split_to(value.len())).ok()?);
+        let detached = values.split_to(value.len());
+        let value = match own_values.iter().find(|own| own == value) {
+            Some(own) => own.clone(),
+            None => HeaderValue::from_maybe_shared(detached).ok()?,
+        };
+        copy.append(*name, value);
     }
     Some(copy)
 }

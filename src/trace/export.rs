@@ -172,13 +172,13 @@ impl HttpClient for CollectorClient {
 
 async fn send(client: &PooledClient, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let (head, body) = request.into_parts();
-    let outgoing = Outgoing {
+    let outgoing = Box::new(Outgoing {
         method: head.method,
         target: head.uri.into_parts().path_and_query.ok_or("the collector's URL has no path")?,
         fields: head.headers,
         body: FlowingBody::Full(body),
         body_deadline: Duration::ZERO,
-    };
+    });
     let (head, body) = client.exchange(outgoing).await?.into_parts();
     let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await?.to_bytes();
     Ok(Response::from_parts(head, body))

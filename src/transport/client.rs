@@ -59,7 +59,7 @@ impl ExchangeLimits {
 }
 
 /// A request to the upstream. It is built from the parsed request, so that no byte of the caller's framing is passed
-/// through.
+/// through. Handed on in a box: every future that it passes through has room for it twice.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method as received.
@@ -72,6 +72,18 @@ pub struct Outgoing {
     pub body: FlowingBody,
     /// How much longer than the header deadline sending the body may take: zero unless it streams.
     pub body_deadline: Duration,
+}
+
+impl Outgoing {
+    /// The same request, with its body if that is whole.
+    fn to_repeat(&self) -> Self {
+        let body = match &self.body {
+            FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
+            FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
+        };
+        let (method, target, fields) = (self.method.clone(), self.target.clone(), self.fields.clone());
+        Self { method, target, fields, body, body_deadline: self.body_deadline }
+    }
 }
 
 /// The pooled client of one upstream.
@@ -123,25 +135,16 @@ impl PooledClient {
     ///
     /// # Errors
     /// If no complete head arrived; [`ProxyError::may_have_reached_origin`] says whether the request may have arrived.
-    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Response<ReceivedBody>, ProxyError> {
+    pub async fn exchange(&self, outgoing: Box<Outgoing>) -> Result<Response<ReceivedBody>, ProxyError> {
         let permit = self.permit().await?;
         let has_whole_body = !matches!(outgoing.body, FlowingBody::Streaming(_));
-        let again = may_be_repeated(&outgoing.method, has_whole_body).then(|| Outgoing {
-            method: outgoing.method.clone(),
-            target: outgoing.target.clone(),
-            fields: outgoing.fields.clone(),
-            body_deadline: outgoing.body_deadline,
-            body: match &outgoing.body {
-                FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
-                FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
-            },
-        });
-        let outcome = match (self.attempt(outgoing).await, again) {
-            (Err(failure), Some(again)) if is_sent_again(failure.ended) => {
-                Box::pin(self.attempt(again)).await
-            }
-            (outcome, _) => outcome,
-        };
+        let again = may_be_repeated(&outgoing.method, has_whole_body).then(|| Box::new(outgoing.to_repeat()));
+        let mut outcome = self.attempt(outgoing).await;
+        if let (Err(failure), Some(again)) = (&outcome, again)
+            && is_sent_again(failure.ended)
+        {
+            outcome = Box::pin(self.attempt(again)).await;
+        }
         let SentExchange { response, connection, pool } = outcome.map_err(|failure| failure.error)?;
         Ok(response.map(|incoming| ReceivedBody::new(incoming, HeldConnection { connection, pool, permit })))
     }
@@ -151,13 +154,14 @@ impl PooledClient {
         if let Ok(permit) = Arc::clone(&exchanges).try_acquire_owned() {
             return Ok(permit);
         }
-        match tokio::time::timeout(self.limits().exchange_wait, exchanges.acquire_owned()).await {
+        let waiting = tokio::time::timeout(self.limits().exchange_wait, exchanges.acquire_owned());
+        match Box::pin(waiting).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(ProxyError::Overloaded { limit: "upstream.exchange_limit" }),
         }
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<SentExchange, AttemptFailure> {
+    async fn attempt(&self, outgoing: Box<Outgoing>) -> Result<SentExchange, AttemptFailure> {
         let deadline = self.limits().header_deadline + outgoing.body_deadline;
         let mut is_connected = false;
         let sending = self.send(outgoing, &mut is_connected);
@@ -196,7 +200,7 @@ impl PooledClient {
     /// Sends a request on a connection of the pool. One that closed before a byte of the request was written is replaced.
     async fn send(
         &self,
-        outgoing: Outgoing,
+        outgoing: Box<Outgoing>,
         is_connected: &mut bool,
     ) -> Result<SentExchange, AttemptFailure> {
         let is_bound = is_connection_bound(&outgoing.fields);

@@ -150,7 +150,9 @@ impl Pool {
     /// [`ConnectError`] if there is none within the deadline.
     pub async fn open(&self) -> Result<PooledConnection, ConnectError> {
         let deadline = self.shared.limits.load().connect_deadline;
-        tokio::time::timeout(deadline, self.shared.open()).await.unwrap_or(Err(ConnectError::TimedOut))
+        // Boxed, so that a request which finds a connection does not carry the room to open one.
+        let opening = Box::pin(self.shared.open());
+        tokio::time::timeout(deadline, opening).await.unwrap_or(Err(ConnectError::TimedOut))
     }
 
     /// Takes a connection back, after the last byte of the answer on it.

@@ -38,7 +38,7 @@ impl Upstream {
     /// [`UpstreamFailure`] when there is no answer.
     pub async fn send(
         &self,
-        mut outgoing: Outgoing,
+        mut outgoing: Box<Outgoing>,
         target: &PathAndQuery,
         snapshot: &SessionSnapshot,
         has_substitute: bool,

@@ -36,7 +36,7 @@ use crate::transport::answer_body::{Chained, WholeBody, read_whole, streaming};
 use crate::transport::caller_body::CallerBody;
 use crate::transport::client::Outgoing;
 
-/// A request as a caller sent it, for the upstream.
+/// A request as a caller sent it, for the upstream. Handed on in a box: every future that it passes through has room for it twice.
 #[derive(Debug)]
 pub struct PassedRequest {
     /// The method.
@@ -57,13 +57,13 @@ pub struct PassedRequest {
 
 impl PassedRequest {
     /// The same request; `None` if its body streams.
-    fn to_repeat(&self) -> Option<Self> {
+    fn to_repeat(&self) -> Option<Box<Self>> {
         let body = match &self.body.body {
             FlowingBody::Empty => FlowingBody::Empty,
             FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
             FlowingBody::Streaming(_) => return None,
         };
-        Some(Self {
+        Some(Box::new(Self {
             method: self.method.clone(),
             target: self.target.clone(),
             fields: self.fields.clone(),
@@ -71,7 +71,7 @@ impl PassedRequest {
             body_deadline: self.body_deadline,
             unknown_tokens: self.unknown_tokens.clone(),
             shows: self.shows.clone(),
-        })
+        }))
     }
 }
 
@@ -102,7 +102,7 @@ impl Upstream {
     /// [`UpstreamFailure`] when there is no answer.
     pub async fn forward(
         &self,
-        forwarded: PassedRequest,
+        forwarded: Box<PassedRequest>,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, UpstreamFailure> {
         let shows = forwarded.shows.clone().map(|key| (key, forwarded.fields.clone()));
@@ -120,7 +120,7 @@ impl Upstream {
     }
 
     /// Sends a request; once more where another endpoint is asked since and the first cannot have got it, or it does no harm.
-    async fn exchange(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
+    async fn exchange(&self, forwarded: Box<PassedRequest>) -> Result<Exchanged, UpstreamFailure> {
         let endpoints = &self.settings.endpoints;
         let again = if endpoints.has_replicas() { forwarded.to_repeat() } else { None };
         let endpoint = endpoints.position();
@@ -135,7 +135,7 @@ impl Upstream {
         }
     }
 
-    async fn exchange_once(&self, forwarded: PassedRequest) -> Result<Exchanged, UpstreamFailure> {
+    async fn exchange_once(&self, forwarded: Box<PassedRequest>) -> Result<Exchanged, UpstreamFailure> {
         let snapshot = self.state.session.snapshot(&forwarded.unknown_tokens);
         let own = SidecarFields {
             conditions: None,
@@ -144,13 +144,13 @@ impl Upstream {
             via: Some(self.settings.via.clone()),
             callers_authorization: self.settings.credential.forwards_callers(),
         };
-        let outgoing = Outgoing {
+        let outgoing = Box::new(Outgoing {
             target: forwarded.target.clone(),
             fields: outgoing_fields(forwarded.fields, &*self.settings.profile, own),
             method: forwarded.method,
             body: forwarded.body.body,
             body_deadline: forwarded.body_deadline,
-        };
+        });
         let is_reserved = !outgoing.method.is_safe() || !forwarded.unknown_tokens.is_empty();
         let budgeted = if is_reserved { BudgetedRequest::Reserved } else { BudgetedRequest::Read };
         self.take_turn(budgeted).await?;
@@ -182,7 +182,7 @@ impl Upstream {
     /// [`UpstreamFailure`] when there is no answer.
     pub async fn forward_safe(
         &self,
-        forwarded: PassedRequest,
+        forwarded: Box<PassedRequest>,
         rules: &CachingRules,
     ) -> Result<PassedAnswer, UpstreamFailure> {
         let (method, target) = (forwarded.method.clone(), forwarded.target.clone());
@@ -203,7 +203,7 @@ impl Upstream {
     /// a `Content-Location` that names the target (RFC 9110 §9.3.3).
     pub async fn write(
         self: Arc<Self>,
-        forwarded: PassedRequest,
+        forwarded: Box<PassedRequest>,
         rules: Arc<CachingRules>,
         post: Option<PresentedRequest>,
     ) -> Result<PassedAnswer, UpstreamFailure> {
@@ -215,7 +215,7 @@ impl Upstream {
 
     async fn write_to_its_end(
         self: Arc<Self>,
-        forwarded: PassedRequest,
+        forwarded: Box<PassedRequest>,
         rules: &CachingRules,
         post: Option<PresentedRequest>,
     ) -> Result<PassedAnswer, UpstreamFailure> {

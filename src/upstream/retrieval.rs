@@ -258,13 +258,13 @@ impl Retrieval {
             via: Some(upstream.settings.via.clone()),
             callers_authorization: upstream.settings.credential.forwards_callers(),
         };
-        let outgoing = Outgoing {
+        let outgoing = Box::new(Outgoing {
             method: self.method().clone(),
             target: self.target.clone(),
             fields: outgoing_fields(self.request.fields.clone(), &*upstream.settings.profile, own),
             body: FlowingBody::Empty,
             body_deadline: Duration::ZERO,
-        };
+        });
         let budgeted = if in_hand.is_some() { BudgetedRequest::Validation } else { BudgetedRequest::Read };
         upstream.take_turn(budgeted).await?;
         let request_time = upstream.state.clock.now();

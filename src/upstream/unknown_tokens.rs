@@ -100,7 +100,7 @@ impl Upstream {
         for name in CONDITIONAL_FIELDS.iter().chain([&RANGE]) {
             unconditional.remove(name);
         }
-        let asked = PassedRequest {
+        let asked = Box::new(PassedRequest {
             method: method.clone(),
             target: target.clone(),
             fields: unconditional,
@@ -108,7 +108,7 @@ impl Upstream {
             body_deadline: Duration::ZERO,
             unknown_tokens: values.to_vec(),
             shows: shows.cloned(),
-        };
+        });
         let answer = self.forward(asked, rules).await.map_err(Unresolved::Failed)?;
         match answer.head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(answer),

@@ -384,13 +384,13 @@ impl TokenRenewer {
             }
         };
         let request = token_request(identity, &self.audience).map_err(|error| failed(error.to_string()))?;
-        let outgoing = Outgoing {
+        let outgoing = Box::new(Outgoing {
             method: request.method,
             target: request.target,
             fields: request.fields,
             body: FlowingBody::from(Bytes::copy_from_slice(&request.body)),
             body_deadline: Duration::ZERO,
-        };
+        });
         let response = self.client.exchange(outgoing).await.map_err(|error| failed(error.to_string()))?;
         let now = self.clock.now();
         let status = response.status();

@@ -66,7 +66,7 @@ fn assert_as_made_anew(
 ) {
     let expected = from_stored(request, stored, age_seconds, own.clone());
     for _ in 0..3 {
-        let answer = cache.answer(request, stored, age_seconds, own.clone(), &generic());
+        let answer = cache.answer(request, stored, age_seconds, own, &generic());
         assert_eq!(answer.status(), expected.status());
         assert_eq!(answer.headers(), expected.headers());
         match (answer.body(), expected.body()) {
