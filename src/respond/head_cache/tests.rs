@@ -114,7 +114,7 @@ fn each_copy_has_ids_of_its_own_and_those_that_its_request_names() {
     let profile = AppConfiguration::new(Vec::new());
     let ids_of = |lines: &[(&'static str, &'static str)]| {
         let request = request(Method::GET, lines);
-        let answer = cache.answer(&request, &stored, 1, own(9, "t=1;sn=1", "1.1 s"), &profile);
+        let answer = cache.answer(&request, &stored, 1, &own(9, "t=1;sn=1", "1.1 s"), &profile);
         let value = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(answer.headers().get_all(ID).iter().count(), 1);
         (value(ID).unwrap(), value(CORRELATION_ID).unwrap(), value(CLIENT_ID))
@@ -139,7 +139,7 @@ fn a_kept_head_keeps_no_body_alive_and_a_long_one_is_not_kept() {
     let plain = request(Method::GET, &[]);
     let kept = stored(b"0123456789");
     let body = Arc::downgrade(&kept);
-    let _answer = cache.answer(&plain, &kept, 1, own(9, "t=1;sn=1", "1.1 s"), &generic());
+    let _answer = cache.answer(&plain, &kept, 1, &own(9, "t=1;sn=1", "1.1 s"), &generic());
     let slots_in_use = || cache.slots.iter().filter(|slot| slot.load().is_some()).count();
     assert_eq!(slots_in_use(), 1);
     drop((kept, _answer));
@@ -156,7 +156,7 @@ fn a_head_request_gets_the_length_of_what_it_does_not_get() {
     let (cache, stored) = (HeadCache::default(), stored(b"0123456789"));
     let head = request(Method::HEAD, &[]);
     for _ in 0..2 {
-        let answer = cache.answer(&head, &stored, 3, own(9, "t=1;sn=1", "1.1 s"), &generic());
+        let answer = cache.answer(&head, &stored, 3, &own(9, "t=1;sn=1", "1.1 s"), &generic());
         assert_eq!(
             (&answer.headers()[CONTENT_LENGTH], &answer.headers()[AGE]),
             (&"10".parse().unwrap(), &"3".parse().unwrap())
