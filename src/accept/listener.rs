@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::accept_loop::Listener;
+use crate::transport::joined_write::poll_write_joined;
 
 /// Where an end of a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +98,13 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_transport!(self, poll_write_vectored(context, slices))
+        match self.get_mut() {
+            Self::Tcp(stream) => poll_write_joined(Pin::new(stream), context, slices),
+            Self::Unix(stream) => poll_write_joined(Pin::new(stream), context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            #[cfg(any(test, feature = "internals"))]
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -11,6 +11,7 @@ use http::Uri;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::informational::InformationalCount;
+use super::joined_write::poll_write_joined;
 
 /// A byte stream to an upstream.
 pub trait UpstreamIo: AsyncRead + AsyncWrite + Send + Unpin {
@@ -138,7 +139,7 @@ impl AsyncWrite for UpstreamConnection {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.wrote();
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        poll_write_joined(Pin::new(&mut *self.io), context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,6 +6,7 @@ pub mod client;
 mod connect_advice;
 pub mod dial;
 pub mod informational;
+pub mod joined_write;
 pub mod pool;
 pub mod received_body;
 pub mod replica_discovery;
