@@ -4,6 +4,7 @@ pub mod bearer;
 pub mod connection_string;
 pub mod entra;
 pub mod hmac;
+mod local_filesystem;
 pub mod partition;
 pub mod refusal;
 pub mod token_file;

@@ -1,5 +1,5 @@
-//! A file, of a secret as a rule, that may be replaced while the process runs. It is checked on use, at most once a second, on a
-//! blocking thread. Meanwhile its users get the value that was read last.
+//! A file, of a secret as a rule, that may be replaced while the process runs. It is checked on use, at most once a second: at once where
+//! it is on a local file system, else on a blocking thread, while its users get the value that was read last.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
+use super::local_filesystem::is_on_local_filesystem;
 use crate::clock::Timestamp;
 use crate::config::input_file;
 
@@ -39,6 +40,8 @@ pub struct WatchedFile<T> {
     look_interval: Duration,
     /// Whether others than its owner must not read it.
     is_secret: bool,
+    /// Whether a look at it cannot hang.
+    is_local: bool,
     /// What the last check found. Locked during a check.
     seen: Mutex<LastLook>,
 }
@@ -99,6 +102,7 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
             looked_at_micros: AtomicI64::new(i64::MIN),
             look_interval: LOOK_INTERVAL,
             is_secret: true,
+            is_local: is_on_local_filesystem(path),
             seen: Mutex::default(),
         }
     }
@@ -147,13 +151,15 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         if !self.is_due(now) {
             return None;
         }
-        let (path, before, is_secret) = (self.path.clone(), seen.version, self.is_secret);
-        let read = tokio::task::spawn_blocking(move || {
-            let metadata = std::fs::metadata(&path)?;
-            if before == Some(Version::of(&metadata)) { Ok(None) } else { read(&path, is_secret).map(Some) }
-        })
-        .await
-        .unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")));
+        let (before, is_secret) = (seen.version, self.is_secret);
+        let read = if self.is_local {
+            read_if_changed(&self.path, before, is_secret)
+        } else {
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || read_if_changed(&path, before, is_secret))
+                .await
+                .unwrap_or_else(|_| Err(std::io::Error::other("reading it was given up")))
+        };
         let read_anew = matches!(read, Ok(Some(_)));
         let failure = match read {
             Ok(None) => None,
@@ -185,6 +191,16 @@ impl<T: Send + Sync + 'static> WatchedFile<T> {
         self.looked_at_micros.store(now.as_unix_micros(), Ordering::Relaxed);
         failure
     }
+}
+
+/// The version and text of a file, unless it is of the version that was read before.
+fn read_if_changed(
+    path: &Path,
+    before: Option<Version>,
+    is_secret: bool,
+) -> std::io::Result<Option<(Version, Zeroizing<String>)>> {
+    let metadata = std::fs::metadata(path)?;
+    if before == Some(Version::of(&metadata)) { Ok(None) } else { read(path, is_secret).map(Some) }
 }
 
 /// A file's version and text. The version is taken first, so that a change in between is noticed at the next check.
