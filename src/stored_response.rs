@@ -32,17 +32,17 @@ pub fn push_hexadecimal(text: &mut String, hash: &[u8]) {
 }
 
 /// Between a partition and the digest of fields; in no name of an upstream or partition.
-const FIELDS_FOLLOW: char = '+';
+const FIELDS_FOLLOW: &str = "+";
 
 impl CacheKey {
     /// Makes a key. `upstream` and `partition` are short names without NUL; `canonical_target` may contain any byte.
     pub fn new(upstream: &str, partition: &str, canonical_target: &str) -> Self {
-        let mut bytes = Vec::with_capacity(upstream.len() + partition.len() + canonical_target.len() + 2);
-        bytes.extend_from_slice(upstream.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(partition.as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(canonical_target.as_bytes());
+        Self::of_parts([upstream, "\0", partition, "\0", canonical_target])
+    }
+
+    fn of_parts<const COUNT: usize>(parts: [&str; COUNT]) -> Self {
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
         Self(bytes.into())
     }
 
@@ -74,13 +74,13 @@ impl CacheKey {
 
     /// The key of a request with fields of which `Vary` may not tell ([`crate::profile::keyed_fields`]); `digest` stands for them.
     pub fn with_fields(upstream: &str, partition: &str, digest: &str, canonical_target: &str) -> Self {
-        Self::new(upstream, &format!("{partition}{FIELDS_FOLLOW}{digest}"), canonical_target)
+        Self::of_parts([upstream, "\0", partition, FIELDS_FOLLOW, digest, "\0", canonical_target])
     }
 
     /// What names the resource, whatever fields select a representation of it: upstream and identity, and the canonical target.
     pub fn resource(&self) -> (&[u8], &[u8]) {
         let (names, target) = self.names_and_target();
-        let end = names.iter().position(|byte| *byte == FIELDS_FOLLOW as u8).unwrap_or(names.len());
+        let end = names.iter().position(|byte| FIELDS_FOLLOW.as_bytes() == [*byte]).unwrap_or(names.len());
         (&names[..end], target)
     }
 

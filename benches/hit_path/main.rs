@@ -83,7 +83,9 @@ fn stay_on_one_processor() {
     let this = std::process::id().to_string();
     let moved = Command::new("taskset").args(["-apc", &first, &this]).stdout(Stdio::null()).status();
     if !moved.is_ok_and(|status| status.success()) {
-        println!("taskset (util-linux) did not work: the scheduler places the processes, and the figures vary");
+        println!(
+            "taskset (util-linux) did not work: the scheduler places the processes, and the figures vary"
+        );
     }
 }
 
