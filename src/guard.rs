@@ -29,7 +29,7 @@ pub struct Guard {
     limit_section_bytes: usize,
     limit_lines: usize,
     pseudonym: Pseudonym,
-    /// The first `Host` that was admitted. Nearly every caller sends the same one, and what is allowed never changes here.
+    /// The first `Host` that was admitted. Nearly every caller sends the same one, and the rules of a guard never change.
     admitted_host: OnceLock<HeaderValue>,
 }
 

@@ -195,8 +195,8 @@ impl Proxy {
         }
     }
 
-    /// The stages that never wait: route → admit → identify → look up → respond. Takes out of the head what later stages need: a head,
-    /// or an outcome, that is moved from stage to stage costs a hit more than most of its stages.
+    /// The stages that never wait: route → admit → identify → look up → respond. The head is lent, and its
+    /// fields are taken out: to move it from stage to stage costs a hit more than most stages do.
     fn begin(&self, caller: &Arc<Caller>, head: &mut Parts, body: FlowingBody) -> Progress {
         let Some((index, to, target)) = self.route(caller, head) else {
             return Progress::Answered(responder::without_destination());

@@ -1,7 +1,7 @@
 //! Whether a file lies on this machine, so that a look at it cannot hang.
 //!
-//! A look at a local file takes microseconds. One on a network file system may take until a server is back: it is left to a thread of its
-//! own, of which the process then pays more for every system call and allocation.
+//! A look at a local file takes microseconds. A look at a file on a network file system may hang until its server is back, so it needs a
+//! thread of its own. A process with a second thread pays for it at every system call and allocation.
 
 use std::path::Path;
 

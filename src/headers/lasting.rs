@@ -2,8 +2,8 @@
 
 use http::HeaderValue;
 
-/// The same value for as long as the process lives. A copy of it counts no references: two atomic operations less for each answer that
-/// carries one. Its text is never freed, so it is for what is made a bounded number of times.
+/// The same value for as long as the process lives. Its copies count no references, which saves each answer two atomic operations. Its
+/// text is never freed: only for values that are made a bounded number of times.
 pub fn lasting(value: &HeaderValue) -> HeaderValue {
     // What is text here may stand in a static value, which asks for the same characters.
     value.to_str().map_or_else(|_| value.clone(), |text| HeaderValue::from_static(text.to_owned().leak()))

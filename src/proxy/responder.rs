@@ -123,8 +123,8 @@ struct Responding<'a> {
 }
 
 impl Responding<'_> {
-    /// The answer, and the word for it in logs. The response is returned alone and by value: so it is made in its place, and not moved.
-    /// What a hit does not need is kept out of this function: its instructions would lie between those of a hit.
+    /// Makes the answer, and sets the word for it in logs. It returns the response alone, so that the response is built in place. Code that a
+    /// hit does not run has functions of its own, so that the instructions of a hit lie together.
     fn answer(&self, outcome: Outcome, word: &mut &'static str) -> Response<FlowingBody> {
         if let Some(error) = outcome.explanation(self.responder.proof, self.to) {
             let fwd_status = Some(StatusCode::UNAUTHORIZED);

@@ -151,7 +151,7 @@ fn slot_of(stored: &Arc<StoredResponse>, form: Form) -> usize {
 }
 
 /// The same fields with one small allocation of their own behind them, so that they keep nothing else alive; `None` if that would
-/// not be small. What the profile renews on every copy stands in front. `own_values` are the process's own, which are cheap to copy and
+/// not be small. What the profile renews on every copy stands in front. `own_values` are copied as they are: they belong to the process and
 /// keep no response alive.
 fn detached(fields: &HeaderMap, own_values: &[HeaderValue], profile: &dyn Profile) -> Option<HeaderMap> {
     let length_bytes = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();

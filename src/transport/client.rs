@@ -59,7 +59,7 @@ impl ExchangeLimits {
 }
 
 /// A request to the upstream. It is built from the parsed request, so that no byte of the caller's framing is passed
-/// through. Handed on in a box: every future that it passes through has room for it twice.
+/// through. It is passed in a box, because each future on its way reserves room for it twice.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method as received.

@@ -36,7 +36,7 @@ use crate::transport::answer_body::{Chained, WholeBody, read_whole, streaming};
 use crate::transport::caller_body::CallerBody;
 use crate::transport::client::Outgoing;
 
-/// A request as a caller sent it, for the upstream. Handed on in a box: every future that it passes through has room for it twice.
+/// A request as a caller sent it, for the upstream. It is passed in a box, because each future on its way reserves room for it twice.
 #[derive(Debug)]
 pub struct PassedRequest {
     /// The method.

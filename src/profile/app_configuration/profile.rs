@@ -317,8 +317,8 @@ pub(super) fn resource(canonical_target: &str) -> Option<Resource> {
 
 /// A GUID that names an answer in logs. It proves nothing, so a fast source of randomness suffices.
 ///
-/// Every hit needs one: they are made 64 at a time, in one allocation. All of them begin with the same random digits, and the last two
-/// count: to write 32 new digits would cost more than the rest.
+/// Every hit needs one: they are made 64 at a time, in one allocation. The ids of one batch share their random digits except the last two,
+/// which count up. To write 32 new digits for each would cost more than all else here.
 fn fresh_request_id() -> HeaderValue {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     const AT_A_TIME: usize = 64;
