@@ -65,7 +65,7 @@ impl Guard {
         check_method(&head.method)?;
         check_framing(head, survey)?;
         check_target(head)?;
-        self.check_source(head, survey).map_err(refused_source)?;
+        self.check_host(head, survey).map_err(refused_source)?;
         if survey.has(FieldSet::EXPECT) {
             check_expectation(&head.headers)?;
         }
@@ -82,14 +82,14 @@ impl Guard {
                  set guard.allow_forwarded",
             ));
         }
+        if survey.has(FieldSet::ORIGIN.union(FieldSet::SEC_FETCH_SITE)) {
+            self.sources.check(head).map_err(refused_source)?;
+        }
         Ok(())
     }
 
-    /// Whether the request may come from where it comes from.
-    fn check_source(&self, head: &Parts, survey: &Survey) -> Result<(), SourceError> {
-        if survey.has(FieldSet::ORIGIN.union(FieldSet::SEC_FETCH_SITE)) {
-            return self.sources.check(head);
-        }
+    /// Checks `Host`, which nearly every request has to the byte as the one before.
+    fn check_host(&self, head: &Parts, survey: &Survey) -> Result<(), SourceError> {
         // The only thing that names a host, and the same to the byte.
         let host = head
             .headers
