@@ -49,6 +49,17 @@ pub enum FlowingBody {
     Streaming(StreamingBody),
 }
 
+impl FlowingBody {
+    /// The same body once more; `None` if it streams.
+    pub fn to_repeat(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            Self::Streaming(_) => None,
+        }
+    }
+}
+
 impl From<Bytes> for FlowingBody {
     fn from(bytes: Bytes) -> Self {
         if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }

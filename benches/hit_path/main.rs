@@ -15,7 +15,7 @@
 //!
 //! All are given the same requests and send the same answers. In each round the origin is asked once, so that its tokens move. CPU time
 //! is measured on one processor, which caller, server and origin share. On several, each wake-up of another processor is charged to
-//! whoever causes it, and where the scheduler places the three decides: one load gave 1.2 and 1.9 times nginx's time within minutes.
+//! whoever causes it, and where the scheduler places the three decides: one load gave 1.3 and 1.9 times nginx's time within minutes.
 //! `--passed` asks over one connection for what is passed on: a write, an answer that may not be stored, one that is stored. Beside
 //! them stands `bare-passer`, hyper's server before hyper-util's client: what a proxy built on these two costs at least.
 //! `CALLGRIND_OUT_FILE=/tmp/out.%p` keeps the profiles of `--instructions`.

@@ -11,7 +11,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::accept_loop::Listener;
-use crate::transport::joined_write::poll_write_joined;
 
 /// Where an end of a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +97,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => poll_write_joined(Pin::new(stream), context, slices),
-            Self::Unix(stream) => poll_write_joined(Pin::new(stream), context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            #[cfg(any(test, feature = "internals"))]
-            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
+        on_transport!(self, poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -14,6 +14,7 @@ use super::frames::Protocol;
 use super::linger::Linger;
 use super::listener::Stream;
 use crate::body::unread::UnreadBody;
+use crate::transport::joined_write::poll_write_joined;
 
 /// A transport that writes down when bytes arrive and when none can be written.
 #[derive(Debug)]
@@ -201,7 +202,7 @@ impl AsyncWrite for Watched {
         if self.gives_turn(context) {
             return Poll::Pending;
         }
-        let polled = Pin::new(&mut self.transport).poll_write_vectored(context, slices);
+        let polled = poll_write_joined(Pin::new(&mut self.transport), context, slices);
         self.wrote(&polled);
         polled
     }

@@ -1,5 +1,5 @@
-//! A file, of a secret as a rule, that may be replaced while the process runs. It is checked on use, at most once a second: at once where
-//! it is on a local file system, else on a blocking thread, while its users get the value that was read last.
+//! A file, of a secret as a rule, that may be replaced while the process runs. It is checked on use, at most once a second: directly
+//! where it is on a local file system, else on a blocking thread while its users get the value that was read last.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -233,14 +233,16 @@ mod tests {
     async fn a_replaced_file_is_read_a_second_later_and_not_before() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
-        std::fs::write(&path, "1\n").unwrap();
-        let file = WatchedFile::open(&path, number()).unwrap();
-        assert_eq!(*file.current(START).await.unwrap(), 1);
-        let new = directory.path().join("new");
-        std::fs::write(&new, "2\n").unwrap();
-        std::fs::rename(&new, &path).unwrap();
-        assert_eq!(*file.current(later(999)).await.unwrap(), 1);
-        assert_eq!(*file.current(later(1_000)).await.unwrap(), 2);
+        for is_local in [true, false] {
+            std::fs::write(&path, "1\n").unwrap();
+            let file = WatchedFile { is_local, ..WatchedFile::open(&path, number()).unwrap() };
+            assert_eq!(*file.current(START).await.unwrap(), 1);
+            let new = directory.path().join("new");
+            std::fs::write(&new, "2\n").unwrap();
+            std::fs::rename(&new, &path).unwrap();
+            assert_eq!(*file.current(later(999)).await.unwrap(), 1);
+            assert_eq!(*file.current(later(1_000)).await.unwrap(), 2);
+        }
     }
 
     #[tokio::test]

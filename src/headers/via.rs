@@ -23,8 +23,10 @@ impl Pseudonym {
         if !is_token {
             return None;
         }
-        let value = |version: &str| HeaderValue::try_from(format!("{version} {name}")).ok();
-        let value = |version| value(version).map(|value| lasting(&value));
+        let value = |version: &str| {
+            let value = HeaderValue::try_from(format!("{version} {name}")).ok()?;
+            Some(lasting(&value))
+        };
         Some(Self {
             name: name.into(),
             http_1_0: value("1.0")?,

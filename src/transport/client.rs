@@ -75,12 +75,9 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// The same request, with its body if that is whole.
+    /// The same request, without a body that streams.
     fn to_repeat(&self) -> Self {
-        let body = match &self.body {
-            FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
-            FlowingBody::Empty | FlowingBody::Streaming(_) => FlowingBody::Empty,
-        };
+        let body = self.body.to_repeat().unwrap_or(FlowingBody::Empty);
         let (method, target, fields) = (self.method.clone(), self.target.clone(), self.fields.clone());
         Self { method, target, fields, body, body_deadline: self.body_deadline }
     }

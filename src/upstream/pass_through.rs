@@ -58,11 +58,7 @@ pub struct PassedRequest {
 impl PassedRequest {
     /// The same request; `None` if its body streams.
     fn to_repeat(&self) -> Option<Box<Self>> {
-        let body = match &self.body.body {
-            FlowingBody::Empty => FlowingBody::Empty,
-            FlowingBody::Full(bytes) => FlowingBody::Full(bytes.clone()),
-            FlowingBody::Streaming(_) => return None,
-        };
+        let body = self.body.body.to_repeat()?;
         Some(Box::new(Self {
             method: self.method.clone(),
             target: self.target.clone(),
